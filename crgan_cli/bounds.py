@@ -1,0 +1,30 @@
+"""Annotations for constructor parameters that come from YAML.
+
+`config.py` reads them from the source of the class that a YAML file names, so a value out of range
+is refused before torch is imported, and a range is written once: where the value is used.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The closed interval [low, high]; `above` makes the lower end open."""
+
+    words: str
+    low: float = float("-inf")
+    high: float = float("inf")
+    above: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies in the interval; NaN lies in none."""
+        return (value > self.low if self.above else value >= self.low) and value <= self.high
+
+
+Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
+NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
+Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]
+Fraction = Annotated[float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)]
+Count = Annotated[int, Bound("a whole number of at least 1", low=1)]
+Whole = Annotated[int, Bound("a whole number of at least 0", low=0)]
