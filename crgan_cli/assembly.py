@@ -1,0 +1,122 @@
+"""From a checked configuration to the parts of a run, each by the function named after it."""
+
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from crgan_cli.adversary import Adversary
+from crgan_cli.augment import Chain
+from crgan_cli.checkpoint import Found, Stateful, newest, read, restore
+from crgan_cli.config import build_group, from_text, locate, pick, plain
+from crgan_cli.data.images import Dataset
+from crgan_cli.errors import UserError
+from crgan_cli.evaluator import Evaluator
+from crgan_cli.optimization import Adam
+from crgan_cli.regularizers.base import Sum
+from crgan_cli.rundir import RunDir
+from crgan_cli.tasks.base import Task
+from crgan_cli.tasks.generation import Prior
+
+
+class Players(NamedTuple):
+    """The two networks."""
+
+    G: nn.Module
+    D: nn.Module
+
+
+def players_of(config: DictConfig) -> Players:
+    """G and D, with the initial weights that the run's seed gives."""
+    torch.manual_seed(config.seed)
+    built = build_group(config.architecture)
+    return Players(built["generator"], built["discriminator"])
+
+
+def prior_of(config: DictConfig, G: nn.Module) -> Prior:
+    """p(z), and p(y) where G takes labels."""
+    return Prior(config.architecture.prior, int(G.z_dim), int(G.classes))
+
+
+def task_of(config: DictConfig, players: Players, optimization: Adam) -> Task:
+    """The game: the players, what they play for, and in what order."""
+    adversary = Adversary(
+        players.D,
+        build_group(config.loss),
+        Sum(**build_group(config.regularizer)),
+        Chain(**build_group(config.augment)),
+    )
+    return build_group(
+        config.task,
+        G=players.G,
+        adversary=adversary,
+        prior=prior_of(config, players.G),
+        n_dis=optimization.n_dis,
+    )
+
+
+def dataset_of(config: DictConfig) -> Dataset:
+    """The data set, not read yet."""
+    return build_group(config.dataset)
+
+
+def evaluator_of(config: DictConfig) -> Evaluator | None:
+    """The metrics with their feature extractor; None for metrics=none."""
+    settings = plain(config.metrics)
+    targets = settings.pop("_target_")
+    if not targets:
+        return None
+    extractor = pick(locate(targets["extractor"]), settings)
+    return pick(locate(targets["evaluator"]), settings, extractor=extractor)
+
+
+def run_of(path: Path) -> RunDir:
+    """The run that a checkpoint lies in."""
+    return RunDir(path.absolute().parent.parent)
+
+
+def found(path: Path, *, best: bool = False) -> Found:
+    """A checkpoint, by its file or its run's folder. Raises UserError where none is there."""
+    if not path.is_dir():
+        return Found(path, read(path))
+    run = RunDir(path)
+    if best:
+        return Found(run.best, read(run.best))
+    newest_one = newest(run.checkpoints)
+    if newest_one is None:
+        raise UserError(
+            f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
+            "the folder of a run, as crgan train printed it, or a checkpoint file."
+        )
+    return newest_one
+
+
+class Trained(NamedTuple):
+    """A generator from a checkpoint, ready to draw from."""
+
+    G: nn.Module
+    prior: Prior
+    step: int
+    weights: str  # "ema" or "raw"
+    seed: int
+
+
+def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
+    """The generator of a checkpoint: the average where there is one, or what `weights` asks for."""
+    path, content = found
+    config = from_text(content["config"], str(path))
+    weights = weights or ("ema" if "ema" in content["states"] else "raw")
+    if weights == "ema" and "ema" not in content["states"]:
+        raise UserError(
+            f"{path} holds no averaged generator: it was trained with ema.decay=null. "
+            "Ask for --weights raw."
+        )
+    G = players_of(config).G
+    state = content["states"]["ema" if weights == "ema" else "task"]
+    prefix = "" if weights == "ema" else "G."
+    own = {key.removeprefix(prefix): each for key, each in state.items() if key.startswith(prefix)}
+    restore({**content, "states": {"G": own}}, {"G": cast(Stateful, G)}, path)
+    G = G.to(device).eval().requires_grad_(False)
+    return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))

@@ -1,0 +1,179 @@
+"""Checkpoints: one file with everything a run needs to go on as if it had never stopped.
+
+Format 1 is a torch file of tensors and plain containers, so that it can be read with
+`weights_only=True` and a stranger's file runs no code:
+
+    format, version   what this is
+    step, settled     steps done; whether that step's samples and metrics are done as well
+    random            seed and step: all random numbers of a step derive from them (trainer.py)
+    config            the run's whole configuration, as YAML text
+    provenance        versions of crgan and torch, commit, data set fingerprint
+    states            by name: "task" (networks, regularizer), "ema", "optimizer_d", "window", ...
+"""
+
+import logging
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypedDict
+
+import torch
+
+from crgan_cli.errors import RunFailed, UserError
+
+log = logging.getLogger(__name__)
+FORMAT = "crgan checkpoint"
+VERSION = 1
+
+
+class Stateful(Protocol):
+    """What can be saved: networks, optimizers, the average, the records."""
+
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state_dict: dict) -> object: ...
+
+
+class Content(TypedDict):
+    """What the file holds."""
+
+    format: str
+    version: int
+    step: int
+    settled: bool
+    random: dict[str, int]
+    config: str
+    provenance: dict[str, str]
+    states: dict[str, dict]
+
+
+class Found(NamedTuple):
+    """A checkpoint with its place."""
+
+    path: Path
+    content: Content
+
+
+def name_of(step: int) -> str:
+    """The file name of the checkpoint after `step` steps."""
+    return f"step_{step:08d}.pt"
+
+
+def save(path: Path, content: Content) -> None:
+    """Writes all or nothing: a crash or a full disk leaves what was there before.
+
+    Raises RunFailed where it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise RunFailed(
+            f"the checkpoint {path} could not be written ({first_line(error)}). Earlier ones are "
+            "whole: free some space, and go on with `crgan train --from` and the run's folder."
+        ) from error
+
+
+def read(path: Path) -> Content:
+    """The content of a checkpoint. Raises UserError for what is none, or is damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no file {path}. Give a checkpoint (.pt) or a run folder."
+        ) from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as a crgan checkpoint: it is damaged, truncated or something "
+            f"else ({first_line(error)}). Give the run's folder to take its newest good one."
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is a PyTorch file, but not a crgan checkpoint. Those lie in a run's "
+            "checkpoints/ folder and are written by `crgan train`."
+        )
+    if content["version"] != VERSION:
+        raise UserError(
+            f"{path} has checkpoint version {content['version']}; this crgan reads version "
+            f"{VERSION}. Use the crgan that wrote it: {content.get('provenance')}."
+        )
+    return content
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+def newest(folder: Path) -> Found | None:
+    """The newest checkpoint of a run that can be read; damaged ones are passed over, and said."""
+    for path in by_step(folder):
+        try:
+            return Found(path, read(path))
+        except UserError as error:
+            log.warning("skipping a damaged checkpoint: %s", error)
+    return None
+
+
+def by_step(folder: Path) -> list[Path]:
+    """The numbered checkpoints in a folder, newest first."""
+    paths = (path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+\.pt", path.name))
+    return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
+
+
+def thin(folder: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints, and what a crash left half written."""
+    for path in by_step(folder)[keep:]:
+        path.unlink()
+    for path in folder.glob("*.partial"):
+        path.unlink()
+
+
+def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict]:
+    """The states of all parts, by name."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def restore(content: Content, parts: Mapping[str, Stateful], path: Path) -> None:
+    """Loads every part's state. Raises UserError where the file does not fit."""
+    if missing := sorted(parts.keys() ^ content["states"].keys()):
+        raise UserError(f"{path} and this configuration differ in the parts {missing}.")
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(content["states"][name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} does not fit this configuration: {name}: {first_line(error)}"
+            ) from None
+
+
+def require_finite(content: Content, folder: Path) -> None:
+    """Raises RunFailed where a network holds a number that is not finite. Waits for the device."""
+    for part in ("task", "ema"):
+        for name, value in content["states"].get(part, {}).items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                kept = next(iter(by_step(folder)), None)
+                raise RunFailed(
+                    f"{part}.{name} is not finite after step {content['step']}, so this state is "
+                    f"not saved; the last good checkpoint is {kept}. Try a smaller learning rate "
+                    "or regularizer weight, or engine.precision=fp32."
+                )
+
+
+def copy(path: Path, to: Path) -> None:
+    """A second name for a checkpoint, all or nothing: a link where the file system has links."""
+    partial = to.with_name(to.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+    except OSError:
+        shutil.copyfile(path, partial)
+    os.replace(partial, to)

@@ -1,0 +1,70 @@
+"""The files behind a configuration: which groups there are, and what can be chosen in each."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from crgan_cli.errors import UserError
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the package in a wheel, beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    raise UserError("crgan's own conf folder is missing: install crgan again.")
+
+
+class Choices:
+    """Group -> names of its choices, in crgan's folder and the user's (`--config-dir`)."""
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self.folders = [conf_dir()]
+        if config_dir is not None:
+            if not Path(config_dir).is_dir():
+                raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+            self.folders.append(Path(config_dir).absolute())
+        own = {path.name for path in self.folders[0].iterdir() if path.is_dir()}
+        self.groups = {group: self._names(group) for group in sorted(own - {"hydra"})}
+
+    def _names(self, group: str) -> list[str]:
+        files = [file for folder in self.folders for file in folder.glob(f"{group}/**/*.yaml")]
+        return sorted(
+            {file.relative_to(_above(file, group)).with_suffix("").as_posix() for file in files}
+        )
+
+    def with_key(self, group: str, key: str) -> list[str]:
+        """The choices of `group` whose own file has `key`."""
+        line = re.compile(rf"^{re.escape(key)}:", re.MULTILINE)
+        return [
+            name
+            for name in self.groups.get(group, [])
+            if any(line.search(text) for text in self._texts(f"{group}/{name}.yaml"))
+        ]
+
+    def targets(self, group: str, name: str) -> set[str]:
+        """The names that a choice's `_target_` gives; "" where it is a single path."""
+        found: set[str] = set()
+        for text in self._texts(f"{group}/{name}.yaml")[:1]:
+            content = yaml.safe_load(text) or {}
+            target = content.get("_target_", {})
+            found |= {""} if isinstance(target, str) else set(target)
+            for other in content.get("defaults", []):
+                if isinstance(other, str) and other != "_self_":
+                    found |= self.targets(group, other)
+        return found
+
+    def defaults(self) -> dict[str, str]:
+        """Group -> the choice that conf/train.yaml makes."""
+        text = (self.folders[0] / "train.yaml").read_text(encoding="utf-8")
+        return dict(re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE))
+
+    def _texts(self, file: str) -> list[str]:
+        paths = [folder / file for folder in self.folders]
+        return [path.read_text(encoding="utf-8") for path in paths if path.is_file()]
+
+
+def _above(file: Path, group: str) -> Path:
+    return next(parent for parent in file.parents if parent.name == group)

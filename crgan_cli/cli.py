@@ -1,0 +1,144 @@
+"""The command `crgan`. A command is a module of `crgan_cli.commands` with three names:
+
+    help: str                                    one line for `crgan --help`
+    configure(parser: ArgumentParser) -> None    its arguments
+    run(args: Namespace) -> int                  the exit code
+
+Exit codes: 0; 1, the command was right and failed; 2, what was typed or given cannot be used;
+128 + n, stopped by signal n. Nothing here, nor the import of a command, imports torch.
+"""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+import traceback
+from typing import NoReturn, Protocol
+
+from crgan_cli import __version__, commands
+from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.schema import nearest
+
+ORDER = ("train", "eval", "sample")  # the order of use, in the help; others follow by name
+
+
+class Command(Protocol):
+    """What a module of `crgan_cli.commands` holds."""
+
+    help: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the command's arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Does it, and returns the exit code."""
+        ...
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are answered like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. Type '{self.prog} --help'.")
+
+
+def names() -> list[str]:
+    """The commands that there are."""
+    found = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
+
+
+def load(name: str) -> Command:
+    """The module of a command."""
+    return importlib.import_module(f"crgan_cli.commands.{name}")  # type: ignore[return-value]
+
+
+def main() -> None:
+    """The console script: ends with `sys.exit`."""
+    sys.exit(answer(sys.argv[1:]))
+
+
+def answer(argv: list[str]) -> int:
+    """Runs one command line, puts its failure into words, and returns the exit code."""
+    title = "crgan"
+    try:
+        if argv and argv[0] in names():
+            title = f"crgan {argv[0]}"
+        code = dispatch(argv)
+        sys.stdout.flush()  # here, so that a closed pipe is noticed here
+        return code
+    except UserError as error:
+        return complain(f"{title}: error: {error}", code=2)
+    except RunFailed as error:
+        return complain(f"{title}: failed: {error}", code=1)
+    except Interrupted as error:
+        return complain(f"{title}: stopped. {error}".rstrip(), code=128 + error.signum)
+    except KeyboardInterrupt:
+        return complain(f"{title}: stopped.", code=128 + signal.SIGINT)
+    except BrokenPipeError:  # `crgan train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return complain(f"{title}: failed: {unforeseen(error)}", code=1)
+
+
+def dispatch(argv: list[str]) -> int:
+    """Finds the command and runs it."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"crgan {__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in names():
+        raise UserError(unknown(name))
+    command = load(name)
+    parser = Parser(
+        prog=f"crgan {name}",
+        description=command.help,
+        allow_abbrev=False,
+        conflict_handler="resolve",  # a command may write a --help of its own
+    )
+    command.configure(parser)
+    return command.run(parser.parse_intermixed_args(rest))
+
+
+def overview() -> str:
+    """The text of `crgan --help`."""
+    lines = "\n".join(f"  {name:10}{load(name).help}" for name in names())
+    return (
+        "usage: crgan COMMAND ...\n\n"
+        "An experiment runner for consistency-regularised GANs.\n\n"
+        f"commands:\n{lines}\n\n"
+        "'crgan COMMAND --help' says what a command takes; 'crgan --version' is the version.\n"
+        "To begin: crgan train regularizer=icr"
+    )
+
+
+def unknown(name: str) -> str:
+    """What to say to a misspelt command."""
+    guess = nearest(name, names())
+    if "=" in name:
+        return f"'{name}' is a setting of a command: type crgan train {name}"
+    hint = f"; did you mean '{guess}'?" if guess else "."
+    return f"There is no command '{name}'{hint} The commands are: {', '.join(names())}."
+
+
+def complain(message: str, *, code: int) -> int:
+    """Prints a failure, with its traceback where CRGAN_DEBUG=1 asks for it."""
+    if os.environ.get("CRGAN_DEBUG") == "1":
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    return code
+
+
+def unforeseen(error: BaseException) -> str:
+    """An exception that nobody foresaw, on one line. Its notes name the log with its traceback."""
+    notes = getattr(error, "__notes__", [])
+    where = " ".join(notes) or "CRGAN_DEBUG=1 in front of the same command shows the traceback."
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said or 'without a message'}. {where}"

@@ -1,0 +1,90 @@
+"""`crgan sample`: images from a checkpoint, as a grid, a folder or a zip of PNGs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crgan_cli.sampler import Codes
+    from crgan_cli.tasks.generation import Prior
+
+help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    add = parser.add_argument
+    parser.description = "Draw images from a checkpoint. The same seed gives the same images."
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
+    add("--n", type=whole, default=64, help="how many images (64)")
+    add("--out", type=Path, default=Path("samples.png"), metavar="PATH",
+        help="FILE.png: one grid; FILE.zip or a folder: one PNG an image (samples.png)")  # fmt: skip
+    add("--classes", type=class_list, metavar="0,3", help="which classes, by rows")
+    add("--truncation", type=above_zero, metavar="T", help="normal prior: |z| <= T; uniform: T z")
+    add("--interpolate", type=whole, metavar="STEPS", help="rows from one code to another")
+    add("--seed", type=int, default=0, help="of the codes (0)")
+    add("--weights", choices=("ema", "raw"), help="which generator; the average where there is one")
+    add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--batch-size", type=whole, default=100, metavar="B", help="images drawn at once (100)")
+
+
+def whole(text: str) -> int:
+    """A number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def class_list(text: str) -> list[int]:
+    """Class ids, by commas."""
+    return [int(part) for part in text.split(",")]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws and writes."""
+    from crgan_cli import assembly, engine
+    from crgan_cli.console import speaking
+    from crgan_cli.pictures import target_of
+    from crgan_cli.sampler import Sampler, undisturbed
+
+    with speaking():
+        device = engine.device_of(args.device)
+        found = assembly.found(args.checkpoint, best=args.best)
+        model = assembly.trained(found, device, args.weights)
+        codes, columns = codes_of(args, model.prior)
+        target, sampler = target_of(args.out), Sampler(codes, device)
+        with undisturbed(model.G):
+            for start in range(0, len(codes.z), args.batch_size):
+                target.add(sampler.draw(model.G, start, args.batch_size))
+        target.finish(columns)
+    print(f"{len(codes.z)} images of step {model.step}, {model.weights} weights: {args.out}")
+    return 0
+
+
+def codes_of(args: argparse.Namespace, prior: "Prior") -> "tuple[Codes, int]":
+    """The codes asked for, and the columns of their grid."""
+    import torch
+
+    from crgan_cli.errors import UserError
+    from crgan_cli.sampler import between, labels_by_row, random_codes, square
+
+    if args.classes is not None and not set(args.classes) <= set(range(prior.classes)):
+        known = f"the classes 0 to {prior.classes - 1}" if prior.classes else "no classes"
+        raise UserError(f"--classes {args.classes}: this generator has {known}.")
+    steps = args.interpolate
+    n = 2 * -(-args.n // steps) if steps else args.n  # two ends a path, and enough paths
+    columns = 2 if steps else square(n)
+    rows = labels_by_row(n, columns, len(args.classes) if args.classes else prior.classes)
+    labels = torch.tensor(args.classes)[rows] if args.classes and rows is not None else rows
+    codes = random_codes(prior, n, args.seed, labels=labels, truncation=args.truncation)
+    return (between(codes, steps, prior.kind), steps) if steps else (codes, columns)

@@ -1,0 +1,55 @@
+"""The embedded demo data: a subset of Fashion-MNIST (Zalando SE, MIT licence) inside the package.
+
+Two PNG pictures, one per split, made by scripts/make_demo_data.py. Each is a grid of 28x28 tiles,
+read row by row; tile i shows class i modulo 10, so the labels need no file and any run of tiles
+is balanced.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crgan_cli.data.images import Dataset, Facts, Images, Split
+from crgan_cli.data.standard import FASHION_NAMES, padded
+from crgan_cli.errors import UserError
+
+FOLDER = Path(__file__).parent / "demo"
+TILE = 28
+COLUMNS = 200  # a multiple of 10, so that a column shows one class
+
+
+def to_grid(tiles: np.ndarray) -> np.ndarray:
+    """(N, 28, 28), N a multiple of 200 -> (28 * N / 200, 28 * 200), row by row."""
+    rows = tiles.reshape(-1, COLUMNS, TILE, TILE)
+    return rows.transpose(0, 2, 1, 3).reshape(-1, COLUMNS * TILE)
+
+
+def from_grid(grid: np.ndarray) -> np.ndarray:
+    """The inverse of `to_grid`."""
+    rows = grid.reshape(-1, TILE, COLUMNS, TILE)
+    return rows.transpose(0, 2, 1, 3).reshape(-1, TILE, TILE)
+
+
+class Demo(Dataset):
+    """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 20,000 + 4,000 of its images, 32x32 grey.
+
+    The first 2,000 and 400 of each class in official order. Needs no download.
+    """
+
+    title = "The demo set"
+    facts = Facts(32, 1, 10, note=" (28x28, padded)")
+    class_names = FASHION_NAMES
+
+    def read(self, split: Split) -> Images:
+        """20,000 or 4,000 images, class after class in turn."""
+        path = FOLDER / f"fashion_mnist_{split}.png"
+        try:
+            with Image.open(path) as picture:
+                tiles = from_grid(np.asarray(picture))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The embedded images in {path} cannot be read ({error}): install crgan again, or "
+                "write them anew with scripts/make_demo_data.py."
+            ) from error
+        return padded(tiles, np.arange(len(tiles)) % 10)

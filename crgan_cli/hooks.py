@@ -1,0 +1,145 @@
+"""What happens every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from crgan_cli import checkpoint
+from crgan_cli.checkpoint import Content, Stateful
+from crgan_cli.evaluator import Evaluator
+from crgan_cli.pictures import save_picture
+from crgan_cli.progress import Watch
+from crgan_cli.record import Recorder
+from crgan_cli.rundir import RunDir
+from crgan_cli.sampler import Sampler, grid, undisturbed
+
+if TYPE_CHECKING:
+    from crgan_cli.trainer import Trainer
+
+Check = Callable[[], None]
+"""Raises Interrupted where somebody wants the run to stop."""
+
+
+class Hook(Protocol):
+    """Called after every `every` steps, and at the end."""
+
+    every: int
+
+    def __call__(self, trainer: "Trainer", check: Check) -> None: ...
+
+
+class DrawSamples:
+    """A grid of images of the same codes each time, into samples/ and TensorBoard."""
+
+    def __init__(
+        self, every: int, sampler: Sampler, num: int, columns: int, run: RunDir, recorder: Recorder
+    ) -> None:
+        self.every = every
+        self.sampler = sampler
+        self.num = num
+        self.columns = columns
+        self.run = run
+        self.recorder = recorder
+
+    def __call__(self, trainer: "Trainer", check: Check) -> None:
+        with undisturbed(trainer.G):
+            picture = grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
+        save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
+        self.recorder.picture("samples", picture, trainer.step)
+
+
+class Evaluate:
+    """Metrics of images of fixed codes, and which step had the best so far."""
+
+    def __init__(
+        self, evaluator: Evaluator, sampler: Sampler, recorder: Recorder, watch: Watch
+    ) -> None:
+        self.every = evaluator.every
+        self.evaluator = evaluator
+        self.sampler = sampler
+        self.recorder = recorder
+        self.watch = watch
+        self.last: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+
+    def __call__(self, trainer: "Trainer", check: Check) -> None:
+        with undisturbed(trainer.G):
+            values = self.evaluator(
+                lambda start, n: self.sampler.draw(trainer.G, start, n),
+                progress=self.watch.scoring,
+                stop=check,
+            )
+        headline = values[self.evaluator.headline]
+        self.last = {"step": trainer.step, **values}
+        if headline < self.best.get(self.evaluator.headline, float("inf")):
+            self.best = self.last
+        self.recorder.write("eval", trainer.step, values, images_seen=trainer.images_seen)
+        self.watch.scored(self.evaluator.headline, headline)
+
+    def is_best(self, step: int) -> bool:
+        """Whether the metrics of this step are the best so far."""
+        return self.best.get("step") == step
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        return {"last": self.last, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, float]]) -> None:
+        self.last, self.best = dict(state_dict["last"]), dict(state_dict["best"])
+
+
+class Keeper:
+    """Writes checkpoints: the last `keep`, and the best one."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        every: int,
+        keep: int,
+        config: str,
+        provenance: dict[str, str],
+        evaluate: Evaluate | None,
+    ) -> None:
+        self.run = run
+        self.every = every
+        self.keep = keep
+        self.config = config
+        self.provenance = provenance
+        self.evaluate = evaluate
+
+    def parts(self, trainer: "Trainer") -> dict[str, Stateful]:
+        """All that has a state, by the name it is saved under."""
+        parts: dict[str, Stateful] = {"window": trainer.window}
+        parts["task"] = cast(Stateful, trainer.task)
+        for who, optimizer in trainer.optimizers.items():
+            parts[f"optimizer_{who}"] = cast(Stateful, optimizer)
+        if trainer.ema:
+            parts["ema"] = trainer.ema
+        if self.evaluate:
+            parts["evaluate"] = self.evaluate
+        return parts
+
+    def save(self, trainer: "Trainer") -> None:
+        """Writes the state after the trainer's last step, unless a number in it is not finite."""
+        trainer.window.check()
+        content: Content = {
+            "format": checkpoint.FORMAT,
+            "version": checkpoint.VERSION,
+            "step": trainer.step,
+            "settled": trainer.settled,
+            "random": {"seed": trainer.seed, "step": trainer.step},
+            "config": self.config,
+            "provenance": self.provenance,
+            "states": checkpoint.states_of(self.parts(trainer)),
+        }
+        checkpoint.require_finite(content, self.run.checkpoints)
+        path = self.run.checkpoints / checkpoint.name_of(trainer.step)
+        checkpoint.save(path, content)
+        if self.evaluate and self.evaluate.is_best(trainer.step):
+            checkpoint.copy(path, self.run.best)
+        checkpoint.thin(self.run.checkpoints, self.keep)
+
+    def load(self, trainer: "Trainer", found: checkpoint.Found) -> None:
+        """Puts the trainer where the checkpoint left it."""
+        checkpoint.restore(found.content, self.parts(trainer), found.path)
+        trainer.step = found.content["step"]
+        trainer.settled = found.content["settled"]

@@ -1,0 +1,1 @@
+"""What generated images are measured by: extractors, statistics, distances and references."""

@@ -1,0 +1,145 @@
+"""compare_gan's ResNets: the 32 px one of the papers' "ResNet" column, and ResNet5 for 128 px.
+
+Sources: Miyato et al. 2018 (arXiv:1802.05957) table 4 and Gulrajani et al. 2017 (arXiv:1704.00028)
+as built in compare_gan/architectures/resnet_cifar.py, resnet5.py and resnet_ops.py. Kept of its odd
+points: zero insertion on the way up, a 3x3 convolution in every shortcut, a first block that begins
+with a ReLU on the image in [0, 1], and mean pooling before the logit.
+"""
+
+from itertools import pairwise
+
+from torch import nn
+
+from crgan_cli.bounds import Count, Positive, Whole
+from crgan_cli.networks.blocks import (
+    Residual,
+    ResidualDiscriminator,
+    ResidualGenerator,
+    UpBlock,
+    ZeroInsertion,
+    body,
+    down_shortcut_3x3,
+    up_shortcut_3x3,
+)
+from crgan_cli.networks.layers import (
+    Norm,
+    ToUnitInterval,
+    UnconditionalBatchNorm,
+    head,
+    initialise,
+    label_count,
+    label_norm,
+    mean_pool,
+    normal_002,
+    require_resolution,
+    scaled,
+    sigmoid_image,
+    spectrally_normalise,
+)
+
+
+def _up(c_in: int, c_out: int, norm: Norm) -> nn.Module:
+    return UpBlock(c_in, c_out, norm, ZeroInsertion(), up_shortcut_3x3(c_in, c_out))
+
+
+def _down(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
+    return Residual(body(c_in, c_out, pool), down_shortcut_3x3(c_in, c_out, pool))
+
+
+def _require_32(resolution: int) -> None:
+    others = "architecture=biggan_lite (32, 64), resnet5 (128) or sndcgan (any multiple of 8)"
+    require_resolution(resolution == 32, resolution, "resnet", "32", others)
+
+
+def _require_128(resolution: int) -> None:
+    others = "architecture=resnet (32), biggan_lite (32, 64) or sndcgan (any multiple of 8)"
+    require_resolution(resolution == 128, resolution, "resnet5", "128", others)
+
+
+class ResNetGenerator(ResidualGenerator):
+    """Three blocks up at 256 channels; with labels, every batch norm is conditional."""
+
+    def __init__(
+        self,
+        resolution: Count,
+        channels: Count,
+        classes: Whole,
+        conditional: bool,
+        z_dim: Count,
+        width: Positive,
+    ) -> None:
+        _require_32(resolution)
+        labels = label_count(conditional, classes)
+        norm = label_norm(labels)
+        super().__init__(
+            [scaled(256, width)] * 4,
+            lambda c_in, c_out: _up(c_in, c_out, norm),
+            norm,
+            sigmoid_image,
+            seed_dim=z_dim,
+            z_dim=z_dim,
+            channels=channels,
+            classes=labels,
+        )
+        initialise(self, normal_002)
+
+
+class ResNetDiscriminator(ResidualDiscriminator):
+    """Four blocks at 128 channels, the first two down; with labels, a projection head."""
+
+    def __init__(
+        self,
+        resolution: Count,
+        channels: Count,
+        classes: Whole,
+        conditional: bool,
+        width: Positive,
+        spectral_norm: bool,
+    ) -> None:
+        _require_32(resolution)
+        labels = label_count(conditional, classes)
+        c = scaled(128, width)
+        blocks = [
+            ToUnitInterval(),
+            _down(channels, c, nn.AvgPool2d(2)),
+            _down(c, c, nn.AvgPool2d(2)),
+            _down(c, c, nn.Identity()),
+            _down(c, c, nn.Identity()),
+        ]
+        super().__init__(blocks, mean_pool, head(c, labels), labels)
+        initialise(self, normal_002)
+        if spectral_norm:
+            spectrally_normalise(self)
+
+
+class ResNet5Generator(ResidualGenerator):
+    """Five blocks up: 512, 512, 256, 256, 128, 64 channels."""
+
+    def __init__(self, resolution: Count, channels: Count, z_dim: Count, width: Positive) -> None:
+        _require_128(resolution)
+        super().__init__(
+            [scaled(64 * m, width) for m in (8, 8, 4, 4, 2, 1)],
+            lambda c_in, c_out: _up(c_in, c_out, UnconditionalBatchNorm),
+            UnconditionalBatchNorm,
+            sigmoid_image,
+            seed_dim=z_dim,
+            z_dim=z_dim,
+            channels=channels,
+            classes=0,
+        )
+        initialise(self, normal_002)
+
+
+class ResNet5Discriminator(ResidualDiscriminator):
+    """Six blocks, all of them down (128 to 2): 64, 128, 256, 256, 512, 512 channels."""
+
+    def __init__(
+        self, resolution: Count, channels: Count, width: Positive, spectral_norm: bool
+    ) -> None:
+        _require_128(resolution)
+        widths = [channels, *(scaled(64 * m, width) for m in (1, 2, 4, 4, 8, 8))]
+        blocks = [_down(c_in, c_out, nn.AvgPool2d(2)) for c_in, c_out in pairwise(widths)]
+        super().__init__([ToUnitInterval(), *blocks], mean_pool, head(widths[-1], 0), classes=0)
+        initialise(self, normal_002)
+        if spectral_norm:
+            spectrally_normalise(self)

@@ -1,0 +1,104 @@
+"""The common SNGAN ResNet for 32 px, as in the authors' own code.
+
+Miyato et al. 2018 (arXiv:1802.05957) table 4 and Miyato & Koyama 2018 (arXiv:1802.05637), as built
+in pfnet-research/sngan_projection. Against `resnet`: nearest upsampling, 1x1 shortcuts only where
+the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, Glorot weights.
+"""
+
+import torch
+from torch import nn
+
+from crgan_cli.bounds import Count, Positive, Whole
+from crgan_cli.networks.blocks import (
+    Residual,
+    ResidualDiscriminator,
+    ResidualGenerator,
+    UpBlock,
+    body,
+    down_shortcut_1x1,
+    first_body,
+    nearest,
+    up_shortcut_1x1,
+)
+from crgan_cli.networks.layers import (
+    ConditionalBatchNorm,
+    UnconditionalBatchNorm,
+    glorot_sngan,
+    head,
+    initialise,
+    label_count,
+    label_norm,
+    require_resolution,
+    scaled,
+    spectrally_normalise,
+    sum_pool,
+)
+
+
+def _require_32(resolution: int) -> None:
+    others = "architecture=biggan_lite (32, 64), resnet5 (128) or sndcgan (any multiple of 8)"
+    require_resolution(resolution == 32, resolution, "resnet_sngan", "32", others)
+
+
+class SNGANGenerator(ResidualGenerator):
+    """Three blocks up at 256 channels, tanh; the last batch norm is unconditional."""
+
+    def __init__(
+        self,
+        resolution: Count,
+        channels: Count,
+        classes: Whole,
+        conditional: bool,
+        z_dim: Count,
+        width: Positive,
+    ) -> None:
+        _require_32(resolution)
+        labels = label_count(conditional, classes)
+        norm = label_norm(labels)
+        super().__init__(
+            [scaled(256, width)] * 4,
+            lambda a, b: UpBlock(a, b, norm, nearest(), up_shortcut_1x1(a, b)),
+            UnconditionalBatchNorm,
+            torch.tanh,
+            seed_dim=z_dim,
+            z_dim=z_dim,
+            channels=channels,
+            classes=labels,
+        )
+        initialise(self, glorot_sngan)
+        nn.init.xavier_uniform_(self.out.weight)  # gain sqrt 2 belongs to the blocks' 3x3 only
+        _start_neutral(self)
+
+
+class SNGANDiscriminator(ResidualDiscriminator):
+    """Four blocks at 128 channels, the first two down; with labels, a projection head."""
+
+    def __init__(
+        self,
+        resolution: Count,
+        channels: Count,
+        classes: Whole,
+        conditional: bool,
+        width: Positive,
+        spectral_norm: bool,
+    ) -> None:
+        _require_32(resolution)
+        labels = label_count(conditional, classes)
+        c, pool = scaled(128, width), nn.AvgPool2d(2)
+        blocks = [
+            Residual(first_body(channels, c, pool), down_shortcut_1x1(channels, c, pool)),
+            Residual(body(c, c, pool), down_shortcut_1x1(c, c, pool)),
+            Residual(body(c, c, nn.Identity()), nn.Identity()),
+            Residual(body(c, c, nn.Identity()), nn.Identity()),
+        ]
+        super().__init__(blocks, sum_pool, head(c, labels), labels)
+        initialise(self, glorot_sngan)
+        if spectral_norm:
+            spectrally_normalise(self)
+
+
+def _start_neutral(generator: nn.Module) -> None:
+    """Every class begins with gain 1 and shift 0, as in sngan_projection."""
+    for module in generator.modules():
+        if isinstance(module, ConditionalBatchNorm):
+            initialise(module, nn.init.zeros_)

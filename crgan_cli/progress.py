@@ -1,0 +1,130 @@
+"""What a person watching sees: one live line on a terminal, plain lines anywhere else."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+log = logging.getLogger(__name__)
+PLAIN_EVERY_SECONDS = 10.0
+"""A log gets a line of progress at most this often, whatever the speed."""
+
+
+def line(columns: list[ProgressColumn]) -> Progress:
+    """A live line on stderr, and nothing where that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+class Scoring:
+    """The progress of an evaluation on its own."""
+
+    def __init__(self) -> None:
+        self.line = line(
+            [TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        )
+        self.bar = self.line.add_task("images", total=None)
+
+    def __enter__(self) -> Self:
+        self.line.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.line.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Images scored, of all."""
+        self.line.update(self.bar, completed=done, total=total)
+
+
+class Watch:
+    """Shows the step, images per second, the time left and the last metric, on stderr."""
+
+    def __init__(self, steps: int, *, step: int) -> None:
+        """`step` is where a resumed run goes on."""
+        self.steps = steps
+        self.step = self.first = step
+        self.began = time.monotonic()
+        self.spoke = self.began
+        self.metric = ""
+        self.line = line(
+            [
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            ]
+        )
+        self.live = not self.line.disable
+        self.bar = self.line.add_task("step", total=steps, completed=step, note="")
+
+    def __enter__(self) -> Self:
+        self.line.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.line.stop()
+
+    def advance(self, step: int) -> None:
+        """After every step; cheap."""
+        self.step = step
+        self.line.update(self.bar, completed=step)
+
+    def speed(self, images_per_second: float) -> None:
+        """After every window of steps."""
+        note = " ".join(filter(None, (f"{images_per_second:.0f} images/s", self.metric)))
+        self.line.update(self.bar, note=note)
+        now = time.monotonic()
+        if not self.live and now - self.spoke >= PLAIN_EVERY_SECONDS:
+            self.spoke = now
+            log.info("step %d of %d, %s, %s left", self.step, self.steps, note, self.left(now))
+
+    def left(self, now: float) -> str:
+        """The time left, from the mean speed so far with all samples and metrics in it."""
+        seconds = (now - self.began) / max(self.step - self.first, 1) * (self.steps - self.step)
+        return duration(seconds)
+
+    def scored(self, name: str, value: float) -> None:
+        """After an evaluation."""
+        self.metric = f"{name} {value:.4g}"
+
+    def scoring(self, done: int, total: int) -> None:
+        """During an evaluation: the line shows its images instead of the steps."""
+        self.line.update(
+            self.bar, description="scoring", completed=done, total=total, note=self.metric
+        )
+        if done >= total:
+            self.line.update(self.bar, description="step", completed=self.step, total=self.steps)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that fit: 3 h 5 min, 42 s."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    if hours:
+        return f"{hours} h {m} min"
+    return f"{m} min {s} s" if m else f"{s} s"

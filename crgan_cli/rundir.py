@@ -1,0 +1,85 @@
+"""A run's folder: typed paths, claimed by one process at a time."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from crgan_cli.errors import UserError
+
+
+class RunDir:
+    """Where everything of a run lies. Two processes never share one: `claim` locks it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.overrides = path / "overrides.txt"
+        self.log = path / "train.log"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "checkpoints" / "best.pt"
+        self.samples = path / "samples"
+        self.tensorboard = path / "tensorboard"
+
+    def is_run(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.is_file()
+
+    def claim(self) -> FileLock:
+        """Makes the folder and locks it until the process ends, however it ends.
+
+        Raises UserError where another process trains here, or something else lies here.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = [entry for entry in os.listdir(self.path) if entry != ".lock"]
+            if foreign and not self.is_run():
+                raise UserError(
+                    f"the folder {self.path} holds other things ({', '.join(sorted(foreign)[:3])}) "
+                    "and no run. Choose another with out=FOLDER, or leave it out."
+                )
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"another crgan is training in {self.path} right now. Wait for it, stop it, or "
+                "choose another folder with out=FOLDER."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be made ({error.strerror}). Choose another "
+                "with out=FOLDER."
+            ) from None
+        return lock
+
+    def discard_if_empty(self) -> None:
+        """Removes the folder where nothing but a log came of it."""
+        if not self.is_run() and set(os.listdir(self.path)) <= {".lock", self.log.name}:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """Writes result.json, all or nothing."""
+        partial = self.result.with_suffix(".partial")
+        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, self.result)
+
+
+def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
+    """A folder of a name that nobody has, made at once: outputs/<experiment or date>/<time>-...
+
+    Microseconds and four random letters keep two runs started together apart.
+    """
+    now = datetime.now()
+    words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]
+    label = "_".join(word.strip("[]").replace(",", "+") for word in words if word)
+    stamp = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+    folder = root / (name or f"{now:%Y-%m-%d}") / "-".join(filter(None, (stamp, label)))
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,97 @@
+"""Drawing from a generator without disturbing its training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+from crgan_cli.data.images import to_uint8
+from crgan_cli.tasks.generation import Prior
+
+
+@contextmanager
+def undisturbed(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; modes and random numbers are put back afterwards."""
+    modes = [(layer, layer.training) for module in modules for layer in module.modules()]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        for module in modules:
+            module.eval()
+        try:
+            yield
+        finally:
+            for layer, training in modes:
+                layer.training = training
+
+
+class Codes(NamedTuple):
+    """What images are made from: drawn on the CPU, so that a seed means the same on any device."""
+
+    z: Tensor  # (N, z_dim)
+    y: Tensor | None  # (N,) class ids, None without classes
+
+
+def random_codes(
+    prior: Prior,
+    n: int,
+    seed: int,
+    *,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+) -> Codes:
+    """n codes. `labels`, (n,), are random where None; `truncation` is that of `Prior.truncated`."""
+    generator = torch.Generator().manual_seed(seed)
+    cpu = torch.device("cpu")
+    z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
+    if truncation is not None:
+        z = prior.truncated(z, truncation, generator)
+    return Codes(z, drawn if labels is None or not prior.classes else labels)
+
+
+def between(ends: Codes, steps: int, kind: str) -> Codes:
+    """Paths from each even code to the odd one after it, in `steps` images that keep their label.
+
+    Along the great circle for a normal prior, whose codes lie near a sphere (White 2016,
+    arXiv:1609.04468), and straight for a uniform one.
+    """
+    start, end = ends.z[0::2, None], ends.z[1::2, None]  # (paths, 1, z_dim)
+    t = torch.linspace(0, 1, steps)[None, :, None]
+    if kind == "normal":
+        cosine = torch.cosine_similarity(start, end, dim=2)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
+        angle = cosine.acos()
+        z = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
+    else:
+        z = (1 - t) * start + t * end
+    return Codes(z.flatten(0, 1), None if ends.y is None else ends.y[0::2].repeat_interleave(steps))
+
+
+class Sampler:
+    """Images of fixed codes, in batches of any size."""
+
+    def __init__(self, codes: Codes, device: torch.device) -> None:
+        self.codes = codes
+        self.device = device
+
+    def draw(self, G: nn.Module, start: int, n: int) -> Tensor:
+        """Images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
+        z, y = (None if part is None else part[start : start + n] for part in self.codes)
+        assert z is not None
+        return G(z.to(self.device), None if y is None else y.to(self.device)).float()
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide."""
+    return make_grid(to_uint8(images).cpu(), nrow=columns, padding=2)
+
+
+def square(n: int) -> int:
+    """The columns of a grid of n images that is about as wide as high."""
+    return max(round(n**0.5), 1)
+
+
+def labels_by_row(n: int, columns: int, classes: int) -> Tensor | None:
+    """(n,) class ids, one class a row of a grid; None without classes."""
+    return torch.arange(n) // columns % classes if classes else None

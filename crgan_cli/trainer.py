@@ -1,0 +1,193 @@
+"""The loop: turns, then what is due after a step."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import numpy as np
+import torch
+from torch import nn
+
+from crgan_cli.data.batches import Batches
+from crgan_cli.ema import EMA
+from crgan_cli.engine import Eager
+from crgan_cli.errors import Interrupted
+from crgan_cli.hooks import Hook, Keeper
+from crgan_cli.optimization import Adam
+from crgan_cli.progress import Watch
+from crgan_cli.record import Recorder, Window
+from crgan_cli.tasks.base import Task
+
+
+def reseed(seed: int, rank: int, step: int) -> None:
+    """All random numbers of a step derive from (seed, rank, step), so a run resumes by counting."""
+    (word,) = np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)
+    torch.manual_seed(int(word >> np.uint64(1)))
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a stop between two steps. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handles the signals while the body runs."""
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = {kind: signal.signal(kind, self.heard) for kind in kinds}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def heard(self, signum: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.signum is not None:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def check(self) -> None:
+        """Raises Interrupted where a signal has come."""
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+
+class Trainer:
+    """Takes steps until there are `steps`, and after each does what is due."""
+
+    def __init__(
+        self,
+        task: Task,
+        engine: Eager,
+        optimization: Adam,
+        batches: Batches,
+        *,
+        ema: EMA | None,
+        seed: int,
+        steps: int,
+        log_every: int,
+    ) -> None:
+        self.task = task
+        self.engine = engine
+        self.optimization = optimization
+        self.optimizers = optimization.optimizers(engine.players)
+        self.batches = batches
+        self.ema = ema
+        self.seed = seed
+        self.steps = steps
+        self.log_every = log_every
+        self.window = Window()
+        self.step = 0
+        self.settled = True
+        self.turns_of = {who: task.turns.count(who) for who in task.turns}
+
+    @property
+    def images_seen(self) -> int:
+        """Real images that D has been shown, repeats counted."""
+        return self.step * self.turns_of["d"] * self.batches.batch_size
+
+    @property
+    def G(self) -> nn.Module:
+        """The generator to judge: the average where there is one, else the trained one."""
+        return self.ema.G if self.ema else self.task.player("g")
+
+    def fit(
+        self,
+        recorder: Recorder,
+        hooks: Sequence[Hook],
+        keeper: Keeper,
+        watch: Watch,
+        stop: Stop,
+    ) -> None:
+        """Trains to the end. Raises Interrupted, all saved, where a signal asks to stop."""
+        clock = Clock(self.step)
+        try:
+            if not self.settled:
+                self.settle(hooks, keeper, stop)
+            while self.step < self.steps:
+                stop.check()
+                self.take_step()
+                watch.advance(self.step)
+                if self.step % self.log_every == 0:
+                    self.write_window(recorder, watch, clock)
+                with clock.paused():
+                    self.settle(hooks, keeper, stop)
+        except Interrupted:
+            keeper.save(self)
+            raise
+
+    def take_step(self) -> None:
+        """All turns of one step. G's turn gets the batch that D has just seen."""
+        reseed(self.seed, 0, self.step)
+        self.optimization.schedule(self.optimizers, self.step, self.steps)
+        measure = (self.step + 1) % self.log_every == 0
+        done = dict.fromkeys(self.turns_of, 0)
+        for who in self.task.turns:
+            drawn = self.step * self.turns_of["d"] + max(done["d"] - (who != "d"), 0)
+            self.task.advance(who, self.step * self.turns_of[who] + done[who])
+            move = self.engine.turn(who, self.batches[drawn], self.optimizers, measure=measure)
+            self.window.keep(who, self.step + 1, move)
+            done[who] += 1
+        self.step += 1
+        self.settled = False
+        if self.ema:
+            self.ema.update(self.task.player("g"), self.step)
+
+    def write_window(self, recorder: Recorder, watch: Watch, clock: "Clock") -> None:
+        """The means of the window, and the speed."""
+        means = self.window.read()
+        speed = clock.steps_per_second(self.step) * self.turns_of["d"] * self.batches.batch_size
+        rates = {
+            f"learning_rate/{who}": optimizer.param_groups[0]["lr"]
+            for who, optimizer in self.optimizers.items()
+        }
+        recorder.write(
+            "train",
+            self.step,
+            means | rates | {"speed/images_per_second": speed},
+            images_seen=self.images_seen,
+        )
+        watch.speed(speed)
+
+    def settle(self, hooks: Sequence[Hook], keeper: Keeper, stop: Stop) -> None:
+        """Samples, metrics and checkpoint of this step, where they are due."""
+        todo = [hook for hook in hooks if due(self.step, hook.every, self.steps)]
+        if todo:
+            self.window.check()  # a loss that is not finite is named before its images are scored
+        for hook in todo:
+            hook(self, stop.check)
+        self.settled = True
+        if due(self.step, keeper.every, self.steps):
+            keeper.save(self)
+
+
+def due(step: int, every: int, steps: int) -> bool:
+    """Every `every` steps, and at the end."""
+    return step % every == 0 or step == steps
+
+
+class Clock:
+    """The time that training takes, with samples, metrics and checkpoints left out."""
+
+    def __init__(self, step: int, now: Callable[[], float] = time.perf_counter) -> None:
+        self.step = step
+        self.now = now
+        self.began = now()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count."""
+        before = self.now()
+        yield
+        self.began += self.now() - before
+
+    def steps_per_second(self, step: int) -> float:
+        """Since the last time this was asked."""
+        now = self.now()
+        speed = (step - self.step) / max(now - self.began, 1e-9)
+        self.step, self.began = step, now
+        return speed

@@ -1,0 +1,296 @@
+"""One training run from a checked configuration to its result, in a folder of its own."""
+
+import json
+import logging
+import platform
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torchvision
+from omegaconf import DictConfig
+
+from crgan_cli import __version__, assembly, checkpoint
+from crgan_cli.config import Run, build_group, difference, flat, from_text, to_text
+from crgan_cli.console import logging_to, speaking
+from crgan_cli.data.batches import Batches
+from crgan_cli.data.images import fingerprint
+from crgan_cli.ema import EMA
+from crgan_cli.engine import Eager, describe, device_of
+from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.evaluator import Evaluator
+from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
+from crgan_cli.progress import Watch, duration
+from crgan_cli.record import Recorder, history
+from crgan_cli.rundir import RunDir, new_folder
+from crgan_cli.sampler import Sampler, labels_by_row, random_codes, square
+from crgan_cli.trainer import Stop, Trainer
+
+log = logging.getLogger(__name__)
+OUTPUTS = Path("outputs")
+
+
+def train_job(
+    config: DictConfig,
+    overrides: Sequence[str],
+    choices: Mapping[str, str | None],
+    folder: Path | None,
+) -> float | None:
+    """Trains, or goes on training, and returns the headline metric; None without metrics.
+
+    `folder` is a sweep's; a single run takes `out`, or a new folder under outputs/. Raises
+    UserError, RunFailed or Interrupted, each with what to do next.
+    """
+    if config.out is not None:
+        folder = Path(config.out)
+    run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
+    with speaking(), run.claim():
+        try:
+            with logging_to(run.log):
+                return begin(config, overrides, run)
+        finally:
+            run.discard_if_empty()
+
+
+def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
+    """Makes the run's parts, or finds them where they were left, and trains."""
+    resumed = run.is_run()
+    if resumed:
+        require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
+    training = Training(config, run)
+    run.config.write_text(to_text(config), encoding="utf-8")
+    if not resumed:
+        command = shlex.join(["crgan", "train", *overrides])
+        run.overrides.write_text(command + "\n", encoding="utf-8")
+    with reported(run):
+        return training.go()
+
+
+def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
+    """Raises UserError where a run would be gone on with in another way than it was begun."""
+    if now.resume == "never":
+        raise UserError(
+            f"the folder {run.path} holds a run already, and resume=never. Choose another with "
+            "out=FOLDER, or go on with resume=auto."
+        )
+    changed = difference(before, now)
+    if changed and now.resume != "force":
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(
+            f"the run in {run.path} was started with another configuration:{lines}\n"
+            "Choose another folder with out=FOLDER, go on unchanged with "
+            f"`crgan train --from {run.path}`, or insist with resume=force."
+        )
+
+
+@contextmanager
+def reported(run: RunDir) -> Iterator[None]:
+    """Writes how a run ended badly into its folder, and passes the error on."""
+    try:
+        yield
+    except Interrupted as stopped:
+        run.write_result({"status": "interrupted", "signal": stopped.signum})
+        log.info("stopped and saved; go on with: crgan train --from %s", run.path)
+        raise
+    except KeyboardInterrupt:
+        run.write_result({"status": "interrupted"})
+        raise
+    except OSError as error:  # a disk that is full, or gone
+        failed = RunFailed(
+            f"writing to {run.path} failed: {error.strerror or error}. What was written is whole. "
+            f"Free some space and go on with: crgan train --from {run.path}"
+        )
+        log.error("%s", failed)
+        raise failed from error
+    except Exception as error:
+        expected = isinstance(error, UserError | RunFailed)
+        log.error("%s: %s", type(error).__name__, error, exc_info=None if expected else error)
+        run.write_result({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        error.add_note(f"More is in {run.log}.")
+        raise
+
+
+def provenance(data: str, device: torch.device) -> dict[str, str]:
+    """What made the run, beside its configuration."""
+    return {
+        "crgan": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device": describe(device),
+        "training_images_sha256": data,
+    }
+
+
+def commit() -> str:
+    """The git commit that crgan runs from, with "+" where files differ; "" for an installed one."""
+    folder = Path(__file__).parent
+
+    def git(*command: str) -> str:
+        done = subprocess.run(
+            ["git", *command], cwd=folder, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not git("ls-files", Path(__file__).name):  # a checkout of something else around us
+            return ""
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except OSError:  # no git
+        return ""
+
+
+class Training:
+    """All parts of a run. Making one checks all that can be checked before the first step."""
+
+    def __init__(self, config: DictConfig, run: RunDir) -> None:
+        self.config = config
+        self.run = run
+        self.settings = Run.of(config)
+        self.device = device_of(self.settings.device)
+        self.evaluator = assembly.evaluator_of(config)
+        self.dataset = assembly.dataset_of(config)
+        images = self.dataset.load("train")
+        self.provenance = provenance(fingerprint(images), self.device)
+        self.engine: Eager = build_group(config.engine)
+        optimization = build_group(config.optimizer)
+        players = assembly.players_of(config)
+        self.task = assembly.task_of(config, players, optimization)
+        self.engine.prepare(self.task, self.device)
+        ema = self.settings.ema
+        self.trainer = Trainer(
+            self.task,
+            self.engine,
+            optimization,
+            Batches(
+                images,
+                batch_size=self.settings.batch_size,
+                seed=self.settings.seed,
+                device=self.device,
+                flip=self.dataset.flip,
+            ),
+            ema=EMA(players.G, ema.decay, ema.start) if ema.decay else None,
+            seed=self.settings.seed,
+            steps=self.settings.steps,
+            log_every=self.settings.log.every,
+        )
+        self.found = self.checkpoint()
+
+    def checkpoint(self) -> checkpoint.Found | None:
+        """The checkpoint to go on from. Raises UserError where its images were others."""
+        found = checkpoint.newest(self.run.checkpoints)
+        if found is None:
+            return None
+        key = "training_images_sha256"
+        if found.content["provenance"][key] != self.provenance[key]:
+            raise UserError(
+                f"{found.path} was trained on other images than {self.dataset.title} holds now "
+                f"(their SHA-256 differ). Restore the data set, or start anew with out=FOLDER."
+            )
+        return found
+
+    def go(self) -> float | None:
+        """Trains to the end, and says what came of it."""
+        began = time.monotonic()
+        content = self.found.content if self.found else None
+        step, settled = (content["step"], content["settled"]) if content else (0, True)
+        watch = Watch(self.settings.steps, step=step)
+        recorder = Recorder(self.run, step=step, settled=settled)
+        stop = Stop()
+        try:
+            with stop.listening(), watch:
+                hooks, keeper = self.hooks(recorder, watch, stop)
+                if self.found:
+                    keeper.load(self.trainer, self.found)
+                self.announce(recorder, keeper)
+                self.trainer.fit(recorder, hooks, keeper, watch, stop)
+        finally:
+            recorder.close()
+        return self.finish(keeper, time.monotonic() - began)
+
+    def hooks(self, recorder: Recorder, watch: Watch, stop: Stop) -> tuple[list[Hook], Keeper]:
+        """What is done every N steps."""
+        settings, G = self.settings, self.trainer.G
+        prior = assembly.prior_of(self.config, G)
+        num = settings.samples.num
+        columns = square(num)
+        labels = labels_by_row(num, columns, prior.classes)
+        shown = Sampler(random_codes(prior, num, settings.seed, labels=labels), self.device)
+        hooks: list[Hook] = [
+            DrawSamples(settings.samples.every, shown, num, columns, self.run, recorder)
+        ]
+        evaluate = None
+        if self.evaluator:
+            self.prepare(self.evaluator, watch, stop)
+            scored = Sampler(
+                random_codes(prior, self.evaluator.num_samples, settings.seed), self.device
+            )
+            evaluate = Evaluate(self.evaluator, scored, recorder, watch)
+            hooks.append(evaluate)
+        keeper = Keeper(
+            self.run,
+            every=settings.checkpoint.every,
+            keep=settings.checkpoint.keep,
+            config=to_text(self.config),
+            provenance=self.provenance,
+            evaluate=evaluate,
+        )
+        return hooks, keeper
+
+    def prepare(self, evaluator: Evaluator, watch: Watch, stop: Stop) -> None:
+        """Measures the real images, so that metrics that cannot be had are known at the start."""
+        evaluator.to(self.device)
+        evaluator.prepare(self.dataset, progress=watch.scoring, stop=stop.check)
+
+    def announce(self, recorder: Recorder, keeper: Keeper) -> None:
+        """Says what will be done, in the log and in TensorBoard."""
+        log.info("run folder %s", self.run.path)
+        log.info("device %s, precision %s", describe(self.device), self.engine.precision)
+        for line in self.task.plan():
+            log.info("%s", line)
+        if keeper.evaluate:
+            log.info("metrics %s", json.dumps(keeper.evaluate.evaluator.describe()))
+        if self.found:
+            log.info("going on from %s, step %d", self.found.path, self.trainer.step)
+        recorder.text("config", to_text(self.config))
+        headline = keeper.evaluate.evaluator.headline if keeper.evaluate else None
+        recorder.hparams(flat(self.config), headline)
+
+    def finish(self, keeper: Keeper, seconds: float) -> float | None:
+        """result.json, and the last words on stdout."""
+        evaluate = keeper.evaluate
+        run, step = self.run, self.trainer.step
+        result: dict[str, object] = {
+            "status": "finished",
+            "step": step,
+            "images_seen": self.trainer.images_seen,
+            "seconds_of_this_session": round(seconds, 1),
+            "seed": self.settings.seed,
+            "provenance": self.provenance,
+        }
+        last = checkpoint.by_step(run.checkpoints)[0]
+        print(f"finished {step} steps in {duration(seconds)}")
+        print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
+        print(f"  tensorboard  tensorboard --logdir {run.tensorboard}")
+        print(f"  checkpoint   {last}")
+        if evaluate is None:
+            run.write_result(result)
+            return None
+        name = evaluate.evaluator.headline
+        weights = "ema" if self.trainer.ema else "raw"
+        protocol = {**evaluate.evaluator.describe(), "weights": weights}
+        run.write_result(
+            {**result, "last": evaluate.last, "best": evaluate.best, "protocol": protocol}
+        )
+        for key, value in evaluate.last.items():
+            if key != "step":
+                print(f"  {key:12s} {value:.4f}")
+        print(f"  best {name} {evaluate.best[name]:.4f} at step {evaluate.best['step']:.0f}")
+        curve = [f"{line[name]:.1f}" for line in history(run) if line["kind"] == "eval"]
+        print(f"  {name} over the run: {' '.join(curve)}")
+        return evaluate.last[name]

@@ -1,0 +1,152 @@
+"""One image to pixels: every colour mode by value, orientation, crop, resize, and refusals."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crgan_cli.data.decode import UNREADABLE, check_channels, decode, quiet_pillow
+from crgan_cli.errors import UserError
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def colour(picture: Image.Image, kind: str = "PNG", channels: int = 3, **options: object):
+    """The one colour of a plain picture after decoding."""
+    pixels = decode(
+        encoded(picture, kind, **options), resolution=2, channels=channels, crop=None
+    ).reshape(channels, -1)
+    assert (pixels == pixels[:, :1]).all()
+    return pixels[:, 0].tolist()
+
+
+def plain(mode: str, value: object) -> Image.Image:
+    return Image.new(mode, (4, 4), value)  # pyright: ignore[reportArgumentType]
+
+
+def test_colour_stays_and_becomes_grey_by_luma():
+    assert colour(plain("RGB", (10, 20, 30))) == [10, 20, 30]
+    # ITU-R 601-2: (299 R + 587 G + 114 B) / 1000
+    assert colour(plain("RGB", (100, 200, 50)), channels=1) == [153]
+
+
+def test_grey_becomes_three_equal_channels():
+    assert colour(plain("L", 77)) == [77, 77, 77]
+    assert colour(plain("L", 77), channels=1) == [77]
+    assert colour(plain("1", 1)) == [255, 255, 255]
+
+
+def test_a_palette_is_looked_up():
+    picture = plain("P", 1)
+    picture.putpalette([1, 2, 3, 40, 50, 60])
+    assert colour(picture) == [40, 50, 60]
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(255, 0), (0, 255), (51, 204)])
+def test_alpha_is_composited_on_white(alpha: int, expected: int):
+    assert colour(plain("RGBA", (0, 0, 0, alpha))) == [expected] * 3
+    assert colour(plain("LA", (0, alpha)), channels=1) == [expected]
+
+
+def test_a_transparent_palette_entry_is_white():
+    picture = plain("P", 1)
+    picture.putpalette([1, 2, 3, 40, 50, 60])
+    assert colour(picture, transparency=1) == [255, 255, 255]
+    assert colour(picture, transparency=0) == [40, 50, 60]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (257 * 200, 200), (65535, 255)])
+def test_sixteen_bit_grey_is_scaled_to_eight(value: int, expected: int):
+    picture = Image.fromarray(np.full((4, 4), value, dtype=np.uint16))
+    assert colour(picture) == [expected] * 3
+    assert colour(picture, "TIFF", channels=1) == [expected]
+
+
+def test_cmyk_is_converted():
+    assert colour(plain("CMYK", (0, 255, 255, 0)), "TIFF") == [255, 0, 0]
+
+
+def test_the_first_frame_of_an_animation_is_used():
+    frames = [plain("L", 10), plain("L", 200)]
+    assert colour(frames[0], "GIF", save_all=True, append_images=frames[1:]) == [10, 10, 10]
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_known_range_are_refused(mode: str):
+    content = encoded(plain(mode, 100_000), "TIFF")
+    with pytest.raises(UNREADABLE, match="no known range"):
+        decode(content, resolution=2, channels=3, crop=None)
+
+
+def test_the_exif_orientation_is_applied():
+    picture = Image.fromarray(np.array([[0, 50], [100, 150]], dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter to the right for display
+    pixels = decode(encoded(picture, exif=exif), resolution=2, channels=1, crop=None)
+    assert pixels[0].tolist() == [[100, 0], [150, 50]]
+
+
+def test_the_largest_centre_square_is_kept():
+    wide = np.arange(5 * 3, dtype=np.uint8).reshape(3, 5)
+    for picture in (wide, wide.T):
+        pixels = decode(encoded(Image.fromarray(picture)), resolution=3, channels=1, crop=None)
+        expected = wide[:, 1:4] if picture is wide else wide[:, 1:4].T
+        assert np.array_equal(pixels[0], expected)
+
+
+def test_a_crop_keeps_the_centre_square_of_that_side():
+    picture = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    pixels = decode(encoded(Image.fromarray(picture)), resolution=2, channels=1, crop=2)
+    assert pixels[0].tolist() == [[14, 15], [20, 21]]
+
+
+def test_a_crop_larger_than_the_image_is_refused():
+    with pytest.raises(UNREADABLE, match="4x4, smaller than the crop 5"):
+        decode(encoded(plain("L", 0)), resolution=2, channels=1, crop=5)
+
+
+def test_shrinking_is_antialiased():
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    pixels = decode(encoded(Image.fromarray(stripes)), resolution=8, channels=1, crop=None)
+    # taking every eighth pixel would give 0 everywhere
+    assert 120 < pixels[0, 2:-2, 2:-2].mean() < 135
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_truncated_image_is_refused(kind: str):
+    noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+    content = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(UNREADABLE):
+        decode(content[: len(content) // 2], resolution=8, channels=3, crop=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused(content: bytes):
+    with pytest.raises(UNREADABLE):
+        decode(content, resolution=8, channels=3, crop=None)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(side: int):
+    def chunk(name: bytes, data: bytes) -> bytes:
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+    with quiet_pillow(), pytest.raises(UNREADABLE, match=r"are too many|exceeds limit"):
+        decode(bomb, resolution=8, channels=1, crop=None)
+
+
+def test_there_are_conversions_to_one_and_three_channels_only():
+    check_channels(1)
+    check_channels(3)
+    with pytest.raises(UserError, match=r"dataset.channels=4.*3 channels \(colour\) or 1"):
+        check_channels(4)

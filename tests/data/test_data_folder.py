@@ -1,0 +1,385 @@
+"""A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from crgan_cli.data import cache
+from crgan_cli.data.folder import Folder
+from crgan_cli.errors import RunFailed, UserError
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "datasets"
+
+
+def folder(root: Path, **changed: object) -> Folder:
+    options = {"resolution": 4, "channels": 1, "classes": 0, **changed}
+    return Folder(root=str(root), **options)  # pyright: ignore[reportArgumentType]
+
+
+def load_both(root: Path, **changed: object) -> Tensor:
+    """All images, whichever split they are in."""
+    return torch.cat([folder(root, **changed).load(split).x for split in ("train", "test")])
+
+
+def png(value: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("L", (4, 4), value).save(out, "PNG")
+    return out.getvalue()
+
+
+def write(root: Path, names: Iterable[str], start: int = 0) -> Path:
+    """Grey images, the i-th filled with start + i."""
+    for i, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(start + i))
+    return root
+
+
+def numbered(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{i:03}.png" for i in range(count)]
+
+
+def values(x: Tensor) -> list[int]:
+    """The grey value of each image, sorted."""
+    return sorted(x[:, 0, 0, 0].tolist())
+
+
+def cats_and_dogs(root: Path, count: int = 10) -> Path:
+    """Cats are 0, 1, ...; dogs 100, 101, ..."""
+    write(root, numbered("cat/", count))
+    return write(root, numbered("dog/deeper/", count), start=100)
+
+
+def test_a_flat_folder_is_split_once_and_for_all(tmp_path: Path):
+    root = write(tmp_path / "images", numbered("", 20))
+    train, test = folder(root).load("train"), folder(root).load("test")
+    assert (len(train.x), len(test.x)) == (18, 2)
+    assert sorted(values(train.x) + values(test.x)) == list(range(20))
+    assert train.y.tolist() == [0] * 18
+    assert torch.equal(folder(root).load("test").x, test.x)
+
+
+def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path):
+    root = cats_and_dogs(tmp_path / "images")
+    data = folder(root, classes=2, holdout=0.2)
+    train, test = data.load("train"), data.load("test")
+    assert data.class_names == ("cat", "dog")
+    assert torch.bincount(train.y).tolist() == [8, 8]
+    assert torch.bincount(test.y).tolist() == [2, 2]
+    for images in (train, test):
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
+
+
+def test_the_first_images_are_of_both_classes(tmp_path: Path):
+    data = folder(cats_and_dogs(tmp_path / "images", 50), classes=2)
+    assert 2 < int(data.load("train").y[:20].sum()) < 18
+
+
+def test_sub_folders_mean_nothing_without_classes(tmp_path: Path):
+    data = folder(cats_and_dogs(tmp_path / "images"))
+    assert data.load("train").y.tolist() == [0] * 18
+    assert data.class_names == ()
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_train_and_test_folders_are_splits(tmp_path: Path, name: str):
+    root = cats_and_dogs(tmp_path / "images" / "train")
+    write(root.parent / name, ["cat/a.png", "dog/a.png", "dog/b.png"], start=200)
+    data = folder(root.parent, classes=2)
+    assert len(data.load("train").x) == 20
+    assert values(data.load("test").x) == [200, 201, 202]
+    assert sorted(data.load("test").y.tolist()) == [0, 1, 1]
+
+
+def test_test_is_preferred_to_val(tmp_path: Path):
+    root = write(tmp_path / "images", ["train/a.png", "val/a.png", "test/a.png"])
+    assert values(folder(root).load("test").x) == [2]
+    assert values(folder(root).load("train").x) == [0]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    root = write(tmp_path / "images", ["plane/a.png", "plane/b.png", "train/a.png", "train/b.png"])
+    data = folder(root, classes=2)
+    data.load("train")
+    assert data.class_names == ("plane", "train")
+
+
+def test_a_lone_outer_folder_is_looked_through(tmp_path: Path):
+    data = folder(cats_and_dogs(tmp_path / "images" / "release-1" / "photos").parents[1], classes=2)
+    assert len(data.load("train").x) == 18
+    assert data.class_names == ("cat", "dog")
+
+
+def zipped(path: Path, root: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*")):
+            archive.write(file, file.relative_to(root.parent))
+    return path
+
+
+def test_a_zip_gives_what_its_folder_gives(tmp_path: Path):
+    root = cats_and_dogs(tmp_path / "images")
+    write(root / "__MACOSX" / "cat", ["._000.png"])
+    archive = zipped(tmp_path / "images.zip", root)
+    for split in ("train", "test"):
+        from_folder = folder(root, classes=2).load(split)
+        from_zip = folder(archive, classes=2).load(split)
+        assert torch.equal(from_folder.x, from_zip.x)
+        assert torch.equal(from_folder.y, from_zip.y)
+
+
+def test_hidden_files_links_and_other_files_do_not_count(tmp_path: Path):
+    root = write(tmp_path / "images", [*numbered("", 4), ".hidden.png", ".git/a.png"])
+    write(root, ["__MACOSX/a.png"])
+    (root / "notes.txt").write_text("no image")
+    os.symlink(root / "000.png", root / "linked.png")
+    os.symlink(write(tmp_path / "elsewhere", ["a.png"]), root / "linked")
+    assert values(load_both(root)) == [*range(4)]
+
+
+def test_images_are_resized_and_coloured_as_asked(tmp_path: Path):
+    x = (
+        folder(write(tmp_path / "images", numbered("", 2)), resolution=8, channels=3)
+        .load("train")
+        .x
+    )
+    assert x.shape == (1, 3, 8, 8)
+    assert x.unique().tolist() in ([0], [1])
+
+
+def test_a_fraction_is_taken_of_each_class(tmp_path: Path):
+    data = folder(cats_and_dogs(tmp_path / "images"), classes=2, fraction=0.5, holdout=0.2)
+    assert torch.bincount(data.load("train").y).tolist() == [4, 4]
+    assert torch.bincount(data.load("test").y).tolist() == [2, 2]
+
+
+# --- the cache
+
+
+def sets(cache_folder: Path) -> set[str]:
+    return {path.name for path in cache_folder.iterdir() if path.is_dir()}
+
+
+def test_images_are_decoded_once(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = write(tmp_path / "images", numbered("", 5))
+    first = folder(root).load("train")
+    assert len(sets(cache_folder)) == 1
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(cache, "_decode_all", refuse)
+    assert torch.equal(folder(root).load("train").x, first.x)
+
+
+def test_a_changed_file_is_seen(tmp_path: Path):
+    root = write(tmp_path / "images", numbered("", 5))
+    (root / "000.png").write_bytes(png(99))
+    os.utime(root / "000.png", ns=(1, 1))
+    before = values(load_both(root))
+    (root / "000.png").write_bytes(png(98))  # as many bytes, so only its time tells
+    os.utime(root / "000.png", ns=(2, 2))
+    after = values(load_both(root))
+    assert before == [1, 2, 3, 4, 99]
+    assert after == [1, 2, 3, 4, 98]
+
+
+def test_another_option_is_another_cached_set(tmp_path: Path, cache_folder: Path):
+    root = write(tmp_path / "images", numbered("", 5))
+    for changed in ({}, {"resolution": 8}, {"channels": 3}, {}):
+        folder(root, **changed).load("train")
+    assert len(sets(cache_folder)) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 7])
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_folder: Path, damage: bytes):
+    root = write(tmp_path / "images", numbered("", 5))
+    first = folder(root).load("train").x.clone()
+    (name,) = sets(cache_folder)
+    (cache_folder / name / "pixels.u8").write_bytes(damage)
+    assert torch.equal(folder(root).load("train").x, first)
+
+
+def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):
+    root = write(tmp_path / "images", numbered("", 5))
+    (root / "000.png").write_bytes(b"damaged")
+    with pytest.raises(UserError):
+        load_both(root)
+    assert not [path for path in cache_folder.iterdir() if "unfinished" in path.name]
+
+
+def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Path):
+    root = write(tmp_path / "images", numbered("", 5))
+    first = folder(root).load("train")
+    kept = first.x.clone()
+    first.x.zero_()
+    assert torch.equal(folder(root).load("train").x, kept)
+
+
+def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = write(tmp_path / "images", numbered("", 5))
+    monkeypatch.setenv("CRGAN_CACHE", str(root / "000.png"))
+    with pytest.raises(UserError, match=r"cannot be kept in .* variable CRGAN_CACHE"):
+        folder(root).load("train")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = write(tmp_path / "images", numbered("", 5))
+    real = cache.tempfile.mkdtemp
+
+    def on_a_full_disk(**where: object) -> str:
+        made = real(**where)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        os.symlink("/dev/full", Path(made) / "pixels.u8")
+        return made
+
+    monkeypatch.setattr(cache.tempfile, "mkdtemp", on_a_full_disk)
+    with pytest.raises(RunFailed, match=r"No space left on device.*Make room there"):
+        folder(root).load("train")
+
+
+# --- bad input
+
+
+def test_unreadable_images_are_listed_ten_at_most(tmp_path: Path):
+    root = write(tmp_path / "images", numbered("train/good", 3))
+    for i in range(12):
+        (root / "train" / f"bad{i:02}.jpg").write_bytes(b"not an image")
+    write(root, ["test/a.png"])
+    with pytest.raises(UserError) as caught:
+        folder(root).load("train")
+    message = str(caught.value)
+    assert "12 of 15 images in" in message
+    assert message.count("cannot identify") == 10
+    assert "and 2 more" in message
+    assert "dataset.skip_unreadable=true" in message
+
+
+def test_unreadable_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root = cats_and_dogs(tmp_path / "images" / "train").parent
+    write(root, ["test/cat/a.png"])
+    (root / "train" / "cat" / "000.png").write_bytes(png(0)[:40])
+    for _ in range(2):  # decoded, then from the cache
+        images = folder(root, classes=2, skip_unreadable=True).load("train")
+        assert torch.bincount(images.y).tolist() == [9, 10]
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
+    assert "left out 1 unreadable images of 20: train/cat/000.png" in caplog.text
+
+
+def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
+    root = tmp_path / "images"
+    root.mkdir()
+    for name in ("a.png", "b.png"):
+        (root / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 1 images .* nothing to train on"):
+        folder(root, skip_unreadable=True, holdout=0.5).load("train")
+
+
+def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = write(tmp_path / "images", numbered("", 5))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow warns above, and refuses above 20
+    with pytest.raises(UserError, match=r"4 of 4 .*\.png \(4x4 pixels are too many\)"):
+        folder(root).load("train")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: None, "There is nothing at .*images"),
+        (lambda root: root.mkdir(), "images holds no file"),
+        (lambda root: write(root, ["a.txt", "b.npy", "c"]), r"3 files .* \(none\) \.npy \.txt"),
+        (lambda root: root.write_bytes(b"PK, but no zip"), "neither a folder nor a zip"),
+        (lambda root: root.write_bytes(b""), "neither a folder nor a zip"),
+        (lambda root: write(root, ["a.png"]), r"holdout=0\.1 of the 1 image.* leaves none"),
+    ],
+)
+def test_a_root_without_images_is_refused(tmp_path: Path, make, words: str):
+    make(tmp_path / "images")
+    with pytest.raises(UserError, match=words):
+        folder(tmp_path / "images").load("train")
+
+
+def test_a_truncated_zip_is_refused(tmp_path: Path):
+    archive = zipped(tmp_path / "images.zip", write(tmp_path / "images", numbered("", 5)))
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"images\.zip is neither a folder nor a zip"):
+        folder(archive).load("train")
+
+
+def test_a_damaged_member_of_a_zip_is_listed(tmp_path: Path):
+    root = write(tmp_path / "images", numbered("train/", 2))
+    write(root, ["test/a.png"])
+    archive = zipped(tmp_path / "images.zip", root)
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"\.png \(Bad CRC-32"):
+        load_both(archive)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path):
+    archive = zipped(tmp_path / "images.zip", write(tmp_path / "images", numbered("", 5)))
+    content = bytearray(archive.read_bytes())
+    at = -1
+    while (at := content.find(b"PK\x01\x02", at + 1)) >= 0:
+        content[at + 8] |= 1  # the flag that says so, in the zip's directory
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"4 of 4 .*encrypted"):
+        folder(archive).load("train")
+
+
+def test_a_member_that_unpacks_to_too_much_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = write(tmp_path / "images", numbered("", 5))
+    monkeypatch.setattr("crgan_cli.data.files.LARGEST_FILE", 20)
+    with pytest.raises(UserError, match=r"bytes long, and 20 are allowed"):
+        folder(zipped(tmp_path / "images.zip", root)).load("train")
+
+
+def test_a_wrong_number_of_classes_is_refused_with_their_names(tmp_path: Path):
+    with pytest.raises(UserError, match=r"classes=3.* 2 sub-folders .*: cat, dog\. .*classes=2"):
+        folder(cats_and_dogs(tmp_path / "images"), classes=3).load("train")
+
+
+def test_classes_need_every_image_in_a_sub_folder(tmp_path: Path):
+    root = write(cats_and_dogs(tmp_path / "images"), ["loose.png"])
+    with pytest.raises(UserError, match=r"1 are in none, such as loose\.png.*classes=0"):
+        folder(root, classes=2).load("train")
+
+
+def test_a_class_of_the_test_split_only_is_refused(tmp_path: Path):
+    root = cats_and_dogs(tmp_path / "images" / "train").parent
+    write(root, ["test/cat/a.png", "test/bird/a.png"])
+    with pytest.raises(UserError, match="training split lacks: bird"):
+        folder(root, classes=2).load("test")
+
+
+def test_nothing_left_to_train_on_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"holdout=1\.0 of the 20 image.* leaves none"):
+        folder(cats_and_dogs(tmp_path / "images"), holdout=1.0).load("train")
+
+
+def test_four_channels_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"dataset\.channels=4"):
+        folder(tmp_path, channels=4)
+
+
+def test_a_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "images", numbered("", 5))
+    assert len(folder(Path("~/images")).load("train").x) == 4

@@ -1,0 +1,145 @@
+"""Pixel conversion, fingerprints, stratified shares, and the checks every data set goes through."""
+
+import numpy as np
+import pytest
+import torch
+
+from crgan_cli.data.images import (
+    Dataset,
+    Facts,
+    Images,
+    Split,
+    fingerprint,
+    stratified,
+    to_float,
+    to_uint8,
+)
+from crgan_cli.errors import UserError
+
+
+class Squares(Dataset):
+    """60 training images of classes 0, 1, 2 in the ratio 3:2:1, and 3 for testing."""
+
+    title = "Squares"
+    facts = Facts(4, 1, 3)
+
+    def read(self, split: Split) -> Images:
+        y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10 if split == "train" else [0, 1, 2])
+        return Images(
+            torch.arange(len(y), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4), y
+        )
+
+
+def squares(**changed: float) -> Squares:
+    return Squares(**{"resolution": 4, "channels": 1, "classes": 3, **changed})  # pyright: ignore
+
+
+def test_black_is_minus_one_and_white_is_one():
+    x = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert x.dtype == torch.float32
+    assert x.tolist() == pytest.approx([-1.0, -0.6, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_pixel_value_survives_the_round_trip(dtype: torch.dtype):
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(every).to(dtype)), every)
+
+
+def test_to_uint8_rounds_and_clamps():
+    x = torch.tensor([-1.2, -0.9999, 0.0, 0.997, 1.5])
+    assert to_uint8(x).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_to_uint8_leaves_its_argument_alone():
+    x = torch.zeros(3)
+    to_uint8(x)
+    assert torch.equal(x, torch.zeros(3))
+
+
+def test_a_fingerprint_changes_with_one_pixel_one_label_and_the_shape():
+    images = Images(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
+    other_pixel, other_label = images.x.clone(), images.y.clone()
+    other_pixel[4, 0, 3, 3] = 1
+    other_label[2] = 1
+    prints = {
+        fingerprint(images),
+        fingerprint(Images(other_pixel, images.y)),
+        fingerprint(Images(images.x, other_label)),
+        fingerprint(Images(images.x.view(5, 1, 2, 8), images.y)),
+    }
+    assert len(prints) == 4
+    assert fingerprint(Images(images.x.clone(), images.y.clone())) == fingerprint(images)
+    assert len(fingerprint(images)) == 64
+
+
+def test_a_fingerprint_ignores_memory_layout():
+    x = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    y = torch.tensor([0, 1])
+    strided = x.contiguous(memory_format=torch.channels_last)
+    assert fingerprint(Images(strided, y)) == fingerprint(Images(x, y))
+
+
+def test_a_share_is_stratified():
+    y = np.array([0] * 30 + [1] * 20 + [2] * 10)
+    picked = stratified(y, 0.3, seed=0)
+    assert np.bincount(y[picked]).tolist() == [9, 6, 3]
+    assert len(set(picked.tolist())) == 18
+    assert picked.tolist() == sorted(picked.tolist())
+
+
+def test_no_class_vanishes_from_a_tiny_share():
+    y = np.array([0] * 1000 + [1] * 2)
+    assert set(y[stratified(y, 0.001, seed=0)].tolist()) == {0, 1}
+
+
+def test_shares_are_seeded_and_nested():
+    y = np.arange(200) % 4
+    small, large = (set(stratified(y, share, seed=3).tolist()) for share in (0.1, 0.5))
+    assert small < large
+    assert small == set(stratified(y, 0.1, seed=3).tolist())
+    assert small != set(stratified(y, 0.1, seed=4).tolist())
+
+
+def test_a_fraction_applies_to_training_only():
+    data = squares(fraction=0.5)
+    assert torch.bincount(data.load("train").y).tolist() == [15, 10, 5]
+    assert len(data.load("test").x) == 3
+
+
+def test_a_fraction_keeps_images_with_their_labels():
+    images = squares(fraction=0.5).load("train")
+    number = images.x[:, 0, 0, 0].long()
+    assert torch.equal(images.y, (number >= 30).long() + (number >= 50).long())
+
+
+def test_classes_zero_leaves_the_labels_out_but_still_stratifies():
+    images = squares(classes=0, fraction=0.1).load("train")
+    assert images.y.tolist() == [0] * 6
+    numbers = images.x[:, 0, 0, 0].numpy()
+    assert np.histogram(numbers, [0, 30, 50, 60])[0].tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize("changed", [{"resolution": 64}, {"channels": 3}, {"classes": 7}])
+def test_a_false_fact_is_refused_by_name(changed: dict[str, int]):
+    (name, value), *_ = changed.items()
+    with pytest.raises(UserError, match=rf"Squares is 4x4 .*dataset\.{name}={value}"):
+        squares(**changed).load("train")
+
+
+class Lying(Squares):
+    """What is read is not what the facts say."""
+
+    facts = None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"resolution": 8}, r"shape \(1, 4, 4\).*\(1, 8, 8\)"),
+        ({"classes": 2}, r"labels from 0 to 2.*classes: 2"),
+    ],
+)
+def test_pixels_and_labels_are_compared_with_the_yaml(changed: dict[str, int], words: str):
+    with pytest.raises(UserError, match=words):
+        Lying(**{"resolution": 4, "channels": 1, "classes": 3, **changed}).load("train")  # pyright: ignore

@@ -1,0 +1,55 @@
+"""Each file of conf/dataset says what its class takes, and tells the truth about its data."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crgan_cli.data.images import Dataset
+
+CONF = Path(__file__).parents[2] / "conf" / "dataset"
+FILES = sorted(CONF.glob("*.yaml"))
+
+
+def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
+    """The class that a file names, and its other keys."""
+    keys = yaml.safe_load(path.read_text())
+    keys.pop("defaults", None)
+    module, name = keys.pop("_target_").rsplit(".", 1)
+    return getattr(importlib.import_module(module), name), keys
+
+
+def test_every_data_set_of_the_issue_has_a_file():
+    expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
+    assert {path.stem for path in FILES} == expected
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_gives_every_parameter_and_no_other(path: Path):
+    target, keys = read(path)
+    assert set(keys) == set(inspect.signature(target).parameters)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_states_the_facts_of_its_data(path: Path):
+    target, keys = read(path)
+    data = target(**keys)  # pyright: ignore[reportArgumentType]
+    assert isinstance(data, Dataset)
+    if data.facts is not None:
+        assert (data.resolution, data.channels, data.classes) == data.facts[:3]
+    assert (data.fraction, data.flip) == (1.0, False)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_value_has_a_comment(path: Path):
+    for line in path.read_text().splitlines():
+        key = line.split(":")[0]
+        if line and line[0].isalpha() and key != "defaults":
+            assert "  # " in line, line
+
+
+def test_the_demo_brings_the_metrics_that_need_no_download():
+    keys = yaml.safe_load((CONF / "demo.yaml").read_text())
+    assert keys["defaults"] == [{"override /metrics@_global_.metrics": "demo"}, "_self_"]

@@ -1,0 +1,101 @@
+"""Tiny real runs: a few seconds' worth of everything that `crgan train` does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from crgan_cli.config import compose
+from crgan_cli.training import train_job
+
+TINY = (
+    "dataset.fraction=0.005",
+    "architecture.width=0.02",
+    "batch_size=4",
+    "steps=6",
+    "log.every=2",
+    "samples.every=3",
+    "samples.num=4",
+    "checkpoint.every=2",
+    "metrics.resolution=32",
+    "metrics.num_samples=8",
+    "metrics.every=3",
+    "device=cpu",
+)
+
+
+def train(out: Path, *overrides: str) -> float | None:
+    """A run in this process, as the command line would start it."""
+    typed = tiny(f"out={out}", *overrides)
+    return train_job(compose(typed), typed, {}, None)
+
+
+def tiny(*overrides: str) -> list[str]:
+    """TINY, with other values for some keys or more keys."""
+    return [
+        f"{key}={value}"
+        for key, value in dict(o.split("=", 1) for o in (*TINY, *overrides)).items()
+    ]
+
+
+def crgan(
+    *words: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The real command line, in a process of its own and in folder `cwd`."""
+    return subprocess.run(command(*words), cwd=cwd, env=environment(env), **PIPES)
+
+
+PIPES = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+
+
+def command(*words: str) -> list[str]:
+    """What to run for `crgan WORDS`."""
+    return [sys.executable, "-m", "crgan_cli", *words]
+
+
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """One thread, and this interpreter's crgan from any folder."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
+
+
+def lines(out: Path, kind: str) -> list[dict]:
+    """The lines of one kind in metrics.jsonl, without what a clock measured."""
+    texts = (out / "metrics.jsonl").read_text().splitlines()
+    timeless = [
+        {key: value for key, value in json.loads(text).items() if not key.startswith("speed/")}
+        for text in texts
+    ]
+    return [line for line in timeless if line["kind"] == kind]
+
+
+def leaves(value: object, name: str = "") -> dict[str, object]:
+    """Every tensor and number in nested containers, by its path."""
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list | tuple):
+        parts = list(enumerate(value))
+    else:
+        return {name: value}
+    return {
+        path: leaf for key, part in parts for path, leaf in leaves(part, f"{name}/{key}").items()
+    }
+
+
+def different(one: Path, other: Path) -> list[str]:
+    """The paths at which two checkpoint files are not the same to the last bit."""
+    a, b = (leaves(torch.load(path, weights_only=True)["states"]) for path in (one, other))
+    assert a.keys() == b.keys()
+    same: Sequence[str] = [
+        name
+        for name in a
+        if (
+            torch.equal(a[name], b[name])
+            if isinstance(a[name], torch.Tensor)
+            else a[name] == b[name]
+        )
+    ]
+    return sorted(a.keys() - set(same))
