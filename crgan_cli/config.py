@@ -42,6 +42,8 @@ IGNORED = (
 
 Settings = Mapping[str, Any]
 
+_ABSENT = object()
+
 
 class Ema:
     """Moving average of the generator's weights; `decay` None means none is kept."""
@@ -246,6 +248,39 @@ def from_text(text: str, source: str = "this configuration") -> DictConfig:
         raise UserError(f"In {source}: {error}") from error
 
 
+def amended(
+    config: DictConfig, overrides: Sequence[str], changeable: Sequence[str], purpose: str
+) -> DictConfig:
+    """A run's own configuration with some values typed anew, checked again.
+
+    Only the keys and groups in `changeable` may be; `purpose` tells the user what they are for.
+    """
+    choices = Choices()
+    with searching(choices) as parser:
+        parsed = explain.parse(overrides, choices, parser)
+        for override in parsed:
+            key = override.key_or_group
+            if not any(key == name or key.startswith(f"{name}.") for name in changeable):
+                raise UserError(
+                    f"'{override.input_line}': {purpose} takes the run's own settings; only "
+                    f"{' and '.join(f'{name}=' for name in changeable)} may be given with it."
+                )
+            explain.single(override, choices)
+        groups = [each.key_or_group for each in parsed if each.key_or_group in choices.groups]
+        new = OmegaConf.create(plain(config))
+        for group in groups:
+            lines = [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] == group]
+            new[group] = plain(without_hydra(draft(lines, choices)))[group]
+        for override in parsed:
+            key = override.key_or_group
+            if key.split(".")[0] in groups:
+                continue
+            if OmegaConf.select(new, key, default=_ABSENT) is _ABSENT:
+                raise UserError(explain.no_key(key, choices, list(flat(new))))
+            OmegaConf.update(new, key, override.value())
+    return checked(new)
+
+
 def difference(old: Settings, new: Settings) -> list[str]:
     """Lines "key: old -> new" of what differs, but for `IGNORED`."""
     before, after = flat(old), flat(new)
@@ -255,9 +290,6 @@ def difference(old: Settings, new: Settings) -> list[str]:
         if before.get(key, _ABSENT) != after.get(key, _ABSENT)
         and not any(key == name or key.startswith(f"{name}.") for name in IGNORED)
     ]
-
-
-_ABSENT = object()
 
 
 def flat(settings: Settings) -> dict[str, Any]:

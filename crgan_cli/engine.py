@@ -74,7 +74,8 @@ class Eager:
         """Moves the players to the device, in the layout that its convolutions prefer."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic)
+        if torch.are_deterministic_algorithms_enabled() != self.deterministic:
+            torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
         torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run
         self.device = device
         self.task = task.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]

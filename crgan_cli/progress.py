@@ -59,8 +59,7 @@ class Watch:
         """`step` is where a resumed run goes on."""
         self.steps = steps
         self.step = self.first = step
-        self.began = time.monotonic()
-        self.spoke = self.began
+        self.began = self.spoke = time.monotonic()
         self.metric = ""
         self.line = line(
             [
@@ -85,6 +84,10 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self.line.stop()
+
+    def begin(self) -> None:
+        """Training starts now: the time before does not count."""
+        self.began = self.spoke = time.monotonic()
 
     def advance(self, step: int) -> None:
         """After every step; cheap."""

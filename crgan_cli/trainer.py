@@ -104,6 +104,7 @@ class Trainer:
         stop: Stop,
     ) -> None:
         """Trains to the end. Raises Interrupted, all saved, where a signal asks to stop."""
+        watch.begin()
         clock = Clock(self.step)
         try:
             if not self.settled:

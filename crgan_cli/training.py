@@ -8,10 +8,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import torchvision
 from omegaconf import DictConfig
 
 from crgan_cli import __version__, assembly, checkpoint
@@ -78,6 +78,8 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
             "out=FOLDER, or go on with resume=auto."
         )
     changed = difference(before, now)
+    if before.steps != now.steps and before.optimizer.get("decay", "none") != "none":
+        changed.append(f"steps: {before.steps} -> {now.steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
@@ -121,7 +123,7 @@ def provenance(data: str, device: torch.device) -> dict[str, str]:
         "commit": commit(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": version("torchvision"),
         "device": describe(device),
         "training_images_sha256": data,
     }

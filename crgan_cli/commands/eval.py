@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
     add("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGEABLE)}")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
-    add("--weights", choices=("ema", "raw"), help="which generator; the average where there is one")
+    add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with speaking():
         found = assembly.found(args.checkpoint, best=args.best)
         before = config.from_text(found.content["config"], str(found.path))
-        settings = config.amended(before, args.overrides, CHANGEABLE)
+        settings = config.amended(before, args.overrides, CHANGEABLE, "crgan eval")
         device = engine.device_of(settings.device)
         model = assembly.trained(found, device, args.weights)
         evaluator = assembly.evaluator_of(settings)

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--truncation", type=above_zero, metavar="T", help="normal prior: |z| <= T; uniform: T z")
     add("--interpolate", type=whole, metavar="STEPS", help="rows from one code to another")
     add("--seed", type=int, default=0, help="of the codes (0)")
-    add("--weights", choices=("ema", "raw"), help="which generator; the average where there is one")
+    add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--batch-size", type=whole, default=100, metavar="B", help="images drawn at once (100)")

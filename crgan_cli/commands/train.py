@@ -232,7 +232,7 @@ def verdict(failures: list[Failure], *, multirun: bool) -> int:
 
 def continue_run(args: argparse.Namespace) -> int:
     """`--from RUN`: goes on where the run in that folder left off, as it was configured."""
-    from crgan_cli import config, explain
+    from crgan_cli import config
 
     if args.multirun or args.cfg or args.info:
         raise UserError("--from continues one run: type it without -m, --cfg and --info.")
@@ -244,18 +244,8 @@ def continue_run(args: argparse.Namespace) -> int:
             "run, as crgan train printed it."
         )
     cfg = config.from_text(file.read_text(encoding="utf-8"), str(file))
-    choices = Choices(args.config_dir)
-    with config.searching(choices) as parser:
-        for override in explain.parse(args.overrides, choices, parser):
-            if override.key_or_group not in CONTINUABLE:
-                raise UserError(
-                    f"'{override.input_line}': --from takes the run's own settings; only "
-                    f"{' and '.join(f'{key}=' for key in CONTINUABLE)} may be given with it."
-                )
-            explain.single(override, choices)
-            cfg[override.key_or_group] = override.value()
+    cfg = config.amended(cfg, args.overrides, CONTINUABLE, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    config.checked(cfg)
     from crgan_cli.training import train_job
 
     train_job(cfg, list(args.overrides), {}, None)

@@ -1,0 +1,41 @@
+# Thin: each verb is one command. `make demo` and `make test` set up everything on a machine that has
+# Python, make and git only.
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+export VIRTUAL_ENV := $(abspath $(VENV))
+
+.PHONY: setup demo test check lock clean
+
+setup: $(VENV)/.ready
+
+# Compiled bytecode halves every later start.
+$(VENV)/.ready: requirements.lock pyproject.toml | $(filter .uv/%,$(UV))
+	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
+	$(UV) pip install --quiet --compile-bytecode --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --no-deps --editable .
+	touch $@
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet uv
+
+demo: setup
+	$(BIN)/crgan train experiment=demo
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The versions that everything is tested with: hashed, for every platform, whatever the index.
+lock:
+	$(UV) pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+	  --group dev --no-emit-index-url --custom-compile-command 'make lock' \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .uv .pytest_cache .ruff_cache build dist
