@@ -72,16 +72,28 @@ def evaluator_of(config: DictConfig) -> Evaluator | None:
     return pick(locate(targets["evaluator"]), settings, extractor=extractor)
 
 
-def run_of(path: Path) -> RunDir:
-    """The run that a checkpoint lies in."""
-    return RunDir(path.absolute().parent.parent)
+def run_of(path: Path) -> RunDir | None:
+    """The run whose checkpoint this is; None for one that lies elsewhere."""
+    folder = path.absolute().parent
+    run = RunDir(folder.parent)
+    return run if run.checkpoints == folder and run.is_run() else None
 
 
 def found(path: Path, *, best: bool = False) -> Found:
     """A checkpoint, by its file or its run's folder. Raises UserError where none is there."""
     if not path.is_dir():
+        if best:
+            raise UserError(
+                f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
+                "Give the folder, or leave out --best."
+            )
         return Found(path, read(path))
     run = RunDir(path)
+    if best and not run.best.exists():
+        raise UserError(
+            f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
+            "metrics yet, or it has no metrics. Leave out --best for its newest."
+        )
     if best:
         return Found(run.best, read(run.best))
     newest_one = newest(run.checkpoints)
@@ -114,9 +126,12 @@ def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
             "Ask for --weights raw."
         )
     G = players_of(config).G
-    state = content["states"]["ema" if weights == "ema" else "task"]
+    state = content["states"].get("ema" if weights == "ema" else "task", {})
     prefix = "" if weights == "ema" else "G."
     own = {key.removeprefix(prefix): each for key, each in state.items() if key.startswith(prefix)}
     restore({**content, "states": {"G": own}}, {"G": cast(Stateful, G)}, path)
-    G = G.to(device).eval().requires_grad_(False)
+    # in the layout of training: another rounds differently, and metrics would differ from its log
+    layout = build_group(config.engine).layout
+    G.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    G.eval().requires_grad_(False)
     return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))

@@ -99,7 +99,8 @@ class GaussianNoise(Augment):
         self.std = std
 
     def transform(self, x: Tensor) -> Tensor:
-        return x + self.std * torch.randn_like(x)
+        # randn(shape), not randn_like: the same draws in whatever order the pixels lie in memory
+        return x + self.std * torch.randn(x.shape, device=x.device, dtype=x.dtype)
 
 
 class Cutout(Augment):

@@ -16,9 +16,11 @@ import os
 import pickle
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict, cast
 
 import torch
 
@@ -49,6 +51,17 @@ class Content(TypedDict):
     states: dict[str, dict]
 
 
+KINDS = {
+    "step": int,
+    "settled": bool,
+    "random": dict,
+    "config": str,
+    "provenance": dict,
+    "states": dict,
+}
+"""What a file of this version must hold before anything in it is used."""
+
+
 class Found(NamedTuple):
     """A checkpoint with its place."""
 
@@ -66,16 +79,17 @@ def save(path: Path, content: Content) -> None:
 
     Raises RunFailed where it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise RunFailed(
             f"the checkpoint {path} could not be written ({first_line(error)}). Earlier ones are "
             "whole: free some space, and go on with `crgan train --from` and the run's folder."
@@ -85,27 +99,37 @@ def save(path: Path, content: Content) -> None:
 def read(path: Path) -> Content:
     """The content of a checkpoint. Raises UserError for what is none, or is damaged."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of odd files; what follows says it in words
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
             f"there is no file {path}. Give a checkpoint (.pt) or a run folder."
         ) from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
+        # torch's own words on a refused pickle advise to load it with weights_only=False
+        refused = isinstance(error, pickle.UnpicklingError)
+        reason = "it is not made of tensors and plain containers" if refused else first_line(error)
         raise UserError(
             f"{path} cannot be read as a crgan checkpoint: it is damaged, truncated or something "
-            f"else ({first_line(error)}). Give the run's folder to take its newest good one."
+            f"else ({reason}). Give the run's folder to take its newest good one."
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
             f"{path} is a PyTorch file, but not a crgan checkpoint. Those lie in a run's "
             "checkpoints/ folder and are written by `crgan train`."
         )
-    if content["version"] != VERSION:
+    if content.get("version") != VERSION:
         raise UserError(
-            f"{path} has checkpoint version {content['version']}; this crgan reads version "
+            f"{path} has checkpoint version {content.get('version')}; this crgan reads version "
             f"{VERSION}. Use the crgan that wrote it: {content.get('provenance')}."
         )
-    return content
+    if wrong := [key for key, kind in KINDS.items() if not isinstance(content.get(key), kind)]:
+        raise UserError(
+            f"{path} is damaged: {', '.join(wrong)} is missing or of the wrong kind. Give the "
+            "run's folder to take its newest good one."
+        )
+    return cast(Content, content)
 
 
 def first_line(error: BaseException) -> str:

@@ -22,13 +22,8 @@ EMPTY = "'{}' has nothing on one side: type key=value, without spaces around '='
 def parse(overrides: Sequence[str], choices: Choices, parser: OverridesParser) -> list[Override]:
     """The overrides, parsed. UserError where Hydra would misread one or follow it silently."""
     parsed = [_parse(text, choices, parser) for text in overrides]
-    seen: set[str] = set()
     for override in parsed:
         _refuse(override, choices)
-        key = override.get_key_element()
-        if key in seen:
-            raise UserError(f"{key} is given twice: type it once.")
-        seen.add(key)
     return parsed
 
 

@@ -13,6 +13,9 @@ from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.sampler import grid
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""What Pillow writes of an RGB picture wherever it is installed."""
+
 
 def save_picture(picture: Tensor, path: Path) -> None:
     """Writes a uint8 picture, (1 or 3, H, W), as the kind of file that the name says."""
@@ -74,7 +77,6 @@ class Zip:
     """One PNG an image in a zip, which is there once it is whole."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.file = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)  # PNGs are packed
@@ -91,14 +93,21 @@ class Zip:
 
 
 def target_of(path: Path) -> Target:
-    """By the name: .zip, a picture, or else a folder."""
-    if path.suffix.lower() == ".zip":
-        return Zip(path)
-    if path.suffix.lower() in Image.registered_extensions():
-        return Grid(path)
-    if path.suffix:
+    """By the name: .zip, a picture, or else a folder. Raises UserError where none can be there."""
+    suffix = path.suffix.lower()
+    if suffix and suffix not in (".zip", *PICTURES):
         raise UserError(
             f"--out {path}: crgan writes no {path.suffix} files. Give FILE.png for one grid, "
             "FILE.zip, or a folder's name."
         )
-    return Folder(path)
+    if suffix and path.is_dir():
+        raise UserError(f"--out {path} is a folder, and its name a file's. Give another --out.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not suffix:
+            return Folder(path)
+        return Zip(path) if suffix == ".zip" else Grid(path)
+    except OSError as error:
+        raise UserError(
+            f"--out {path} cannot be written ({error.strerror}). Give another --out."
+        ) from None

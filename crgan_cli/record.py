@@ -85,17 +85,24 @@ class Recorder:
         """`step` and `settled` are the checkpoint's: what lies beyond them is dropped."""
         self.run = run
         drop_after(run, step, settled=settled)
+        # also at step 0: a run killed before its first checkpoint has logged steps as well
+        resumed = run.tensorboard.exists()
         self.board = SummaryWriter(
-            str(run.tensorboard), purge_step=step + 1 if step else None, flush_secs=10
+            str(run.tensorboard), purge_step=step + 1 if resumed else None, flush_secs=10
         )
 
     def write(self, kind: str, step: int, values: Mapping[str, float], **facts: float) -> None:
-        """One line of metrics.jsonl, and one scalar a value. `kind` is "train" or "eval"."""
+        """One line of metrics.jsonl, and one scalar a value. `kind` is "train" or "eval".
+
+        Raises RunFailed where a value is not finite.
+        """
+        require_finite(tuple(values), list(values.values()), step)
         line = {"kind": kind, "step": step, **facts, **values}
         with open(self.run.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         for name, value in values.items():
             self.board.add_scalar(f"metrics/{name}" if kind == "eval" else name, value, step)
+        self.board.flush()  # what a kill takes from memory, a resumed run would not write again
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
         """A uint8 picture, (C, H, W)."""

@@ -4,7 +4,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -27,20 +28,29 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
+        self.left_by_nothing = {".lock", self.log.name}  # of a run that was stopped before it began
 
     def is_run(self) -> bool:
         """Whether a run has been started here."""
         return self.config.is_file()
 
-    def claim(self) -> FileLock:
-        """Makes the folder and locks it until the process ends, however it ends.
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the folder and locks it while the body runs, or until the process ends.
 
         Raises UserError where another process trains here, or something else lies here.
         """
+        lock = self._locked()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _locked(self) -> FileLock:
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            foreign = [entry for entry in os.listdir(self.path) if entry != ".lock"]
+            foreign = set(os.listdir(self.path)) - self.left_by_nothing
             if foreign and not self.is_run():
                 raise UserError(
                     f"the folder {self.path} holds other things ({', '.join(sorted(foreign)[:3])}) "
@@ -61,7 +71,7 @@ class RunDir:
 
     def discard_if_empty(self) -> None:
         """Removes the folder where nothing but a log came of it."""
-        if not self.is_run() and set(os.listdir(self.path)) <= {".lock", self.log.name}:
+        if not self.is_run() and set(os.listdir(self.path)) <= self.left_by_nothing:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def write_result(self, result: Mapping[str, object]) -> None:
@@ -74,12 +84,19 @@ class RunDir:
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
     """A folder of a name that nobody has, made at once: outputs/<experiment or date>/<time>-...
 
-    Microseconds and four random letters keep two runs started together apart.
+    Microseconds and four random letters keep two runs started together apart. Raises UserError
+    where it cannot be made.
     """
     now = datetime.now()
     words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]
     label = "_".join(word.strip("[]").replace(",", "+") for word in words if word)
     stamp = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
     folder = root / (name or f"{now:%Y-%m-%d}") / "-".join(filter(None, (stamp, label)))
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be made ({error.strerror}). Choose another with "
+            "out=FOLDER."
+        ) from None
     return folder

@@ -22,9 +22,8 @@ from crgan_cli.data.images import fingerprint
 from crgan_cli.ema import EMA
 from crgan_cli.engine import Eager, describe, device_of
 from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.evaluator import Evaluator
 from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
-from crgan_cli.progress import Watch, duration
+from crgan_cli.progress import Scoring, Watch, duration
 from crgan_cli.record import Recorder, history
 from crgan_cli.rundir import RunDir, new_folder
 from crgan_cli.sampler import Sampler, labels_by_row, random_codes, square
@@ -182,6 +181,10 @@ class Training:
             log_every=self.settings.log.every,
         )
         self.found = self.checkpoint()
+        if self.evaluator:  # now, so that metrics that cannot be had are known at the start
+            self.evaluator.to(self.device)
+            with Scoring() as scoring:
+                self.evaluator.prepare(self.dataset, progress=scoring.show)
 
     def checkpoint(self) -> checkpoint.Found | None:
         """The checkpoint to go on from. Raises UserError where its images were others."""
@@ -206,7 +209,7 @@ class Training:
         stop = Stop()
         try:
             with stop.listening(), watch:
-                hooks, keeper = self.hooks(recorder, watch, stop)
+                hooks, keeper = self.hooks(recorder, watch)
                 if self.found:
                     keeper.load(self.trainer, self.found)
                 self.announce(recorder, keeper)
@@ -215,7 +218,7 @@ class Training:
             recorder.close()
         return self.finish(keeper, time.monotonic() - began)
 
-    def hooks(self, recorder: Recorder, watch: Watch, stop: Stop) -> tuple[list[Hook], Keeper]:
+    def hooks(self, recorder: Recorder, watch: Watch) -> tuple[list[Hook], Keeper]:
         """What is done every N steps."""
         settings, G = self.settings, self.trainer.G
         prior = assembly.prior_of(self.config, G)
@@ -228,7 +231,6 @@ class Training:
         ]
         evaluate = None
         if self.evaluator:
-            self.prepare(self.evaluator, watch, stop)
             scored = Sampler(
                 random_codes(prior, self.evaluator.num_samples, settings.seed), self.device
             )
@@ -243,11 +245,6 @@ class Training:
             evaluate=evaluate,
         )
         return hooks, keeper
-
-    def prepare(self, evaluator: Evaluator, watch: Watch, stop: Stop) -> None:
-        """Measures the real images, so that metrics that cannot be had are known at the start."""
-        evaluator.to(self.device)
-        evaluator.prepare(self.dataset, progress=watch.scoring, stop=stop.check)
 
     def announce(self, recorder: Recorder, keeper: Keeper) -> None:
         """Says what will be done, in the log and in TensorBoard."""

@@ -6,6 +6,7 @@ import pytest
 
 from crgan_cli import config
 from crgan_cli.choices import Choices
+from crgan_cli.commands.train import last_of_each
 from crgan_cli.config import (
     Run,
     build_group,
@@ -113,8 +114,9 @@ def test_bad_input_is_answered_with_the_remedy(override: str, said: str) -> None
     assert "append to your config" not in message  # Hydra's advice, which trains the default
 
 
-def test_a_key_given_twice_is_refused() -> None:
-    assert refused("seed=1", "seed=2") == "seed is given twice: type it once."
+def test_a_key_given_twice_counts_as_typed_last() -> None:
+    assert last_of_each(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
+    assert compose(["seed=1", "seed=2"]).seed == 2
 
 
 def test_several_mistakes_are_told_together() -> None:

@@ -59,7 +59,19 @@ def run(args: argparse.Namespace) -> int:
     for name, value in values.items():
         print(f"  {name:32s} {value:.4f}")
     print("  " + ", ".join(f"{key} {value}" for key, value in protocol.items()))
-    if assembly.run_of(found.path).is_run():
-        with open(assembly.run_of(found.path).path / "evaluations.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
+    if lies_in := assembly.run_of(found.path):
+        write(record, lies_in.path / "evaluations.jsonl")
     return 0
+
+
+def write(record: dict[str, object], path: Path) -> None:
+    """Adds a line to a file. Raises RunFailed where it cannot be written."""
+    from crgan_cli.errors import RunFailed
+
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise RunFailed(
+            f"the metrics above could not be added to {path} ({error.strerror})."
+        ) from error

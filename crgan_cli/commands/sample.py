@@ -1,12 +1,16 @@
 """`crgan sample`: images from a checkpoint, as a grid, a folder or a zip of PNGs."""
 
 import argparse
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from crgan_cli.sampler import Codes
     from crgan_cli.tasks.generation import Prior
+
+Number = TypeVar("Number", int, float)
 
 help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs."
 
@@ -17,12 +21,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
     add("--n", type=whole, default=64, help="how many images (64)")
-    add("--out", type=Path, default=Path("samples.png"), metavar="PATH",
-        help="FILE.png: one grid; FILE.zip or a folder: one PNG an image (samples.png)")  # fmt: skip
+    add(
+        "--out",
+        type=Path,
+        default=Path("samples.png"),
+        metavar="PATH",
+        help="FILE.png: one grid; FILE.zip or a folder: one PNG an image (samples.png)",
+    )
     add("--classes", type=class_list, metavar="0,3", help="which classes, by rows")
     add("--truncation", type=above_zero, metavar="T", help="normal prior: |z| <= T; uniform: T z")
     add("--interpolate", type=whole, metavar="STEPS", help="rows from one code to another")
-    add("--seed", type=int, default=0, help="of the codes (0)")
+    add("--seed", type=seed, default=0, help="of the codes (0)")
     add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
@@ -31,29 +40,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def whole(text: str) -> int:
     """A number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
+    return number(int, text, lambda value: value >= 1, "a whole number of at least 1")
+
+
+def seed(text: str) -> int:
+    """What torch takes as a seed."""
+    return number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
 
 
 def above_zero(text: str) -> float:
     """A number above 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+    return number(float, text, lambda value: value > 0, "a number above 0")
 
 
 def class_list(text: str) -> list[int]:
     """Class ids, by commas."""
-    return [int(part) for part in text.split(",")]
+    return [
+        number(int, part, lambda value: value >= 0, "a class's number (as in 0,3)")
+        for part in text.split(",")
+    ]
+
+
+def number(kind: type[Number], text: str, holds: Callable[[Number], bool], words: str) -> Number:
+    """The number that `text` spells; argparse's error where it is not what the words say."""
+    with suppress(ValueError):
+        value = kind(text)
+        if holds(value):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draws and writes."""
     from crgan_cli import assembly, engine
     from crgan_cli.console import speaking
+    from crgan_cli.errors import RunFailed
     from crgan_cli.pictures import target_of
     from crgan_cli.sampler import Sampler, undisturbed
 
@@ -63,10 +84,13 @@ def run(args: argparse.Namespace) -> int:
         model = assembly.trained(found, device, args.weights)
         codes, columns = codes_of(args, model.prior)
         target, sampler = target_of(args.out), Sampler(codes, device)
-        with undisturbed(model.G):
-            for start in range(0, len(codes.z), args.batch_size):
-                target.add(sampler.draw(model.G, start, args.batch_size))
-        target.finish(columns)
+        try:
+            with undisturbed(model.G):
+                for start in range(0, len(codes.z), args.batch_size):
+                    target.add(sampler.draw(model.G, start, args.batch_size))
+            target.finish(columns)
+        except OSError as error:
+            raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
     print(f"{len(codes.z)} images of step {model.step}, {model.weights} weights: {args.out}")
     return 0
 

@@ -58,8 +58,21 @@ def run(args: argparse.Namespace) -> int:
     if args.hydra_help:
         return through_hydra(args, ["--hydra-help"], [])
     shown = shown_only(args)
-    multirun = check(args.overrides, choices, multirun=args.multirun, whole=not shown)
-    return through_hydra(args, shown or (["--multirun"] if multirun else []), args.overrides)
+    args.overrides = last_of_each(args.overrides)
+    common = check(args.overrides, choices, multirun=args.multirun, whole=not shown)
+    return through_hydra(args, shown or sweep_flags(common), args.overrides)
+
+
+def sweep_flags(common: list[str] | None) -> list[str]:
+    """Hydra's flags for a sweep, whose folders are named after what differs; none for one run."""
+    if common is None:
+        return []
+    return ["--multirun", f"hydra.job.config.override_dirname.exclude_keys=[{','.join(common)}]"]
+
+
+def last_of_each(overrides: Sequence[str]) -> list[str]:
+    """A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs."""
+    return list({text.partition("=")[0]: text for text in overrides}.values())
 
 
 def shown_only(args: argparse.Namespace) -> list[str]:
@@ -79,11 +92,13 @@ def shown_only(args: argparse.Namespace) -> list[str]:
 # --- checking -------------------------------------------------------------------------------------
 
 
-def check(overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: bool) -> bool:
+def check(
+    overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: bool
+) -> list[str] | None:
     """Composes and checks every job; UserError on the first that is wrong.
 
-    `whole`: also what only a run needs. Returns whether there are several jobs, which an
-    experiment can ask for as well (hydra.mode).
+    `whole`: also what only a run needs. Returns the keys that all jobs of a sweep have in common,
+    and None for a single run; an experiment can ask for a sweep as well (hydra.mode).
     """
     from crgan_cli import config, explain
 
@@ -110,7 +125,9 @@ def check(overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: 
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
-    return multirun
+    if not multirun:
+        return None
+    return [o.get_key_element() for o in parsed if not o.is_sweep_override()]
 
 
 def columns(parsed: "Sequence[Override]") -> list[list[str]]:

@@ -74,7 +74,9 @@ class DRAGAN(Regularizer):
     def d_terms(self, seen: Seen) -> Terms:
         real = seen.views["real"]
         a = torch.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
-        delta = 0.5 * real.x.std(correction=0) * torch.rand_like(real.x)
+        # rand(shape), not rand_like: the same draws in whatever order the pixels lie in memory
+        u = torch.rand(real.x.shape, device=real.x.device, dtype=real.x.dtype)
+        delta = 0.5 * real.x.std(correction=0) * u
         return {
             "dragan": self.lambda_dr * slope_penalty(seen.D, real._replace(x=real.x + a * delta))
         }

@@ -1,0 +1,280 @@
+"""One turn: whose parameters it changes, in which precision, and what it never waits for."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from nosync import NoSync
+from tiny import SIDE, TinyDiscriminator, game
+from torch import nn
+
+from crgan_cli.assembly import players_of, task_of
+from crgan_cli.choices import Choices
+from crgan_cli.config import build_group, compose
+from crgan_cli.engine import Eager, device_of, gradient_norm
+from crgan_cli.errors import UserError
+from crgan_cli.optimization import Adam
+from crgan_cli.regularizers.base import Regularizer
+from crgan_cli.regularizers.consistency import (
+    BalancedConsistency,
+    ConsistencyRegularization,
+    LatentConsistency,
+)
+from crgan_cli.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
+from crgan_cli.tasks.base import Task
+from crgan_cli.types import Batch, Move
+
+CPU = torch.device("cpu")
+REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
+    "none": list,
+    "cr": lambda: [ConsistencyRegularization(10.0)],
+    "bcr": lambda: [BalancedConsistency(10.0, 10.0)],
+    "zcr": lambda: [LatentConsistency(5.0, 0.5, 0.03)],
+    "icr": lambda: [BalancedConsistency(10.0, 10.0), LatentConsistency(5.0, 0.5, 0.03)],
+    "gp": lambda: [GradientPenalty(10.0)],
+    "dragan": lambda: [DRAGAN(10.0)],
+    "jsr": lambda: [JSRegularizer(0.1)],
+    "r1": lambda: [R1(10.0)],
+    "cr_gp": lambda: [ConsistencyRegularization(10.0), GradientPenalty(10.0)],
+}
+PENALTIES = ("gp", "dragan", "jsr", "r1")
+ADAM = Adam(
+    lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, eps=1e-8, n_dis=1, decay="none"
+)  # fmt: skip
+
+
+def real(n: int = 6, channels: int = 3, side: int = SIDE, classes: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(n, channels, side, side, generator=generator) * 2 - 1
+    return Batch(x, torch.arange(n) % classes if classes else None)
+
+
+def prepared(task: Task, engine: Eager) -> Task:
+    engine.prepare(task, CPU)
+    return task
+
+
+def played(task: Task, engine: Eager, who: str, *, measure: bool = False) -> Move:
+    """One turn with new optimizers and seeded random numbers."""
+    torch.manual_seed(5)
+    return engine.turn(who, real(), ADAM.optimizers(engine.players), measure=measure)
+
+
+def parameters(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: each.detach().clone() for name, each in module.named_parameters()}
+
+
+def changed(before: dict[str, torch.Tensor], module: nn.Module) -> set[str]:
+    return {name for name, each in module.named_parameters() if not torch.equal(each, before[name])}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize(("who", "other"), [("d", "g"), ("g", "d")])
+def test_a_turn_changes_its_own_player_alone(name: str, who: str, other: str) -> None:
+    task, engine = game(*REGULARIZERS[name](), spectral=True).float(), Eager()
+    prepared(task, engine)
+    mover, waiting = task.player(who), task.player(other)
+    before_mover, before_waiting = parameters(mover), parameters(waiting)
+    played(task, engine, who)
+    expected = {name for name in before_mover if name != "embed.weight"}  # there are no labels
+    assert changed(before_mover, mover) == expected
+    assert changed(before_waiting, waiting) == set()
+    assert [name for name, p in waiting.named_parameters() if p.grad is not None] == []
+    assert [name for name, p in waiting.named_parameters() if p.requires_grad] == []
+
+
+def test_turns_in_alternation_leave_no_gradient_in_the_other() -> None:
+    task, engine = game(*REGULARIZERS["icr"]()).float(), Eager()
+    prepared(task, engine)
+    optimizers = ADAM.optimizers(engine.players)
+    for who, other in (("d", "g"), ("g", "d"), ("d", "g")):
+        before = {
+            name: None if p.grad is None else p.grad.clone()
+            for name, p in task.player(other).named_parameters()
+        }
+        engine.turn(who, real(), optimizers)
+        for name, p in task.player(other).named_parameters():
+            kept = before[name]
+            assert (p.grad is None) == (kept is None)
+            assert p.grad is None or (kept is not None and torch.equal(p.grad, kept))
+
+
+@pytest.mark.parametrize("who", ["d", "g"])
+def test_the_gradient_norm_is_that_of_all_parameters_together(who: str) -> None:
+    task, engine = game().float(), Eager()
+    prepared(task, engine)
+    gauges = played(task, engine, who, measure=True).gauges
+    gradients = [p.grad.flatten() for p in task.player(who).parameters() if p.grad is not None]
+    assert gauges[f"gradient_norm/{who}"].item() == pytest.approx(
+        torch.cat(gradients).square().sum().sqrt().item(), rel=1e-5
+    )
+    assert f"gradient_norm/{who}" not in played(task, engine, who).gauges
+
+
+def test_the_gradient_norm_by_hand() -> None:
+    player = nn.ParameterDict({"a": torch.zeros(2), "b": torch.zeros(1), "idle": torch.zeros(1)})
+    player["a"].grad, player["b"].grad = torch.tensor([1.0, 2.0]), torch.tensor([2.0])
+    assert gradient_norm(player).item() == 3.0
+
+
+def test_nothing_that_a_turn_gives_keeps_its_graph() -> None:
+    task, engine = game(*REGULARIZERS["icr"]()).float(), Eager()
+    prepared(task, engine)
+    for who in ("d", "g"):
+        move = played(task, engine, who, measure=True)
+        assert not any(value.requires_grad for value in (move.terms | move.gauges).values())
+
+
+# --- precision and layout -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["d", "g"])
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_bf16_agrees_with_fp32(name: str, who: str) -> None:
+    """To bf16's 8 bits: a term is small beside the squared logits, or pixels, that it is made of.
+
+    What a penalty sees of real images alone is not rounded at all.
+    """
+    moves = {}
+    for precision in ("fp32", "bf16"):
+        task, engine = game(*REGULARIZERS[name](), spectral=True).float(), Eager(precision)
+        prepared(task, engine)
+        moves[precision] = played(task, engine, who, measure=True)
+    exact, rounded = moves["fp32"], moves["bf16"]
+    assert exact.terms.keys() == rounded.terms.keys()
+    for term, value in exact.terms.items():
+        assert rounded.terms[term].dtype == torch.float32
+        near = 1e-6 if term in ("r1", "dragan") else 2e-2
+        torch.testing.assert_close(rounded.terms[term], value, rtol=near, atol=near / 10)
+    norm = f"gradient_norm/{who}"
+    torch.testing.assert_close(rounded.gauges[norm], exact.gauges[norm], rtol=5e-2, atol=1e-3)
+
+
+class Witness(TinyDiscriminator):
+    """A discriminator that notes the type of its images and of what its convolution makes."""
+
+    def __init__(self) -> None:
+        super().__init__(spectral=True)
+        self.types: list[tuple[torch.dtype, torch.dtype]] = []
+        self.conv.register_forward_hook(self.note)
+
+    def note(self, layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        self.types.append((inputs[0].dtype, out.dtype))
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_and_seams_are_fp32_and_the_networks_bf16(name: str) -> None:
+    task, engine = game(*REGULARIZERS[name]()).float(), Eager("bf16")
+    task.adversary.D = Witness()
+    prepared(task, engine)
+    played(task, engine, "d")
+    joint, *penalty = task.adversary.D.types
+    assert joint == (torch.float32, torch.bfloat16)
+    assert len(penalty) == (2 if name == "jsr" else 1)
+    assert set(penalty) == {(torch.float32, torch.float32)}
+    assert all(p.grad.dtype == torch.float32 for p in task.adversary.D.parameters())
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_the_layout_of_pixels_in_memory_changes_nothing(name: str) -> None:
+    found = []
+    for channels_last in (True, False):
+        task = game(*REGULARIZERS[name](), spectral=True).float()
+        engine = Eager(channels_last=channels_last)
+        prepared(task, engine)
+        weight = task.G.conv.weight
+        assert weight.is_contiguous(memory_format=engine.layout)
+        moves = [played(task, engine, who, measure=True) for who in ("d", "g")]
+        found.append([move.terms | move.gauges for move in moves])
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6)
+
+
+# --- a turn that a GPU need not wait for ----------------------------------------------------------
+
+
+def assert_steady(task: Task, engine: Eager, batch: Batch) -> None:
+    """No turn waits for the host; and after the first, which makes Adam's state, the same
+    operations give the same shapes in every turn, whatever was drawn."""
+    optimizers = ADAM.optimizers(engine.players)
+    for who in engine.players:
+        turns = []
+        for number in range(3):
+            torch.manual_seed(number)
+            with NoSync() as watched:
+                engine.turn(who, batch, optimizers, measure=True)
+            turns.append(watched.seen)
+        names = [name for name, _ in turns[1]]
+        assert {"convolution_backward", "_fused_adam_"} <= set(names)  # they are watched as well
+        assert turns[1] == turns[2]
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_no_turn_waits_for_the_host(name: str, batch_norm: bool) -> None:
+    task, engine = game(*REGULARIZERS[name](), spectral=True, batch_norm=batch_norm), Eager()
+    prepared(task.float(), engine)
+    assert_steady(task, engine, real())
+
+
+@pytest.mark.parametrize("augment", Choices().groups["augment"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["architecture=sndcgan"],
+        ["architecture=resnet_sngan", "architecture.conditional=true"],
+        ["architecture=biggan_lite"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_turn_of_a_real_network_waits_for_the_host(network: list[str], augment: str) -> None:
+    sums = "[bcr,zcr,gp]" if augment == "flip_shift" else "cr"
+    words = [f"regularizer={sums}", f"augment={augment}", "architecture.width=0.02", *network]
+    config = compose([*words, "dataset=demo"])
+    players = players_of(config)
+    task = task_of(config, players, build_group(config.optimizer))
+    engine = Eager("bf16")
+    prepared(task, engine)
+    assert_steady(task, engine, real(4, 1, 32, classes=10))
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+def test_a_device_that_is_absent_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=f"device={name} is not available.*device=auto"):
+        device_of(name)
+
+
+def test_a_gpu_beyond_the_last_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="finds 2 CUDA devices"):
+        device_of("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["tpu", "gpu", "", "cuda:x", "cpu,"])
+def test_what_is_no_device_is_an_error(name: str) -> None:
+    with pytest.raises(UserError, match=r"is no device\. Type device=auto, cpu, cuda"):
+        device_of(name)
+
+
+@pytest.mark.parametrize("name", ["meta", "xpu", "cpu:3"])
+def test_other_devices_of_torch_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="is not available here"):
+        device_of(name)
+
+
+def test_auto_says_what_it_chose(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level(logging.INFO, "crgan_cli"):
+        assert device_of("auto") == CPU
+        assert device_of("cpu") == CPU
+    assert [record.message for record in caplog.records] == ["device=auto: using cpu (1 threads)"]
