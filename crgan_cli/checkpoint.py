@@ -18,12 +18,12 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, cast
 
 import torch
 
+from crgan_cli.atomic import whole
 from crgan_cli.errors import RunFailed, UserError
 
 log = logging.getLogger(__name__)
@@ -79,17 +79,12 @@ def save(path: Path, content: Content) -> None:
 
     Raises RunFailed where it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with whole(path) as partial, open(partial, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
-        with suppress(OSError):
-            partial.unlink()
         raise RunFailed(
             f"the checkpoint {path} could not be written ({first_line(error)}). Earlier ones are "
             "whole: free some space, and go on with `crgan train --from` and the run's folder."
@@ -194,10 +189,8 @@ def require_finite(content: Content, folder: Path) -> None:
 
 def copy(path: Path, to: Path) -> None:
     """A second name for a checkpoint, all or nothing: a link where the file system has links."""
-    partial = to.with_name(to.name + ".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(path, partial)
-    except OSError:
-        shutil.copyfile(path, partial)
-    os.replace(partial, to)
+    with whole(to) as partial:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)

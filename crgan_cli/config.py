@@ -238,7 +238,12 @@ def from_text(text: str, source: str = "this configuration") -> DictConfig:
     """Reads what `to_text` wrote, and checks it as if it had been typed."""
     try:
         config = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException, AssertionError) as error:  # its own, of a "3"
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        AssertionError,
+        RecursionError,
+    ) as error:  # its own, of a "3"
         raise UserError(f"{source} cannot be read as YAML settings.") from error
     if not isinstance(config, DictConfig) or not config:
         raise UserError(f"{source} holds no configuration of crgan.")

@@ -75,10 +75,6 @@ class Evaluate:
         self.recorder.write("eval", trainer.step, values, images_seen=trainer.images_seen)
         self.watch.scored(self.evaluator.headline, headline)
 
-    def is_best(self, step: int) -> bool:
-        """Whether the metrics of this step are the best so far."""
-        return self.best.get("step") == step
-
     def state_dict(self) -> dict[str, dict[str, float]]:
         return {"last": self.last, "best": self.best}
 
@@ -105,6 +101,10 @@ class Keeper:
         self.config = config
         self.provenance = provenance
         self.evaluate = evaluate
+
+    def is_best(self, step: int) -> bool:
+        """Whether this step has the best metrics so far."""
+        return self.evaluate is not None and self.evaluate.best.get("step") == step
 
     def parts(self, trainer: "Trainer") -> dict[str, Stateful]:
         """All that has a state, by the name it is saved under."""
@@ -134,7 +134,7 @@ class Keeper:
         checkpoint.require_finite(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.name_of(trainer.step)
         checkpoint.save(path, content)
-        if self.evaluate and self.evaluate.is_best(trainer.step):
+        if self.is_best(trainer.step):
             checkpoint.copy(path, self.run.best)
         checkpoint.thin(self.run.checkpoints, self.keep)
 

@@ -5,7 +5,6 @@ Terms stay on the device while a window of steps lasts and are read once, at its
 
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from crgan_cli.atomic import write_text
 from crgan_cli.errors import RunFailed
 from crgan_cli.rundir import RunDir
 from crgan_cli.types import Move
@@ -144,6 +144,4 @@ def drop_after(run: RunDir, step: int, *, settled: bool) -> None:
         for line in history(run)
         if line["step"] < step or (line["step"] == step and (settled or line["kind"] == "train"))
     ]
-    partial = run.metrics.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(partial, run.metrics)
+    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))

@@ -3,14 +3,14 @@
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from crgan_cli.atomic import write_text
 from crgan_cli.errors import UserError
 
 
@@ -28,6 +28,7 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
+        self.made = False  # by this process, and so to be removed where no run comes of it
         self.left_by_nothing = {".lock", self.log.name}  # of a run that was stopped before it began
 
     def is_run(self) -> bool:
@@ -49,6 +50,7 @@ class RunDir:
     def _locked(self) -> FileLock:
         lock = FileLock(self.path / ".lock")
         try:
+            self.made = self.made or not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = set(os.listdir(self.path)) - self.left_by_nothing
             if foreign and not self.is_run():
@@ -70,15 +72,19 @@ class RunDir:
         return lock
 
     def discard_if_empty(self) -> None:
-        """Removes the folder where nothing but a log came of it."""
-        if not self.is_run() and set(os.listdir(self.path)) <= self.left_by_nothing:
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Removes what was made for a run that did not begin."""
+        if self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
+            return
+        with suppress(OSError):  # the parent may hold today's other runs
+            for name in self.left_by_nothing:
+                (self.path / name).unlink(missing_ok=True)
+            if self.made:
+                self.path.rmdir()
+                self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:
-        """Writes result.json, all or nothing."""
-        partial = self.result.with_suffix(".partial")
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.result)
+        """Writes result.json."""
+        write_text(self.result, json.dumps(result, indent=2) + "\n")
 
 
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:

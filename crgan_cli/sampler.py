@@ -50,7 +50,7 @@ def random_codes(
     cpu = torch.device("cpu")
     z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
     if truncation is not None:
-        z = prior.truncated(z, truncation, generator)
+        z = prior.truncated(z, truncation)
     return Codes(z, drawn if labels is None or not prior.classes else labels)
 
 

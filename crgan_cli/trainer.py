@@ -162,7 +162,7 @@ class Trainer:
         for hook in todo:
             hook(self, stop.check)
         self.settled = True
-        if due(self.step, keeper.every, self.steps):
+        if due(self.step, keeper.every, self.steps) or keeper.is_best(self.step):
             keeper.save(self)
 
 

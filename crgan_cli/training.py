@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from crgan_cli import __version__, assembly, checkpoint
+from crgan_cli.atomic import write_text
 from crgan_cli.config import Run, build_group, difference, flat, from_text, to_text
 from crgan_cli.console import logging_to, speaking
 from crgan_cli.data.batches import Batches
@@ -47,6 +48,7 @@ def train_job(
     if config.out is not None:
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
+    run.made = folder is None
     with speaking(), run.claim():
         try:
             with logging_to(run.log):
@@ -61,10 +63,10 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
     if resumed:
         require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
     training = Training(config, run)
-    run.config.write_text(to_text(config), encoding="utf-8")
+    write_text(run.config, to_text(config))
     if not resumed:
         command = shlex.join(["crgan", "train", *overrides])
-        run.overrides.write_text(command + "\n", encoding="utf-8")
+        write_text(run.overrides, command + "\n")
     with reported(run):
         return training.go()
 

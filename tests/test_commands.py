@@ -379,12 +379,11 @@ def asked(**words: object) -> Namespace:
 
 
 @pytest.mark.parametrize("limit", [0.5, 1.0])
-def test_truncation_of_a_normal_prior_draws_again_what_lies_beyond(limit: float) -> None:
+def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
     prior = Prior("normal", 128, 0)
     whole, _ = codes_of(asked(), prior)
     codes, _ = codes_of(asked(truncation=limit), prior)
-    within = whole.z.abs() <= limit
-    assert torch.equal(codes.z[within], whole.z[within])
+    assert torch.equal(codes.z.flatten().argsort(), whole.z.flatten().argsort())  # one z, moved
     assert codes.z.abs().max() <= limit
     assert codes.z.abs().max() > 0.99 * limit  # not scaled
     # what is left of the bell is as wide as the formula of a truncated normal says

@@ -16,7 +16,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def block(language: str, containing: str) -> str:
     """The code block of a language that holds some text."""
-    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in text]
+    found = [
+        text for text in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in text
+    ]
     assert len(found) == 1
     return found[0]
 

@@ -1,5 +1,6 @@
 """A run that stops anywhere and is started again ends as one that never stopped: bit by bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ LAST = "checkpoints/step_00000006.pt"
 KIND = (
     "regularizer=icr",
     "regularizer.every=2",
+    "architecture=resnet_sngan",
     "optimizer.n_dis=2",
     "ema.decay=0.9",
     "log.every=4",
@@ -211,3 +213,9 @@ def test_a_full_disk_fails_in_words_and_keeps_what_there_was(tmp_path: Path) -> 
     assert (tmp_path / "run/checkpoints/step_00000002.pt").exists()
     assert not list((tmp_path / "run/checkpoints").glob("*.partial"))
     assert crgan("train", "--from", str(tmp_path / "run"), cwd=tmp_path).returncode == 0
+
+
+def test_the_best_checkpoint_is_the_one_whose_metrics_are_reported(whole: Path) -> None:
+    result = json.loads((whole / "result.json").read_text())
+    best = torch.load(whole / "checkpoints/best.pt", weights_only=True)
+    assert best["step"] == result["best"]["step"]

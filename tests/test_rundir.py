@@ -69,20 +69,24 @@ def test_a_folder_that_cannot_be_made_is_a_matter_of_words(tmp_path: Path) -> No
         new_folder(tmp_path / "file", None, {})
 
 
-def test_only_a_folder_with_nothing_but_a_log_is_discarded(tmp_path: Path) -> None:
-    empty, foreign, begun = (tmp_path / name for name in ("empty", "foreign", "begun"))
-    for folder, names in {
-        empty: (".lock", "train.log"),
-        foreign: ("train.log", "mine.txt"),
-        begun: ("train.log", "config.yaml"),
-    }.items():
-        folder.mkdir()
-        for name in names:
-            (folder / name).touch()
-        RunDir(folder).discard_if_empty()
-    assert not empty.exists()
-    assert {path.name for path in foreign.iterdir()} == {"train.log", "mine.txt"}
-    assert {path.name for path in begun.iterdir()} == {"train.log", "config.yaml"}
+def test_only_what_was_made_for_a_run_that_did_not_begin_is_removed(tmp_path: Path) -> None:
+    made, given, foreign, begun = (tmp_path / name / "run" for name in ("a", "b", "c", "d"))
+    for folder in (given, foreign, begun):
+        folder.mkdir(parents=True)
+    for folder in (made, given, foreign, begun):
+        run = RunDir(folder)
+        with run.claim():
+            run.log.touch()
+            if folder == foreign:
+                (folder / "mine.txt").touch()
+            if folder == begun:
+                run.config.touch()
+            run.discard_if_empty()
+    assert not made.parent.exists()
+    assert list(given.iterdir()) == []
+    assert (foreign / "mine.txt").exists()
+    assert begun.joinpath("config.yaml").exists()
+    assert begun.joinpath("train.log").exists()
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:

@@ -60,14 +60,11 @@ def run(args: argparse.Namespace) -> int:
     shown = shown_only(args)
     args.overrides = last_of_each(args.overrides)
     common = check(args.overrides, choices, multirun=args.multirun, whole=not shown)
-    return through_hydra(args, shown or sweep_flags(common), args.overrides)
-
-
-def sweep_flags(common: list[str] | None) -> list[str]:
-    """Hydra's flags for a sweep, whose folders are named after what differs; none for one run."""
-    if common is None:
-        return []
-    return ["--multirun", f"hydra.job.config.override_dirname.exclude_keys=[{','.join(common)}]"]
+    if shown or common is None:
+        return through_hydra(args, shown, args.overrides)
+    # the runs' folders are named after what differs between them
+    unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(common)}]"
+    return through_hydra(args, ["--multirun"], [unnamed, *args.overrides])
 
 
 def last_of_each(overrides: Sequence[str]) -> list[str]:

@@ -9,8 +9,6 @@ import http.client
 import io
 import logging
 import os
-import pickle
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
@@ -18,6 +16,7 @@ from urllib.request import urlopen
 import torch
 from torch import Tensor
 
+from crgan_cli.atomic import whole
 from crgan_cli.errors import UserError
 
 URL = (
@@ -92,10 +91,10 @@ def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
     """The names and tensors of a file; raises UserError if it holds anything else."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
         raise UserError(
-            f"{path} cannot be read as a file of weights ({str(error).splitlines()[0]}). It should "
-            "be a state dict saved with torch.save."
+            f"{path} cannot be read as a file of weights ({type(error).__name__}). It should be a "
+            "state dict saved with torch.save."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(
@@ -109,16 +108,13 @@ def download(path: Path) -> None:
     """Fetches the standard file to `path`, which appears whole and with the right hash or not."""
     log.info("Downloading Inception's weights (96 MB) from %s to %s", URL, path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".inception-") as folder:
-            part = Path(folder, path.name)
+        with whole(path) as part:
             sha256 = fetch(part)
             if not sha256.startswith(SHA256_PREFIX):
                 raise UserError(
                     f"What {URL} gave is not the standard Inception: its SHA-256 starts with "
                     f"{sha256[:8]} and not with {SHA256_PREFIX}. Try again, or {by_hand(path)}"
                 )
-            os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"FID and IS need Inception's weights, which could not be downloaded from {URL} "

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crgan_cli.atomic import whole
 from crgan_cli.metrics.statistics import Moments
 
 VERSION = 1  # of the preprocessing and of this file's layout: a new number leaves old files unread
@@ -110,12 +110,8 @@ def save(path: Path, record: str, reference: Reference) -> None:
         body,
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            part = Path(folder, path.name)
-            part.write_bytes(hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n")
-            with part.open("ab") as file:
-                file.write(body.getbuffer())
-            os.replace(part, path)
+        with whole(path) as partial, partial.open("wb") as file:
+            file.write(hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n")
+            file.write(body.getbuffer())
     except OSError as error:
         log.warning("Cannot keep the reference in %s (%s)", path, error)
