@@ -48,7 +48,7 @@ def train_job(
     if config.out is not None:
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
-    run.made = folder is None
+    run.made = config.out is None
     with speaking(), run.claim():
         try:
             with logging_to(run.log):

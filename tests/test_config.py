@@ -41,9 +41,12 @@ def test_every_choice_composes_and_is_right() -> None:
 
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
 def test_every_experiment_composes_and_is_right(name: str) -> None:
-    cfg = compose([f"experiment={name}"])
-    assert cfg.published.fid > 0
-    assert "arXiv" in cfg.published.source
+    published = compose([f"experiment={name}"]).published
+    if name == "demo":
+        assert published.fid is None
+        return
+    assert published.fid > 0
+    assert "arXiv" in published.source
 
 
 def test_every_group_can_be_chosen_in_train_yaml() -> None:

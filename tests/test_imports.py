@@ -12,7 +12,7 @@ ROOT = Path(crgan_cli.__file__).parent
 
 # A module imports what lies in a row above its own, and beside it in its own folder.
 LAYERS = (
-    ("bounds", "errors", "crgan_cli"),
+    ("bounds", "errors", "atomic", "crgan_cli"),
     ("types",),
     ("scoring",),
     ("losses", "augment", "networks", "data", "metrics", "regularizers", "optimization", "ema"),
