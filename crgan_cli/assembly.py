@@ -19,6 +19,7 @@ from crgan_cli.regularizers.base import Sum
 from crgan_cli.rundir import RunDir
 from crgan_cli.tasks.base import Task
 from crgan_cli.tasks.generation import Prior
+from crgan_cli.types import Generator
 
 
 class Players(NamedTuple):
@@ -37,7 +38,8 @@ def players_of(config: DictConfig) -> Players:
 
 def prior_of(config: DictConfig, G: nn.Module) -> Prior:
     """p(z), and p(y) where G takes labels."""
-    return Prior(config.architecture.prior, int(G.z_dim), int(G.classes))
+    generator = cast(Generator, G)
+    return Prior(config.architecture.prior, generator.z_dim, generator.classes)
 
 
 def task_of(config: DictConfig, players: Players, optimization: Adam) -> Task:

@@ -33,9 +33,10 @@ class Chain(Augment):
     def __init__(self, **transforms: Augment) -> None:
         super().__init__()
         self.transforms = nn.ModuleDict(transforms)
+        self.in_order = tuple(transforms.values())
 
     def transform(self, x: Tensor) -> Tensor:
-        for each in self.transforms.values():
+        for each in self.in_order:
             x = each.transform(x)
         return x
 

@@ -25,7 +25,8 @@ class EMA:
         """After step number `step`, counted from 1."""
         average: list[torch.Tensor] = list(self.G.parameters())
         new: list[torch.Tensor] = list(G.parameters())
-        torch._foreach_lerp_(average, new, 1.0 if step <= self.start else 1 - self.decay)
+        share = 1.0 if step <= self.start else 1 - self.decay
+        torch._foreach_lerp_(average, new, share)  # pyright: ignore[reportPrivateImportUsage]
         for buffer, now in zip(self.G.buffers(), G.buffers(), strict=True):
             buffer.copy_(now)
 

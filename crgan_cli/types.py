@@ -31,9 +31,7 @@ class Generator(Protocol):
 
 
 class Discriminator(Protocol):
-    """A network from images to logits. `classes` is 0 where it takes no labels."""
-
-    classes: int
+    """A network from images to logits."""
 
     def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
         """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation."""
