@@ -1,6 +1,5 @@
 """One training run from a checked configuration to its result, in a folder of its own."""
 
-import json
 import logging
 import platform
 import shlex
@@ -255,7 +254,15 @@ class Training:
         for line in self.task.plan():
             log.info("%s", line)
         if keeper.evaluate:
-            log.info("metrics %s", json.dumps(keeper.evaluate.evaluator.describe()))
+            told = keeper.evaluate.evaluator.describe()
+            log.info(
+                "metrics %s every %d steps: %s samples against the %s split, weights %.8s",
+                told["headline"],
+                keeper.evaluate.every,
+                told["num_samples"],
+                told["reference_split"],
+                told["extractor_sha256"],
+            )
         if self.found:
             log.info("going on from %s, step %d", self.found.path, self.trainer.step)
         recorder.text("config", to_text(self.config))
