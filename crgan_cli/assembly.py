@@ -44,12 +44,10 @@ def prior_of(config: DictConfig, G: nn.Module) -> Prior:
 
 def task_of(config: DictConfig, players: Players, optimization: Adam) -> Task:
     """The game: the players, what they play for, and in what order."""
-    adversary = Adversary(
-        players.D,
-        build_group(config.loss),
-        Sum(**build_group(config.regularizer)),
-        Chain(**build_group(config.augment)),
-    )
+    T = Chain(**build_group(config.augment))
+    T.require(config.dataset.resolution)
+    regularizer = Sum(**build_group(config.regularizer))
+    adversary = Adversary(players.D, build_group(config.loss), regularizer, T)
     return build_group(
         config.task,
         G=players.G,

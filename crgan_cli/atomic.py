@@ -17,10 +17,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    finally:  # also where a second link to what is there already was moved onto it: that moves nothing
         with suppress(OSError):
-            partial.unlink()
-        raise
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

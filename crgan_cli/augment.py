@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.bounds import Count, NonNegative, Probability, Whole
+from crgan_cli.errors import UserError
 from crgan_cli.types import Batch
 
 
@@ -21,6 +22,9 @@ class Augment(nn.Module):
     def transform(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> the same, drawn anew for every image."""
         raise NotImplementedError
+
+    def require(self, side: int) -> None:
+        """Raises UserError where the settings make no sense for images of `side` pixels."""
 
     def forward(self, batch: Batch) -> Batch:
         """T(batch)."""
@@ -34,6 +38,10 @@ class Chain(Augment):
         super().__init__()
         self.transforms = nn.ModuleDict(transforms)
         self.in_order = tuple(transforms.values())
+
+    def require(self, side: int) -> None:
+        for each in self.in_order:
+            each.require(side)
 
     def transform(self, x: Tensor) -> Tensor:
         for each in self.in_order:
@@ -55,9 +63,15 @@ class FlipShift(Augment):
         self.flip = flip
         self.padding = padding
 
+    def require(self, side: int) -> None:
+        if self.shift >= side:
+            raise UserError(
+                f"augment.shift={self.shift} moves images of {side} pixels out of sight. Give at "
+                f"most augment.shift={side - 1}; {side // 8} is usual."
+            )
+
     def transform(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
-        assert self.padding == "zero" or self.shift < min(h, w), "a shift beyond the mirrored image"
         dy, dx = torch.randint(-self.shift, self.shift + 1, (2, n, 1), device=x.device)
         rows = torch.arange(h, device=x.device) - dy  # (N, H): the source of each row
         columns = torch.arange(w, device=x.device) - dx
@@ -113,6 +127,13 @@ class Cutout(Augment):
     def __init__(self, size: Count) -> None:
         super().__init__()
         self.size = size
+
+    def require(self, side: int) -> None:
+        if self.size > side:
+            raise UserError(
+                f"augment.size={self.size} hides more than images of {side} pixels have. Give at "
+                f"most augment.size={side}; {side // 2} is usual."
+            )
 
     def transform(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape

@@ -10,21 +10,26 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Bound:
-    """The closed interval [low, high]; `above` makes the lower end open."""
+    """The closed interval [low, high]; `above` opens its lower end, `below` its upper."""
 
     words: str
     low: float = float("-inf")
     high: float = float("inf")
     above: bool = False
+    below: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether `value` lies in the interval; NaN lies in none."""
-        return (value > self.low if self.above else value >= self.low) and value <= self.high
+        over = value > self.low if self.above else value >= self.low
+        return over and (value < self.high if self.below else value <= self.high)
 
 
 Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
 NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
 Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]
+Memory = Annotated[
+    float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)
+]
 Fraction = Annotated[float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)]
 Count = Annotated[int, Bound("a whole number of at least 1", low=1)]
 Whole = Annotated[int, Bound("a whole number of at least 0", low=0)]

@@ -5,6 +5,7 @@ Format 1 is a torch file of tensors and plain containers, so that it can be read
 
     format, version   what this is
     step, settled     steps done; whether that step's samples and metrics are done as well
+    seconds           of training, samples and metrics, over all sessions
     random            seed and step: all random numbers of a step derive from them (trainer.py)
     config            the run's whole configuration, as YAML text
     provenance        versions of crgan and torch, commit, data set fingerprint
@@ -45,6 +46,7 @@ class Content(TypedDict):
     version: int
     step: int
     settled: bool
+    seconds: float
     random: dict[str, int]
     config: str
     provenance: dict[str, str]
@@ -54,6 +56,7 @@ class Content(TypedDict):
 KINDS = {
     "step": int,
     "settled": bool,
+    "seconds": float,
     "random": dict,
     "config": str,
     "provenance": dict,
@@ -148,11 +151,13 @@ def by_step(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
 
 
-def thin(folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints, and what a crash left half written."""
-    for path in by_step(folder)[keep:]:
-        path.unlink()
-    for path in folder.glob("*.partial"):
+def thin(folder: Path, keep: int, step: int) -> None:
+    """Deletes all but the newest `keep` checkpoints up to `step`, and half-written files.
+
+    What is newer than `step` was damaged, or the run would have gone on from there.
+    """
+    upto = [path for path in by_step(folder) if int(path.stem[5:]) <= step]
+    for path in {*by_step(folder), *folder.glob("*.partial")} - set(upto[:keep]):
         path.unlink()
 
 

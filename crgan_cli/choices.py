@@ -44,16 +44,20 @@ class Choices:
             if any(line.search(text) for text in self._texts(f"{group}/{name}.yaml"))
         ]
 
-    def targets(self, group: str, name: str) -> set[str]:
-        """The names that a choice's `_target_` gives; "" where it is a single path."""
-        found: set[str] = set()
+    def settings(self, group: str, name: str) -> dict[str, object]:
+        """What a choice's file sets, with those it is made of: its keys, and each `_target_`."""
+        found: dict[str, object] = {}
         for text in self._texts(f"{group}/{name}.yaml")[:1]:
             content = yaml.safe_load(text) or {}
-            target = content.get("_target_", {})
-            found |= {""} if isinstance(target, str) else set(target)
-            for other in content.get("defaults", []):
+            for other in content.pop("defaults", []):
                 if isinstance(other, str) and other != "_self_":
-                    found |= self.targets(group, other)
+                    found |= self.settings(group, other)
+            target = content.pop("_target_", {})
+            if isinstance(target, str):
+                content["_target_"] = target
+            else:
+                content |= {f"_target_.{part}": path for part, path in target.items()}
+            found |= content
         return found
 
     def defaults(self) -> dict[str, str]:

@@ -115,7 +115,7 @@ def overview() -> str:
         "An experiment runner for consistency-regularised GANs.\n\n"
         f"commands:\n{lines}\n\n"
         "'crgan COMMAND --help' says what a command takes; 'crgan --version' is the version.\n"
-        "To begin: crgan train regularizer=icr"
+        "To begin: crgan train experiment=demo"
     )
 
 

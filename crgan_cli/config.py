@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli import explain, schema
-from crgan_cli.bounds import Count, Fraction, NonNegative, Whole
+from crgan_cli.bounds import Count, Memory, NonNegative, Whole
 from crgan_cli.choices import Choices
 from crgan_cli.choices import conf_dir as conf_dir  # it is asked for here
 from crgan_cli.errors import UserError
@@ -48,7 +48,7 @@ _ABSENT = object()
 class Ema:
     """Moving average of the generator's weights; `decay` None means none is kept."""
 
-    def __init__(self, decay: Fraction | None, start: Whole) -> None:
+    def __init__(self, decay: Memory | None, start: Whole) -> None:
         self.decay = decay
         self.start = start
 
@@ -283,6 +283,8 @@ def amended(
             if OmegaConf.select(new, key, default=_ABSENT) is _ABSENT:
                 raise UserError(explain.no_key(key, choices, list(flat(new))))
             OmegaConf.update(new, key, override.value())
+        if new.dataset.get("root") == config.data_root:  # which it was taken from
+            new.dataset.root = new.data_root
     return checked(new)
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from crgan_cli.bounds import Fraction
+from crgan_cli.bounds import Memory
 
 
 class EMA:
@@ -15,7 +15,7 @@ class EMA:
     Buffers are copied: batch statistics and spectral norm's vectors are not averaged.
     """
 
-    def __init__(self, G: nn.Module, decay: Fraction, start: int) -> None:
+    def __init__(self, G: nn.Module, decay: Memory, start: int) -> None:
         self.G = deepcopy(G).requires_grad_(False)
         self.decay = decay
         self.start = start

@@ -5,6 +5,7 @@ step keeps reading like the paper.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Literal
 
@@ -18,6 +19,7 @@ from crgan_cli.tasks.base import Task
 from crgan_cli.types import Batch, Move
 
 log = logging.getLogger(__name__)
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 def device_of(name: str) -> torch.device:
@@ -72,8 +74,9 @@ class Eager:
 
     def prepare(self, task: Task, device: torch.device) -> None:
         """Moves the players to the device, in the layout that its convolutions prefer."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or DEFAULT_THREADS)
+        if self.deterministic:  # which cuBLAS cannot be without a workspace of fixed size
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
         torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run

@@ -108,6 +108,7 @@ class Evaluator:
             "extractor": self.extractor.name,
             "weights": self.extractor.sha256,
             "resize": self.extractor.resize,
+            "precision": self.extractor.precision,
         }
 
         def measure(images: Images) -> FeatureSet:

@@ -94,17 +94,19 @@ def _refuse_choice(override: Override, choices: Choices) -> None:
 
 
 def _refuse_sum(group: str, names: list[str], choices: Choices) -> None:
-    """UserError where two choices in a list are of the same thing, and the last would win."""
-    taken: dict[str, str] = {}
+    """UserError where two choices in a list set one thing, and the last would win."""
+    taken: dict[str, tuple[str, object]] = {}
     for name in names:
-        for target in choices.targets(group, name):
-            if target in taken:
-                thing = f"'{target}'" if target else "the one class"
-                raise UserError(
-                    f"{group}=[{','.join(names)}]: {taken[target]} and {name} both set {thing} of "
-                    f"{group}, so one would be lost. Choose one of them, as {group}={name}"
-                )
-            taken[target] = name
+        for key, value in choices.settings(group, name).items():
+            by, before = taken.setdefault(key, (name, value))
+            target, _, part = key.partition(".")
+            if by == name or (target != "_target_" and before == value):
+                continue
+            thing = f"'{part or key}'" if key != "_target_" else "the one class"
+            raise UserError(
+                f"{group}=[{','.join(names)}]: {by} and {name} both set {thing} of {group}, so one "
+                f"would be lost. Choose one of them, as {group}={name}"
+            )
 
 
 def _alternatives(override: Override) -> list[object]:

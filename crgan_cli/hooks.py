@@ -1,6 +1,7 @@
 """What happens every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from crgan_cli import checkpoint
@@ -126,6 +127,7 @@ class Keeper:
             "version": checkpoint.VERSION,
             "step": trainer.step,
             "settled": trainer.settled,
+            "seconds": trainer.seconds,
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
@@ -134,12 +136,18 @@ class Keeper:
         checkpoint.require_finite(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.name_of(trainer.step)
         checkpoint.save(path, content)
-        if self.is_best(trainer.step):
+        self.keep_best(path, trainer.step)
+        checkpoint.thin(self.run.checkpoints, self.keep, trainer.step)
+
+    def keep_best(self, path: Path, step: int) -> None:
+        """Gives the checkpoint of the best step its second name."""
+        if self.is_best(step):
             checkpoint.copy(path, self.run.best)
-        checkpoint.thin(self.run.checkpoints, self.keep)
 
     def load(self, trainer: "Trainer", found: checkpoint.Found) -> None:
         """Puts the trainer where the checkpoint left it."""
         checkpoint.restore(found.content, self.parts(trainer), found.path)
         trainer.step = found.content["step"]
         trainer.settled = found.content["settled"]
+        trainer.seconds_before = found.content["seconds"]
+        self.keep_best(found.path, trainer.step)  # a kill may have come between the two

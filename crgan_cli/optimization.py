@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
-from crgan_cli.bounds import Count, Positive, Probability
+from crgan_cli.bounds import Count, Memory, Positive
 
 
 class Adam:
@@ -17,8 +17,8 @@ class Adam:
         self,
         lr_g: Positive,
         lr_d: Positive,
-        beta1: Probability,
-        beta2: Probability,
+        beta1: Memory,
+        beta2: Memory,
         eps: Positive,
         n_dis: Count,
         decay: Literal["none", "linear"],
@@ -43,8 +43,11 @@ class Adam:
         }
 
     def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
-        """Sets the learning rates of step `step` of `steps`, counted from 0."""
+        """Sets the learning rates of step `step` of `steps`, counted from 0.
+
+        And the other settings: a restored optimizer comes with those that it was saved with.
+        """
         left = 1 - step / steps if self.decay == "linear" else 1.0
         for who, optimizer in optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self.lr[who] * left
+                group.update(lr=self.lr[who] * left, betas=self.betas, eps=self.eps)

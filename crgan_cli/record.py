@@ -30,7 +30,7 @@ class Window:
         named = {f"terms/{name}": value for name, value in move.terms.items()}
         named[f"loss/{who}"] = torch.stack(list(move.terms.values())).sum()
         named |= move.gauges
-        self.kept[tuple(named)].append((step, torch.stack(list(named.values()))))
+        self.kept[tuple(named)].append((step, torch.stack(list(named.values())).float()))
 
     def read(self) -> dict[str, float]:
         """The mean of every value over the turns that had it, and an empty window.
@@ -63,9 +63,13 @@ class Window:
 
 
 def fetched(turns: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
-    """The turns' values on the CPU, copied in one piece."""
-    table = torch.stack([values for _, values in turns]).float().cpu()
-    return [(step, row) for (step, _), row in zip(turns, table, strict=True)]
+    """The turns' values on the CPU, copied in one piece where they are not there yet."""
+    there = [turn for turn in turns if turn[1].device.type == "cpu"]
+    waiting = [turn for turn in turns if turn[1].device.type != "cpu"]
+    if waiting:
+        table = torch.stack([values for _, values in waiting]).cpu()
+        there += [(step, row) for (step, _), row in zip(waiting, table, strict=True)]
+    return there
 
 
 def require_finite(names: tuple[str, ...], values: list[float], step: int) -> None:

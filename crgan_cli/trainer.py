@@ -83,12 +83,19 @@ class Trainer:
         self.window = Window()
         self.step = 0
         self.settled = True
+        self.seconds_before = 0.0  # of earlier sessions
+        self.began = time.monotonic()
         self.turns_of = {who: task.turns.count(who) for who in task.turns}
 
     @property
     def images_seen(self) -> int:
         """Real images that D has been shown, repeats counted."""
         return self.step * self.turns_of["d"] * self.batches.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Spent in `fit` so far, over all sessions."""
+        return self.seconds_before + time.monotonic() - self.began
 
     @property
     def G(self) -> nn.Module:
@@ -105,6 +112,7 @@ class Trainer:
     ) -> None:
         """Trains to the end. Raises Interrupted, all saved, where a signal asks to stop."""
         watch.begin()
+        self.began = time.monotonic()
         clock = Clock(self.step)
         try:
             if not self.settled:
@@ -127,10 +135,12 @@ class Trainer:
         self.optimization.schedule(self.optimizers, self.step, self.steps)
         measure = (self.step + 1) % self.log_every == 0
         done = dict.fromkeys(self.turns_of, 0)
+        batch = None
         for who in self.task.turns:
-            drawn = self.step * self.turns_of["d"] + max(done["d"] - (who != "d"), 0)
+            if who == "d" or batch is None:
+                batch = self.batches[self.step * self.turns_of["d"] + done["d"]]
             self.task.advance(who, self.step * self.turns_of[who] + done[who])
-            move = self.engine.turn(who, self.batches[drawn], self.optimizers, measure=measure)
+            move = self.engine.turn(who, batch, self.optimizers, measure=measure)
             self.window.keep(who, self.step + 1, move)
             done[who] += 1
         self.step += 1

@@ -6,6 +6,7 @@ from nosync import NoSync
 from torch import Tensor
 
 from crgan_cli.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
+from crgan_cli.errors import UserError
 from crgan_cli.types import Batch
 
 ALL = {
@@ -89,6 +90,15 @@ def test_shape_type_and_labels_stay(T: Augment) -> None:
     assert out.x.shape == (6, 3, 8, 8)
     assert out.x.dtype == torch.float64
     assert out.y is y
+
+
+@pytest.mark.parametrize("T", [FlipShift(8, 0.5, "zero"), Chain(cutout=Cutout(size=9))], ids=str)
+def test_what_would_leave_nothing_of_an_image_is_refused(T: Augment) -> None:
+    with pytest.raises(
+        UserError, match=r"images of 8 pixels.*Give at most augment\.s(hift=7|ize=8);"
+    ):
+        T.require(8)
+    T.require(16)
 
 
 def test_gradients_reach_the_pixels(T: Augment) -> None:

@@ -21,6 +21,7 @@ def content(step: int = 3, config: str = "seed: 1\n") -> Content:
         "version": checkpoint.VERSION,
         "step": step,
         "settled": True,
+        "seconds": 1.5,
         "random": {"seed": 1, "step": step},
         "config": config,
         "provenance": {"crgan": "0.9"},
@@ -234,7 +235,7 @@ def test_thinning_keeps_the_last_k_and_the_best(tmp_path: Path) -> None:
     checkpoint.copy(tmp_path / name_of(1), tmp_path / "best.pt")
     (tmp_path / "step_00000006.pt.partial").touch()
     (tmp_path / "notes.txt").touch()
-    thin(tmp_path, 2)
+    thin(tmp_path, 2, step=10**6)
     names = {name_of(4), name_of(5), "best.pt", "notes.txt"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert read(tmp_path / "best.pt")["step"] == 1
@@ -300,3 +301,11 @@ def test_a_state_that_is_not_finite_is_not_saved(part: str, value: float, good: 
     with pytest.raises(RunFailed, match=rf"{part}\.w is not finite after step 5.*step_00000003.pt"):
         checkpoint.require_finite(bad, good.parent)
     checkpoint.require_finite(content(), good.parent)
+
+
+def test_thinning_never_takes_the_checkpoint_that_a_run_went_on_from(tmp_path: Path) -> None:
+    """Damaged ones that are newer do not count among the last k."""
+    for step in (1000, 1500, 2000, 3000):
+        (tmp_path / name_of(step)).touch()
+    thin(tmp_path, 2, step=1500)
+    assert [path.name for path in by_step(tmp_path)] == [name_of(1500), name_of(1000)]

@@ -122,6 +122,15 @@ def test_a_key_given_twice_counts_as_typed_last() -> None:
     assert compose(["seed=1", "seed=2"]).seed == 2
 
 
+def test_a_sum_in_which_one_value_would_be_lost_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "regularizer"
+    folder.mkdir()
+    lazy = "_target_: {lazy: crgan_cli.regularizers.penalties.R1}\nlambda_r1: 1.0\nevery: 16\n"
+    (folder / "lazy.yaml").write_text(lazy)
+    with pytest.raises(UserError, match=r"cr and lazy both set 'every' of regularizer"):
+        compose(["regularizer=[cr,lazy]"], config_dir=str(tmp_path))
+
+
 def test_several_mistakes_are_told_together() -> None:
     message = refused("seed=-1", "regularizer.lambda_cr=x", "+foo=1")
     assert message.startswith("3 things are wrong with the configuration:\n  - ")

@@ -14,9 +14,10 @@ from PIL import Image
 from runs import lines, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crgan_cli.errors import RunFailed
-from crgan_cli.record import Recorder, Window, drop_after, history
+from crgan_cli.record import Recorder, Window, drop_after, fetched, history
 from crgan_cli.rundir import RunDir
 from crgan_cli.trainer import Trainer
 from crgan_cli.types import Move
@@ -252,3 +253,13 @@ def test_an_open_window_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     resumed.keep(*turns[2])
     assert resumed.read() == window(*turns).read()
+
+
+def test_a_window_with_rows_of_two_devices_is_read() -> None:
+    """A resumed window lies on the CPU, and what comes after on the GPU; fake tensors stand in."""
+    with FakeTensorMode():
+        row = torch.zeros(3)
+        turns = [(1, row), (2, row.to("cuda")), (3, row.to("cuda"))]
+        there = fetched(turns)
+    assert [step for step, _ in there] == [1, 2, 3]
+    assert {str(values.device) for _, values in there} == {"cpu"}

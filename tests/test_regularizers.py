@@ -159,7 +159,7 @@ CASES: dict[str, tuple[Callable[[], list[Regularizer]], By_hand]] = {
     "gp": (lambda: [GradientPenalty(lambda_gp=10)], gp_by_hand),
     "dragan": (lambda: [DRAGAN(lambda_dr=10)], dragan_by_hand),
     "jsr": (lambda: [JSRegularizer(gamma=0.1)], jsr_by_hand),
-    "r1": (lambda: [R1(gamma=10)], r1_by_hand),
+    "r1": (lambda: [R1(lambda_r1=10)], r1_by_hand),
 }
 
 

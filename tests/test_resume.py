@@ -43,6 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same_end(out: Path, whole: Path) -> None:
     assert different(out / LAST, whole / LAST) == []
+    assert different(out / "checkpoints/best.pt", whole / "checkpoints/best.pt") == []
     for kind in ("train", "eval"):
         assert lines(out, kind) == lines(whole, kind)
     for picture in (whole / "samples").iterdir():
@@ -73,6 +74,7 @@ PLACES = {
     "after_a_checkpoint": (Trainer, "take_step", 3),
     "before_samples": (DrawSamples, "__call__", 1),
     "before_metrics": (Evaluate, "__call__", 1),
+    "between_the_best_and_its_second_name": (Keeper, "keep_best", 2),
     "after_metrics_before_the_last_checkpoint": (Keeper, "save", 3),
 }
 
@@ -149,8 +151,10 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
 
 def test_force_goes_on_with_what_was_changed(tmp_path: Path) -> None:
     train(tmp_path)
-    train(tmp_path, "regularizer.lambda_cr=5.0", "resume=force", "steps=8")
+    train(tmp_path, "regularizer.lambda_cr=5.0", "optimizer.beta1=0.9", "resume=force", "steps=8")
     assert lines(tmp_path, "train")[-1]["step"] == 8
+    saved = torch.load(tmp_path / "checkpoints/step_00000008.pt", weights_only=True)
+    assert saved["states"]["optimizer_d"]["param_groups"][0]["betas"] == (0.9, 0.999)
 
 
 def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +170,14 @@ def test_evaluation_and_samples_leave_training_alone(whole: Path, tmp_path: Path
         name for name in different(tmp_path / LAST, whole / LAST) if "/evaluate/" not in name
     ]
     assert changed == []
+
+
+def test_data_are_found_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path / "run", "steps=2", "data_root=here")
+    assert f"data_root: {tmp_path / 'here'}" in (tmp_path / "run/config.yaml").read_text()
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -207,6 +207,9 @@ def task(failures: list[Failure]) -> "Callable[[DictConfig], float | None]":
             failures.append(Failure(job, error))
             if several:
                 report(failures[-1])
+                error.__traceback__ = error.__cause__ = error.__context__ = (
+                    None  # hold the networks
+                )
             return None
 
     train.__module__ = __name__

@@ -20,6 +20,9 @@ class Regularizer(nn.Module):
         """What D must score in its turn besides "real" and "fake"."""
         return self.views
 
+    own_calls: int = 0
+    """How often it calls D itself in D's turn, besides the one call for all views."""
+
     every: int = 1
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): only every k-th turn,
     at k times the weight."""

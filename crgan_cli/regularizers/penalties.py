@@ -47,6 +47,8 @@ class GradientPenalty(Regularizer):
     x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair; a labelled pair keeps the real image's label.
     """
 
+    own_calls = 1
+
     def __init__(self, lambda_gp: NonNegative, every: Count = 1) -> None:
         super().__init__()
         self.lambda_gp = lambda_gp
@@ -65,6 +67,8 @@ class DRAGAN(Regularizer):
     The point is the one of the authors' code: x + a * (0.5 * std * u), with u ~ U[0, 1] per pixel,
     a ~ U[0, 1] per image and std the standard deviation of the whole batch, one number.
     """
+
+    own_calls = 1
 
     def __init__(self, lambda_dr: NonNegative, every: Count = 1) -> None:
         super().__init__()
@@ -90,6 +94,8 @@ class JSRegularizer(Regularizer):
     with s the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
     """
 
+    own_calls = 2
+
     def __init__(self, gamma: NonNegative, every: Count = 1) -> None:
         super().__init__()
         self.gamma = gamma
@@ -107,13 +113,18 @@ class JSRegularizer(Regularizer):
 
 
 class R1(Regularizer):
-    """R1, Mescheder et al. 2018 (arXiv:1801.04406) eq. 9: gamma/2 * E ||grad D(x)||^2 on real x."""
+    """R1, Mescheder et al. 2018 (arXiv:1801.04406) eq. 9, whose gamma is lambda_r1 here.
 
-    def __init__(self, gamma: NonNegative, every: Count = 1) -> None:
+    lambda_r1/2 * E ||grad D(x)||^2 on real images.
+    """
+
+    own_calls = 1
+
+    def __init__(self, lambda_r1: NonNegative, every: Count = 1) -> None:
         super().__init__()
-        self.gamma = gamma
+        self.lambda_r1 = lambda_r1
         self.every = every
 
     def d_terms(self, seen: Seen) -> Terms:
         _, gradient = input_gradient(seen.D, seen.views["real"])
-        return {"r1": 0.5 * self.gamma * squared_norm(gradient).mean()}
+        return {"r1": 0.5 * self.lambda_r1 * squared_norm(gradient).mean()}

@@ -87,8 +87,10 @@ class Generation(Task):
         roles = self.adversary.roles
         calls = 1 if self.adversary.jointly else len(roles)
         reason = "" if self.adversary.jointly else " (D's layers mix the images of a batch)"
+        own = sum(part.own_calls for part in self.adversary.regularizer.every_part)
+        penalty = f"; {own} more for a gradient" if own else ""
         return [
             f"d turn, {self.turns.count('d')} a step: {calls} D call{'s'[: calls > 1]} for "
-            f"{len(roles)} views{reason}: {' '.join(roles)}",
+            f"{len(roles)} views{reason}: {' '.join(roles)}{penalty}",
             f"g turn, {self.turns.count('g')} a step: 1 D call for 1 view: fake",
         ]
