@@ -17,7 +17,7 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    finally:  # also where a second link to what is there already was moved onto it: that moves nothing
+    finally:  # a second link moved onto the first stays behind
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ is refused before torch is imported, and a range is written once: where the valu
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated
 
 
@@ -19,7 +20,9 @@ class Bound:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies in the interval; NaN lies in none."""
+        """Whether `value` lies in the interval; NaN and the infinities lie in none."""
+        if not isfinite(value):
+            return False
         over = value > self.low if self.above else value >= self.low
         return over and (value < self.high if self.below else value <= self.high)
 
@@ -32,4 +35,5 @@ Memory = Annotated[
 ]
 Fraction = Annotated[float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)]
 Count = Annotated[int, Bound("a whole number of at least 1", low=1)]
+Seed = Annotated[int, Bound("a whole number from 0 to 2^63 - 1", low=0, high=2**63 - 1)]
 Whole = Annotated[int, Bound("a whole number of at least 0", low=0)]

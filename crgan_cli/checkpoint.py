@@ -88,8 +88,9 @@ def save(path: Path, content: Content) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
+        reason = getattr(error, "strerror", None) or "the disk is full, or gone"
         raise RunFailed(
-            f"the checkpoint {path} could not be written ({first_line(error)}). Earlier ones are "
+            f"the checkpoint {path} could not be written ({reason}). Earlier ones are "
             "whole: free some space, and go on with `crgan train --from` and the run's folder."
         ) from error
 
@@ -136,12 +137,21 @@ def first_line(error: BaseException) -> str:
 
 
 def newest(folder: Path) -> Found | None:
-    """The newest checkpoint of a run that can be read; damaged ones are passed over, and said."""
-    for path in by_step(folder):
+    """The newest checkpoint of a run that can be read; None where there are none.
+
+    Damaged ones are passed over, and said. Raises UserError where all are damaged.
+    """
+    paths = [*by_step(folder), *folder.glob("best.pt")]
+    for path in paths:
         try:
             return Found(path, read(path))
         except UserError as error:
             log.warning("skipping a damaged checkpoint: %s", error)
+    if paths:
+        raise UserError(
+            f"none of the {len(paths)} checkpoints in {folder} can be read, so the run cannot go "
+            "on; nothing was changed. Start anew with out=FOLDER, or put a good copy back."
+        )
     return None
 
 

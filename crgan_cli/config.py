@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli import explain, schema
-from crgan_cli.bounds import Count, Memory, NonNegative, Whole
+from crgan_cli.bounds import Count, Memory, NonNegative, Seed, Whole
 from crgan_cli.choices import Choices
 from crgan_cli.choices import conf_dir as conf_dir  # it is asked for here
 from crgan_cli.errors import UserError
@@ -89,7 +89,7 @@ class Run:
 
     def __init__(
         self,
-        seed: Whole,
+        seed: Seed,
         steps: Count,
         batch_size: Count,
         device: str,

@@ -13,6 +13,8 @@ class Spoken(logging.Handler):
     """Messages on stderr, whatever stderr is at the time: the live line stands in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "for_the_file", False):  # the command line says it in its own words
+            return
         print(self.format(record), file=sys.stderr, flush=True)
 
 

@@ -60,7 +60,7 @@ class Watch:
         self.steps = steps
         self.step = self.first = step
         self.began = self.spoke = time.monotonic()
-        self.metric = ""
+        self.metric = self.images_per_second = ""
         self.line = line(
             [
                 TextColumn("{task.description}"),
@@ -72,6 +72,7 @@ class Watch:
         )
         self.live = not self.line.disable
         self.bar = self.line.add_task("step", total=steps, completed=step, note="")
+        self.images = self.line.add_task("scoring", total=None, visible=False, note="")
 
     def __enter__(self) -> Self:
         self.line.start()
@@ -93,15 +94,20 @@ class Watch:
         """After every step; cheap."""
         self.step = step
         self.line.update(self.bar, completed=step)
-
-    def speed(self, images_per_second: float) -> None:
-        """After every window of steps."""
-        note = " ".join(filter(None, (f"{images_per_second:.0f} images/s", self.metric)))
-        self.line.update(self.bar, note=note)
         now = time.monotonic()
         if not self.live and now - self.spoke >= PLAIN_EVERY_SECONDS:
             self.spoke = now
-            log.info("step %d of %d, %s, %s left", self.step, self.steps, note, self.left(now))
+            told = [f"step {step} of {self.steps}", *self.note(), f"{self.left(now)} left"]
+            log.info("%s", ", ".join(told))
+
+    def note(self) -> list[str]:
+        """The speed and the last metric, as far as they are known."""
+        return [text for text in (self.images_per_second, self.metric) if text]
+
+    def speed(self, images_per_second: float) -> None:
+        """After every window of steps."""
+        self.images_per_second = f"{images_per_second:.0f} images/s"
+        self.line.update(self.bar, note=" ".join(self.note()))
 
     def left(self, now: float) -> str:
         """The time left, from the mean speed so far with all samples and metrics in it."""
@@ -114,11 +120,8 @@ class Watch:
 
     def scoring(self, done: int, total: int) -> None:
         """During an evaluation: the line shows its images instead of the steps."""
-        self.line.update(
-            self.bar, description="scoring", completed=done, total=total, note=self.metric
-        )
-        if done >= total:
-            self.line.update(self.bar, description="step", completed=self.step, total=self.steps)
+        self.line.update(self.images, visible=done < total, completed=done, total=total)
+        self.line.update(self.bar, visible=done >= total)
 
 
 def duration(seconds: float) -> str:

@@ -125,8 +125,13 @@ class Recorder:
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings.items()
         }
-        for summary in hparams(plain, {f"metrics/{metric}": 0.0} if metric else {}):
+        *start, self.end = hparams(plain, {f"metrics/{metric}": 0.0} if metric else {})
+        for summary in start:
             self.board._get_file_writer().add_summary(summary)
+
+    def finish(self) -> None:
+        """Marks the row of HPARAMS as a run that came to its end."""
+        self.board._get_file_writer().add_summary(self.end)
 
     def close(self) -> None:
         """Writes out what is still in memory."""

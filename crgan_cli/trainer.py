@@ -28,7 +28,7 @@ def reseed(seed: int, rank: int, step: int) -> None:
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a stop between two steps. A second Ctrl-C stops at once."""
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a stop between two steps; a second, at once."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -36,7 +36,9 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handles the signals while the body runs."""
-        kinds = (signal.SIGINT, signal.SIGTERM)
+        hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that closes
+        kinds = [signal.SIGINT, signal.SIGTERM]
+        kinds += [kind for kind in hangup if signal.getsignal(kind) != signal.SIG_IGN]  # nohup
         before = {kind: signal.signal(kind, self.heard) for kind in kinds}
         try:
             yield
@@ -121,7 +123,7 @@ class Trainer:
                 stop.check()
                 self.take_step()
                 watch.advance(self.step)
-                if self.step % self.log_every == 0:
+                if due(self.step, self.log_every, self.steps):
                     self.write_window(recorder, watch, clock)
                 with clock.paused():
                     self.settle(hooks, keeper, stop)
@@ -133,7 +135,7 @@ class Trainer:
         """All turns of one step. G's turn gets the batch that D has just seen."""
         reseed(self.seed, 0, self.step)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
-        measure = (self.step + 1) % self.log_every == 0
+        measure = due(self.step + 1, self.log_every, self.steps)
         done = dict.fromkeys(self.turns_of, 0)
         batch = None
         for who in self.task.turns:

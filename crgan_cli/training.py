@@ -66,6 +66,8 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
     if resumed:
         require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
     training = Training(config, run)
+    if training.is_finished():
+        return training.last_headline()
     write_text(run.config, to_text(config))
     if not resumed:
         command = shlex.join(["crgan", "train", *overrides])
@@ -73,6 +75,11 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
     run.write_result({"status": "running"})
     with reported(run):
         return training.go()
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be typed."""
+    return shlex.quote(str(path))
 
 
 def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
@@ -90,7 +97,7 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
         raise UserError(
             f"the run in {run.path} was started with another configuration:{lines}\n"
             "Choose another folder with out=FOLDER, go on unchanged with "
-            f"`crgan train --from {run.path}`, or insist with resume=force."
+            f"`crgan train --from {quoted(run.path)}`, or insist with resume=force."
         )
 
 
@@ -101,7 +108,7 @@ def reported(run: RunDir) -> Iterator[None]:
         yield
     except Interrupted as stopped:
         run.write_result({"status": "interrupted", "signal": stopped.signum})
-        log.info("stopped and saved; go on with: crgan train --from %s", run.path)
+        log.info("stopped and saved; go on with: crgan train --from %s", quoted(run.path))
         raise
     except KeyboardInterrupt:
         run.write_result({"status": "interrupted"})
@@ -110,13 +117,42 @@ def reported(run: RunDir) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise RunFailed(
                 f"writing to {run.path} failed: {error.strerror}. What was written is whole. Free "
-                f"some space and go on with: crgan train --from {run.path}"
+                f"some space and go on with: crgan train --from {quoted(run.path)}"
             ) from error
         expected = isinstance(error, UserError | RunFailed)
-        log.error("%s: %s", type(error).__name__, error, exc_info=None if expected else error)
+        log.error(
+            "%s: %s",
+            type(error).__name__,
+            error,
+            exc_info=None if expected else error,
+            extra={"for_the_file": True},
+        )
         run.write_result({"status": "failed", "error": f"{type(error).__name__}: {error}"})
         error.add_note(f"More is in {run.log}.")
         raise
+
+
+def telling(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that tell runs apart: what was built, by name, and the numbers that it got."""
+    silent = (
+        "out",
+        "resume",
+        "device",
+        "data_root",
+        "dataset.root",
+        "log.",
+        "samples.",
+        "published.",
+    )
+    kept: dict[str, object] = {}
+    for key, value in settings.items():
+        group, _, part = key.partition("._target_")
+        if group != key:
+            name = part.removeprefix(".") or str(value).rpartition(".")[2]
+            kept[group] = f"{kept[group]}+{name}" if group in kept else name
+        elif not key.startswith((*silent, "checkpoint.")):
+            kept[key] = value
+    return kept
 
 
 def provenance(data: str, device: torch.device) -> dict[str, str]:
@@ -203,6 +239,28 @@ class Training:
             )
         return found
 
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do. Raises UserError where more is done than is asked for."""
+        if self.found is None:
+            return False
+        done, steps = self.found.content["step"], self.settings.steps
+        longer = f"crgan train --from {quoted(self.run.path)} steps={2 * done}"
+        if done > steps:
+            raise UserError(
+                f"the run in {self.run.path} has {done} steps already, and steps={steps}. To train "
+                f"it longer: {longer}"
+            )
+        if done < steps or not self.found.content["settled"]:
+            return False
+        log.info("%s has all its %d steps; to train it longer: %s", self.run.path, steps, longer)
+        return True
+
+    def last_headline(self) -> float | None:
+        """The headline metric of the checkpoint that was found."""
+        if self.found is None or self.evaluator is None:
+            return None
+        return self.found.content["states"]["evaluate"]["last"].get(self.evaluator.headline)
+
     def go(self) -> float | None:
         """Trains to the end, and says what came of it."""
         content = self.found.content if self.found else None
@@ -217,6 +275,7 @@ class Training:
                     keeper.load(self.trainer, self.found)
                 self.announce(recorder, keeper)
                 self.trainer.fit(recorder, hooks, keeper, watch, stop)
+                recorder.finish()
         finally:
             recorder.close()
         return self.finish(keeper)
@@ -273,7 +332,7 @@ class Training:
             log.info("going on from %s, step %d", self.found.path, self.trainer.step)
         recorder.text("config", to_text(self.config))
         headline = keeper.evaluate.evaluator.headline if keeper.evaluate else None
-        recorder.hparams(flat(self.config), headline)
+        recorder.hparams(telling(flat(self.config)), headline)
 
     def finish(self, keeper: Keeper) -> float | None:
         """result.json, and the last words on stdout."""
@@ -290,7 +349,7 @@ class Training:
         last = checkpoint.by_step(run.checkpoints)[0]
         print(f"finished {step} steps in {duration(self.trainer.seconds)}")
         print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
-        print(f"  tensorboard  tensorboard --logdir {run.tensorboard}")
+        print(f"  tensorboard  tensorboard --logdir {quoted(run.tensorboard)}")
         print(f"  checkpoint   {last}")
         if evaluate is None:
             run.write_result(result)

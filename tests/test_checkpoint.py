@@ -219,8 +219,17 @@ def test_the_newest_good_one_is_found_and_the_others_are_said(
     assert name_of(10) in skipped[1]
     for step in (2, 9):
         (tmp_path / name_of(step)).write_bytes(b"")
-    assert newest(tmp_path) is None
+    with pytest.raises(UserError, match=r"none of the 4 checkpoints.*nothing was changed"):
+        newest(tmp_path)
     assert newest(tmp_path / "nowhere") is None
+
+
+def test_the_best_is_taken_where_no_other_can_be_read(tmp_path: Path) -> None:
+    save(tmp_path / "best.pt", content(7))
+    (tmp_path / name_of(9)).write_bytes(b"")
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.content["step"] == 7
 
 
 def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def test_a_mistake_trains_nothing(crgan, jobs: list[Job]) -> None:
 
 def test_a_sweep_is_every_combination_in_folders_of_their_own(crgan, jobs: list[Job]) -> None:
     code, out, err = crgan("train", "regularizer.lambda_cr=1,5", "-m", "seed=1,2")
-    assert (code, out, err) == (0, "", "")
+    assert (code, out) == (0, "")
+    assert err.splitlines()[1] == "job 1: regularizer.lambda_cr=1,seed=2"
     tried = [(job[0].regularizer.lambda_cr, job[0].seed) for job in jobs]
     assert tried == [(1, 1), (1, 2), (5, 1), (5, 2)]
     folders = [folder for *_, folder in jobs]
@@ -224,8 +225,11 @@ def test_a_failed_job_does_not_stop_a_sweep(crgan, jobs: list[Job]) -> None:
     assert (code, out) == (1, "")
     assert [job[0].seed for job in jobs] == [100, 101, 2]
     assert err == (
+        "job 0: seed=100\n"
         "crgan train: job 0 (seed=100) failed: no such data\n"
+        "job 1: seed=101\n"
         "crgan train: job 1 (seed=101) failed: the disk is full\n"
+        "job 2: seed=2\n"
         "crgan train: 2 failed:\n  job 0 (seed=100)\n  job 1 (seed=101)\n"
     )
     assert crgan("train", "-m", "seed=100")[0] == 2

@@ -97,6 +97,25 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_terminal_that_closes_saves_as_well_but_not_under_nohup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    take_step = Trainer.take_step
+    monkeypatch.setattr(Trainer, "take_step", nth_call(2, take_step, hang_up))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/step_00000002.pt").exists()
+    monkeypatch.setattr(Trainer, "take_step", nth_call(2, take_step, hang_up))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        train(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("owner", "name", "n"), [(Trainer, "take_step", 2), (Sampler, "draw", 2)])
 def test_sigterm_saves_at_once_and_the_rest_comes_later(
     owner: type, name: str, n: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +197,31 @@ def test_data_are_found_again_from_another_folder(
     monkeypatch.chdir(tmp_path)
     train(tmp_path / "run", "steps=2", "data_root=here")
     assert f"data_root: {tmp_path / 'here'}" in (tmp_path / "run/config.yaml").read_text()
+
+
+def test_a_run_without_a_readable_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
+    train(tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"gone")
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match="nothing was changed"):
+        train(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def is_kept(path: Path) -> bool:
+    return path.is_file() and path.name not in ("train.log", ".lock")
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    metric = train(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if is_kept(path)}
+    assert train(tmp_path) == metric
+    with pytest.raises(UserError, match=r"has 6 steps already, and steps=4\. .* steps=12"):
+        train(tmp_path, "steps=4")
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if is_kept(path)}
+    assert before.keys() == after.keys()
+    assert [str(path) for path in before if before[path] != after[path]] == []
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     add = parser.add_argument
     parser.description = "Score a checkpoint by the protocol it was trained with, or by another."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "examples:  crgan eval outputs/demo/RUN   "
-        "crgan eval checkpoint.pt metrics=fid10k_test metrics.batch_size=100"
+        "examples:\n"
+        "  crgan eval outputs/demo/RUN\n"
+        "  crgan eval checkpoint.pt metrics=fid10k_test metrics.batch_size=100\n\n"
+        "The numbers also go into evaluations.jsonl in the run's folder."
     )
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
     add("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGEABLE)}")
@@ -58,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"{found.path} at step {model.step}, {model.weights} weights")
     for name, value in values.items():
         print(f"  {name:32s} {value:.4f}")
-    print("  " + ", ".join(f"{key} {value}" for key, value in protocol.items()))
+    print("by the protocol")
+    for key, value in protocol.items():
+        print(f"  {key:32s} {value}")
     if lies_in := assembly.run_of(found.path):
         write(record, lies_in.path / "evaluations.jsonl")
     return 0

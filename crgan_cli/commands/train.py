@@ -200,16 +200,22 @@ def task(failures: list[Failure]) -> "Callable[[DictConfig], float | None]":
         try:
             from crgan_cli.training import train_job
 
+            if several:
+                print(f"job {node.job.num}: {node.job.override_dirname}", file=sys.stderr)
             config.checked(cfg)  # a sweeper may think of values that nobody typed
             return train_job(cfg, overrides, chosen, folder)
+        except KeyboardInterrupt:
+            if several:
+                again = f"the same command with hydra.sweep.dir={node.sweep.dir}"
+                print(f"the sweep was stopped; go on with {again}", file=sys.stderr)
+            raise
         except Exception as error:
             job = f"job {node.job.num} ({' '.join(overrides)})" if several else ""
             failures.append(Failure(job, error))
             if several:
                 report(failures[-1])
-                error.__traceback__ = error.__cause__ = error.__context__ = (
-                    None  # hold the networks
-                )
+                # they hold the networks
+                error.__traceback__ = error.__cause__ = error.__context__ = None
             return None
 
     train.__module__ = __name__

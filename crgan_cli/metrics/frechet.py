@@ -36,5 +36,9 @@ def factor(matrix: Tensor) -> Tensor:
     L, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:
         return L
-    values, vectors = torch.linalg.eigh(matrix)
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except RuntimeError:  # LinAlgError: seen where a few samples leave almost all eigenvalues at 0
+        _, singular, rows = torch.linalg.svd(matrix)
+        values, vectors = singular, rows.T
     return vectors * values.clamp(min=0).sqrt()
