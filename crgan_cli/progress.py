@@ -26,14 +26,10 @@ def line(columns: list[ProgressColumn]) -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
-class Scoring:
-    """The progress of an evaluation on its own."""
+class Shown:
+    """Something with a live line, which is there while a `with` block lasts."""
 
-    def __init__(self) -> None:
-        self.line = line(
-            [TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        )
-        self.bar = self.line.add_task("images", total=None)
+    line: Progress
 
     def __enter__(self) -> Self:
         self.line.start()
@@ -47,12 +43,22 @@ class Scoring:
     ) -> None:
         self.line.stop()
 
+
+class Scoring(Shown):
+    """The progress of an evaluation on its own."""
+
+    def __init__(self) -> None:
+        self.line = line(
+            [TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        )
+        self.bar = self.line.add_task("images", total=None)
+
     def show(self, done: int, total: int) -> None:
         """Images scored, of all."""
         self.line.update(self.bar, completed=done, total=total)
 
 
-class Watch:
+class Watch(Shown):
     """Shows the step, images per second, the time left and the last metric, on stderr."""
 
     def __init__(self, steps: int, *, step: int) -> None:
@@ -73,18 +79,6 @@ class Watch:
         self.live = not self.line.disable
         self.bar = self.line.add_task("step", total=steps, completed=step, note="")
         self.images = self.line.add_task("scoring", total=None, visible=False, note="")
-
-    def __enter__(self) -> Self:
-        self.line.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.line.stop()
 
     def begin(self) -> None:
         """Training starts now: the time before does not count."""

@@ -77,7 +77,8 @@ def test_frechet_of_few_samples_has_another_way_where_eigh_gives_up(monkeypatch)
         raise torch.linalg.LinAlgError("failed to converge")
 
     monkeypatch.setattr(torch.linalg, "eigh", gives_up)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    # not to the last digits: roots of eigenvalues that are 0 but for rounding
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-7)
 
 
 def test_frechet_is_zero_to_itself_and_symmetric():
