@@ -4,6 +4,7 @@ Hydra's own advice for a misspelt key is to put a plus sign in front, which then
 without a word: no text of Hydra's reaches the user unread.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -21,10 +22,27 @@ EMPTY = "'{}' has nothing on one side: type key=value, without spaces around '='
 
 def parse(overrides: Sequence[str], choices: Choices, parser: OverridesParser) -> list[Override]:
     """The overrides, parsed. UserError where Hydra would misread one or follow it silently."""
+    for text, following in itertools.zip_longest(overrides, overrides[1:], fillvalue="="):
+        if text.startswith("=") or (text.endswith("=") and "=" not in following):
+            raise UserError(EMPTY.format(text))
     parsed = [_parse(text, choices, parser) for text in overrides]
     for override in parsed:
         _refuse(override, choices)
     return parsed
+
+
+def as_text(override: str, parser: OverridesParser) -> str:
+    """An override whose value Hydra cannot read (a path with spaces or accents), in quotes.
+
+    What has quotes, brackets or commas is left as it is: there the grammar was meant.
+    """
+    try:
+        parser.parse_override(override)
+    except HydraException:
+        key, equals, value = override.partition("=")
+        if equals and not set(value) & set("'\"[]{}(),$\\"):
+            return f"{key}='{value}'"
+    return override
 
 
 def single(override: Override, choices: Choices) -> None:

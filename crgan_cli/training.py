@@ -133,7 +133,7 @@ def reported(run: RunDir) -> Iterator[None]:
 
 
 def telling(settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings that tell runs apart: what was built, by name, and the numbers that it got."""
+    """The settings that tell runs apart: what each group built, by class, and the values it got."""
     silent = (
         "out",
         "resume",
@@ -146,9 +146,9 @@ def telling(settings: Mapping[str, object]) -> dict[str, object]:
     )
     kept: dict[str, object] = {}
     for key, value in settings.items():
-        group, _, part = key.partition("._target_")
+        group = key.partition("._target_")[0]
         if group != key:
-            name = part.removeprefix(".") or str(value).rpartition(".")[2]
+            name = str(value).rpartition(".")[2] if value else "none"
             kept[group] = f"{kept[group]}+{name}" if group in kept else name
         elif not key.startswith((*silent, "checkpoint.")):
             kept[key] = value

@@ -6,7 +6,7 @@ import pytest
 
 from crgan_cli import config
 from crgan_cli.choices import Choices
-from crgan_cli.commands.train import last_of_each
+from crgan_cli.commands.train import read
 from crgan_cli.config import (
     Run,
     build_group,
@@ -121,8 +121,20 @@ def test_bad_input_is_answered_with_the_remedy(override: str, said: str) -> None
 
 
 def test_a_key_given_twice_counts_as_typed_last() -> None:
-    assert last_of_each(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
+    assert read(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
     assert compose(["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_path_is_taken_as_it_is_typed() -> None:
+    for value in ("my photos/été 2025", "~/x", "a#b"):
+        (typed,) = read([f"data_root={value}"])
+        assert compose([typed]).data_root == value
+    assert read(["regularizer=[cr"]) == ["regularizer=[cr"]  # a mistake in the grammar stays one
+
+
+@pytest.mark.parametrize("words", [["steps", "=", "20"], ["steps=", "20"], ["steps", "=20"]])
+def test_spaces_around_the_sign_are_named(words: list[str]) -> None:
+    assert "without spaces around '='" in refused(*words)
 
 
 def test_a_sum_in_which_one_value_would_be_lost_is_refused(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.hydra_help:
         return through_hydra(args, ["--hydra-help"], [])
     shown = shown_only(args)
-    args.overrides = last_of_each(args.overrides)
+    args.overrides = read(args.overrides)
     common = check(args.overrides, choices, multirun=args.multirun, whole=not shown)
     if shown or common is None:
         return through_hydra(args, shown, args.overrides)
@@ -67,9 +67,18 @@ def run(args: argparse.Namespace) -> int:
     return through_hydra(args, ["--multirun"], [unnamed, *args.overrides])
 
 
-def last_of_each(overrides: Sequence[str]) -> list[str]:
-    """A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs."""
-    return list({text.partition("=")[0]: text for text in overrides}.values())
+def read(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with text in quotes where it needs them.
+
+    A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from crgan_cli import explain
+
+    parser = OverridesParser.create()
+    last = {text.partition("=")[0]: text for text in overrides}
+    return [explain.as_text(text, parser) for text in last.values()]
 
 
 def shown_only(args: argparse.Namespace) -> list[str]:
