@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -107,11 +107,11 @@ def reported(run: RunDir) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        run.write_result({"status": "interrupted", "signal": stopped.signum})
+        mark(run, {"status": "interrupted", "signal": stopped.signum})
         log.info("stopped and saved; go on with: crgan train --from %s", quoted(run.path))
         raise
     except KeyboardInterrupt:
-        run.write_result({"status": "interrupted"})
+        mark(run, {"status": "interrupted"})
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -127,9 +127,15 @@ def reported(run: RunDir) -> Iterator[None]:
             exc_info=None if expected else error,
             extra={"for_the_file": True},
         )
-        run.write_result({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        mark(run, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         error.add_note(f"More is in {run.log}.")
         raise
+
+
+def mark(run: RunDir, result: Mapping[str, object]) -> None:
+    """Writes how a run ended, where that can be written: the error itself must come through."""
+    with suppress(OSError):
+        run.write_result(result)
 
 
 def telling(settings: Mapping[str, object]) -> dict[str, object]:
@@ -215,7 +221,7 @@ class Training:
                 device=self.device,
                 flip=self.dataset.flip,
             ),
-            ema=EMA(players.G, ema.decay, ema.start) if ema.decay else None,
+            ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
@@ -263,8 +269,9 @@ class Training:
 
     def go(self) -> float | None:
         """Trains to the end, and says what came of it."""
-        content = self.found.content if self.found else None
-        step, settled = (content["step"], content["settled"]) if content else (0, True)
+        step, settled = 0, True
+        if self.found:
+            step, settled = self.found.content["step"], self.found.content["settled"]
         watch = Watch(self.settings.steps, step=step)
         recorder = Recorder(self.run, step=step, settled=settled)
         stop = Stop()
@@ -274,6 +281,7 @@ class Training:
                 if self.found:
                     keeper.load(self.trainer, self.found)
                 self.announce(recorder, keeper)
+                self.found = None  # its tensors are as large as the run's own
                 self.trainer.fit(recorder, hooks, keeper, watch, stop)
                 recorder.finish()
         finally:

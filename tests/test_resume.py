@@ -1,5 +1,6 @@
 """A run that stops anywhere and is started again ends as one that never stopped: bit by bit."""
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from runs import command, crgan, different, environment, lines, tiny, train
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.hooks import DrawSamples, Evaluate, Keeper
+from crgan_cli.rundir import RunDir
 from crgan_cli.sampler import Sampler
 from crgan_cli.trainer import Trainer
 
@@ -225,8 +227,6 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    from crgan_cli.rundir import RunDir
-
     with RunDir(tmp_path).claim(), pytest.raises(UserError, match="another crgan is training"):
         train(tmp_path)
 
@@ -236,6 +236,19 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"thesis.tex.*out=FOLDER"):
         train(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] in (["thesis.tex"], ["thesis.tex", ".lock"])
+
+
+def test_the_error_comes_through_where_its_record_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: RunDir, result: dict) -> None:
+        if result["status"] != "running":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunDir, "write_result", full)
+    monkeypatch.setattr(Trainer, "take_step", nth_call(2, Trainer.take_step, terminate))
+    with pytest.raises(Interrupted):
+        train(tmp_path)
 
 
 def test_a_loss_that_is_not_finite_names_term_and_step(tmp_path: Path) -> None:
