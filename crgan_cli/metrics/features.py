@@ -1,7 +1,7 @@
-"""From images to the features and moments that the metrics are computed from."""
+"""From images to the features and moments that the measures compare."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Set
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,14 +12,24 @@ from crgan_cli.metrics.statistics import Moments
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Stop = Callable[[], None]  # raises to end an evaluation between two batches
+Column = Literal["pool", "logits"]  # of Features
 
 
 class FeatureSet(NamedTuple):
-    """What is kept of N images. The features are kept because KID and IS need every row."""
+    """What is kept of N images: the moments, whose size does not grow with N, and what is asked for.
+
+    A column that no measure needs is None.
+    """
 
     moments: Moments
-    pool: Tensor  # (N, dims) float32
-    logits: Tensor  # (N, classes) float32
+    pool: Tensor | None = None  # (N, dims) float32
+    logits: Tensor | None = None  # (N, classes) float32
+    y: Tensor | None = None  # (N,) int64 class ids of the data set; None without classes
+
+    def features(self) -> Tensor:
+        """`pool`, where it was asked for."""
+        assert self.pool is not None, "a measure that needs the features says so in `keeps`"
+        return self.pool
 
 
 def extract(
@@ -27,18 +37,27 @@ def extract(
     draw: Draw,
     count: int,
     batch_size: int,
+    *,
+    keep: Set[Column] = frozenset(),
+    y: Tensor | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> FeatureSet:
-    """Features of the `count` uint8 images that `draw` gives, a batch at a time."""
-    moments, pool, logits = Moments(extractor.dims), [], []
+    """Features of the `count` images that `draw` gives, a batch at a time.
+
+    The images are uint8, or float32 in [0, 255] where they are not to be rounded. Memory grows
+    with `count` by the columns in `keep`: 8 KB an image for Inception's pool, 4 KB for its logits.
+    """
+    moments = Moments(extractor.dims)
+    kept: dict[Column, list[Tensor]] = {column: [] for column in keep}
     for start in range(0, count, batch_size):
         if stop:
             stop()
         features = extractor(draw(start, min(batch_size, count - start)))
         moments.update(features.pool)
-        pool.append(features.pool)
-        logits.append(features.logits)
+        for column, parts in kept.items():
+            parts.append(getattr(features, column))
         if progress:
             progress(min(start + batch_size, count), count)
-    return FeatureSet(moments, torch.cat(pool), torch.cat(logits))
+    joined = {column: torch.cat(parts) for column, parts in kept.items()}
+    return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y)
