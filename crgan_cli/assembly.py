@@ -9,8 +9,8 @@ from torch import nn
 
 from crgan_cli.adversary import Adversary
 from crgan_cli.augment import Chain
-from crgan_cli.checkpoint import Found, Stateful, newest, read, restore
-from crgan_cli.config import build_group, from_text, locate, pick, plain
+from crgan_cli.checkpoint import Found, Stateful, by_step, newest, read, restore
+from crgan_cli.config import build_group, from_text
 from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluator import Evaluator
@@ -63,13 +63,10 @@ def dataset_of(config: DictConfig) -> Dataset:
 
 
 def evaluator_of(config: DictConfig) -> Evaluator | None:
-    """The metrics with their feature extractor; None for metrics=none."""
-    settings = plain(config.metrics)
-    targets = settings.pop("_target_")
-    if not targets:
+    """The metrics with their feature extractor; None for metrics=none, which builds neither."""
+    if not config.metrics._target_:
         return None
-    extractor = pick(locate(targets["extractor"]), settings)
-    return pick(locate(targets["evaluator"]), settings, extractor=extractor)
+    return build_group(config.metrics, extractor=build_group(config.extractor))
 
 
 def run_of(path: Path) -> RunDir | None:
@@ -103,6 +100,17 @@ def found(path: Path, *, best: bool = False) -> Found:
             "the folder of a run, as crgan train printed it, or a checkpoint file."
         )
     return newest_one
+
+
+def every(path: Path) -> list[Path]:
+    """The files of all numbered checkpoints of a run, by step. Raises UserError without any."""
+    paths = by_step(RunDir(path).checkpoints)
+    if not paths:
+        raise UserError(
+            f"--all asks for the checkpoints of a run, and {path} holds none. Give the folder of a "
+            "run, as crgan train printed it."
+        )
+    return paths[::-1]
 
 
 class Trained(NamedTuple):

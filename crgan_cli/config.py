@@ -17,6 +17,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +40,9 @@ IGNORED = (
     "steps",
 )
 """Keys that may change when a run is resumed: they say where and how long it is trained."""
+
+BRINGS = {"metrics": "extractor"}
+"""Group -> the group that its files override: a protocol names the extractor it is defined by."""
 
 Settings = Mapping[str, Any]
 
@@ -264,18 +268,15 @@ def amended(
     with searching(choices) as parser:
         parsed = explain.parse(overrides, choices, parser)
         for override in parsed:
-            key = override.key_or_group
-            if not any(key == name or key.startswith(f"{name}.") for name in changeable):
-                raise UserError(
-                    f"'{override.input_line}': {purpose} takes the run's own settings; only "
-                    f"{' and '.join(f'{name}=' for name in changeable)} may be given with it."
-                )
+            _require_one_of(changeable, override, f"{purpose} takes the run's own settings")
             explain.single(override, choices)
-        groups = [each.key_or_group for each in parsed if each.key_or_group in choices.groups]
+        groups = {each.key_or_group for each in parsed if each.key_or_group in choices.groups}
         new = OmegaConf.create(plain(config))
-        for group in groups:
-            lines = [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] == group]
-            new[group] = plain(without_hydra(draft(lines, choices)))[group]
+        if groups:
+            lines = [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] in groups]
+            drafted = plain(without_hydra(draft(lines, choices)))
+            for group in groups | {BRINGS[each] for each in groups & BRINGS.keys()}:
+                new[group] = drafted[group]
         for override in parsed:
             key = override.key_or_group
             if key.split(".")[0] in groups:
@@ -286,6 +287,24 @@ def amended(
         if new.dataset.get("root") == config.data_root:  # which it was taken from
             new.dataset.root = new.data_root
     return checked(new)
+
+
+def partly(overrides: Sequence[str], changeable: Sequence[str], purpose: str) -> DictConfig:
+    """A new configuration of which only the keys and groups in `changeable` matter."""
+    choices = Choices()
+    with searching(choices) as parser:
+        for override in explain.parse(overrides, choices, parser):
+            _require_one_of(changeable, override, f"{purpose} trains nothing")
+    return compose(overrides)
+
+
+def _require_one_of(changeable: Sequence[str], override: Override, reason: str) -> None:
+    key = override.key_or_group
+    if not any(key == name or key.startswith(f"{name}.") for name in changeable):
+        raise UserError(
+            f"'{override.input_line}': {reason}; only "
+            f"{' and '.join(f'{name}=' for name in changeable)} may be given with it."
+        )
 
 
 def difference(old: Settings, new: Settings) -> list[str]:

@@ -1,31 +1,48 @@
 """How far generated images are from real ones, by a stated protocol.
 
 The names fid, is and kid belong to the standard Inception (its file's hash is verified). Any other
-extractor's numbers carry its name and the sample count, beside the same distance between two sets
-of real images: with n samples a perfect generator does not score 0 but about that floor.
+extractor's numbers carry its name and the sample count. With n samples a perfect generator does
+not score 0 but about the floor: the same distance between two sets of real images.
 """
 
 import logging
-from typing import Literal
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from crgan_cli.bounds import Count
+from crgan_cli.bounds import Count, Positive
 from crgan_cli.data.images import Dataset, Images, fingerprint, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.metrics.extractors import Extractor
-from crgan_cli.metrics.features import Draw, FeatureSet, Progress, Stop, extract
+from crgan_cli.metrics.features import Column, Draw, FeatureSet, Progress, Stop, extract
 from crgan_cli.metrics.frechet import frechet_distance
-from crgan_cli.metrics.inception_score import inception_score
-from crgan_cli.metrics.kid import SUBSETS, kernel_distance, subset_size
-from crgan_cli.metrics.reference import Provenance, Reference, cached, choose
+from crgan_cli.metrics.measures import MEASURES, Measure
+from crgan_cli.metrics.protocol import Protocol
+from crgan_cli.metrics.reference import Reference, cached, choose, given
 
 log = logging.getLogger(__name__)
 
+HEADLINES = {
+    "frechet": "fd",
+    "kernel": "kid",
+    "frechet_infinity": "fd_infinity",
+    "class_frechet": "class_fd",
+}
+"""Measure -> its number that is the lower the better: the first of a protocol picks the best step."""
+
+
+class Fakes(NamedTuple):
+    """Images to be scored, all sets of a protocol one after another."""
+
+    draw: Draw  # (start, n) -> floats in [-1, 1]; the same images for the same indices
+    y: Tensor | None = None  # (N,) class ids of the data set; None where they are not known
+
 
 class Evaluator:
-    """Scores `num_samples` generated images against as many real ones of the `reference` split.
+    """Scores generated images against real ones of the `reference` split; `conf/metrics` has all.
 
     Touches no global random state, neither torch's nor NumPy's nor Python's, and starts no workers:
     a run that is evaluated goes on as one that is not.
@@ -35,32 +52,99 @@ class Evaluator:
         self,
         extractor: Extractor,
         *,
-        reference: Literal["train", "test"],
+        measures: list[
+            Literal[
+                "frechet",
+                "inception_score",
+                "kernel",
+                "precision_recall",
+                "density_coverage",
+                "class_frechet",
+                "frechet_infinity",
+            ]
+        ],
+        reference: Literal["train", "test", "all"],
         num_samples: Count,
+        num_real: Count | None,
+        repeats: Count,
+        rounding: Literal["uint8", "none"],
+        weights: Literal["auto", "ema", "raw"],
+        batch_norm: Literal["running", "standing", "batch"],
+        truncation: Positive | None,
+        floor: bool,
+        reference_file: str | None,
         batch_size: Count,
         every: Count,
-        splits: Count = 10,
+        is_splits: Count = 10,
+        kid_subsets: Count = 100,
+        kid_subset_size: Count | None = None,
     ) -> None:
-        if num_samples < 2:
-            raise UserError("metrics.num_samples=1: a covariance needs 2 images, give more.")
-        if extractor.standard and splits > num_samples:
-            raise UserError(
-                f"metrics.splits={splits} parts of metrics.num_samples={num_samples} images leave "
-                f"empty parts: give at most metrics.splits={num_samples}."
-            )
         self.extractor = extractor
-        self.split: Literal["train", "test"] = reference
-        self.num_samples = num_samples
-        self.batch_size = batch_size
+        self.protocol = Protocol(
+            reference=reference,
+            num_real=num_real or num_samples,
+            num_samples=num_samples,
+            repeats=repeats,
+            rounding=rounding,
+            weights=weights,
+            batch_norm=batch_norm,
+            truncation=truncation,
+            batch_size=batch_size,
+        )
+        given_settings: dict[str, dict[str, int | None]] = {
+            "inception_score": {"splits": is_splits},
+            "kernel": {"subsets": kid_subsets, "subset_size": kid_subset_size},
+        }
+        self.measures: dict[str, Measure] = {
+            name: MEASURES[name](**given_settings.get(name, {})) for name in measures
+        }
+        self.keep: frozenset[Column] = frozenset().union(
+            *(measure.keeps for measure in self.measures.values())
+        )
+        self.floor = floor
+        self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
         self.every = every  # training steps between evaluations
-        self.splits = splits
-        self.headline = "fid" if extractor.standard else self._tag("fd")
+        self.headline = self._headline()
+        self._require_possible()
+        self.dataset = ""  # its name, known once `prepare` was called
         self._reference: Reference | None = None
         self._images_sha256 = ""
         self._shape: tuple[int, ...] = ()
 
-    def _tag(self, metric: str) -> str:
-        return f"{metric}_{self.extractor.name}_n{self.num_samples}"
+    def _headline(self) -> str:
+        for name in self.measures:
+            if name in HEADLINES:
+                return self.name(HEADLINES[name])
+        raise UserError(
+            f"metrics.measures=[{','.join(self.measures)}] has no distance by which to tell the "
+            f"best checkpoint: add one of {', '.join(HEADLINES)}."
+        )
+
+    def _require_possible(self) -> None:
+        """What can be said before any image was seen."""
+        if "logits" in self.keep and not self.extractor.has_logits:
+            raise UserError(
+                f"The extractor {self.extractor.name} has no classes, and inception_score needs "
+                "them: leave it out of metrics.measures, as in metrics.measures=[frechet,kernel]."
+            )
+        real, fake = self.protocol.num_real, self.protocol.num_samples
+        for measure in self.measures.values():
+            measure.require(real, fake, self.extractor.dims)
+
+    def name(self, key: str) -> str:
+        """A measure's key as it is reported: fid for the standard Inception, or with what made it."""
+        if self.extractor.standard:
+            return key.replace("fd", "fid")
+        return f"{key}_{self.extractor.name}_n{self.protocol.num_samples}"
+
+    @property
+    def label(self) -> str:
+        """The protocol's short name."""
+        return self.protocol.label(self.dataset)
+
+    def tag(self, name: str) -> str:
+        """A number's name in TensorBoard, with the protocol, the extractor and its weights."""
+        return f"{name}/{self.label}/{self.extractor.name}-{self.extractor.sha256[:8]}"
 
     def to(self, device: torch.device | str) -> None:
         """Moves the extractor, and what is known of the reference, to `device`."""
@@ -68,25 +152,24 @@ class Evaluator:
         if self._reference is not None:
             self._reference = self._reference.to(device)
 
-    def describe(self) -> dict[str, str | int | float]:
-        """The protocol: all that a reader needs to compare the numbers with others."""
-        e, n = self.extractor, self.num_samples
+    def describe(self) -> dict[str, object]:
+        """The record of the protocol: all that a reader needs to compare the numbers with others."""
+        e = self.extractor
         return {
-            "protocol": f"{e.name}_n{n}_{self.split}",
+            "protocol": self.label,
             "headline": self.headline,
             "extractor": e.name,
             "extractor_sha256": e.sha256,
-            "reference_split": self.split,
+            "dataset": self.dataset,
             "reference_sha256": self._images_sha256,  # of the images; empty before `prepare`
-            "num_real": n,
-            "num_samples": n,
-            "repeats": 1,
-            "rounding": "uint8, to nearest",
+            **self.protocol.record(),
             "resize": e.resize,
             "precision": f"{e.precision} features, float64 statistics",
-            "is_splits": self.splits if e.standard else 0,
-            "kid_subset_size": subset_size(n),
-            "kid_subsets": SUBSETS if n > subset_size(n) else 1,
+            "measures": {
+                key: value
+                for measure in self.measures.values()
+                for key, value in measure.describe().items()
+            },
         }
 
     def prepare(
@@ -94,101 +177,191 @@ class Evaluator:
     ) -> None:
         """Measures the real images, or takes what the cache has of the very same ones.
 
-        Raises UserError where the reference split has fewer than `num_samples` images.
+        Raises UserError where the reference split has fewer than `num_real` images.
         """
-        if self.num_samples < self.extractor.dims:
-            self._warn_of_few_samples()
-        whole = dataset.load(self.split)
-        rows = self._reference_rows(len(whole.x))
-        real = take(whole, rows)
-        others = None if self.extractor.standard else self._other_real(dataset, rows)
-        provenance: Provenance = {
+        rows, real = self._real(dataset)
+        others = self._other_real(dataset, rows) if self.floor else None
+        known = bool(dataset.classes)
+        self.prepare_images(dataset.name, real, others, known, progress=progress, stop=stop)
+
+    def real(self, dataset: Dataset) -> Images:
+        """The real images that the generated ones are compared with."""
+        return self._real(dataset)[1]
+
+    def _real(self, dataset: Dataset) -> tuple[Tensor, Images]:
+        images = split_of(dataset, self.protocol.reference)
+        rows = self._reference_rows(len(images.x))
+        return rows, take(images, rows)
+
+    def prepare_images(
+        self,
+        name: str,
+        real: Images,
+        others: Images | None = None,
+        labelled: bool = False,
+        *,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        """`prepare` with the images themselves: `others` give the floor, `labelled` is for `y`."""
+        e = self.extractor
+        self._require_labels(labelled, f"{name} has")
+        self._warn_of_few_samples()
+        provenance: dict[str, str | int] = {
+            "dataset": name,
             "images": fingerprint(real),
+            "split": self.protocol.reference,
+            "count": len(real.x),
+            "shape": "x".join(map(str, real.x.shape[1:])),
             "floor_images": fingerprint(others) if others else "none",
-            "extractor": self.extractor.name,
-            "weights": self.extractor.sha256,
-            "resize": self.extractor.resize,
-            "precision": self.extractor.precision,
+            "extractor": e.name,
+            "weights": e.sha256,
+            "resize": e.resize,
+            "precision": e.precision,
         }
+        keep: frozenset[Column] = self.keep - {"logits"}  # no measure asks what real images are
 
         def measure(images: Images) -> FeatureSet:
             def draw(start: int, n: int) -> Tensor:
                 return images.x[start : start + n]
 
-            return extract(self.extractor, draw, len(images.x), self.batch_size, progress, stop)
+            return extract(
+                e,
+                draw,
+                len(images.x),
+                self.protocol.batch_size,
+                keep=keep,
+                y=images.y if labelled else None,
+                progress=progress,
+                stop=stop,
+            )
 
         def compute() -> Reference:
             found = measure(real)
-            floor = frechet_distance(found.moments, measure(others).moments) if others else None
-            return Reference(found.moments, found.pool, floor)
+            return Reference(
+                found, frechet_distance(found.moments, measure(others).moments) if others else None
+            )
 
-        self._reference = cached(provenance, compute).to(self.extractor.device)
+        features = "pool" in keep
+        if self.reference_file:
+            found = given(self.reference_file, provenance, with_features=features)
+        else:
+            found = cached(provenance, compute, with_features=features)
+        self._reference = found.to(e.device)
+        self.dataset = name
         self._images_sha256 = str(provenance["images"])
         self._shape = tuple(real.x.shape[1:])
 
+    def _require_labels(self, known: bool, whose: str) -> None:
+        asking = [name for name, measure in self.measures.items() if measure.needs_labels]
+        if asking and not known:
+            raise UserError(
+                f"{asking[0]} compares class by class, and {whose} no classes: leave it out of "
+                "metrics.measures, or evaluate a model that was trained with labels."
+            )
+
     def _warn_of_few_samples(self) -> None:
+        n, e = min(self.protocol.num_samples, self.protocol.num_real), self.extractor
+        if n >= e.dims:
+            return
         # a tag with the count, beside its floor, says it already; the name fid does not
-        level = logging.WARNING if self.extractor.standard else logging.INFO
+        level = logging.WARNING if e.standard else logging.INFO
         log.log(
             level,
             "%d samples are fewer than the %d features of %s: the distance is biased upwards, so "
             "compare it at this count only",
-            self.num_samples,
-            self.extractor.dims,
-            self.extractor.name,
+            n,
+            e.dims,
+            e.name,
         )
 
     def _reference_rows(self, available: int) -> Tensor:
-        if available < self.num_samples:
+        wanted = self.protocol.num_real
+        if available < wanted:
             raise UserError(
-                f"metrics.num_samples={self.num_samples} needs as many real images, and the "
-                f"{self.split} split has {available}. Give metrics.num_samples={available} or "
-                "less, or the other metrics.reference (train or test): the numbers are then of "
-                "another protocol."
+                f"metrics.num_samples={self.protocol.num_samples} needs {wanted} real images "
+                f"(metrics.num_real, or as many), and the {self.protocol.reference} split has {available}. Give "
+                f"metrics.num_samples={available} or less, or the other metrics.reference (train "
+                "or test): the numbers are then of another protocol."
             )
-        return choose(self.num_samples, torch.arange(available))
+        return choose(wanted, torch.arange(available))
 
     def _other_real(self, dataset: Dataset, rows: Tensor) -> Images | None:
-        """As many real images again, none of them in the reference: from training if it has them,
-        since those are what a perfect generator would reproduce."""
-        for split in ("train", "test"):
+        """As many real images as are generated, none of them in the reference: from training if it
+        has them, since those are what a perfect generator would reproduce."""
+        wanted = self.protocol.num_samples
+        for split in () if self.protocol.reference == "all" else ("train", "test"):
             try:
                 images = dataset.load(split)
             except UserError:  # a folder may have no test split
                 continue
             free = torch.ones(len(images.x), dtype=torch.bool)
-            if split == self.split:
+            if split == self.protocol.reference:
                 free[rows] = False
-            if free.sum() >= self.num_samples:
-                return take(images, choose(self.num_samples, free.nonzero().flatten()))
-        log.warning(
-            "No %d further real images: %s_floor is not reported", self.num_samples, self.headline
-        )
+            if free.sum() >= wanted:
+                return take(images, choose(wanted, free.nonzero().flatten()))
+        log.warning("No %d further real images: the floor is not reported", wanted)
         return None
 
     @torch.no_grad()
     def __call__(
-        self, draw: Draw, progress: Progress | None = None, stop: Stop | None = None
+        self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
     ) -> dict[str, float]:
-        """Name -> number for the images `draw(start, n)`, floats in [-1, 1].
+        """Name -> number: the mean over the protocol's sets, and the headline's spread over them.
 
-        `draw` must give the same images for the same indices at every call. `stop` is called
-        between batches and may raise. Raises RunFailed for images that are not finite.
+        `stop` is called between batches and may raise. Raises RunFailed for images that are not
+        finite.
         """
-        reference = self._reference
-        assert reference is not None, "prepare(dataset) comes first"
+        assert self._reference is not None, "prepare(dataset) comes first"
+        self._require_labels(fakes.y is not None, "the generated images have")
+        sets = [
+            self._score(fakes, number, progress, stop) for number in range(self.protocol.repeats)
+        ]
+        values = {self.name(key): fmean(each[key] for each in sets) for key in sets[0]}
+        if len(sets) > 1:
+            key = next(key for key in sets[0] if self.name(key) == self.headline)
+            values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
+        if self._reference.floor is not None:
+            values[f"{self.name('fd')}_floor"] = self._reference.floor
+        return values
 
-        def quantised(start: int, n: int) -> Tensor:
-            return to_uint8(self._checked(draw(start, n), n))
+    def _score(
+        self, fakes: Fakes, number: int, progress: Progress | None, stop: Stop | None
+    ) -> dict[str, float]:
+        """The numbers of one set of generated images."""
+        assert self._reference is not None
+        n = self.protocol.num_samples
+        first = number * n
 
-        fake = extract(self.extractor, quantised, self.num_samples, self.batch_size, progress, stop)
-        distance = frechet_distance(reference.moments, fake.moments)
-        kid = kernel_distance(fake.pool, reference.pool)
-        if self.extractor.standard:
-            mean, deviation = inception_score(fake.logits, self.splits)
-            return {"fid": distance, "is": mean, "is_std": deviation, "kid": kid}
-        floor = {} if reference.floor is None else {f"{self.headline}_floor": reference.floor}
-        return {self.headline: distance, **floor, self._tag("kid"): kid}
+        def draw(start: int, count: int) -> Tensor:
+            return self._as_scored(fakes.draw(first + start, count), count)
+
+        def shown(done: int, total: int) -> None:
+            if progress:
+                progress(first + done, n * self.protocol.repeats)
+
+        y = None if fakes.y is None else fakes.y[first : first + n]
+        found = extract(
+            self.extractor,
+            draw,
+            n,
+            self.protocol.batch_size,
+            keep=self.keep,
+            y=y,
+            progress=shown,
+            stop=stop,
+        )
+        values: dict[str, float] = {}
+        for measure in self.measures.values():
+            values |= measure(self._reference.real, found)
+        return values
+
+    def _as_scored(self, images: Tensor, n: int) -> Tensor:
+        """Floats in [-1, 1] -> what the extractor takes, rounded if the protocol says so."""
+        checked = self._checked(images, n)
+        if self.protocol.rounding == "uint8":
+            return to_uint8(checked)
+        return checked.float().add(1).mul(127.5).clamp(0, 255)
 
     def _checked(self, images: Tensor, n: int) -> Tensor:
         assert len(images) == n, f"draw gave {len(images)} images for {n}"
@@ -201,6 +374,14 @@ class Evaluator:
         if not images.isfinite().all():
             raise RunFailed("The generator's images are not finite numbers: there is no score.")
         return images
+
+
+def split_of(dataset: Dataset, split: str) -> Images:
+    """The images of a split, or of both, training images first, for "all"."""
+    if split != "all":
+        return dataset.load("train" if split == "train" else "test")
+    train, test = dataset.load("train"), dataset.load("test")
+    return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
 
 
 def take(images: Images, rows: Tensor) -> Images:

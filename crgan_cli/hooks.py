@@ -11,7 +11,7 @@ from crgan_cli.pictures import save_picture
 from crgan_cli.progress import Watch
 from crgan_cli.record import Recorder
 from crgan_cli.rundir import RunDir
-from crgan_cli.sampler import Sampler, grid, undisturbed
+from crgan_cli.sampler import Sampler, Scored, grid, undisturbed
 
 if TYPE_CHECKING:
     from crgan_cli.trainer import Trainer
@@ -52,28 +52,30 @@ class Evaluate:
     """Metrics of images of fixed codes, and which step had the best so far."""
 
     def __init__(
-        self, evaluator: Evaluator, sampler: Sampler, recorder: Recorder, watch: Watch
+        self, evaluator: Evaluator, scored: Scored, recorder: Recorder, watch: Watch
     ) -> None:
         self.every = evaluator.every
         self.evaluator = evaluator
-        self.sampler = sampler
+        self.scored = scored
         self.recorder = recorder
         self.watch = watch
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
     def __call__(self, trainer: "Trainer", check: Check) -> None:
-        with undisturbed(trainer.G):
-            values = self.evaluator(
-                lambda start, n: self.sampler.draw(trainer.G, start, n),
-                progress=self.watch.scoring,
-                stop=check,
-            )
+        with self.scored.of(trainer.generator(self.evaluator.protocol.weights)) as fakes:
+            values = self.evaluator(fakes, progress=self.watch.scoring, stop=check)
         headline = values[self.evaluator.headline]
         self.last = {"step": trainer.step, **values}
         if headline < self.best.get(self.evaluator.headline, float("inf")):
             self.best = self.last
-        self.recorder.write("eval", trainer.step, values, images_seen=trainer.images_seen)
+        self.recorder.write(
+            "eval",
+            trainer.step,
+            values,
+            name_on_board=self.evaluator.tag,
+            images_seen=trainer.images_seen,
+        )
         self.watch.scored(self.evaluator.headline, headline)
 
     def state_dict(self) -> dict[str, dict[str, float]]:

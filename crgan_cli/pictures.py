@@ -2,15 +2,20 @@
 
 import io
 import zipfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from crgan_cli.data.images import to_uint8
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.sampler import grid
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -55,41 +60,151 @@ class Grid:
         save_picture(grid(torch.cat(self.batches), columns), self.path)
 
 
-class Folder:
-    """One PNG an image, 000000.png and on, in a new or an empty folder: nothing is lost."""
+class Pngs(ABC):
+    """One PNG an image, numbered from 000000.png, perhaps in folders."""
 
-    def __init__(self, path: Path) -> None:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty folder. Give another --out.")
-        self.path = path
-        self.count = 0
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()  # images by folder; "" is none
 
     def add(self, images: Tensor) -> None:
-        for picture in to_uint8(images).cpu():
-            save_picture(picture, self.path / f"{self.count:06d}.png")
-            self.count += 1
+        self.put(to_uint8(images))
 
-    def finish(self, columns: int) -> None:
+    def put(self, images: Tensor, folder: str = "") -> None:
+        """(N, 1 or 3, H, W) uint8, after the images that are in the folder already."""
+        for picture in images.cpu():
+            self.write(numbered(folder, self.counts[folder]), png_of(picture))
+            self.counts[folder] += 1
+
+    @abstractmethod
+    def write(self, name: str, png: bytes) -> None:
+        """One file."""
+
+    @abstractmethod
+    def finish(self, columns: int = 0) -> None:
+        """All are there."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """There will be no more: what was written is removed."""
+
+
+class Folder(Pngs):
+    """In a new or an empty folder: nothing is lost."""
+
+    def __init__(self, path: Path, asked: str = "--out") -> None:
+        super().__init__()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is not an empty folder. Give another {asked}.")
+        self.path = path
+        self.made = not path.exists()
+        path.mkdir(exist_ok=True)  # one that cannot be is told of before there are images
+
+    def write(self, name: str, png: bytes) -> None:
+        file = self.path / name
+        try:
+            file.write_bytes(png)
+        except FileNotFoundError:
+            file.parent.mkdir()
+            file.write_bytes(png)
+
+    def finish(self, columns: int = 0) -> None:
         pass
 
+    def abandon(self) -> None:
+        for folder, count in self.counts.items():
+            for number in range(count + 1):  # the last one may be there in part
+                (self.path / numbered(folder, number)).unlink(missing_ok=True)
+        made = [self.path / folder for folder in self.counts if folder]
+        for folder in [*made, *([self.path] if self.made else [])]:
+            with suppress(OSError):  # somebody else's file is in it
+                folder.rmdir()
 
-class Zip:
-    """One PNG an image in a zip, which is there once it is whole."""
+
+class Zip(Pngs):
+    """In a zip, which is there once it is whole."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.file = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)  # PNGs are packed
 
-    def add(self, images: Tensor) -> None:
-        for picture in to_uint8(images).cpu():
-            png = io.BytesIO()
-            as_pillow(picture).save(png, "png")
-            self.file.writestr(f"{len(self.file.namelist()):06d}.png", png.getvalue())
+    def write(self, name: str, png: bytes) -> None:
+        self.file.writestr(name, png)
 
-    def finish(self, columns: int) -> None:
+    def finish(self, columns: int = 0) -> None:
         self.file.close()
         self.partial.replace(self.path)
+
+    def abandon(self) -> None:
+        with suppress(OSError):  # it writes the directory: on a full disk it cannot
+            self.file.close()
+        self.partial.unlink(missing_ok=True)
+
+
+def numbered(folder: str, number: int) -> str:
+    """The name of an image."""
+    return f"{folder}/{number:06d}.png" if folder else f"{number:06d}.png"
+
+
+def png_of(picture: Tensor) -> bytes:
+    """A uint8 picture, (1 or 3, H, W), on the CPU -> a PNG file."""
+    png = io.BytesIO()
+    as_pillow(picture).save(png, "png")
+    return png.getvalue()
+
+
+class Export:
+    """The images behind a score, in generated/ and real/ of a new folder or a zip.
+
+    A `with` block that ends well finishes it; one that raises leaves nothing behind. UserError at
+    once where nothing can be written there, RunFailed later (full disk).
+    """
+
+    def __init__(self, path: Path, asked: str = "--export") -> None:
+        if path.suffix.lower() in PICTURES:
+            raise UserError(
+                f"{asked} {path} names one picture, and it is for many: give FILE.zip or a "
+                "folder's name."
+            )
+        self.path = path
+        if path.suffix.lower() == ".zip" and path.is_dir():
+            raise UserError(f"{asked} {path} is a folder, and its name a zip's. Give another one.")
+        with possible(path, asked):
+            self.files = pngs_at(path, asked)
+
+    def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
+        """(N, 1 or 3, H, W) uint8, as they are scored, in order."""
+        assert images.dtype == torch.uint8, f"what was scored is uint8, not {images.dtype}"
+        with self.telling():
+            self.files.put(images, kind)
+
+    def finish(self) -> None:
+        """All are there."""
+        with self.telling():
+            self.files.finish()
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Says what a failure was about."""
+        try:
+            yield
+        except OSError as error:
+            raise RunFailed(f"writing to {self.path} failed: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.files.abandon()
 
 
 def target_of(path: Path) -> Target:
@@ -102,12 +217,22 @@ def target_of(path: Path) -> Target:
         )
     if suffix and path.is_dir():
         raise UserError(f"--out {path} is a folder, and its name a file's. Give another --out.")
+    with possible(path, "--out"):
+        return Grid(path) if suffix in PICTURES else pngs_at(path, "--out")
+
+
+def pngs_at(path: Path, asked: str) -> Pngs:
+    """A zip by the name .zip, or else a folder."""
+    return Zip(path) if path.suffix.lower() == ".zip" else Folder(path, asked)
+
+
+@contextmanager
+def possible(path: Path, asked: str) -> Iterator[None]:
+    """Makes the folder around `path`; what cannot be written in the body is a UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not suffix:
-            return Folder(path)
-        return Zip(path) if suffix == ".zip" else Grid(path)
+        yield
     except OSError as error:
         raise UserError(
-            f"--out {path} cannot be written ({error.strerror}). Give another --out."
+            f"{asked} {path} cannot be written ({error.strerror}). Give another {asked}."
         ) from None

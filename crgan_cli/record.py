@@ -6,7 +6,7 @@ Terms stay on the device while a window of steps lasts and are read once, at its
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -95,17 +95,27 @@ class Recorder:
             str(run.tensorboard), purge_step=step + 1 if resumed else None, flush_secs=10
         )
 
-    def write(self, kind: str, step: int, values: Mapping[str, float], **facts: float) -> None:
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        name_on_board: Callable[[str], str] = str,
+        **facts: float,
+    ) -> None:
         """One line of metrics.jsonl, and one scalar a value. `kind` is "train" or "eval".
 
-        Raises RunFailed where a value is not finite.
+        `name_on_board` makes TensorBoard's tag of a name. Raises RunFailed where a value is not
+        finite.
         """
         require_finite(tuple(values), list(values.values()), step)
         line = {"kind": kind, "step": step, **facts, **values}
         with open(self.run.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+        group = "metrics/" if kind == "eval" else ""
         for name, value in values.items():
-            self.board.add_scalar(f"metrics/{name}" if kind == "eval" else name, value, step)
+            self.board.add_scalar(f"{group}{name_on_board(name)}", value, step)
         self.board.flush()  # what a kill takes from memory, a resumed run would not write again
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
@@ -117,7 +127,7 @@ class Recorder:
         self.board.add_text(name, "\n".join("    " + line for line in text.splitlines()))
 
     def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        """The settings as one row of TensorBoard's HPARAMS, with a metric that is logged already.
+        """The settings as one row of TensorBoard's HPARAMS, with the tag of a metric that is logged already.
 
         `SummaryWriter.add_hparams` would open a further run for it, and a false point of the curve.
         """

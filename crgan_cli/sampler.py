@@ -1,4 +1,4 @@
-"""Drawing from a generator without disturbing its training."""
+"""Drawing from a generator without disturbing its training, and as a protocol asks for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from crgan_cli.data.images import to_uint8
+from crgan_cli.evaluator import Fakes
+from crgan_cli.metrics.protocol import Protocol
 from crgan_cli.tasks.generation import Prior
 
 MARGIN = 2
 """Black pixels between the images of a grid, and around it."""
+
+STANDING_BATCHES = 100
+"""Batches that standing statistics are the mean of: 5,000 images at 50 a batch (our choice)."""
 
 
 @contextmanager
@@ -83,6 +89,63 @@ class Sampler:
         z, y = (None if part is None else part[start : start + n] for part in self.codes)
         assert z is not None
         return G(z.to(self.device), None if y is None else y.to(self.device)).float()
+
+
+class Scored:
+    """The images that a protocol asks for of any generator with one prior; the same at each call."""
+
+    def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
+        self.protocol = protocol
+        count = protocol.num_samples * protocol.repeats
+        self.sampler = Sampler(
+            random_codes(prior, count, seed, truncation=protocol.truncation), device
+        )
+        self.standing: Sampler | None = None
+        if protocol.batch_norm == "standing":
+            count = STANDING_BATCHES * protocol.batch_size
+            others = random_codes(prior, count, seed + 1, truncation=protocol.truncation)
+            self.standing = Sampler(others, device)
+
+    @contextmanager
+    def of(self, G: nn.Module) -> Iterator[Fakes]:
+        """G's images, while the block lasts; G is put back as it was."""
+        with undisturbed(G), self._normalised(G):
+            yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.codes.y)
+
+    @contextmanager
+    def _normalised(self, G: nn.Module) -> Iterator[None]:
+        """G's batch normalisation in the protocol's mode.
+
+        `running`: by the means of training. `batch`: by the statistics of each drawn batch.
+        `standing`: by the mean over new batches (Brock et al. 2019, arXiv:1809.11096, appendix C.1).
+        """
+        layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
+        if self.protocol.batch_norm == "running" or not layers:
+            yield
+            return
+        kept = [
+            (layer, layer.momentum, [each.clone() for each in layer.buffers()]) for layer in layers
+        ]
+        try:
+            for layer in layers:
+                layer.train()
+            if self.standing is not None:
+                self._stand(G, layers, self.standing)
+            yield
+        finally:  # the modes are `undisturbed`'s to put back
+            for layer, momentum, buffers in kept:
+                layer.momentum = momentum
+                for buffer, before in zip(layer.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+
+    def _stand(self, G: nn.Module, layers: list[_BatchNorm], codes: Sampler) -> None:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
+        for start in range(0, len(codes.codes.z), self.protocol.batch_size):
+            codes.draw(G, start, self.protocol.batch_size)
+        for layer in layers:
+            layer.eval()
 
 
 def grid(images: Tensor, columns: int) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from crgan_cli.bounds import Bound
+from crgan_cli.bounds import Bound, Count
 from crgan_cli.errors import UserError
 from crgan_cli.signatures import ROOT, Parameter, parameters
 
@@ -20,6 +20,8 @@ MISSING = "???"  # OmegaConf's mark of a value that the user has to give
 EXTRA: dict[str, dict[str, object]] = {
     # Keys that something other than the group's own classes reads.
     "architecture": {"prior": Literal["uniform", "normal"]},
+    # metrics=none takes it too, so that an experiment that sets it can be run without metrics
+    "metrics": {"every": Count},
 }
 
 INJECTED: dict[str, tuple[str, ...]] = {
@@ -69,7 +71,7 @@ def _check_group(group: str, settings: Mapping[str, object]) -> Iterator[str]:
         return
     known = {name: p for name, p in known.items() if name not in INJECTED.get(group, ())}
     rest = {key: value for key, value in settings.items() if key != "_target_"}
-    yield from _check_keys(group, rest, known | extra)
+    yield from _check_keys(group, rest, extra | known)
 
 
 def _check_keys(

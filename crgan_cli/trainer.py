@@ -102,7 +102,12 @@ class Trainer:
     @property
     def G(self) -> nn.Module:
         """The generator to judge: the average where there is one, else the trained one."""
-        return self.ema.G if self.ema else self.task.player("g")
+        return self.generator("auto")
+
+    def generator(self, weights: str) -> nn.Module:
+        """G with the weights asked for: ema, raw, or auto (the average where there is one)."""
+        assert self.ema or weights != "ema", "a run without an average is refused at its start"
+        return self.ema.G if self.ema and weights != "raw" else self.task.player("g")
 
     def fit(
         self,

@@ -26,7 +26,7 @@ from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
 from crgan_cli.progress import Scoring, Watch, duration
 from crgan_cli.record import Recorder, history
 from crgan_cli.rundir import RunDir, new_folder
-from crgan_cli.sampler import Sampler, labels_by_row, random_codes, square
+from crgan_cli.sampler import Sampler, Scored, labels_by_row, random_codes, square
 from crgan_cli.trainer import Stop, Trainer
 
 log = logging.getLogger(__name__)
@@ -227,6 +227,11 @@ class Training:
             log_every=self.settings.log.every,
         )
         self.found = self.checkpoint()
+        if self.evaluator and self.evaluator.protocol.weights == "ema" and ema.decay is None:
+            raise UserError(
+                "metrics.weights=ema scores the averaged generator, and ema.decay=null keeps none: "
+                "give a decay, as in ema.decay=0.9999, or metrics.weights=auto."
+            )
         if self.evaluator:  # now, so that metrics that cannot be had are known at the start
             self.evaluator.to(self.device)
             with Scoring() as scoring:
@@ -301,9 +306,7 @@ class Training:
         ]
         evaluate = None
         if self.evaluator:
-            scored = Sampler(
-                random_codes(prior, self.evaluator.num_samples, settings.seed), self.device
-            )
+            scored = Scored(self.evaluator.protocol, prior, settings.seed, self.device)
             evaluate = Evaluate(self.evaluator, scored, recorder, watch)
             hooks.append(evaluate)
         keeper = Keeper(
@@ -327,20 +330,22 @@ class Training:
         for line in self.task.plan():
             log.info("%s", line)
         if keeper.evaluate:
-            told = keeper.evaluate.evaluator.describe()
+            evaluator = keeper.evaluate.evaluator
             log.info(
-                "metrics %s every %d steps: %s samples against the %s split, weights %.8s",
-                told["headline"],
+                "metrics %s every %d steps by the protocol %s, extractor %s (SHA-256 %.8s)",
+                evaluator.headline,
                 keeper.evaluate.every,
-                told["num_samples"],
-                told["reference_split"],
-                told["extractor_sha256"],
+                evaluator.label,
+                evaluator.extractor.name,
+                evaluator.extractor.sha256,
             )
         if self.found:
             log.info("going on from %s, step %d", self.found.path, self.trainer.step)
         recorder.text("config", to_text(self.config))
-        headline = keeper.evaluate.evaluator.headline if keeper.evaluate else None
-        recorder.hparams(telling(flat(self.config)), headline)
+        tag = None
+        if keeper.evaluate:
+            tag = keeper.evaluate.evaluator.tag(keeper.evaluate.evaluator.headline)
+        recorder.hparams(telling(flat(self.config)), tag)
 
     def finish(self, keeper: Keeper) -> float | None:
         """result.json, and the last words on stdout."""
@@ -363,8 +368,11 @@ class Training:
             run.write_result(result)
             return None
         name = evaluate.evaluator.headline
-        weights = "ema" if self.trainer.ema else "raw"
-        protocol = {**evaluate.evaluator.describe(), "weights": weights}
+        averaged = self.trainer.ema and evaluate.evaluator.protocol.weights != "raw"
+        protocol = {
+            **evaluate.evaluator.describe(),
+            "generator_weights": "ema" if averaged else "raw",
+        }
         run.write_result(
             {**result, "last": evaluate.last, "best": evaluate.best, "protocol": protocol}
         )

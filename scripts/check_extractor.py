@@ -17,7 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from crgan_cli.data.embedded import Demo
 from crgan_cli.data.images import Images
-from crgan_cli.metrics.extractors import EfficientNetLite0
+from crgan_cli.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.metrics.frechet import frechet_distance
 from crgan_cli.metrics.kid import kernel_distance
 from crgan_cli.metrics.reference import choose
@@ -100,7 +100,7 @@ def main() -> None:
         cells = []
         for n in counts:
             distance = frechet_distance(moments[n], Moments.of(pool[:n]))
-            kid = kernel_distance(pool[:n], real[:n])
+            kid, _ = kernel_distance(pool[:n], real[:n])
             floors.setdefault(n, distance)
             cells += [f"{distance:.1f} ({distance / floors[n]:.2f})", f"{1000 * kid:.2f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -154,7 +154,7 @@ def test_eval_takes_another_protocol(scored: Path, plain: Path, crgan: Crgan) ->
     record = evaluations(scored)[-1]
     assert record["fd_effnetlite0_32_n6"] > 0
     assert (record["protocol"]["num_samples"], record["protocol"]["num_real"]) == (6, 6)
-    words = ("metrics=demo", "metrics.resolution=32", "metrics.num_samples=8")
+    words = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
     assert crgan("eval", plain, *words, "device=cpu")[0] == 0
     assert evaluations(plain)[-1]["protocol"]["weights"] == "raw"
 

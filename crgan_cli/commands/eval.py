@@ -1,82 +1,273 @@
-"""`crgan eval`: the metrics of a checkpoint, by a stated protocol."""
+"""`crgan eval`: the metrics of checkpoints and of folders of images, by a stated protocol."""
 
 import argparse
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-help = "Score a checkpoint or a run: FID, IS, KID by a stated protocol."
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-CHANGEABLE = ("metrics", "device", "data_root", "dataset.root")
+    from crgan_cli.checkpoint import Found
+    from crgan_cli.evaluation import Evaluation, Scorer
+
+help = "Score a run, a checkpoint or a folder of images: FID, IS, KID by a stated protocol."
+
+CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
 """What may be set anew for a checkpoint; all else is the run's."""
+
+WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
+"""What may be set where there is no run to take it from."""
+
+EXAMPLES = """examples:
+  crgan eval outputs/demo/RUN                                 its newest checkpoint, by its own protocol
+  crgan eval outputs/demo/RUN --all                           every checkpoint, with a curve
+  crgan eval checkpoint.pt metrics=fid50k_train               by another protocol
+  crgan eval RUN metrics.measures=[frechet,precision_recall]  other numbers
+  crgan eval RUN extractor=dinov2 metrics.measures=[frechet]  other features
+  crgan eval RUN --export scored.zip                          and keep the very images, for other tools
+  crgan eval --samples images.zip dataset=cifar10             images that another program made
+  crgan eval generated/ real/                                 two folders against each other
+  crgan eval RUN --against OTHER_RUN                          beside the numbers of another run
+
+Numbers of a run also go into evaluations.jsonl in its folder."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     add = parser.add_argument
-    parser.description = "Score a checkpoint by the protocol it was trained with, or by another."
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
-        "examples:\n"
-        "  crgan eval outputs/demo/RUN\n"
-        "  crgan eval checkpoint.pt metrics=fid10k_test metrics.batch_size=100\n\n"
-        "The numbers also go into evaluations.jsonl in the run's folder."
+    parser.description = (
+        "Score a checkpoint by the protocol it was trained with, or by another one. Every number "
+        "comes with its protocol: the real images, the counts, the extractor and its weights."
     )
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
-    add("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGEABLE)}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add(
+        "what",
+        nargs="*",
+        metavar="CHECKPOINT_OR_RUN",
+        help=f"or two folders of images; then KEY=VALUE, of {', '.join(CHANGEABLE)}",
+    )
+    add("--all", action="store_true", help="of a run: all checkpoints, not the newest alone")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
-    add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
+    add("--weights", choices=("ema", "raw"), help="which generator: short for metrics.weights=")
+    add("--samples", type=Path, metavar="PATH", help="score the images in a folder or a zip")
+    add("--export", type=Path, metavar="PATH", help="write all scored images to a folder or a zip")
+    add("--against", type=Path, metavar="PATH", help="show another run's last numbers beside these")
+    add("--force", action="store_true", help="with --against: also if the protocols differ")
+    add("--json", type=Path, metavar="FILE", help="also add the numbers to this file, one line each")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores, prints, and adds a line to the run's evaluations.jsonl."""
-    from crgan_cli import assembly, config, engine
+    """Scores, prints, and writes down."""
     from crgan_cli.console import speaking
-    from crgan_cli.progress import Scoring
-    from crgan_cli.sampler import Sampler, random_codes, undisturbed
+    from crgan_cli.evaluation import record_of
+    from crgan_cli.metrics.protocol import require_comparable
 
+    paths, overrides = told_apart(args.what)
+    require_sense(args, paths)
+    if args.weights:
+        overrides.append(f"metrics.weights={args.weights}")
+    other = record_of(args.against) if args.against else None
     with speaking():
-        found = assembly.found(args.checkpoint, best=args.best)
-        before = config.from_text(found.content["config"], str(found.path))
-        settings = config.amended(before, args.overrides, CHANGEABLE, "crgan eval")
-        device = engine.device_of(settings.device)
-        model = assembly.trained(found, device, args.weights)
-        evaluator = assembly.evaluator_of(settings)
-        if evaluator is None:
-            from crgan_cli.errors import UserError
-
-            raise UserError(
-                "this run has metrics=none. Choose a protocol, for example "
-                f"`crgan eval {args.checkpoint} metrics=fid10k_test`."
-            )
-        evaluator.to(device)
-        with Scoring() as scoring, undisturbed(model.G):
-            evaluator.prepare(assembly.dataset_of(settings), progress=scoring.show)
-            codes = random_codes(model.prior, evaluator.num_samples, model.seed)
-            sampler = Sampler(codes, device)
-            values = evaluator(
-                lambda start, n: sampler.draw(model.G, start, n), progress=scoring.show
-            )
-    protocol = {**evaluator.describe(), "weights": model.weights}
-    record = {"checkpoint": str(found.path), "step": model.step, **values, "protocol": protocol}
-    print(f"{found.path} at step {model.step}, {model.weights} weights")
-    for name, value in values.items():
-        print(f"  {name:32s} {value:.4f}")
-    print("by the protocol")
-    for key, value in protocol.items():
-        print(f"  {key:32s} {value}")
-    if lies_in := assembly.run_of(found.path):
-        write(record, lies_in.path / "evaluations.jsonl")
+        evaluations = list(scored(args, paths, overrides))
+    for evaluation in evaluations[-1:] if args.all else evaluations:
+        show_protocol(evaluation)
+    if other:
+        if not args.force:
+            ours = ("this", evaluations[-1].protocol)
+            require_comparable([ours, (str(args.against), other.protocol)], force="--force")
+        show_beside(evaluations[-1], other, str(args.against))
     return 0
 
 
-def write(record: dict[str, object], path: Path) -> None:
-    """Adds a line to a file. Raises RunFailed where it cannot be written."""
-    from crgan_cli.errors import RunFailed
+def told_apart(words: list[str]) -> tuple[list[Path], list[str]]:
+    """Paths, and overrides: KEY=VALUE that is not the name of something there."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return [Path(word) for word in words if word not in overrides], overrides
 
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise RunFailed(
-            f"the metrics above could not be added to {path} ({error.strerror})."
-        ) from error
+
+def require_sense(args: argparse.Namespace, paths: list[Path]) -> None:
+    """Raises UserError for arguments that do not go together."""
+    from crgan_cli.errors import UserError
+
+    if not paths and not args.samples:
+        raise UserError(
+            "there is nothing to score: give a CHECKPOINT_OR_RUN, two folders of images, or "
+            "--samples PATH. Type 'crgan eval --help'."
+        )
+    if len(paths) > (1 if args.samples else 2):
+        raise UserError(
+            f"{len(paths)} paths are too many: {' '.join(map(str, paths))}. Give one run or "
+            "checkpoint, or two folders of images."
+        )
+    of_images = args.samples or len(paths) == 2
+    for option in ("all", "best", "weights", "export"):
+        if of_images and getattr(args, option):
+            raise UserError(f"--{option} goes with a run, and images are given. Leave it out.")
+    for first, second in (("all", "best"), ("all", "export"), ("all", "against")):
+        if getattr(args, first) and getattr(args, second):
+            raise UserError(f"--{first} and --{second} do not go together. Leave one out.")
+    if args.force and not args.against:
+        raise UserError("--force goes with --against alone. Leave it out.")
+
+
+def scored(
+    args: argparse.Namespace, paths: list[Path], overrides: list[str]
+) -> "Iterator[Evaluation]":
+    """Each evaluation that was asked for, printed and written down as soon as it is there."""
+    from crgan_cli.evaluation import RECORDS, append
+
+    if args.samples:
+        made = of_samples(args.samples, paths, overrides)
+    elif len(paths) == 2:
+        made = of_two_folders(paths[0], paths[1], overrides)
+    else:
+        made = of_checkpoints(args, paths[0], overrides)
+    for evaluation, folder in made:
+        show(evaluation)
+        for file in [*([folder / RECORDS] if folder else []), *([args.json] if args.json else [])]:
+            append(evaluation, file)
+        yield evaluation
+
+
+def of_checkpoints(
+    args: argparse.Namespace, path: Path, overrides: list[str]
+) -> "Iterator[tuple[Evaluation, Path | None]]":
+    """Of a checkpoint or a run; with the folder of the run that it lies in."""
+    from crgan_cli import assembly
+    from crgan_cli.evaluation import require_exportable, save_curve
+
+    newest = assembly.found(path, best=args.best)
+    files = assembly.every(path) if args.all else [newest.path]
+    config = amended(newest, overrides)
+    evaluations = []
+    with scorer_of(config) as scorer:
+        if args.export:
+            require_exportable(scorer.evaluator)
+        scorer.prepare()
+        for file in files:  # one at a time in memory
+            lies_in = assembly.run_of(file)
+            evaluation = with_export(scorer, assembly.found(file), args.export)
+            evaluations.append(evaluation)
+            yield evaluation, lies_in.path if lies_in else None
+    if args.all:
+        print(f"curve: {save_curve(evaluations, path)}")
+
+
+def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evaluation":
+    """The numbers of one checkpoint, with its images written to `export` if that is given."""
+    from crgan_cli.pictures import Export
+
+    if export is None:
+        return scorer.checkpoint(found)
+    with Export(export) as files:
+        evaluation = scorer.checkpoint(found, files)
+    print(f"scored images: {export} (generated/ and real/)")
+    return evaluation
+
+
+def of_samples(
+    samples: Path, paths: list[Path], overrides: list[str]
+) -> "Iterator[tuple[Evaluation, None]]":
+    """Of a folder or a zip, by the protocol and the data of a run, or of what is typed."""
+    from crgan_cli import assembly
+    from crgan_cli.data.collection import collection
+
+    images = collection(samples)
+    if paths:
+        config = amended(assembly.found(paths[0]), overrides)
+    else:
+        config = composed(overrides)
+    with scorer_of(config) as scorer:
+        scorer.prepare()
+        yield scorer.images(samples, images), None
+
+
+def of_two_folders(
+    first: Path, second: Path, overrides: list[str]
+) -> "Iterator[tuple[Evaluation, None]]":
+    """Of the images in one against those in the other."""
+    from crgan_cli.data.collection import collection
+    from crgan_cli.errors import UserError
+    from crgan_cli.evaluation import of_two
+    from crgan_cli.rundir import RunDir
+
+    for path in (first, second):
+        if path.suffix == ".pt" or RunDir(path).is_run():
+            raise UserError(
+                f"two paths are two folders or zips of images, and {path} is a run's. Evaluate "
+                "runs one by one, with --against for the other one's numbers; images against a "
+                f"run's data: crgan eval {path} --samples PATH."
+            )
+    generated, real = collection(first, "the first path"), collection(second, "the second path")
+    sizes = [
+        f"metrics.num_samples={len(generated.images.x)}",
+        f"metrics.num_real={len(real.images.x)}",
+    ]
+    config = composed(["metrics=fid10k_test", "metrics.reference=all", *sizes, *overrides])
+    with scorer_of(config) as scorer:
+        yield of_two(generated, real, (first, second), scorer), None
+
+
+def amended(found: "Found", overrides: list[str]) -> "DictConfig":
+    """A checkpoint's configuration with what is typed."""
+    from crgan_cli import config
+
+    before = config.from_text(found.content["config"], str(found.path))
+    return config.amended(before, overrides, CHANGEABLE, "crgan eval")
+
+
+def composed(overrides: list[str]) -> "DictConfig":
+    """A configuration of metrics alone."""
+    from crgan_cli import config
+
+    return config.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
+
+
+@contextmanager
+def scorer_of(config: "DictConfig") -> "Iterator[Scorer]":
+    """What scores by the configuration, with its progress shown."""
+    from crgan_cli import engine
+    from crgan_cli.evaluation import Scorer
+    from crgan_cli.progress import Scoring
+
+    with Scoring() as scoring:
+        yield Scorer(config, engine.device_of(config.device), scoring.show)
+
+
+def show(evaluation: "Evaluation") -> None:
+    """The numbers, with the name of their protocol."""
+    of, protocol = evaluation.of, evaluation.protocol
+    step = f" at step {of['step']}, {protocol['generator_weights']} weights" if "step" in of else ""
+    print(f"{of.get('checkpoint', of.get('samples'))}{step}")
+    for name, value in evaluation.values.items():
+        print(f"  {name:32s} {value:.4f}")
+
+
+def show_protocol(evaluation: "Evaluation") -> None:
+    """Everything that the numbers depend on."""
+    print("by the protocol")
+    for key, value in evaluation.protocol.items():
+        if key == "measures":
+            assert isinstance(value, dict)
+            for name, setting in value.items():
+                print(f"  {name:32s} {setting}")
+        else:
+            print(f"  {key:32s} {value}")
+
+
+def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
+    """Both numbers of what both have, and the difference."""
+    from crgan_cli.metrics.protocol import differences
+
+    if found := differences(ours.protocol, theirs.protocol):
+        print(f"DIFFERENT PROTOCOLS, not comparable with {name}:")
+        for line in found:
+            print(f"  {line}")
+    print(f"{'beside ' + name:34s} {'this':>12s} {'that':>12s} {'difference':>12s}")
+    for key, value in ours.values.items():
+        if key in theirs.values:
+            there = theirs.values[key]
+            print(f"  {key:32s} {value:12.4f} {there:12.4f} {value - there:+12.4f}")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,13 +36,45 @@ CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy
 log = logging.getLogger(__name__)
 
 
+class Decoding(Protocol):
+    """How files become pixels. A tuple of numbers too, which the name of the cache holds."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        ...
+
+    @property
+    def skip_unreadable(self) -> bool: ...
+
+    @property
+    def remedy(self) -> str:
+        """What to do about unreadable files, in a sentence."""
+        ...
+
+    def decode(self, content: bytes) -> np.ndarray:
+        """The pixels of one file; raises one of UNREADABLE."""
+        ...
+
+
 class Recipe(NamedTuple):
-    """How files become pixels; see `decode`."""
+    """Squares of one size and colour, whatever the files are; see `decode`."""
 
     resolution: int
     channels: int
     crop: int | None
     skip_unreadable: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.resolution, self.resolution)
+
+    @property
+    def remedy(self) -> str:
+        return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
+
+    def decode(self, content: bytes) -> np.ndarray:
+        return decode(content, resolution=self.resolution, channels=self.channels, crop=self.crop)
 
 
 class Decoded(NamedTuple):
@@ -52,7 +84,7 @@ class Decoded(NamedTuple):
     kept: list[int]  # N positions in the list of files
 
 
-def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Recipe) -> Decoded:
+def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> Decoded:
     """The pixels of `entries`, from the cache where they are in it.
 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
@@ -81,16 +113,16 @@ def cache_root() -> Path:
     return Path(os.environ.get("CRGAN_CACHE") or "~/.cache/crgan").expanduser() / "datasets"
 
 
-def _key(root: Path, entries: Sequence[Entry], recipe: Recipe) -> str:
+def _key(root: Path, entries: Sequence[Entry], recipe: Decoding) -> str:
     content = json.dumps([FORMAT, str(root), recipe, entries])
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _open(folder: Path, recipe: Recipe) -> Decoded | None:
+def _open(folder: Path, recipe: Decoding) -> Decoded | None:
     """What is in the cache, or None where nothing is or what is there is damaged."""
     try:
         kept = json.loads((folder / "kept.json").read_text())
-        shape = (len(kept), recipe.channels, recipe.resolution, recipe.resolution)
+        shape = (len(kept), *recipe.shape)
         if (folder / "pixels.u8").stat().st_size != np.prod(shape, dtype=np.int64):
             return None
         # "c", copy-on-write, and never written: torch warns about read-only arrays
@@ -100,19 +132,15 @@ def _open(folder: Path, recipe: Recipe) -> Decoded | None:
     return Decoded(torch.from_numpy(pixels), kept)
 
 
-def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Recipe) -> None:
+def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     try:
-        kept, unreadable = [], []
+        kept = []
         # appended, not memory-mapped: a full disk is then an exception, and not a SIGBUS
         with quiet_pillow(), open(unfinished / "pixels.u8", "wb") as out:
-            for position, result in enumerate(_decode_all(files, entries, recipe)):
-                if isinstance(result, str):
-                    unreadable.append(f"{entries[position].name} ({result})")
-                else:
-                    out.write(result.tobytes())
-                    kept.append(position)
-        _judge(unreadable, files.root, len(entries), recipe.skip_unreadable)
+            for position, pixels in readable(files, entries, recipe):
+                out.write(pixels.tobytes())
+                kept.append(position)
         (unfinished / "kept.json").write_text(json.dumps(kept))
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or _open would have taken it
         os.replace(unfinished, folder)
@@ -121,8 +149,32 @@ def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Rec
     log.info("decoded %d images of %s into %s", len(kept), files.root, folder)
 
 
+def readable(
+    files: ImageFiles, entries: Sequence[Entry], recipe: Decoding
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Position and pixels of each file, in order. Inside `quiet_pillow`.
+
+    In the end raises UserError for unreadable files, or logs them if they are to be left out.
+    """
+    unreadable = []
+    for position, result in enumerate(_decode_all(files, entries, recipe)):
+        if isinstance(result, str):
+            unreadable.append(f"{entries[position].name} ({result})")
+        else:
+            yield position, result
+    if recipe.skip_unreadable and 0 < len(unreadable) < len(entries):
+        log.warning(
+            "left out %d unreadable images of %d: %s",
+            len(unreadable),
+            len(entries),
+            listed(unreadable),
+        )
+    else:
+        refuse(unreadable, files, len(entries), recipe.remedy)
+
+
 def _decode_all(
-    files: ImageFiles, entries: Sequence[Entry], recipe: Recipe
+    files: ImageFiles, entries: Sequence[Entry], recipe: Decoding
 ) -> Iterator[np.ndarray | str]:
     """Each file's pixels, or why it has none, in order."""
     console = Console(stderr=True)
@@ -135,32 +187,30 @@ def _decode_all(
             yield from pool.map(one, chunk)
 
 
-def _decode_one(files: ImageFiles, recipe: Recipe, entry: Entry) -> np.ndarray | str:
+def _decode_one(files: ImageFiles, recipe: Decoding, entry: Entry) -> np.ndarray | str:
     try:
-        return decode(
-            files.read(entry),
-            resolution=recipe.resolution,
-            channels=recipe.channels,
-            crop=recipe.crop,
-        )
+        return recipe.decode(files.read(entry))
     except UNREADABLE as error:
-        return " ".join(str(error).split())[:120] or type(error).__name__
+        return reason(error)
 
 
-def _judge(unreadable: list[str], root: Path, total: int, skip: bool) -> None:
-    if not unreadable:
-        return
-    listed = ", ".join(unreadable[:10]) + (
-        f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-    )
-    if skip and len(unreadable) < total:
-        log.warning("left out %d unreadable images of %d: %s", len(unreadable), total, listed)
-        return
-    remedy = (
-        "There is nothing to train on: correct dataset.root=."
-        if len(unreadable) == total
-        else "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
-    )
-    raise UserError(
-        f"{len(unreadable)} of {total} images in {root} are unreadable: {listed}. {remedy}"
-    )
+def reason(error: BaseException) -> str:
+    """Why a file is unreadable, in a few words."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def listed(names: list[str]) -> str:
+    """The first ten."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
+def refuse(unreadable: list[str], files: ImageFiles, total: int, remedy: str) -> None:
+    """Raises UserError if any file is unreadable, with what to do about it."""
+    if unreadable:
+        if len(unreadable) == total:
+            remedy = f"None is left: correct {files.asked}."
+        raise UserError(
+            f"{len(unreadable)} of {total} images in {files.root} are unreadable: "
+            f"{listed(unreadable)}. {remedy}"
+        )

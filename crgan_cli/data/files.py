@@ -3,7 +3,7 @@
 import os
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from crgan_cli.errors import UserError
 
@@ -35,22 +35,24 @@ class Entry(NamedTuple):
 class ImageFiles:
     """The image files below a folder or in a zip, sorted by name.
 
-    Hidden files and folders, symbolic links and macOS's `__MACOSX` are left out.
+    Hidden files and folders, symbolic links and macOS's `__MACOSX` are left out. `asked` is what
+    the user typed the root after, for the errors.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, asked: str = "dataset.root=") -> None:
         self.root = Path(root).expanduser().absolute()
+        self.asked = asked
         if not self.root.exists():
             raise UserError(
-                f"There is nothing at {self.root}: dataset.root= must be a folder of images or a "
+                f"There is nothing at {self.root}: {asked} must be a folder of images or a "
                 "zip of images."
             )
-        self._zip = None if self.root.is_dir() else _open_zip(self.root)
+        self._zip = None if self.root.is_dir() else _open_zip(self.root, asked)
         found = _in_zip(self._zip) if self._zip else _in_folder(self.root)
         visible = [entry for entry in found if not _hidden(entry.name)]
         self.entries = sorted(e for e in visible if e.name.lower().endswith(EXTENSIONS))
         if not self.entries:
-            raise UserError(_nothing(self.root, visible))
+            raise UserError(_nothing(self.root, visible, asked))
 
     def read(self, entry: Entry) -> bytes:
         """The content of one file; raises OSError, zipfile.BadZipFile or RuntimeError."""
@@ -58,15 +60,27 @@ class ImageFiles:
             raise OSError(f"it is {entry.size:,} bytes long, and {LARGEST_FILE:,} are allowed")
         return self._zip.read(entry.name) if self._zip else (self.root / entry.name).read_bytes()
 
+    def open(self, entry: Entry) -> IO[bytes]:
+        """One file, for whoever needs its first bytes only; raises what `read` does."""
+        return self._zip.open(entry.name) if self._zip else (self.root / entry.name).open("rb")
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+
+def below_outer(entries: list[Entry]) -> list[tuple[Entry, tuple[str, ...]]]:
+    """Entries with the folders above them, but for a lone outer folder around all of them."""
+    below = [(entry, PurePosixPath(entry.name).parts[:-1]) for entry in entries]
+    while len({parts[:1] for _, parts in below}) == 1 and below[0][1]:
+        below = [(entry, parts[1:]) for entry, parts in below]
+    return below
+
+
+def _open_zip(path: Path, asked: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
-            f"{path} is neither a folder nor a zip that can be opened ({error}): dataset.root= "
-            "must be a folder of images or a zip of images. Unpack other archives first; download "
-            "a damaged zip again."
+            f"{path} is neither a folder nor a zip that can be opened ({error}): {asked} must "
+            "be a folder of images or a zip of images. Unpack other archives first; download a "
+            "damaged zip again."
         ) from error
 
 
@@ -99,15 +113,15 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _nothing(root: Path, others: list[Entry]) -> str:
+def _nothing(root: Path, others: list[Entry], asked: str) -> str:
     wanted = f"Images end in one of {' '.join(EXTENSIONS)}."
     if not others:
         return (
             f"{root} holds no file (hidden files and symbolic links do not count). {wanted} "
-            "Correct dataset.root=."
+            f"Correct {asked}."
         )
     endings = sorted({PurePosixPath(entry.name).suffix or "(none)" for entry in others})
     return (
         f"{root} holds {len(others)} files and no image: they end in {' '.join(endings[:5])}"
-        f"{' ...' if len(endings) > 5 else ''}. {wanted} Convert them, or correct dataset.root=."
+        f"{' ...' if len(endings) > 5 else ''}. {wanted} Convert them, or correct {asked}."
     )

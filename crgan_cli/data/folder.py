@@ -1,6 +1,7 @@
 """A user's own images: a folder or a zip, in which sub-folders may be classes and splits."""
 
-from pathlib import PurePosixPath
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from crgan_cli.bounds import Count, Fraction, Whole
 from crgan_cli.data.cache import Recipe, decoded
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.files import Entry, ImageFiles, below_outer
 from crgan_cli.data.images import Dataset, Images, Split, stratified
 from crgan_cli.errors import UserError
 
@@ -62,6 +63,10 @@ class Folder(Dataset):
         self.holdout = holdout
         self.skip_unreadable = skip_unreadable
 
+    @property
+    def name(self) -> str:
+        return stem_of(Path(self.root))
+
     def read(self, split: Split) -> Images:
         """The images of a split, decoded once and then memory-mapped from the cache."""
         files = ImageFiles(self.root)
@@ -113,11 +118,14 @@ class Folder(Dataset):
         return tuple(names)
 
 
+def stem_of(root: Path) -> str:
+    """A folder's or a zip's name in letters that are legal in files and tags."""
+    return re.sub(r"[^\w.-]+", "-", root.expanduser().absolute().stem) or "images"
+
+
 def _official(entries: list[Entry]) -> dict[str, list[tuple[Entry, tuple[str, ...]]]]:
     """Entries with the folders above them, by split: {"train", "test"}, or all as {"train"}."""
-    below = [(entry, PurePosixPath(entry.name).parts[:-1]) for entry in entries]
-    while len({parts[:1] for _, parts in below}) == 1 and below[0][1]:
-        below = [(entry, parts[1:]) for entry, parts in below]
+    below = below_outer(entries)
     tops = {parts[:1] for _, parts in below}
     tests = [name for name in TEST_NAMES if (name,) in tops]
     # a class may be called "train": splits only where nothing else lies beside them

@@ -93,6 +93,11 @@ class Dataset:
         self.fraction_seed = fraction_seed
         self.flip = flip
 
+    @property
+    def name(self) -> str:
+        """A short one, for the names of protocols and files."""
+        return type(self).__name__.lower()
+
     def read(self, split: Split) -> Images:
         """All images of a split, in a fixed order, with their class ids where they have any."""
         raise NotImplementedError

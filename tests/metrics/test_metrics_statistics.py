@@ -4,16 +4,20 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from torch_fidelity.metric_fid import (
     KEY_METRIC_FID,
     fid_features_to_statistics,
     fid_statistics_to_metric,
 )
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from torch_fidelity.metric_kid import (
+    KEY_METRIC_KID_MEAN,
+    KEY_METRIC_KID_STD,
+    kid_features_to_metric,
+)
 
-from crgan_cli.metrics import kid
-from crgan_cli.metrics.frechet import frechet_distance
+from crgan_cli.metrics.frechet import Factor, frechet_distance, narrow_root
 from crgan_cli.metrics.inception_score import inception_score
 from crgan_cli.metrics.kid import kernel_distance, squared_mmd
 from crgan_cli.metrics.statistics import Moments
@@ -68,6 +72,41 @@ def test_frechet_agrees_with_torch_fidelity(n: int):
     assert ours == pytest.approx(theirs, rel=1e-6)
 
 
+def test_frechet_is_the_formula_with_the_square_root_of_the_matrix():
+    a, b = (rows(200, 16, seed=seed).double().numpy() for seed in (1, 2))
+    A, B = np.cov(a.T), np.cov(b.T)
+    gap = a.mean(0) - b.mean(0)
+    expected = gap @ gap + np.trace(A + B - 2 * np.real(scipy.linalg.sqrtm(A @ B)))
+    ours = frechet_distance(Moments.of(torch.from_numpy(a)), Moments.of(torch.from_numpy(b)))
+    assert ours == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [30, 8], ids=["more samples than dimensions", "fewer"])
+def test_centred_features_are_a_root_of_their_covariance(n: int):
+    features, other = rows(n, 12, seed=1), Moments.of(rows(40, 12, seed=2))
+    moments, L = Moments.of(features), narrow_root(features)
+    assert L.shape == (12, n)
+    torch.testing.assert_close(L @ L.T, moments.covariance)
+    expected = frechet_distance(moments, other)
+    assert frechet_distance(moments, other, L) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_factor_is_computed_once_and_again_where_moments_grew(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda matrix: calls.append(1) or cholesky(matrix)
+    )
+    moments, kept = Moments.of(rows(30, 4, seed=1)), Factor()
+    first = kept.of(moments)
+    assert kept.of(moments) is first
+    assert len(calls) == 1
+    moments.update(rows(30, 4, seed=2))
+    L = kept.of(moments)
+    torch.testing.assert_close(L @ L.T, moments.covariance)
+    assert len(calls) == 2
+
+
 def test_frechet_of_few_samples_has_another_way_where_eigh_gives_up(monkeypatch):
     """Seen with 4 pictures of 1,280 features."""
     a, b = Moments.of(rows(4, 40, seed=1)), Moments.of(rows(4, 40, seed=2))
@@ -103,22 +142,34 @@ def test_squared_mmd_is_the_double_sum_over_distinct_pairs():
     assert float(squared_mmd(x, y)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("n", "size", "subsets"), [(60, 60, 1), (1020, 1000, 3)])
-def test_kid_agrees_with_torch_fidelity(
-    n: int, size: int, subsets: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(kid, "SUBSETS", 3)
-    a, b = rows(n, 8, seed=1), rows(n, 8, seed=2)
+@pytest.mark.parametrize(("n", "size", "subsets"), [(60, None, 1), (1020, None, 3), (60, 20, 5)])
+def test_kid_agrees_with_torch_fidelity(n: int, size: int | None, subsets: int):
+    fake, real = rows(n, 8, seed=1), rows(n, 8, seed=2)
     theirs = kid_features_to_metric(
-        a.double(), b.double(), kid_subsets=subsets, kid_subset_size=size, verbose=False
+        fake.double(),
+        real.double(),
+        kid_subsets=subsets,
+        kid_subset_size=size or min(n, 1000),
+        verbose=False,
     )
-    assert kernel_distance(a, b) == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-9)
+    ours = kernel_distance(fake, real, subsets=subsets, size=size)
+    assert ours.mean == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-9)
+    if subsets == 1:
+        assert ours.deviation is None
+    else:
+        assert ours.deviation == pytest.approx(theirs[KEY_METRIC_KID_STD], rel=1e-9)
+
+
+def test_kid_of_all_images_needs_one_subset_only():
+    fake, real = rows(50, 8, seed=1), rows(50, 8, seed=2)
+    assert kernel_distance(fake, real, subsets=100) == kernel_distance(fake, real, subsets=1)
+    assert kernel_distance(fake, real).deviation is None
 
 
 def test_kid_of_two_halves_of_one_distribution_is_about_zero():
     features = rows(800, 8, seed=1)
-    same = kernel_distance(features[:400], features[400:])
-    other = kernel_distance(features[:400], rows(400, 8, seed=3, scale=2.0))
+    same = kernel_distance(features[:400], features[400:]).mean
+    other = kernel_distance(features[:400], rows(400, 8, seed=3, scale=2.0)).mean
     assert abs(same) < 0.1 * other
 
 

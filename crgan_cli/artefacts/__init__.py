@@ -1,0 +1,1 @@
+"""What consistency regularisation does to a generator, beside its distance to the data."""

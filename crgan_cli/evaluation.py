@@ -1,0 +1,201 @@
+"""Numbers with their protocol: of checkpoints, of images that others have made, and of two folders.
+
+`evaluator.py` turns images into numbers; here are the images, and what is written down.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from crgan_cli import assembly
+from crgan_cli.checkpoint import Found
+from crgan_cli.data.collection import Collection, collection
+from crgan_cli.data.folder import stem_of
+from crgan_cli.data.images import to_float, to_uint8
+from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.evaluator import Evaluator, Fakes
+from crgan_cli.metrics.features import Progress
+from crgan_cli.metrics.protocol import Record
+from crgan_cli.metrics.reference import choose
+from crgan_cli.pictures import Export
+from crgan_cli.artefacts.plots import BLUE, GREY, panels, save
+from crgan_cli.rundir import RunDir
+from crgan_cli.sampler import Scored
+
+RECORDS = "evaluations.jsonl"
+"""In a run's folder: a line for every evaluation of it by `crgan eval`."""
+
+
+class Evaluation(NamedTuple):
+    """What was scored, the numbers, and how they were measured."""
+
+    of: dict[str, object]
+    values: dict[str, float]
+    protocol: Record
+
+    def as_json(self) -> dict[str, object]:
+        """One flat record but for the protocol, as `evaluations.jsonl` has them."""
+        return {**self.of, **self.values, "protocol": self.protocol}
+
+
+class Scorer:
+    """Scores any number of models by one protocol against one set of real images."""
+
+    def __init__(self, config: DictConfig, device: torch.device, show: Progress) -> None:
+        """`show` gets (images done, images in all). Raises UserError for metrics=none."""
+        evaluator = assembly.evaluator_of(config)
+        if evaluator is None:
+            raise UserError(
+                "this run has metrics=none. Add a protocol, for example metrics=fid10k_test, or "
+                "metrics=demo, which needs no download."
+            )
+        self.config = config
+        self.evaluator: Evaluator = evaluator
+        self.evaluator.to(device)
+        self.device = device
+        self.show = show
+
+    def prepare(self) -> None:
+        """Measures the real images of the configuration's data set."""
+        self.evaluator.prepare(assembly.dataset_of(self.config), progress=self.show)
+
+    def checkpoint(self, found: Found, export: Export | None = None) -> Evaluation:
+        """The numbers of a checkpoint's generator; `export` gets all images that are scored."""
+        asked = self.evaluator.protocol.weights
+        model = assembly.trained(found, self.device, None if asked == "auto" else asked)
+        scored = Scored(self.evaluator.protocol, model.prior, model.seed, self.device)
+        with scored.of(model.G) as fakes:
+            values = self.evaluator(exported(fakes, export), progress=self.show)
+        if export:
+            export.add("real", self.evaluator.real(assembly.dataset_of(self.config)).x)
+        return Evaluation(
+            {"checkpoint": str(found.path), "step": model.step},
+            values,
+            {**self.evaluator.describe(), "generator_weights": model.weights},
+        )
+
+    def images(self, path: Path, found: Collection) -> Evaluation:
+        """The numbers of images that are there already."""
+        images, protocol = found.images, self.evaluator.protocol
+        wanted = protocol.num_samples * protocol.repeats
+        if len(images.x) < wanted:
+            at_most = f"metrics.num_samples={len(images.x)}"
+            raise UserError(
+                f"{path} holds {len(images.x)} images, and the protocol scores {wanted} "
+                f"(metrics.num_samples={protocol.num_samples}, metrics.repeats={protocol.repeats}). "
+                f"Give {at_most} metrics.repeats=1: the numbers are then of another protocol."
+            )
+        rows = choose(wanted, torch.arange(len(images.x)))
+        fakes = Fakes(
+            lambda start, n: to_float(images.x[rows[start : start + n]]),
+            images.y[rows] if found.class_names else None,
+        )
+        values = self.evaluator(fakes, progress=self.show)
+        record = {**self.evaluator.describe(), "generator_weights": "not known"}
+        return Evaluation({"samples": str(path), "samples_sha256": found.sha256}, values, record)
+
+
+def exported(fakes: Fakes, export: Export | None) -> Fakes:
+    """The same images, each put down as it is drawn."""
+    if export is None:
+        return fakes
+
+    def draw(start: int, n: int) -> Tensor:
+        images = fakes.draw(start, n)
+        export.add("generated", to_uint8(images))
+        return images
+
+    return fakes._replace(draw=draw)
+
+
+def require_exportable(evaluator: Evaluator) -> None:
+    """Raises UserError where PNGs cannot be what is scored."""
+    if evaluator.protocol.repeats > 1 or evaluator.protocol.rounding == "none":
+        raise UserError(
+            "--export writes one set of images as PNGs, and the protocol "
+            f"scores metrics.repeats={evaluator.protocol.repeats} with "
+            f"metrics.rounding={evaluator.protocol.rounding}: "
+            "add metrics.repeats=1 metrics.rounding=uint8, or take metrics=fid10k_test."
+        )
+
+
+def of_two(first: Collection, second: Collection, paths: tuple[Path, Path], scorer: Scorer) -> (
+    Evaluation
+):
+    """The images of `first` scored against all of `second`, which are the real ones."""
+    scorer.evaluator.prepare_images(
+        stem_of(paths[1]),
+        second.images,
+        labelled=bool(second.class_names),
+        progress=scorer.show,
+    )
+    return scorer.images(paths[0], first)
+
+
+def record_of(path: Path) -> Evaluation:
+    """The last evaluation of a run or in a file. Raises UserError where there is none."""
+    file = path / RECORDS if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not lines and path.is_dir():
+            return result_of(RunDir(path))
+        return parsed(lines[-1])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"--against {path}: there is no evaluation that can be read. Give a run's folder, or "
+            f"the {RECORDS} or --json file that crgan eval has written."
+        ) from error
+
+
+def result_of(run: RunDir) -> Evaluation:
+    """The last metrics of the training itself."""
+    result = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+    return parsed({"checkpoint": str(run.path), **result["last"], "protocol": result["protocol"]})
+
+
+def parsed(record: dict) -> Evaluation:
+    """`Evaluation.as_json`, read back."""
+    protocol = dict(record["protocol"])
+    of = {key: record[key] for key in ("checkpoint", "step", "samples") if key in record}
+    numbers = {
+        key: float(value)
+        for key, value in record.items()
+        if key not in of and isinstance(value, int | float)
+    }
+    return Evaluation(of, numbers, protocol)
+
+
+def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
+    """Draws the headline of each checkpoint over its step; returns the picture's path."""
+    last = evaluations[-1].protocol
+    name = str(last["headline"])
+    figure, (axes,) = panels(1, f"{last['protocol']}, {last['extractor']}")
+    steps = [evaluation.of["step"] for evaluation in evaluations]
+    axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
+    if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
+        axes.axhline(floor, color=GREY, linestyle="--", label="real against real")
+        axes.legend()
+    axes.set(xlabel="step", ylabel=f"{name} (lower is better)")
+    path = run / f"curve_{name}_{last['protocol']}.png"
+    try:
+        save(figure, path)
+    except OSError as error:
+        raise RunFailed(f"the curve could not be written to {path} ({error.strerror}).") from error
+    return path
+
+
+def append(evaluation: Evaluation, path: Path) -> None:
+    """Adds a line to a file. Raises RunFailed where it cannot be written."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(evaluation.as_json()) + "\n")
+    except OSError as error:
+        raise RunFailed(
+            f"the metrics above could not be added to {path} ({error.strerror})."
+        ) from error
