@@ -9,7 +9,7 @@ from torch import nn
 
 from crgan_cli.adversary import Adversary
 from crgan_cli.augment import Chain
-from crgan_cli.checkpoint import Found, Stateful, by_step, newest, read, restore
+from crgan_cli.checkpoint import Content, Found, Stateful, by_step, newest, read, restore
 from crgan_cli.config import build_group, from_text
 from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
@@ -133,13 +133,31 @@ def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
             f"{path} holds no averaged generator: it was trained with ema.decay=null. "
             "Ask for --weights raw."
         )
-    G = players_of(config).G
-    state = content["states"].get("ema" if weights == "ema" else "task", {})
-    prefix = "" if weights == "ema" else "G."
+    part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
+    G = restored(players_of(config).G, found, config, device, part, prefix)
+    return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))
+
+
+def discriminator(found: Found, device: torch.device) -> nn.Module:
+    """The discriminator of a checkpoint, in evaluation mode: its spectral norms stay put."""
+    config = from_text(found.content["config"], str(found.path))
+    return restored(players_of(config).D, found, config, device, "task", "adversary.D.")
+
+
+def restored(
+    network: nn.Module,
+    found: Found,
+    config: DictConfig,
+    device: torch.device,
+    part: str,
+    prefix: str,
+) -> nn.Module:
+    """A network with what the state `part` of a checkpoint has under `prefix`, frozen."""
+    state = found.content["states"].get(part, {})
     own = {key.removeprefix(prefix): each for key, each in state.items() if key.startswith(prefix)}
-    restore({**content, "states": {"G": own}}, {"G": cast(Stateful, G)}, path)
+    content: Content = {**found.content, "states": {"network": own}}
+    restore(content, {"network": cast(Stateful, network)}, found.path)
     # in the layout of training: another rounds differently, and metrics would differ from its log
     layout = build_group(config.engine).layout
-    G.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    G.eval().requires_grad_(False)
-    return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))
+    network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crgan_cli import assembly
 from crgan_cli.checkpoint import Found
-from crgan_cli.data.collection import Collection, collection
+from crgan_cli.data.collection import Collection
 from crgan_cli.data.folder import stem_of
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
@@ -23,7 +23,7 @@ from crgan_cli.metrics.features import Progress
 from crgan_cli.metrics.protocol import Record
 from crgan_cli.metrics.reference import choose
 from crgan_cli.pictures import Export
-from crgan_cli.artefacts.plots import BLUE, GREY, panels, save
+from crgan_cli.plots import BLUE, GREY, panels, save
 from crgan_cli.rundir import RunDir
 from crgan_cli.sampler import Scored
 
@@ -59,15 +59,19 @@ class Scorer:
         self.evaluator.to(device)
         self.device = device
         self.show = show
+        self.prepared = False
 
     def prepare(self) -> None:
-        """Measures the real images of the configuration's data set."""
-        self.evaluator.prepare(assembly.dataset_of(self.config), progress=self.show)
+        """Measures the real images of the configuration's data set, once."""
+        if not self.prepared:
+            self.evaluator.prepare(assembly.dataset_of(self.config), progress=self.show)
+        self.prepared = True
 
     def checkpoint(self, found: Found, export: Export | None = None) -> Evaluation:
         """The numbers of a checkpoint's generator; `export` gets all images that are scored."""
         asked = self.evaluator.protocol.weights
         model = assembly.trained(found, self.device, None if asked == "auto" else asked)
+        self.prepare()
         scored = Scored(self.evaluator.protocol, model.prior, model.seed, self.device)
         with scored.of(model.G) as fakes:
             values = self.evaluator(exported(fakes, export), progress=self.show)
@@ -81,13 +85,15 @@ class Scorer:
 
     def images(self, path: Path, found: Collection) -> Evaluation:
         """The numbers of images that are there already."""
+        self.prepare()
         images, protocol = found.images, self.evaluator.protocol
         wanted = protocol.num_samples * protocol.repeats
         if len(images.x) < wanted:
             at_most = f"metrics.num_samples={len(images.x)}"
             raise UserError(
                 f"{path} holds {len(images.x)} images, and the protocol scores {wanted} "
-                f"(metrics.num_samples={protocol.num_samples}, metrics.repeats={protocol.repeats}). "
+                f"(metrics.num_samples={protocol.num_samples}, "
+                f"metrics.repeats={protocol.repeats}). "
                 f"Give {at_most} metrics.repeats=1: the numbers are then of another protocol."
             )
         rows = choose(wanted, torch.arange(len(images.x)))
@@ -124,9 +130,9 @@ def require_exportable(evaluator: Evaluator) -> None:
         )
 
 
-def of_two(first: Collection, second: Collection, paths: tuple[Path, Path], scorer: Scorer) -> (
-    Evaluation
-):
+def of_two(
+    first: Collection, second: Collection, paths: tuple[Path, Path], scorer: Scorer
+) -> Evaluation:
     """The images of `first` scored against all of `second`, which are the real ones."""
     scorer.evaluator.prepare_images(
         stem_of(paths[1]),
@@ -134,6 +140,7 @@ def of_two(first: Collection, second: Collection, paths: tuple[Path, Path], scor
         labelled=bool(second.class_names),
         progress=scorer.show,
     )
+    scorer.prepared = True
     return scorer.images(paths[0], first)
 
 
@@ -176,7 +183,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     last = evaluations[-1].protocol
     name = str(last["headline"])
     figure, (axes,) = panels(1, f"{last['protocol']}, {last['extractor']}")
-    steps = [evaluation.of["step"] for evaluation in evaluations]
+    steps = [float(str(evaluation.of["step"])) for evaluation in evaluations]
     axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
     if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
         axes.axhline(floor, color=GREY, linestyle="--", label="real against real")

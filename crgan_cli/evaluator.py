@@ -31,7 +31,7 @@ HEADLINES = {
     "frechet_infinity": "fd_infinity",
     "class_frechet": "class_fd",
 }
-"""Measure -> its number that is the lower the better: the first of a protocol picks the best step."""
+"""Measure -> a number of it that is better when lower: a protocol's first picks the best step."""
 
 
 class Fakes(NamedTuple):
@@ -132,7 +132,7 @@ class Evaluator:
             measure.require(real, fake, self.extractor.dims)
 
     def name(self, key: str) -> str:
-        """A measure's key as it is reported: fid for the standard Inception, or with what made it."""
+        """A measure's key as it is reported: fid for the standard Inception, else with its maker."""
         if self.extractor.standard:
             return key.replace("fd", "fid")
         return f"{key}_{self.extractor.name}_n{self.protocol.num_samples}"
@@ -153,7 +153,7 @@ class Evaluator:
             self._reference = self._reference.to(device)
 
     def describe(self) -> dict[str, object]:
-        """The record of the protocol: all that a reader needs to compare the numbers with others."""
+        """The record of the protocol: all that one needs to compare the numbers with others."""
         e = self.extractor
         return {
             "protocol": self.label,
@@ -280,9 +280,9 @@ class Evaluator:
         if available < wanted:
             raise UserError(
                 f"metrics.num_samples={self.protocol.num_samples} needs {wanted} real images "
-                f"(metrics.num_real, or as many), and the {self.protocol.reference} split has {available}. Give "
-                f"metrics.num_samples={available} or less, or the other metrics.reference (train "
-                "or test): the numbers are then of another protocol."
+                f"(metrics.num_real, or as many), and the split {self.protocol.reference} has "
+                f"{available}. Give metrics.num_samples={available} or less, or another "
+                "metrics.reference (train, test, all): the numbers are then of another protocol."
             )
         return choose(wanted, torch.arange(available))
 

@@ -71,6 +71,7 @@ class Pngs(ABC):
 
     def put(self, images: Tensor, folder: str = "") -> None:
         """(N, 1 or 3, H, W) uint8, after the images that are in the folder already."""
+        self.counts.setdefault(folder, 0)  # `abandon` has to know where the first one failed
         for picture in images.cpu():
             self.write(numbered(folder, self.counts[folder]), png_of(picture))
             self.counts[folder] += 1
@@ -201,10 +202,13 @@ class Export:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            return self.files.abandon()
+        try:
             self.finish()
-        else:
+        except BaseException:
             self.files.abandon()
+            raise
 
 
 def target_of(path: Path) -> Target:

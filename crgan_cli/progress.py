@@ -47,9 +47,9 @@ class Shown:
 class Scoring(Shown):
     """The progress of an evaluation on its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "scoring") -> None:
         self.line = line(
-            [TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         )
         self.bar = self.line.add_task("images", total=None)
 

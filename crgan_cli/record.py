@@ -127,7 +127,7 @@ class Recorder:
         self.board.add_text(name, "\n".join("    " + line for line in text.splitlines()))
 
     def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        """The settings as one row of TensorBoard's HPARAMS, with the tag of a metric that is logged already.
+        """One row of TensorBoard's HPARAMS: the settings, and the tag of a metric logged already.
 
         `SummaryWriter.add_hparams` would open a further run for it, and a false point of the curve.
         """

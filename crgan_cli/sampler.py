@@ -92,7 +92,7 @@ class Sampler:
 
 
 class Scored:
-    """The images that a protocol asks for of any generator with one prior; the same at each call."""
+    """The images that a protocol asks for of any generator with one prior; always the same."""
 
     def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
         self.protocol = protocol
@@ -117,7 +117,7 @@ class Scored:
         """G's batch normalisation in the protocol's mode.
 
         `running`: by the means of training. `batch`: by the statistics of each drawn batch.
-        `standing`: by the mean over new batches (Brock et al. 2019, arXiv:1809.11096, appendix C.1).
+        `standing`: by the mean over new batches (Brock et al. 2019, arXiv:1809.11096, C.1).
         """
         layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
         if self.protocol.batch_norm == "running" or not layers:

@@ -42,6 +42,16 @@ def tiny(*overrides: str) -> list[str]:
     ]
 
 
+def unmeasured(typed: Sequence[str]) -> list[str]:
+    """The same overrides without metrics: other protocols have not all of the demo's keys."""
+    return [*without_measuring(typed), "metrics=none"]
+
+
+def without_measuring(typed: Sequence[str]) -> list[str]:
+    """The overrides that do not set anything of the metrics."""
+    return [word for word in typed if not word.startswith(("metrics.", "extractor."))]
+
+
 def crgan(
     *words: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from PIL import Image
-from runs import tiny
+from runs import tiny, without_measuring
 
 from crgan_cli.cli import answer
 
@@ -29,7 +29,7 @@ def refused(
     def say(*overrides: str) -> str:
         words = tiny("steps=2", *overrides)
         if any(word.startswith("metrics=") for word in overrides):  # has no key of the demo's
-            words = [w for w in words if w in overrides or not w.startswith("metrics.")]
+            words = [*without_measuring(words), *overrides]
         code = answer(["train", *words])
         out, err = capsys.readouterr()
         said = err[err.index("crgan train: error: ") :]
@@ -124,12 +124,12 @@ def test_more_classes_than_there_are(refused: Answer, tmp_path: Path) -> None:
 
 def test_more_samples_than_real_images(refused: Answer) -> None:
     said = refused("metrics.num_samples=5000")
-    assert "metrics.num_samples=5000 needs as many real images" in said
+    assert "metrics.num_samples=5000 needs 5000 real images" in said
     assert "Give metrics.num_samples=4000" in said
 
 
 def test_weights_of_inception_that_are_not_there(refused: Answer, tmp_path: Path) -> None:
-    said = refused("metrics=fid10k_test", f"metrics.weights={tmp_path / 'none.pth'}")
+    said = refused("metrics=fid10k_test", f"extractor.weights={tmp_path / 'none.pth'}")
     assert "none.pth" in said
 
 
@@ -140,8 +140,9 @@ def unreachable(*_: object, **__: object) -> None:
 def test_inception_that_is_not_here_and_no_network(
     refused: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crgan_cli.metrics.inception_weights.urlopen", unreachable)
-    monkeypatch.delenv("CRGAN_INCEPTION", raising=False)
+    monkeypatch.setattr("crgan_cli.metrics.weights.urlopen", unreachable)
+    for variable in ("CRGAN_INCEPTION", "CRGAN_WEIGHTS_DIR"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     said = refused("metrics=fid10k_test")
     assert "Name or service not known" in said

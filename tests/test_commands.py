@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import lines, tiny, train
+from runs import lines, tiny, train, unmeasured
 
 from crgan_cli import assembly, cli
 from crgan_cli.assembly import Trained
@@ -29,6 +29,7 @@ Crgan = Callable[..., tuple[int, str, str]]
 # Glorot weights: its images differ from the first step on, where SNDCGAN's are grey
 SNGAN = ("architecture=resnet_sngan", "steps=4", "metrics.every=2", "samples.every=4")
 HEADLINE = "fd_effnetlite0_32_n8"
+DEMO = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without any of these, of a uniform prior."""
     out = tmp_path_factory.mktemp("plain")
     typed = tiny(f"out={out}", *SNGAN, "architecture.prior=uniform", "steps=1")
-    typed = [each for each in typed if not each.startswith("metrics.")] + ["metrics=none"]
+    typed = unmeasured(typed)
     train_job(compose(typed), typed, {}, None)
     return out
 
@@ -128,14 +129,15 @@ def test_eval_says_by_which_protocol(scored: Path, crgan: Crgan) -> None:
     assert protocol["extractor"] == "effnetlite0_32"
     assert len(protocol["extractor_sha256"]) == len(protocol["reference_sha256"]) == 64
     assert (protocol["num_real"], protocol["num_samples"]) == (8, 8)
-    assert protocol["weights"] == "ema"
-    assert all(str(value) in out for value in protocol.values())
+    assert (protocol["weights"], protocol["generator_weights"]) == ("auto", "ema")
+    settings = protocol.pop("measures")
+    assert all(str(value) in out for value in [*protocol.values(), *settings.values()])
 
 
 def test_eval_of_the_raw_weights_is_another_number(scored: Path, crgan: Crgan) -> None:
     assert crgan("eval", scored, "--weights", "raw")[0] == 0
     record = evaluations(scored)[-1]
-    assert record["protocol"]["weights"] == "raw"
+    assert record["protocol"]["generator_weights"] == "raw"
     assert record[HEADLINE] != logged(scored, 4)[HEADLINE]
 
 
@@ -154,9 +156,8 @@ def test_eval_takes_another_protocol(scored: Path, plain: Path, crgan: Crgan) ->
     record = evaluations(scored)[-1]
     assert record["fd_effnetlite0_32_n6"] > 0
     assert (record["protocol"]["num_samples"], record["protocol"]["num_real"]) == (6, 6)
-    words = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
-    assert crgan("eval", plain, *words, "device=cpu")[0] == 0
-    assert evaluations(plain)[-1]["protocol"]["weights"] == "raw"
+    assert crgan("eval", plain, *DEMO, "device=cpu")[0] == 0
+    assert evaluations(plain)[-1]["protocol"]["generator_weights"] == "raw"
 
 
 def test_the_batch_size_of_eval_does_not_matter(scored: Path, crgan: Crgan) -> None:
@@ -190,14 +191,14 @@ def test_eval_where_nothing_can_be_written_still_says_its_numbers(
 
 
 def test_eval_without_metrics_is_refused_with_advice(plain: Path, crgan: Crgan) -> None:
-    refused(crgan("eval", plain), "metrics=none", f"crgan eval {plain} metrics=fid10k_test")
+    refused(crgan("eval", plain), "metrics=none", "metrics=fid10k_test")
     assert crgan("eval", plain, "metrics=none")[0] == 2
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("seed=3", "only metrics= and device= and"),
+        ("seed=3", "only metrics= and extractor= and device= and"),
         ("architecture=dcgan", "takes the run's own settings"),
         ("architecture._target_=os.system", "takes the run's own settings"),
         ("metrics.num_sample=6", "did you mean"),
@@ -235,7 +236,9 @@ def test_what_is_not_there_is_named(words: list[str], said: str, crgan: Crgan) -
 def test_weights_and_checkpoints_that_a_run_has_not_are_refused(
     command: str, scored: Path, plain: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
-    refused(crgan(command, plain, "--weights", "ema"), "ema.decay=null", "--weights raw")
+    measured = DEMO if command == "eval" else ()
+    answer = crgan(command, plain, "--weights", "ema", *measured)
+    refused(answer, "ema.decay=null", "--weights raw")
     refused(crgan(command, plain, "--best"), "no best checkpoint", "Leave out --best")
     newest = scored / "checkpoints" / name_of(4)
     refused(crgan(command, newest, "--best"), "is not a run's folder", "leave out --best")

@@ -36,7 +36,9 @@ def test_every_choice_composes_and_is_right() -> None:
         overrides = [f"{group}={names[i % len(names)]}" for group, names in groups.items()]
         dataset = groups["dataset"][i % len(groups["dataset"])]
         needs_root = dataset in Choices().with_key("dataset", "root")
-        compose([*overrides, *(["dataset.root=x"] if needs_root else [])])
+        needs_path = "extractor=torchscript" in overrides
+        given = [*(["dataset.root=x"] * needs_root), *(["extractor.path=x"] * needs_path)]
+        compose([*overrides, *given])
 
 
 @pytest.mark.parametrize("name", Choices().groups["experiment"])

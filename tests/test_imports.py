@@ -13,6 +13,7 @@ ROOT = Path(crgan_cli.__file__).parent
 # A module imports what lies in a row above its own, and beside it in its own folder.
 LAYERS = (
     ("bounds", "errors", "atomic", "crgan_cli"),
+    ("plots",),
     ("types",),
     ("scoring",),
     ("losses", "augment", "networks", "data", "metrics", "regularizers", "optimization", "ema"),
@@ -20,6 +21,7 @@ LAYERS = (
     ("tasks",),
     ("engine", "checkpoint", "rundir", "progress", "console", "sampler"),
     ("record", "pictures"),
+    ("artefacts",),
     ("hooks",),
     ("trainer",),
     ("choices", "signatures"),
@@ -27,6 +29,7 @@ LAYERS = (
     ("explain",),
     ("config", "manual"),
     ("assembly",),
+    ("evaluation", "examination"),
     ("training",),
     ("commands",),
     ("cli",),
@@ -38,13 +41,23 @@ BACK = {("commands.train", "cli")}
 
 PLACES = {
     "hydra": {"config", "explain", "commands.train"},
-    "omegaconf": {"config", "assembly", "training", "commands.train", "commands.eval"},
+    "omegaconf": {
+        "config",
+        "assembly",
+        "evaluation",
+        "examination",
+        "training",
+        "commands.train",
+        "commands.eval",
+    },
     "torch.utils.tensorboard": {"record"},
     "rich": {"progress", "data.cache"},
+    "matplotlib": {"plots", "artefacts.leakage"},
     "torch_fidelity": {
         "metrics.extractors",
+        "metrics.inception",
         "metrics.inception_score",
-        "metrics.inception_weights",
+        "metrics.pretrained",
     },
 }
 """Library -> the modules that may import it."""

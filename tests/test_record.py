@@ -24,6 +24,7 @@ from crgan_cli.types import Move
 
 KIND = ("log.every=1", "checkpoint.every=3", "metrics.every=2", "samples.every=2", "steps=5")
 HEADLINE = "fd_effnetlite0_32_n8"
+PROTOCOL = "demo_8_test/effnetlite0_32-57934424"
 HALF = '{"kind": "train", "step": 5, "terms/adv'
 
 
@@ -70,7 +71,7 @@ def written(run: Path) -> list[tuple[str, int, float]]:
     """The same of metrics.jsonl, as TensorBoard rounds them."""
     return sorted(
         (
-            f"metrics/{name}" if line["kind"] == "eval" else name,
+            f"metrics/{name}/{PROTOCOL}" if line["kind"] == "eval" else name,
             line["step"],
             float(np.float32(value)),
         )
@@ -85,8 +86,9 @@ def test_tensorboard_holds_the_numbers_of_metrics_jsonl(runs: Runs) -> None:
     assert found == written(runs.straight)
     names = {tag for tag, _, _ in found}
     assert {"terms/adversarial/d", "terms/cr/real", "loss/g", "logits/gap"} < names
-    assert {"gradient_norm/d", "learning_rate/g", f"metrics/{HEADLINE}"} < names
-    assert [step for tag, step, _ in found if tag == f"metrics/{HEADLINE}"] == [2, 4, 5]
+    assert {"gradient_norm/d", "learning_rate/g", f"metrics/{HEADLINE}/{PROTOCOL}"} < names
+    headline = f"metrics/{HEADLINE}/{PROTOCOL}"
+    assert [step for tag, step, _ in found if tag == headline] == [2, 4, 5]
     assert [step for tag, step, _ in found if tag == "loss/d"] == [1, 2, 3, 4, 5]
 
 
@@ -133,7 +135,7 @@ def test_hparams_are_the_settings_with_the_headline_as_their_metric(runs: Runs) 
         for tag in (metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG)
     )
     metrics = metadata.parse_experiment_plugin_data(experiment).metric_infos
-    assert [metric.name.tag for metric in metrics] == [f"metrics/{HEADLINE}"]
+    assert [metric.name.tag for metric in metrics] == [f"metrics/{HEADLINE}/{PROTOCOL}"]
     assert HEADLINE in (runs.straight / "result.json").read_text()
     settings = metadata.parse_session_start_info_plugin_data(start).hparams
     assert settings["batch_size"].number_value == 4

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from data.test_data_standard import write_cifar, write_mnist
 from PIL import Image
-from runs import crgan, different, lines, tiny
+from runs import crgan, different, lines, tiny, unmeasured
 from torchvision import datasets
 
 from crgan_cli.assembly import players_of
@@ -63,7 +63,7 @@ DATASETS_WITH_CHECKSUMS = ["cifar10", "cifar100"]
 def small(*overrides: str) -> list[str]:
     """A run of two steps, both logged, without metrics."""
     typed = tiny("steps=2", "log.every=1", "samples.every=2", *overrides)
-    return [word for word in typed if not word.startswith("metrics.")] + ["metrics=none"]
+    return unmeasured(typed)
 
 
 class Sweep(NamedTuple):

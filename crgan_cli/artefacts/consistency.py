@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from crgan_cli.artefacts import plots
+from crgan_cli import plots
 from crgan_cli.artefacts.estimates import (
     Curve,
     Estimate,
@@ -307,10 +307,11 @@ def plot(result: Consistency, path: Path) -> None:
     for each, (family, sources) in zip(axes, result.curves.items(), strict=True):
         each.set_xlabel(UNITS[family])
         each.set_xscale("log" if family in ("noise", "latent") else "linear")
-        plots.log_where_possible(each, list(sources.values()))
+        plots.log_where_possible(each, [curve.means for curve in sources.values()])
         for source, curve in sources.items():
             label, colour = SOURCES[source]
-            plots.draw_curve(each, curve.scaled(unit or 1.0), colour=colour, label=label)
+            scaled = curve.scaled(unit or 1.0)
+            plots.draw_curve(each, scaled.at, scaled.means, scaled.ses, colour=colour, label=label)
         each.set_title(family, fontsize=10)
         if unit is not None:
             raw = each.secondary_yaxis("right", functions=scales(unit))

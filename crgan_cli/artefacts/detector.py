@@ -28,7 +28,7 @@ from crgan_cli.metrics.features import Progress, Stop
 
 PAIRS = 64  # images a step, each with and without T
 STEPS_A_ROUND = 30
-ROUNDS = 12  # at most; about 40 s on one CPU thread for 32x32 grey images
+ROUNDS = 12  # at most; about 25 s on one CPU thread for 32x32 grey images
 CHECKED = 512  # training images kept back to tell when to stop
 ENOUGH = 0.9995  # AUC on distorted images at which more training buys nothing
 PATIENCE = 3  # rounds without an AUC better by
@@ -77,7 +77,8 @@ class Distortions(NamedTuple):
 
 def distortions_for(T: Augment) -> Distortions:
     """All distortions but for those that look like T or would hide it."""
-    shapes = (stretched, warped, spliced, patched)
+    # faded last: a splice of a faded image would be the very hole that cutout makes
+    shapes = (stretched, warped, spliced, patched, faded)
     if any(isinstance(part, GaussianNoise) for part in T.modules()):
         return Distortions((*shapes, blurred, blotched), ())
     return Distortions((*shapes, blurred, blotched, grainy), (softened, dusted))
@@ -99,6 +100,16 @@ def stretched(x: Tensor) -> Tensor:
     """Contrast, about a random grey that stays."""
     pivot = uniform(x, -1, 1)
     return (pivot + uniform(x, 0.5, 1.5) * (x - pivot)).clamp(-1, 1)
+
+
+def faded(x: Tensor) -> Tensor:
+    """Pale, all over or in soft clouds, towards the mid-grey that an untrained tanh puts out.
+
+    T fills with the same grey, and a generator that has learned little is not one that leaks.
+    """
+    n, _, h, w = x.shape
+    clouds = interpolate(torch.randn(n, 1, 4, 4, device=x.device), size=(h, w), mode="bilinear")
+    return x * (uniform(x, -0.3, 1) + uniform(x) * clouds).clamp(0.04, 1)
 
 
 def blurred(x: Tensor) -> Tensor:
@@ -212,9 +223,10 @@ def fit(
         reached = auc(scores[:kept], scores[kept:])
         tired = 0 if reached > best + GAIN else tired + 1
         best = max(best, reached)
+        ended = reached >= ENOUGH or tired == PATIENCE
         if progress:
-            progress(done + 1, ROUNDS)
-        if reached >= ENOUGH or tired == PATIENCE:
+            progress(ROUNDS if ended else done + 1, ROUNDS)
+        if ended:
             break
     return detector
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.artefacts import plots
+from crgan_cli import plots
 from crgan_cli.artefacts.estimates import (
     Curve,
     Estimate,
@@ -222,8 +222,11 @@ def plot(result: Diversity, path: Path) -> None:
     title = f"Diversity, {result.n} images (bands and bars: 2 standard errors)"
     figure, (left, right) = plots.panels(2, title)
     left.set_xscale("log")
-    plots.log_where_possible(left, [result.rms])
-    plots.draw_curve(left, result.rms, colour=plots.GREEN, label="G(z) and G(z + ε)")
+    rms = result.rms
+    plots.log_where_possible(left, [rms.means])
+    plots.draw_curve(
+        left, rms.at, rms.means, rms.ses, colour=plots.GREEN, label="G(z) and G(z + ε)"
+    )
     pixels = result.spreads["pixels"]
     for each, colour, dashes, label in (
         (pixels.generated, plots.GREEN, "--", "two generated images"),

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from crgan_cli.artefacts.detector import auc, distortions_for, fit, quantised
-from crgan_cli.artefacts.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE
 from crgan_cli.artefacts.reader import Rates, Reader, Share, calibrated
-from crgan_cli.atomic import whole
 from crgan_cli.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 from crgan_cli.data.images import to_float
 from crgan_cli.errors import UserError
 from crgan_cli.metrics.features import Progress, Stop
+from crgan_cli.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, panels, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,10 +222,10 @@ def transforms_for(side: int, own: Chain) -> dict[str, Augment]:
 
 def plot(results: Sequence[Leakage], path: Path) -> None:
     """For each T the share of generated images with its interval, beside what bounds it."""
-    from matplotlib.figure import Figure  # a second of imports that only a plot needs
-
-    figure = Figure(figsize=(7.5, 1.6 + 0.8 * len(results)), layout="constrained")
-    axes = figure.subplots()
+    counts = sorted({each.generated.n for each in results if each.generated})
+    seeds = sorted({each.seed for each in results})
+    title = f"Augmentation leakage: n = {listed(counts)} generated images, seed {listed(seeds)}"
+    figure, (axes,) = panels(1, title, width=7.5, height=1.6 + 0.8 * len(results))
     for row, result in enumerate(results):
         draw(axes, result, row)
     axes.set_yticks(range(len(results)), [result.name for result in results])
@@ -234,19 +233,11 @@ def plot(results: Sequence[Leakage], path: Path) -> None:
     axes.set_xlim(-3, 103)
     axes.set_xlabel("images that look augmented, with 95 % interval (% of images)")
     axes.set_ylabel("T looked for")
-    axes.grid(alpha=0.3, axis="x")
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     if once:  # nothing at all could be measured otherwise
         figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    counts = sorted({each.generated.n for each in results if each.generated})
-    seeds = sorted({each.seed for each in results})
-    axes.set_title(
-        f"Augmentation leakage: n = {listed(counts)} generated images, seed {listed(seeds)}",
-        fontsize=10,
-    )
-    with whole(path) as partial:
-        figure.savefig(partial, format=path.suffix.removeprefix(".") or "png", dpi=150)
+    save(figure, path)
 
 
 def draw(axes: "Axes", result: Leakage, row: int) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.artefacts import plots
+from crgan_cli import plots
 from crgan_cli.artefacts.diversity import Look, described, spaces
 from crgan_cli.artefacts.estimates import picked, require_count, wilson
 from crgan_cli.data.images import Images, to_float, to_uint8

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from crgan_cli.artefacts.detector import Detector, scores_of
+from crgan_cli.artefacts.estimates import Z95
 
 SLACK = 0.005  # of tpr - fpr
-Z = 1.959964  # the normal quantile of a two-sided 95 % interval
 
 
 class Rates(NamedTuple):
@@ -53,17 +53,17 @@ def share(positives: int, n: int, rates: Rates) -> Share:
     0 or 1. It does not cover another detector or another training of the generator.
     """
     raw = (positives / n - rates.fpr) / (rates.tpr - rates.fpr)
-    p = (positives + Z**2 / 2) / (n + Z**2)
+    p = (positives + Z95**2 / 2) / (n + Z95**2)
     known = rates.n + 2
     tpr, fpr = ((rate * rates.n + 1) / known for rate in (rates.tpr, rates.fpr))
     # within [0, 1]: images that are mistaken less often than real ones would else have no interval
     middle = min(max((p - fpr) / (tpr - fpr), 0.0), 1.0)
     variance = (
-        p * (1 - p) / (n + Z**2)
+        p * (1 - p) / (n + Z95**2)
         + (1 - middle) ** 2 * fpr * (1 - fpr) / known
         + middle**2 * tpr * (1 - tpr) / known
     )
-    half = Z * sqrt(variance) / (tpr - fpr)
+    half = Z95 * sqrt(variance) / (tpr - fpr)
     return Share(raw, max(middle - half, 0.0), min(middle + half, 1.0), n)
 
 

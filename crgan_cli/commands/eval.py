@@ -21,12 +21,12 @@ WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
 """What may be set where there is no run to take it from."""
 
 EXAMPLES = """examples:
-  crgan eval outputs/demo/RUN                                 its newest checkpoint, by its own protocol
+  crgan eval outputs/demo/RUN                                 its newest checkpoint, by its protocol
   crgan eval outputs/demo/RUN --all                           every checkpoint, with a curve
   crgan eval checkpoint.pt metrics=fid50k_train               by another protocol
   crgan eval RUN metrics.measures=[frechet,precision_recall]  other numbers
   crgan eval RUN extractor=dinov2 metrics.measures=[frechet]  other features
-  crgan eval RUN --export scored.zip                          and keep the very images, for other tools
+  crgan eval RUN --export scored.zip                          and keep the very images
   crgan eval --samples images.zip dataset=cifar10             images that another program made
   crgan eval generated/ real/                                 two folders against each other
   crgan eval RUN --against OTHER_RUN                          beside the numbers of another run
@@ -54,9 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=("ema", "raw"), help="which generator: short for metrics.weights=")
     add("--samples", type=Path, metavar="PATH", help="score the images in a folder or a zip")
     add("--export", type=Path, metavar="PATH", help="write all scored images to a folder or a zip")
-    add("--against", type=Path, metavar="PATH", help="show another run's last numbers beside these")
+    add("--against", type=Path, metavar="PATH", help="show the last numbers of another run beside")
     add("--force", action="store_true", help="with --against: also if the protocols differ")
-    add("--json", type=Path, metavar="FILE", help="also add the numbers to this file, one line each")
+    add("--json", type=Path, metavar="FILE", help="also add the numbers to this file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,8 +67,6 @@ def run(args: argparse.Namespace) -> int:
 
     paths, overrides = told_apart(args.what)
     require_sense(args, paths)
-    if args.weights:
-        overrides.append(f"metrics.weights={args.weights}")
     other = record_of(args.against) if args.against else None
     with speaking():
         evaluations = list(scored(args, paths, overrides))
@@ -142,11 +140,12 @@ def of_checkpoints(
     newest = assembly.found(path, best=args.best)
     files = assembly.every(path) if args.all else [newest.path]
     config = amended(newest, overrides)
+    if args.weights and "weights" in config.metrics:  # not so for metrics=none
+        config.metrics.weights = args.weights
     evaluations = []
     with scorer_of(config) as scorer:
         if args.export:
             require_exportable(scorer.evaluator)
-        scorer.prepare()
         for file in files:  # one at a time in memory
             lies_in = assembly.run_of(file)
             evaluation = with_export(scorer, assembly.found(file), args.export)
@@ -176,12 +175,8 @@ def of_samples(
     from crgan_cli.data.collection import collection
 
     images = collection(samples)
-    if paths:
-        config = amended(assembly.found(paths[0]), overrides)
-    else:
-        config = composed(overrides)
+    config = amended(assembly.found(paths[0]), overrides) if paths else composed(overrides)
     with scorer_of(config) as scorer:
-        scorer.prepare()
         yield scorer.images(samples, images), None
 
 
@@ -194,6 +189,12 @@ def of_two_folders(
     from crgan_cli.evaluation import of_two
     from crgan_cli.rundir import RunDir
 
+    for path in (first, second):
+        if not path.exists():
+            raise UserError(
+                f"there is nothing at {path}. Give two folders or zips of images, or one run or "
+                "checkpoint and settings as KEY=VALUE."
+            )
     for path in (first, second):
         if path.suffix == ".pt" or RunDir(path).is_run():
             raise UserError(

@@ -16,7 +16,7 @@ Column = Literal["pool", "logits"]  # of Features
 
 
 class FeatureSet(NamedTuple):
-    """What is kept of N images: the moments, whose size does not grow with N, and what is asked for.
+    """What is kept of N images: their moments, of a size that does not grow, and what is asked for.
 
     A column that no measure needs is None.
     """

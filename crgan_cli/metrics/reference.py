@@ -83,7 +83,7 @@ def cached(
 
 
 def given(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
-    """The reference in a file that the user names. Raises UserError where it is of anything else."""
+    """The reference in a file that the user names; UserError where it is of anything else."""
     body = readable(path)
     kept = None if body is None else parsed(body, path)
     if kept is None:

@@ -68,6 +68,12 @@ def stopped(path: Path) -> None:
         raise RuntimeError("stopped")
 
 
+def written(path: Path, images: Tensor) -> None:
+    """An export that ends well."""
+    with Export(path) as export:
+        export.add("real", images)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["out", "out.zip"])
 def test_what_is_exported_comes_back_bit_for_bit(tmp_path: Path, name: str, channels: int):
@@ -285,11 +291,25 @@ def test_where_an_export_cannot_be_is_told_before_there_are_images(tmp_path: Pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
-def test_a_full_disk_is_a_failure_of_the_run(tmp_path: Path):
+@pytest.mark.parametrize("side", [64, 2], ids=["while it is written", "at its end"])
+def test_a_full_disk_is_a_failure_of_the_run(tmp_path: Path, side: int):
     os.symlink("/dev/full", tmp_path / "out.zip.partial")
     with pytest.raises(RunFailed, match=r"writing to .*out\.zip failed: No space left"):
-        stopped(tmp_path / "out.zip")
+        written(tmp_path / "out.zip", noise(9, height=side, width=side))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_image_may_fail_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RunFailed, match="No space left"):
+        written(tmp_path / "out", noise(1))
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
 def test_exported_pngs_are_plain_grey_or_rgb(tmp_path: Path):

@@ -1,11 +1,10 @@
-"""How the measurements are drawn: one look, readable without colour, and without pyplot's state."""
+"""How numbers are drawn: one look, readable without colour, and without pyplot's global state."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.artefacts.estimates import Curve
 from crgan_cli.atomic import whole
 
 if TYPE_CHECKING:
@@ -17,8 +16,10 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", 
 MARKERS = {BLUE: "o", ORANGE: "s", GREEN: "^", PURPLE: "D"}
 
 
-def panels(count: int, title: str) -> "tuple[Figure, list[Axes]]":
-    """An empty figure of `count` panels beside each other."""
+def panels(
+    count: int, title: str, *, width: float = 4.2, height: float = 3.8
+) -> "tuple[Figure, list[Axes]]":
+    """An empty figure of `count` panels beside each other, each `width` x `height` inches."""
     from matplotlib.figure import Figure  # a second of imports that only a plot needs
 
     figure = Figure(figsize=(max(4.2 * count, 5.6), 4.2), layout="constrained")
@@ -29,13 +30,21 @@ def panels(count: int, title: str) -> "tuple[Figure, list[Axes]]":
     return figure, axes
 
 
-def draw_curve(axes: "Axes", curve: Curve, *, colour: str, label: str) -> None:
+def draw_curve(
+    axes: "Axes",
+    at: Sequence[float],
+    means: Sequence[float],
+    ses: Sequence[float],
+    *,
+    colour: str,
+    label: str,
+) -> None:
     """A line with a band of two standard errors. A log axis leaves out what is not above 0."""
     log_x, log_y = axes.get_xscale() == "log", axes.get_yscale() == "log"
     shown = [
-        (x, *each)
-        for x, each in zip(curve.at, curve.estimates, strict=True)
-        if (x > 0 or not log_x) and (each.mean > 0 or not log_y)
+        (x, mean, se)
+        for x, mean, se in zip(at, means, ses, strict=True)
+        if (x > 0 or not log_x) and (mean > 0 or not log_y)
     ]
     if not shown:
         return
@@ -58,9 +67,9 @@ def draw_distribution(axes: "Axes", values: Sequence[float], *, colour: str, lab
     axes.fill_between(ordered, low, high, color=colour, alpha=0.2, linewidth=0, step="post")
 
 
-def log_where_possible(axes: "Axes", curves: Sequence[Curve]) -> None:
-    """A log scale for y, unless there is nothing above 0 to show."""
-    if any(mean > 0 for curve in curves for mean in curve.means):
+def log_where_possible(axes: "Axes", curves: Sequence[Sequence[float]]) -> None:
+    """A log scale for y, unless no value of the curves is above 0."""
+    if any(value > 0 for curve in curves for value in curve):
         axes.set_yscale("log")
 
 

@@ -1,0 +1,109 @@
+"""`crgan artefacts`: what consistency regularisation did to a model, beyond its FID."""
+
+import argparse
+from pathlib import Path
+
+from crgan_cli.commands.sample import seed, whole
+
+help = "Measure what a checkpoint has learned: leaked T, consistency, diversity, memorisation."
+
+CHANGEABLE = ("augment", "extractor", "device", "data_root", "dataset.root")
+"""What may be set anew for a checkpoint; all else is the run's."""
+
+NAMES = ("leakage", "consistency", "diversity", "memorisation")
+
+DESCRIPTION = """Measure what a checkpoint has learned, beyond a distance:
+
+  leakage       the share of generated images that look as if T had been applied to them
+                (Zhao et al. 2021, arXiv:2002.04724: CR with a strong T leaks it, bCR does not)
+  consistency   how far D moves when an image is transformed, or a code moved, as the strength grows
+  diversity     how far G moves with its code, and how far apart its images are
+  memorisation  whether generated images are nearer to the training set than held-out ones are"""
+
+EXAMPLES = """examples:
+  crgan artefacts outputs/demo/RUN
+  crgan artefacts RUN leakage augment=cutout augment.size=16    of a T that the run did not use
+  crgan artefacts RUN memorisation extractor=dinov2
+
+Each writes a JSON file and plots into RUN/artefacts/step_N_WEIGHTS/, or into --out."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    add = parser.add_argument
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
+    add(
+        "words",
+        nargs="*",
+        metavar="MEASUREMENT",
+        help=f"some of them (all); then KEY=VALUE, of {', '.join(CHANGEABLE)}",
+    )
+    add("--n", type=whole, default=1000, help="images of each kind (1000)")
+    add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
+    add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (the run's artefacts/)")
+    add("--seed", type=seed, default=0, help="of codes, images and detectors (0)")
+    add("--batch-size", type=whole, default=100, metavar="B", help="images at once (100)")
+    add("--pixels-only", action="store_true", help="no features: quick, needs no extractor")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints, and writes."""
+    names, overrides = told_apart(args.words)
+    from crgan_cli import assembly, config, engine
+    from crgan_cli.config import build_group
+    from crgan_cli.console import speaking
+    from crgan_cli.examination import Extent, examine, subject_of
+    from crgan_cli.progress import Scoring
+
+    with speaking():
+        found = assembly.found(args.checkpoint, best=args.best)
+        before = config.from_text(found.content["config"], str(found.path))
+        settings = config.amended(before, overrides, CHANGEABLE, "crgan artefacts")
+        device = engine.device_of(settings.device)
+        subject = subject_of(found, settings, device, args.weights)
+        extractor = None
+        if not args.pixels_only and {"diversity", "memorisation"} & set(names):
+            extractor = build_group(settings.extractor)
+            extractor.to(device)
+        folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
+        print(f"{found.path} at step {subject.trained.step}, {subject.trained.weights} weights")
+        for name in names:
+            with Scoring(name) as scoring:
+                extent = Extent(args.n, args.seed, args.batch_size, extractor, scoring.show)
+                outcome = examine(subject, name, extent, folder)
+            print(name)
+            for line in outcome.lines:
+                print(f"  {line}")
+    print(f"numbers and plots: {folder}")
+    return 0
+
+
+def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """Names of measurements, all where none is given, and overrides."""
+    from crgan_cli.errors import UserError
+    from crgan_cli.schema import nearest
+
+    names = [word for word in words if "=" not in word]
+    for name in names:
+        if name not in NAMES:
+            guess = nearest(name, list(NAMES))
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            raise UserError(f"there is no measurement '{name}': {', '.join(NAMES)}.{hint}")
+    return [name for name in NAMES if name in names] or list(NAMES), [
+        word for word in words if "=" in word
+    ]
+
+
+def folder_for(checkpoint: Path, step: int, weights: str) -> Path:
+    """In the run of the checkpoint. Raises UserError where it lies in none."""
+    from crgan_cli import assembly
+    from crgan_cli.errors import UserError
+
+    run = assembly.run_of(checkpoint)
+    if run is None:
+        raise UserError(f"{checkpoint} lies in no run's folder: say where to write, --out FOLDER.")
+    return run.path / "artefacts" / f"step_{step:08d}_{weights}"
