@@ -132,7 +132,7 @@ class Evaluator:
             measure.require(real, fake, self.extractor.dims)
 
     def name(self, key: str) -> str:
-        """A measure's key as it is reported: fid for the standard Inception, else with its maker."""
+        """A measure's key as reported: fid for the standard Inception, or with what made it."""
         if self.extractor.standard:
             return key.replace("fd", "fid")
         return f"{key}_{self.extractor.name}_n{self.protocol.num_samples}"

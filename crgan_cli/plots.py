@@ -17,12 +17,12 @@ MARKERS = {BLUE: "o", ORANGE: "s", GREEN: "^", PURPLE: "D"}
 
 
 def panels(
-    count: int, title: str, *, width: float = 4.2, height: float = 3.8
+    count: int, title: str, *, size: tuple[float, float] | None = None
 ) -> "tuple[Figure, list[Axes]]":
-    """An empty figure of `count` panels beside each other, each `width` x `height` inches."""
+    """An empty figure of `count` panels beside each other; `size` is width and height in inches."""
     from matplotlib.figure import Figure  # a second of imports that only a plot needs
 
-    figure = Figure(figsize=(max(4.2 * count, 5.6), 4.2), layout="constrained")
+    figure = Figure(figsize=size or (max(4.2 * count, 5.6), 4.2), layout="constrained")
     figure.suptitle(title, fontsize=10)
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for each in axes:

@@ -80,7 +80,7 @@ def test_a_pickle_that_runs_code_does_not_run_it(kind: str, tmp_path: Path) -> N
         (("architecture._target_.generator", "subprocess.Popen"), "'subprocess.Popen'"),
         (("architecture._target_.generator", "crgan_cli.rundir.FileLock"), "FileLock'"),
         (("architecture._target_.generator", "torch.nn.Linear"), "'torch.nn.Linear'"),
-        (("metrics._target_.extractor", "crgan_cli.cli.answer"), "'crgan_cli.cli.answer'"),
+        (("extractor._target_", "crgan_cli.cli.answer"), "'crgan_cli.cli.answer'"),
         (("engine._target_", "pathlib.Path"), "'pathlib.Path'"),
     ],
 )

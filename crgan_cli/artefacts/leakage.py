@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.artefacts.detector import auc, distortions_for, fit, quantised
+from crgan_cli import kept
+from crgan_cli.artefacts.detector import Detector, auc, distortions_for, fit, quantised
 from crgan_cli.artefacts.reader import Rates, Reader, Share, calibrated
 from crgan_cli.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
-from crgan_cli.data.images import to_float
+from crgan_cli.data.images import Images, fingerprint, to_float
 from crgan_cli.errors import UserError
 from crgan_cli.metrics.features import Progress, Stop
 from crgan_cli.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, panels, save
@@ -28,6 +29,7 @@ from crgan_cli.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, panels, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+VERSION = 1  # of the detectors and of what they are trained on: a new number trains new ones
 FEWEST = 100  # images behind any rate: their 95 % intervals are up to 20 points wide
 MOST_HELD_OUT = 10_000  # more would narrow the intervals by less than a point
 BLIND = 0.8  # an AUC below which correcting for the detector's errors blows up every chance
@@ -104,15 +106,56 @@ def gauge(
         real = held_out[torch.randperm(len(held_out))[:MOST_HELD_OUT]]
         calibration, rest = (to_float(half.to(device)) for half in real.tensor_split(2))
         trained = [
-            fit(T, train, device, progress=nth(i, detectors, progress), stop=stop)
+            kept_or_fitted(
+                T, train, device, seed + i, progress=nth(i, detectors, progress), stop=stop
+            )
             for i in range(detectors)
         ]
+        torch.manual_seed(seed)  # whether or not detectors had to be trained
         known = (calibration, quantised(T.transform(calibration)))
         unused = (rest, quantised(T.transform(rest)), quantised(distortions_for(T)(rest)))
     reader = calibrated(trained, *known)
     single = tuple(calibrated([each], *known) for each in trained)
     blank = baseline(name, T, seed, reader, *unused)
     return Gauge(reader, single, tuple(train.shape[1:]), blank)
+
+
+def kept_or_fitted(
+    T: Augment,
+    train: Tensor,
+    device: torch.device,
+    seed: int,
+    *,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Detector:
+    """A detector of T in images like `train`: the cache's, or a new one that goes there.
+
+    The cache knows T by its class and settings, and the images by their hash; it has none of a T
+    from elsewhere, whose code may change. Draws from torch's default generators.
+    """
+    torch.manual_seed(seed)
+    if type(T) not in (Cutout, FlipShift, GaussianNoise):
+        return fit(T, train, device, progress=progress, stop=stop)
+    about: dict[str, object] = {
+        "version": VERSION,
+        "images": fingerprint(Images(train, train.new_zeros(0))),
+        "transform": settings(T),
+        "seed": seed,
+        "device": device.type,
+    }
+    place = kept.place("detectors", type(T).__name__.lower(), kept.written(about))
+    found = kept.read(place)
+    if found is not None:
+        detector = Detector(train.shape[1], train.shape[2]).to(device)
+        detector.load_state_dict(found["weights"])
+        if progress:
+            progress(1, 1)
+        return detector
+    detector = fit(T, train, device, progress=progress, stop=stop)
+    weights = {name: each.cpu() for name, each in detector.state_dict().items()}
+    kept.write(place, {"weights": weights})
+    return detector
 
 
 def baseline(
@@ -225,7 +268,7 @@ def plot(results: Sequence[Leakage], path: Path) -> None:
     counts = sorted({each.generated.n for each in results if each.generated})
     seeds = sorted({each.seed for each in results})
     title = f"Augmentation leakage: n = {listed(counts)} generated images, seed {listed(seeds)}"
-    figure, (axes,) = panels(1, title, width=7.5, height=1.6 + 0.8 * len(results))
+    figure, (axes,) = panels(1, title, size=(7.5, 1.6 + 0.8 * len(results)))
     for row, result in enumerate(results):
         draw(axes, result, row)
     axes.set_yticks(range(len(results)), [result.name for result in results])

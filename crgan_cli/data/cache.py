@@ -29,6 +29,7 @@ from torch import Tensor
 from crgan_cli.data.decode import UNREADABLE, decode, quiet_pillow
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.kept import folder as cache_folder
 
 FORMAT = 1  # raise it when `decode` changes what it returns
 CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy
@@ -89,7 +90,7 @@ def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> De
 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
     """
-    folder = cache_root() / _key(files.root, entries, recipe)
+    folder = cache_folder("datasets") / _key(files.root, entries, recipe)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # one process of a run decodes, the others wait for it
@@ -106,11 +107,6 @@ def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> De
         ) from error
     assert found is not None
     return found
-
-
-def cache_root() -> Path:
-    """Where decoded sets are kept: $CRGAN_CACHE/datasets, by default ~/.cache/crgan/datasets."""
-    return Path(os.environ.get("CRGAN_CACHE") or "~/.cache/crgan").expanduser() / "datasets"
 
 
 def _key(root: Path, entries: Sequence[Entry], recipe: Decoding) -> str:

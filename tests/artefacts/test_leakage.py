@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from crgan_cli.artefacts import detector
 from crgan_cli.artefacts.detector import (
     Detector,
     auc,
@@ -189,9 +190,12 @@ def test_a_mirror_image_is_not_measurable_and_gets_no_number(
 
 
 def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
-    small: dict[str, Tensor],
+    small: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(seed: int) -> str:
+    """Whether its detectors are trained anew, or are those that were kept."""
+
+    def measured(seed: int, cache: str = "first") -> str:
+        monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / cache))
         T = GaussianNoise(std=0.2)
         built = gauge("noise", T, *real_parts, device=CPU, seed=seed, detectors=1)
         return json.dumps(built.read(small["unused"]).as_json(), allow_nan=False)
@@ -201,6 +205,8 @@ def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
     first = measured(3)
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(99)
+    assert measured(3, cache="second") == first
+    monkeypatch.setattr(detector, "STEPS_A_ROUND", 0)  # no training: the detector is the kept one
     assert measured(3) == first
     assert measured(4) != first
 
