@@ -61,9 +61,13 @@ class Choices:
         return found
 
     def defaults(self) -> dict[str, str]:
-        """Group -> the choice that conf/train.yaml makes."""
+        """Group -> the choice that is made where nothing is typed."""
         text = (self.folders[0] / "train.yaml").read_text(encoding="utf-8")
-        return dict(re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE))
+        chosen = dict(re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE))
+        for group in ("dataset", "metrics"):  # which bring metrics and an extractor of their own
+            (text, *_) = self._texts(f"{group}/{chosen[group]}.yaml")
+            chosen |= dict(re.findall(r"^  - override /(\w+)@\S+: (\w+)", text, re.MULTILINE))
+        return chosen
 
     def _texts(self, file: str) -> list[str]:
         paths = [folder / file for folder in self.folders]

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +21,11 @@ from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluator import Evaluator, Fakes
 from crgan_cli.metrics.features import Progress
 from crgan_cli.metrics.protocol import Record
-from crgan_cli.metrics.reference import choose
 from crgan_cli.pictures import Export
 from crgan_cli.plots import BLUE, GREY, panels, save
 from crgan_cli.rundir import RunDir
 from crgan_cli.sampler import Scored
+from crgan_cli.selection import choose
 
 RECORDS = "evaluations.jsonl"
 """In a run's folder: a line for every evaluation of it by `crgan eval`."""
@@ -46,8 +46,16 @@ class Evaluation(NamedTuple):
 class Scorer:
     """Scores any number of models by one protocol against one set of real images."""
 
-    def __init__(self, config: DictConfig, device: torch.device, show: Progress) -> None:
-        """`show` gets (images done, images in all). Raises UserError for metrics=none."""
+    def __init__(
+        self,
+        config: DictConfig,
+        device: torch.device,
+        show: Progress,
+        accept: Callable[[Record], None] = lambda record: None,
+    ) -> None:
+        """`show` gets (images done, images in all); `accept` the protocol's record as soon as it is
+        known, and may raise. Raises UserError for metrics=none.
+        """
         evaluator = assembly.evaluator_of(config)
         if evaluator is None:
             raise UserError(
@@ -59,12 +67,14 @@ class Scorer:
         self.evaluator.to(device)
         self.device = device
         self.show = show
+        self.accept = accept
         self.prepared = False
 
     def prepare(self) -> None:
         """Measures the real images of the configuration's data set, once."""
         if not self.prepared:
             self.evaluator.prepare(assembly.dataset_of(self.config), progress=self.show)
+            self.accept(self.evaluator.describe())
         self.prepared = True
 
     def checkpoint(self, found: Found, export: Export | None = None) -> Evaluation:
@@ -76,7 +86,7 @@ class Scorer:
         with scored.of(model.G) as fakes:
             values = self.evaluator(exported(fakes, export), progress=self.show)
         if export:
-            export.add("real", self.evaluator.real(assembly.dataset_of(self.config)).x)
+            export.add("real", self.evaluator.real(assembly.dataset_of(self.config)).images.x)
         return Evaluation(
             {"checkpoint": str(found.path), "step": model.step},
             values,
@@ -85,8 +95,45 @@ class Scorer:
 
     def images(self, path: Path, found: Collection) -> Evaluation:
         """The numbers of images that are there already."""
+        dataset = assembly.dataset_of(self.config)
+        shape = (dataset.channels, dataset.resolution, dataset.resolution)
+        self._require_fitting(path, found, shape, f"dataset={dataset.name}")
+        y = None
+        if self.compares_classes and found.class_names:
+            dataset.load("train")  # a folder's class names are known when it was read
+            y = labels_of(path, found, dataset.class_names, f"dataset={dataset.name}")
         self.prepare()
+        return self._score(path, found, y)
+
+    def two(self, paths: tuple[Path, Path], found: Collection, real: Collection) -> Evaluation:
+        """The numbers of the images `found` against all of `real`, at the second of the paths."""
+        path, other = paths
+        self._require_fitting(path, found, tuple(real.images.x.shape[1:]), str(other))
+        y = None
+        if self.compares_classes and found.class_names:
+            y = labels_of(path, found, real.class_names, str(other))
+        self.evaluator.prepare_images(
+            stem_of(other), real.images, labelled=bool(real.class_names), progress=self.show
+        )
+        self.accept(self.evaluator.describe())
+        return self._score(path, found, y)
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether a measure asks which class an image is of."""
+        return any(measure.needs_labels for measure in self.evaluator.measures.values())
+
+    def _require_fitting(
+        self, path: Path, found: Collection, shape: tuple[int, ...], whose: str
+    ) -> None:
+        """Raises UserError, before the real images are measured, for too few or other images."""
         images, protocol = found.images, self.evaluator.protocol
+        if tuple(images.x.shape[1:]) != shape:
+            raise UserError(
+                f"the images in {path} are {by(tuple(images.x.shape[1:]))} (channels x height x "
+                f"width), and those of {whose} {by(shape)}. Give images of one kind: a score "
+                "depends on how they are converted, so crgan leaves that to you."
+            )
         wanted = protocol.num_samples * protocol.repeats
         if len(images.x) < wanted:
             at_most = f"metrics.num_samples={len(images.x)}"
@@ -96,14 +143,41 @@ class Scorer:
                 f"metrics.repeats={protocol.repeats}). "
                 f"Give {at_most} metrics.repeats=1: the numbers are then of another protocol."
             )
+
+    def _score(self, path: Path, found: Collection, y: Tensor | None) -> Evaluation:
+        images, protocol = found.images, self.evaluator.protocol
+        wanted = protocol.num_samples * protocol.repeats
         rows = choose(wanted, torch.arange(len(images.x)))
         fakes = Fakes(
             lambda start, n: to_float(images.x[rows[start : start + n]]),
-            images.y[rows] if found.class_names else None,
+            None if y is None else y[rows],
         )
         values = self.evaluator(fakes, progress=self.show)
         record = {**self.evaluator.describe(), "generator_weights": "not known"}
         return Evaluation({"samples": str(path), "samples_sha256": found.sha256}, values, record)
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """(1, 32, 32) -> 1 x 32 x 32."""
+    return " x ".join(map(str, shape))
+
+
+def labels_of(path: Path, found: Collection, names: Sequence[str], whose: str) -> Tensor:
+    """(N,) the classes of images in sub-folders, numbered as `names` are.
+
+    A sub-folder is called as a class or by its number: its own place in the alphabet means nothing.
+    Raises UserError for any other.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    numbers = {str(number): number for number in range(len(names))} | numbers
+    if strange := [name for name in found.class_names if name not in numbers]:
+        shown = ", ".join(list(names)[:10]) or "none"
+        raise UserError(
+            f"class_frechet compares class by class, and the sub-folder {strange[0]} of {path} is "
+            f"no class of {whose}, which has {shown}. Name sub-folders as classes or by "
+            "their numbers from 0, or leave class_frechet out of metrics.measures."
+        )
+    return torch.tensor([numbers[name] for name in found.class_names])[found.images.y]
 
 
 def exported(fakes: Fakes, export: Export | None) -> Fakes:
@@ -130,23 +204,11 @@ def require_exportable(evaluator: Evaluator) -> None:
         )
 
 
-def of_two(
-    first: Collection, second: Collection, paths: tuple[Path, Path], scorer: Scorer
-) -> Evaluation:
-    """The images of `first` scored against all of `second`, which are the real ones."""
-    scorer.evaluator.prepare_images(
-        stem_of(paths[1]),
-        second.images,
-        labelled=bool(second.class_names),
-        progress=scorer.show,
-    )
-    scorer.prepared = True
-    return scorer.images(paths[0], first)
-
-
 def record_of(path: Path) -> Evaluation:
     """The last evaluation of a run or in a file. Raises UserError where there is none."""
     file = path / RECORDS if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"--against {path}: there is nothing. Give a run's folder.")
     try:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -155,8 +217,9 @@ def record_of(path: Path) -> Evaluation:
         return parsed(lines[-1])
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--against {path}: there is no evaluation that can be read. Give a run's folder, or "
-            f"the {RECORDS} or --json file that crgan eval has written."
+            f"--against {path}: there is no evaluation that can be read. Give the folder of a run "
+            f"with metrics, evaluate that run first (crgan eval RUN metrics=...), or give the "
+            f"{RECORDS} or --json file that crgan eval has written."
         ) from error
 
 

@@ -21,7 +21,8 @@ from crgan_cli.metrics.features import Column, Draw, FeatureSet, Progress, Stop,
 from crgan_cli.metrics.frechet import frechet_distance
 from crgan_cli.metrics.measures import MEASURES, Measure
 from crgan_cli.metrics.protocol import Protocol
-from crgan_cli.metrics.reference import Reference, cached, choose, given
+from crgan_cli.metrics.reference import Reference, cached, given
+from crgan_cli.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -179,19 +180,16 @@ class Evaluator:
 
         Raises UserError where the reference split has fewer than `num_real` images.
         """
-        rows, real = self._real(dataset)
-        others = self._other_real(dataset, rows) if self.floor else None
-        known = bool(dataset.classes)
-        self.prepare_images(dataset.name, real, others, known, progress=progress, stop=stop)
+        chosen = self.real(dataset)
+        others = chosen.others(self.protocol.num_samples) if self.floor else None
+        labelled = bool(dataset.classes)
+        self.prepare_images(
+            dataset.name, chosen.images, others, labelled, progress=progress, stop=stop
+        )
 
-    def real(self, dataset: Dataset) -> Images:
+    def real(self, dataset: Dataset) -> Selection:
         """The real images that the generated ones are compared with."""
-        return self._real(dataset)[1]
-
-    def _real(self, dataset: Dataset) -> tuple[Tensor, Images]:
-        images = split_of(dataset, self.protocol.reference)
-        rows = self._reference_rows(len(images.x))
-        return rows, take(images, rows)
+        return Selection(dataset, self.protocol.reference, self.protocol.num_real)
 
     def prepare_images(
         self,
@@ -275,34 +273,6 @@ class Evaluator:
             e.name,
         )
 
-    def _reference_rows(self, available: int) -> Tensor:
-        wanted = self.protocol.num_real
-        if available < wanted:
-            raise UserError(
-                f"metrics.num_samples={self.protocol.num_samples} needs {wanted} real images "
-                f"(metrics.num_real, or as many), and the split {self.protocol.reference} has "
-                f"{available}. Give metrics.num_samples={available} or less, or another "
-                "metrics.reference (train, test, all): the numbers are then of another protocol."
-            )
-        return choose(wanted, torch.arange(available))
-
-    def _other_real(self, dataset: Dataset, rows: Tensor) -> Images | None:
-        """As many real images as are generated, none of them in the reference: from training if it
-        has them, since those are what a perfect generator would reproduce."""
-        wanted = self.protocol.num_samples
-        for split in () if self.protocol.reference == "all" else ("train", "test"):
-            try:
-                images = dataset.load(split)
-            except UserError:  # a folder may have no test split
-                continue
-            free = torch.ones(len(images.x), dtype=torch.bool)
-            if split == self.protocol.reference:
-                free[rows] = False
-            if free.sum() >= wanted:
-                return take(images, choose(wanted, free.nonzero().flatten()))
-        log.warning("No %d further real images: the floor is not reported", wanted)
-        return None
-
     @torch.no_grad()
     def __call__(
         self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
@@ -374,16 +344,3 @@ class Evaluator:
         if not images.isfinite().all():
             raise RunFailed("The generator's images are not finite numbers: there is no score.")
         return images
-
-
-def split_of(dataset: Dataset, split: str) -> Images:
-    """The images of a split, or of both, training images first, for "all"."""
-    if split != "all":
-        return dataset.load("train" if split == "train" else "test")
-    train, test = dataset.load("train"), dataset.load("test")
-    return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
-
-
-def take(images: Images, rows: Tensor) -> Images:
-    """The images at the indices `rows`."""
-    return Images(images.x[rows], images.y[rows])

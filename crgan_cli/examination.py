@@ -63,7 +63,10 @@ class Outcome(NamedTuple):
 def subject_of(
     found: Found, config: DictConfig, device: torch.device, weights: str | None
 ) -> Subject:
-    """The networks of a checkpoint and the data of `config`. `weights` are those of G."""
+    """The networks of a checkpoint and the data of `config`. `weights` are those of G.
+
+    Raises RunFailed for networks that are not finite.
+    """
     trained = assembly.trained(found, device, weights)
     dataset = assembly.dataset_of(config)
     train, held_out = dataset.load("train"), dataset.load("test")
@@ -78,6 +81,12 @@ def subject_of(
         "held_out_images_sha256": fingerprint(held_out),
     }
     D = assembly.discriminator(found, device)
+    for name, network in (("generator", trained.G), ("discriminator", D)):
+        if not all(part.isfinite().all() for part in network.state_dict().values()):
+            raise RunFailed(
+                f"the {name} in {found.path} holds numbers that are not finite: there is nothing "
+                "to measure. Give an earlier checkpoint of its run."
+            )
     return Subject(trained, D, T, train, held_out, device, source)
 
 

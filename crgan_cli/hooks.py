@@ -1,5 +1,6 @@
 """What happens every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from crgan_cli import checkpoint
 from crgan_cli.checkpoint import Content, Stateful
 from crgan_cli.evaluator import Evaluator
+from crgan_cli.metrics.protocol import differences
 from crgan_cli.pictures import save_picture
 from crgan_cli.progress import Watch
 from crgan_cli.record import Recorder
@@ -15,6 +17,8 @@ from crgan_cli.sampler import Sampler, Scored, grid, undisturbed
 
 if TYPE_CHECKING:
     from crgan_cli.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 Check = Callable[[], None]
 """Raises Interrupted where somebody wants the run to stop."""
@@ -78,11 +82,19 @@ class Evaluate:
         )
         self.watch.scored(self.evaluator.headline, headline)
 
-    def state_dict(self) -> dict[str, dict[str, float]]:
-        return {"last": self.last, "best": self.best}
+    def state_dict(self) -> dict:
+        return {"protocol": self.evaluator.describe(), "last": self.last, "best": self.best}
 
-    def load_state_dict(self, state_dict: dict[str, dict[str, float]]) -> None:
+    def load_state_dict(self, state_dict: dict) -> None:
         self.last, self.best = dict(state_dict["last"]), dict(state_dict["best"])
+        changed = differences(state_dict["protocol"], self.evaluator.describe())
+        if changed and self.best:
+            log.warning(
+                "the metrics are of another protocol than before (%s), so that the best step "
+                "is looked for anew",
+                "; ".join(changed),
+            )
+            self.best = {}
 
 
 class Keeper:

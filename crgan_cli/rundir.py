@@ -28,6 +28,7 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
+        self.choices: dict[str, str] = {}  # group -> choice, written beside every result
         self.made = False  # by this process, and so to be removed where no run comes of it
         self.left_by_nothing = {".lock", self.log.name}  # of a run that was stopped before it began
 
@@ -84,7 +85,16 @@ class RunDir:
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """Writes result.json."""
-        write_text(self.result, json.dumps(result, indent=2) + "\n")
+        whole = {**result, "choices": self.choices}
+        write_text(self.result, json.dumps(whole, indent=2) + "\n")
+
+    def read_result(self) -> dict:
+        """What `write_result` wrote; empty where nothing was, or nothing that can be read."""
+        try:
+            found = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:

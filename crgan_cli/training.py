@@ -5,6 +5,7 @@ import logging
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -49,6 +50,10 @@ def train_job(
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.made = config.out is None
+    # a run that is gone on with by its folder was chosen when it began
+    run.choices = {group: name for group, name in choices.items() if name} or run.read_result().get(
+        "choices", {}
+    )
     with speaking(), run.claim():
         try:
             with logging_to(run.log):
@@ -159,6 +164,18 @@ def telling(settings: Mapping[str, object]) -> dict[str, object]:
         elif not key.startswith((*silent, "checkpoint.")):
             kept[key] = value
     return kept
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most: of tensors on a GPU, else of the whole process (0 where nothing tells)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def provenance(data: str, device: torch.device) -> dict[str, str]:
@@ -357,6 +374,7 @@ class Training:
             "images_seen": self.trainer.images_seen,
             "seconds": round(self.trainer.seconds, 1),
             "seed": self.settings.seed,
+            "peak_memory_bytes": peak_memory(self.device),
             "provenance": self.provenance,
         }
         last = checkpoint.by_step(run.checkpoints)[0]

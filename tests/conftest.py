@@ -1,16 +1,54 @@
-"""One torch thread, since more make tiny networks slower on shared cores; a cache of our own."""
+"""One torch thread, as tiny networks on shared cores run slower with more; runs for all tests."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 import torch
+from runs import SNGAN, Crgan, tiny, train, unmeasured
+
+from crgan_cli import cli
+from crgan_cli.config import compose
+from crgan_cli.training import train_job
 
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The user's own cache is neither read nor filled."""
-    os.environ["CRGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with classes, a normal prior, an average and metrics at steps 2 and 4.
+
+    Tests may add to its evaluations, and leave its other files as they are.
+    """
+    out = tmp_path_factory.mktemp("scored")
+    train(out, *SNGAN, "architecture.conditional=true", "ema.decay=0.5")
+    return out
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without any of these, of a uniform prior."""
+    out = tmp_path_factory.mktemp("plain")
+    typed = tiny(f"out={out}", *SNGAN, "architecture.prior=uniform", "steps=1")
+    typed = unmeasured(typed)
+    train_job(compose(typed), typed, {}, None)
+    return out
+
+
+@pytest.fixture
+def crgan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Crgan:
+    """Answers a command line from an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def answer(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.answer([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return answer

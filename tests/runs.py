@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,14 @@ TINY = (
     "metrics.every=3",
     "device=cpu",
 )
+
+# Glorot weights: its images differ from the first step on, where SNDCGAN's are grey
+SNGAN = ("architecture=resnet_sngan", "steps=4", "metrics.every=2", "samples.every=4")
+DEMO = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
+HEADLINE = "fd_effnetlite0_32_n8"  # of both
+
+Crgan = Callable[..., tuple[int, str, str]]
+"""The fixture that answers a command line: exit code, standard output, standard error."""
 
 
 def train(out: Path, *overrides: str) -> float | None:
@@ -98,14 +107,25 @@ def leaves(value: object, name: str = "") -> dict[str, object]:
 def different(one: Path, other: Path) -> list[str]:
     """The paths at which two checkpoint files are not the same to the last bit."""
     a, b = (leaves(torch.load(path, weights_only=True)["states"]) for path in (one, other))
-    assert a.keys() == b.keys()
-    same: Sequence[str] = [
+    same = {
         name
-        for name in a
+        for name in a.keys() & b.keys()
         if (
             torch.equal(a[name], b[name])
             if isinstance(a[name], torch.Tensor)
             else a[name] == b[name]
         )
-    ]
-    return sorted(a.keys() - set(same))
+    }
+    return sorted((a.keys() | b.keys()) - same)
+
+
+def refused(answer: tuple[int, str, str], *said: str) -> None:
+    """Exit code 2, one paragraph on standard error, and nothing on standard output."""
+    code, out, err = answer
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    found = re.search(r"^crgan \w+: error: (.*)", err, re.MULTILINE | re.DOTALL)
+    assert found, err
+    for words in said:
+        assert words in found[1]
+    assert "\n\n" not in found[1].strip()

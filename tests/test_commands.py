@@ -1,230 +1,30 @@
-"""`crgan eval` and `crgan sample`: what they compute, what they refuse, and the exit code."""
+"""`crgan sample`: what it draws and writes, what it refuses, and the exit code."""
 
-import json
 import math
-import shutil
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import lines, tiny, train, unmeasured
+from runs import DEMO, Crgan, refused
 
-from crgan_cli import assembly, cli
+from crgan_cli import assembly
 from crgan_cli.assembly import Trained
 from crgan_cli.checkpoint import name_of
 from crgan_cli.commands.sample import codes_of
-from crgan_cli.config import compose
 from crgan_cli.data.images import to_uint8
-from crgan_cli.sampler import Codes, between, undisturbed
+from crgan_cli.sampler import Codes, between
 from crgan_cli.tasks.generation import Prior
-from crgan_cli.training import train_job
-
-Crgan = Callable[..., tuple[int, str, str]]
-
-# Glorot weights: its images differ from the first step on, where SNDCGAN's are grey
-SNGAN = ("architecture=resnet_sngan", "steps=4", "metrics.every=2", "samples.every=4")
-HEADLINE = "fd_effnetlite0_32_n8"
-DEMO = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with classes, a normal prior, an average and metrics at steps 2 and 4."""
-    out = tmp_path_factory.mktemp("scored")
-    train(out, *SNGAN, "architecture.conditional=true", "ema.decay=0.5")
-    return out
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run without any of these, of a uniform prior."""
-    out = tmp_path_factory.mktemp("plain")
-    typed = tiny(f"out={out}", *SNGAN, "architecture.prior=uniform", "steps=1")
-    typed = unmeasured(typed)
-    train_job(compose(typed), typed, {}, None)
-    return out
-
-
-@pytest.fixture
-def crgan(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Crgan:
-    """Answers a command line from an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def answer(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.answer([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return answer
-
-
-def refused(answer: tuple[int, str, str], *said: str) -> None:
-    """Exit code 2, one paragraph on standard error, and nothing on standard output."""
-    code, out, err = answer
-    assert (code, out) == (2, "")
-    *_, message = err.splitlines()
-    for words in said:
-        assert words in message
-    assert "Traceback" not in err
-    assert message.startswith(("crgan eval: error: ", "crgan sample: error: "))
-
-
-# --- crgan eval ---
-
-
-def evaluations(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-
-
-def logged(run: Path, step: int) -> dict:
-    """The metrics that training wrote at a step."""
-    (line,) = (line for line in lines(run, "eval") if line["step"] == step)
-    return {key: value for key, value in line.items() if key not in ("kind", "step", "images_seen")}
-
-
-@pytest.mark.parametrize("step", [2, 4])
-def test_eval_gives_training_s_own_numbers_to_the_last_digit(
-    step: int, scored: Path, crgan: Crgan
-) -> None:
-    code, out, _ = crgan("eval", scored / "checkpoints" / name_of(step))
-    assert code == 0
-    record = evaluations(scored)[-1]
-    values = logged(scored, step)
-    assert {key: record[key] for key in values} == values
-    assert record["step"] == step
-    assert f"at step {step}, ema weights" in out
-    for name, value in values.items():
-        assert f"{name:32s} {value:.4f}" in out
-    assert logged(scored, 2)[HEADLINE] != logged(scored, 4)[HEADLINE]  # else this shows nothing
-
-
-def test_a_generator_lies_in_memory_as_it_did_in_training(scored: Path) -> None:
-    """Wider ones round differently in another layout, and their metrics would differ."""
-    weights = [each for each in trained(scored).G.parameters() if each.dim() == 4]
-    assert weights
-    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in weights)
-
-
-def test_eval_of_a_run_is_of_its_newest_checkpoint(scored: Path, crgan: Crgan) -> None:
-    before = {path: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
-    assert crgan("eval", scored)[0] == 0
-    assert evaluations(scored)[-1]["checkpoint"] == str(scored / "checkpoints" / name_of(4))
-    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
-    assert set(changed) <= {"evaluations.jsonl"}
-
-
-def test_eval_says_by_which_protocol(scored: Path, crgan: Crgan) -> None:
-    _, out, _ = crgan("eval", scored)
-    protocol = evaluations(scored)[-1]["protocol"]
-    of_training = json.loads((scored / "result.json").read_text())["protocol"]
-    assert protocol == of_training
-    assert protocol["extractor"] == "effnetlite0_32"
-    assert len(protocol["extractor_sha256"]) == len(protocol["reference_sha256"]) == 64
-    assert (protocol["num_real"], protocol["num_samples"]) == (8, 8)
-    assert (protocol["weights"], protocol["generator_weights"]) == ("auto", "ema")
-    settings = protocol.pop("measures")
-    assert all(str(value) in out for value in [*protocol.values(), *settings.values()])
-
-
-def test_eval_of_the_raw_weights_is_another_number(scored: Path, crgan: Crgan) -> None:
-    assert crgan("eval", scored, "--weights", "raw")[0] == 0
-    record = evaluations(scored)[-1]
-    assert record["protocol"]["generator_weights"] == "raw"
-    assert record[HEADLINE] != logged(scored, 4)[HEADLINE]
-
-
-def test_eval_of_the_best_is_the_best_that_was_logged(scored: Path, crgan: Crgan) -> None:
-    assert crgan("eval", "--best", scored)[0] == 0
-    best = json.loads((scored / "result.json").read_text())["best"]
-    record = evaluations(scored)[-1]
-    assert record["checkpoint"].endswith("best.pt")
-    assert (record["step"], record[HEADLINE]) == (best["step"], best[HEADLINE])
-    assert record[HEADLINE] == min(logged(scored, step)[HEADLINE] for step in (2, 4))
-
-
-def test_eval_takes_another_protocol(scored: Path, plain: Path, crgan: Crgan) -> None:
-    newest = scored / "checkpoints" / name_of(4)
-    assert crgan("eval", newest, "metrics.num_samples=6", "metrics.batch_size=4")[0] == 0
-    record = evaluations(scored)[-1]
-    assert record["fd_effnetlite0_32_n6"] > 0
-    assert (record["protocol"]["num_samples"], record["protocol"]["num_real"]) == (6, 6)
-    assert crgan("eval", plain, *DEMO, "device=cpu")[0] == 0
-    assert evaluations(plain)[-1]["protocol"]["generator_weights"] == "raw"
-
-
-def test_the_batch_size_of_eval_does_not_matter(scored: Path, crgan: Crgan) -> None:
-    assert crgan("eval", scored, "metrics.batch_size=3")[0] == 0
-    assert evaluations(scored)[-1][HEADLINE] == pytest.approx(logged(scored, 4)[HEADLINE], rel=1e-3)
-
-
-def test_eval_of_a_file_outside_a_run_writes_nothing(
-    scored: Path, crgan: Crgan, tmp_path: Path
-) -> None:
-    (tmp_path / "config.yaml").write_text("of something else")
-    (tmp_path / "sent").mkdir()
-    shutil.copy(scored / "checkpoints" / name_of(4), tmp_path / "sent" / "model.pt")
-    code, out, _ = crgan("eval", "sent/model.pt")
-    assert code == 0
-    assert f"{logged(scored, 4)[HEADLINE]:.4f}" in out
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "sent"}
-
-
-def test_eval_where_nothing_can_be_written_still_says_its_numbers(
-    scored: Path, crgan: Crgan, tmp_path: Path
-) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    shutil.copy(scored / "config.yaml", tmp_path / "run")
-    shutil.copy(scored / "checkpoints" / name_of(4), tmp_path / "run" / "checkpoints")
-    (tmp_path / "run" / "evaluations.jsonl").mkdir()
-    code, out, err = crgan("eval", "run")
-    assert code == 1
-    assert HEADLINE in out
-    assert "crgan eval: failed: the metrics above could not be added to" in err
-
-
-def test_eval_without_metrics_is_refused_with_advice(plain: Path, crgan: Crgan) -> None:
-    refused(crgan("eval", plain), "metrics=none", "metrics=fid10k_test")
-    assert crgan("eval", plain, "metrics=none")[0] == 2
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("seed=3", "only metrics= and extractor= and device= and"),
-        ("architecture=dcgan", "takes the run's own settings"),
-        ("architecture._target_=os.system", "takes the run's own settings"),
-        ("metrics.num_sample=6", "did you mean"),
-        ("metrics.num_samples=0", "at least 1"),
-        ("metrics.num_samples=4001", "4000"),
-        ("metrics=fidd", "fid"),
-        ("device=tpu", "device=tpu"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_eval_refuses_what_is_not_its_to_change(
-    override: str, said: str, scored: Path, crgan: Crgan
-) -> None:
-    refused(crgan("eval", scored, override), said)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["eval"], "CHECKPOINT_OR_RUN"),
-        (["eval", "gone"], "there is no file gone"),
-        (["eval", "."], "no checkpoint that can be read"),
-        (["eval", ".", "--best"], "no best checkpoint"),
         (["sample", "gone.pt"], "there is no file gone.pt"),
         (["sample", "."], "no checkpoint that can be read"),
-        (["eval", "gone", "--weights", "best"], "--weights: invalid choice: 'best'"),
         (["sample", "gone", "--nn", "3"], "unrecognized arguments: --nn"),
     ],
 )
@@ -243,9 +43,6 @@ def test_weights_and_checkpoints_that_a_run_has_not_are_refused(
     newest = scored / "checkpoints" / name_of(4)
     refused(crgan(command, newest, "--best"), "is not a run's folder", "leave out --best")
     assert not list(tmp_path.iterdir())
-
-
-# --- crgan sample ---
 
 
 def trained(run: Path, weights: str | None = None) -> Trained:
@@ -540,23 +337,3 @@ def test_a_number_that_is_none_is_named(
 ) -> None:
     refused(crgan("sample", plain, *words), said)
     assert not list(tmp_path.iterdir())
-
-
-def test_drawing_leaves_modes_and_random_numbers_as_they_were() -> None:
-    outer = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout())
-    outer[1].eval()
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-
-    def draw_and_fail() -> None:
-        assert not any(layer.training for layer in outer.modules())
-        assert not torch.is_grad_enabled()
-        torch.rand(7)
-        raise KeyError
-
-    with pytest.raises(KeyError), undisturbed(outer):
-        draw_and_fail()
-    assert torch.equal(torch.rand(3), expected)
-    assert [layer.training for layer in outer.modules()] == [True, True, False]
-    assert torch.is_grad_enabled()

@@ -170,6 +170,18 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         train(tmp_path, "resume=never")
 
 
+def test_the_best_step_is_not_looked_for_across_protocols(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, "steps=3")
+    before = json.loads((tmp_path / "result.json").read_text())
+    train(tmp_path, "metrics.reference=train", "resume=force", "steps=6")
+    after = json.loads((tmp_path / "result.json").read_text())
+    assert (before["best"]["step"], after["best"]["step"]) == (3, 6)
+    assert before["best"].keys() == after["best"].keys()  # the very same names
+    assert "another protocol than before (protocol: demo_8_test, demo_8_train" in caplog.text
+
+
 def test_force_goes_on_with_what_was_changed(tmp_path: Path) -> None:
     train(tmp_path)
     train(tmp_path, "regularizer.lambda_cr=5.0", "optimizer.beta1=0.9", "resume=force", "steps=8")

@@ -99,7 +99,10 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_a_result_is_written_whole(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
+    assert run.read_result() == {}
+    run.choices = {"regularizer": "icr"}
     run.write_result({"status": "failed"})
     run.write_result({"status": "finished", "best": {"step": 3.0}})
-    assert json.loads(run.result.read_text()) == {"status": "finished", "best": {"step": 3.0}}
+    written = {"status": "finished", "best": {"step": 3.0}, "choices": {"regularizer": "icr"}}
+    assert json.loads(run.result.read_text()) == run.read_result() == written
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

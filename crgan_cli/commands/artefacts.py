@@ -2,8 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import seed, whole
+
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+
+    from crgan_cli.metrics.extractors import Extractor
 
 help = "Measure what a checkpoint has learned: leaked T, consistency, diversity, memorisation."
 
@@ -54,7 +61,6 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints, and writes."""
     names, overrides = told_apart(args.words)
     from crgan_cli import assembly, config, engine
-    from crgan_cli.config import build_group
     from crgan_cli.console import speaking
     from crgan_cli.examination import Extent, examine, subject_of
     from crgan_cli.progress import Scoring
@@ -65,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
         settings = config.amended(before, overrides, CHANGEABLE, "crgan artefacts")
         device = engine.device_of(settings.device)
         subject = subject_of(found, settings, device, args.weights)
+        folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
+        require_folder(folder)
         extractor = None
         if not args.pixels_only and {"diversity", "memorisation"} & set(names):
-            extractor = build_group(settings.extractor)
-            extractor.to(device)
-        folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
+            extractor = extractor_of(settings, device)
         print(f"{found.path} at step {subject.trained.step}, {subject.trained.weights} weights")
         for name in names:
             with Scoring(name) as scoring:
@@ -98,6 +104,19 @@ def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
     ]
 
 
+def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
+    """The run's extractor, or the one that is typed. UserError where its weights are not here."""
+    from crgan_cli.config import build_group
+    from crgan_cli.errors import UserError
+
+    try:
+        extractor = build_group(settings.extractor)
+    except UserError as error:
+        raise UserError(f"{error} Or measure pixels alone, with --pixels-only.") from error
+    extractor.to(device)
+    return extractor
+
+
 def folder_for(checkpoint: Path, step: int, weights: str) -> Path:
     """In the run of the checkpoint. Raises UserError where it lies in none."""
     from crgan_cli import assembly
@@ -107,3 +126,12 @@ def folder_for(checkpoint: Path, step: int, weights: str) -> Path:
     if run is None:
         raise UserError(f"{checkpoint} lies in no run's folder: say where to write, --out FOLDER.")
     return run.path / "artefacts" / f"step_{step:08d}_{weights}"
+
+
+def require_folder(path: Path) -> None:
+    """Raises UserError, before anything is measured, where there is a file in place of a folder."""
+    from crgan_cli.errors import UserError
+
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file: no folder can be at {path}. Give another --out.")

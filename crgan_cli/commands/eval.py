@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
 
     from crgan_cli.checkpoint import Found
     from crgan_cli.evaluation import Evaluation, Scorer
+    from crgan_cli.metrics.protocol import Record
+
+    Accept = Callable[[Record], None]
 
 help = "Score a run, a checkpoint or a folder of images: FID, IS, KID by a stated protocol."
 
@@ -19,6 +24,16 @@ CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
 
 WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
 """What may be set where there is no run to take it from."""
+
+MOOT = (
+    "dataset",
+    "data_root",
+    "metrics.reference=",
+    "metrics.reference_file=",
+    "metrics.num_real=",
+    "metrics.floor=",
+)
+"""Choices of real images, of which two folders leave none."""
 
 EXAMPLES = """examples:
   crgan eval outputs/demo/RUN                                 its newest checkpoint, by its protocol
@@ -63,19 +78,22 @@ def run(args: argparse.Namespace) -> int:
     """Scores, prints, and writes down."""
     from crgan_cli.console import speaking
     from crgan_cli.evaluation import record_of
-    from crgan_cli.metrics.protocol import require_comparable
+    from crgan_cli.metrics.protocol import Record, require_comparable
 
     paths, overrides = told_apart(args.what)
     require_sense(args, paths)
     other = record_of(args.against) if args.against else None
+
+    def accept(record: Record) -> None:
+        """Refuses another protocol before anything is scored by it."""
+        if other and not args.force:
+            theirs = (str(args.against), other.protocol)
+            require_comparable([("this", record), theirs], force="--force")
+
     with speaking():
-        evaluations = list(scored(args, paths, overrides))
-    for evaluation in evaluations[-1:] if args.all else evaluations:
-        show_protocol(evaluation)
+        evaluations = list(scored(args, paths, overrides, accept))
+    show_protocol(evaluations[-1])
     if other:
-        if not args.force:
-            ours = ("this", evaluations[-1].protocol)
-            require_comparable([ours, (str(args.against), other.protocol)], force="--force")
         show_beside(evaluations[-1], other, str(args.against))
     return 0
 
@@ -109,20 +127,24 @@ def require_sense(args: argparse.Namespace, paths: list[Path]) -> None:
             raise UserError(f"--{first} and --{second} do not go together. Leave one out.")
     if args.force and not args.against:
         raise UserError("--force goes with --against alone. Leave it out.")
+    if args.json and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
+        raise UserError(
+            f"--json {args.json} is a folder, or lies in none that is there. Give a file's name."
+        )
 
 
 def scored(
-    args: argparse.Namespace, paths: list[Path], overrides: list[str]
+    args: argparse.Namespace, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[Evaluation]":
     """Each evaluation that was asked for, printed and written down as soon as it is there."""
     from crgan_cli.evaluation import RECORDS, append
 
     if args.samples:
-        made = of_samples(args.samples, paths, overrides)
+        made = of_samples(args.samples, paths, overrides, accept)
     elif len(paths) == 2:
-        made = of_two_folders(paths[0], paths[1], overrides)
+        made = of_two_folders(paths[0], paths[1], overrides, accept)
     else:
-        made = of_checkpoints(args, paths[0], overrides)
+        made = of_checkpoints(args, paths[0], overrides, accept)
     for evaluation, folder in made:
         show(evaluation)
         for file in [*([folder / RECORDS] if folder else []), *([args.json] if args.json else [])]:
@@ -131,19 +153,20 @@ def scored(
 
 
 def of_checkpoints(
-    args: argparse.Namespace, path: Path, overrides: list[str]
+    args: argparse.Namespace, path: Path, overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, Path | None]]":
     """Of a checkpoint or a run; with the folder of the run that it lies in."""
     from crgan_cli import assembly
     from crgan_cli.evaluation import require_exportable, save_curve
 
+    require_no_images(path)
     newest = assembly.found(path, best=args.best)
     files = assembly.every(path) if args.all else [newest.path]
     config = amended(newest, overrides)
     if args.weights and "weights" in config.metrics:  # not so for metrics=none
         config.metrics.weights = args.weights
     evaluations = []
-    with scorer_of(config) as scorer:
+    with scorer_of(config, accept) as scorer:
         if args.export:
             require_exportable(scorer.evaluator)
         for file in files:  # one at a time in memory
@@ -153,6 +176,20 @@ def of_checkpoints(
             yield evaluation, lies_in.path if lies_in else None
     if args.all:
         print(f"curve: {save_curve(evaluations, path)}")
+
+
+def require_no_images(path: Path) -> None:
+    """Raises UserError for a folder or a zip of images where a run is expected."""
+    from crgan_cli.data.files import EXTENSIONS
+    from crgan_cli.errors import UserError
+    from crgan_cli.rundir import RunDir
+
+    images = path.is_dir() and any(each.suffix.lower() in EXTENSIONS for each in path.iterdir())
+    if path.suffix.lower() == ".zip" or (images and not RunDir(path).checkpoints.is_dir()):
+        raise UserError(
+            f"{path} holds images, and no run. Say with what they are to be compared: "
+            f"crgan eval --samples {path} RUN (or dataset=NAME), or crgan eval {path} OTHER_FOLDER."
+        )
 
 
 def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evaluation":
@@ -168,7 +205,7 @@ def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evalu
 
 
 def of_samples(
-    samples: Path, paths: list[Path], overrides: list[str]
+    samples: Path, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, None]]":
     """Of a folder or a zip, by the protocol and the data of a run, or of what is typed."""
     from crgan_cli import assembly
@@ -176,17 +213,16 @@ def of_samples(
 
     images = collection(samples)
     config = amended(assembly.found(paths[0]), overrides) if paths else composed(overrides)
-    with scorer_of(config) as scorer:
+    with scorer_of(config, accept) as scorer:
         yield scorer.images(samples, images), None
 
 
 def of_two_folders(
-    first: Path, second: Path, overrides: list[str]
+    first: Path, second: Path, overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, None]]":
     """Of the images in one against those in the other."""
     from crgan_cli.data.collection import collection
     from crgan_cli.errors import UserError
-    from crgan_cli.evaluation import of_two
     from crgan_cli.rundir import RunDir
 
     for path in (first, second):
@@ -202,14 +238,20 @@ def of_two_folders(
                 "runs one by one, with --against for the other one's numbers; images against a "
                 f"run's data: crgan eval {path} --samples PATH."
             )
+    for word in overrides:
+        if word.startswith(MOOT):
+            raise UserError(
+                f"'{word}' is of no use with two folders: the real images are all those in "
+                f"{second}. Leave it out."
+            )
     generated, real = collection(first, "the first path"), collection(second, "the second path")
     sizes = [
         f"metrics.num_samples={len(generated.images.x)}",
         f"metrics.num_real={len(real.images.x)}",
     ]
     config = composed(["metrics=fid10k_test", "metrics.reference=all", *sizes, *overrides])
-    with scorer_of(config) as scorer:
-        yield of_two(generated, real, (first, second), scorer), None
+    with scorer_of(config, accept) as scorer:
+        yield scorer.two((first, second), generated, real), None
 
 
 def amended(found: "Found", overrides: list[str]) -> "DictConfig":
@@ -228,14 +270,14 @@ def composed(overrides: list[str]) -> "DictConfig":
 
 
 @contextmanager
-def scorer_of(config: "DictConfig") -> "Iterator[Scorer]":
+def scorer_of(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
     """What scores by the configuration, with its progress shown."""
     from crgan_cli import engine
     from crgan_cli.evaluation import Scorer
     from crgan_cli.progress import Scoring
 
     with Scoring() as scoring:
-        yield Scorer(config, engine.device_of(config.device), scoring.show)
+        yield Scorer(config, engine.device_of(config.device), scoring.show, accept)
 
 
 def show(evaluation: "Evaluation") -> None:
@@ -260,7 +302,7 @@ def show_protocol(evaluation: "Evaluation") -> None:
 
 
 def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
-    """Both numbers of what both have, and the difference."""
+    """The numbers of both, and the difference of what both have."""
     from crgan_cli.metrics.protocol import differences
 
     if found := differences(ours.protocol, theirs.protocol):
@@ -268,7 +310,13 @@ def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
         for line in found:
             print(f"  {line}")
     print(f"{'beside ' + name:34s} {'this':>12s} {'that':>12s} {'difference':>12s}")
-    for key, value in ours.values.items():
-        if key in theirs.values:
-            there = theirs.values[key]
-            print(f"  {key:32s} {value:12.4f} {there:12.4f} {value - there:+12.4f}")
+    # names carry the extractor and the count: numbers of different protocols may share none
+    for key in dict.fromkeys([*ours.values, *theirs.values]):
+        here, there = ours.values.get(key), theirs.values.get(key)
+        both = "-" if here is None or there is None else f"{here - there:+.4f}"
+        print(f"  {key:32s} {number(here):>12s} {number(there):>12s} {both:>12s}")
+
+
+def number(value: float | None) -> str:
+    """One of a table."""
+    return "-" if value is None else f"{value:.4f}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from crgan_cli import kept
 from crgan_cli.errors import UserError
@@ -20,7 +19,6 @@ from crgan_cli.metrics.statistics import Moments
 
 VERSION = 2  # of the preprocessing and of this file's layout: a new number leaves old files unread
 FOLDER = "reference"  # of the cache
-SELECTION_SEED = 0  # which images are taken where a split has more than are asked for
 
 Provenance = Mapping[str, str | int]
 
@@ -39,15 +37,6 @@ class Reference(NamedTuple):
         moments = moments.to("cpu" if torch.device(device).type == "mps" else device)
         pool, logits = (None if part is None else part.to(device) for part in (pool, logits))
         return Reference(FeatureSet(moments, pool, logits, y), self.floor)
-
-
-def choose(count: int, rows: Tensor) -> Tensor:
-    """`count` of the indices `rows`, in ascending order: the same at every call.
-
-    Random and not the first, since a folder of images is sorted by class.
-    """
-    generator = torch.Generator().manual_seed(SELECTION_SEED)  # leaves torch's own untouched
-    return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
 
 
 def written(provenance: Provenance) -> str:

@@ -15,8 +15,8 @@ from crgan_cli.evaluator import Evaluator, Fakes
 from crgan_cli.metrics.extractors import Extractor, Features
 from crgan_cli.metrics.frechet import frechet_distance
 from crgan_cli.metrics.kid import kernel_distance
-from crgan_cli.metrics.reference import choose
 from crgan_cli.metrics.statistics import Moments
+from crgan_cli.selection import choose
 
 PIXELS = 3 * 8 * 8
 
@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_too_few_real_images_is_an_error_with_the_numbers():
-    with pytest.raises(UserError, match=r"num_samples=41 .* split test has 40"):
+    with pytest.raises(UserError, match=r"metrics.num_real=41 .* the 40 images of the split test"):
         evaluator(num_samples=41).prepare(Noise())
 
 

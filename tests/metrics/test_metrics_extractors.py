@@ -1,13 +1,12 @@
 """Inception, EfficientNet-Lite0, a user's own network, and what all extractors have in common."""
 
-import io
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from inceptions import local_inception, some_images
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from crgan_cli.config import build_group
 from crgan_cli.errors import UserError
@@ -16,39 +15,6 @@ from crgan_cli.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.metrics.extractors import Extractor, Features
 from crgan_cli.metrics.inception import Inception
 from crgan_cli.signatures import parameters
-
-
-def some_images(n: int, channels: int = 3, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n, channels, 32, 32), generator=random, dtype=torch.uint8)
-
-
-class Unloaded(FeatureExtractorInceptionV3):
-    """Inception without its weights file."""
-
-    def load_state_dict(self, *_: object, **__: object) -> None:
-        pass
-
-
-def local_inception() -> FeatureExtractorInceptionV3:
-    """Random weights with live features: PyTorch's default initialisation lets them die out."""
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = Unloaded(
-            "inception-v3-compat",
-            ["2048", "logits_unbiased"],
-            feature_extractor_weights_path=empty,
-        )
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0  # one pass sets the running statistics
-    net.train()(some_images(4, seed=1))
-    return net.eval()
 
 
 def test_inception_is_torch_fidelitys_network_also_on_images_that_are_not_rounded(
