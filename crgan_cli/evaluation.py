@@ -20,7 +20,7 @@ from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluator import Evaluator, Fakes
 from crgan_cli.metrics.features import Progress
-from crgan_cli.metrics.protocol import Record
+from crgan_cli.metrics.protocol import UNKNOWN, Record
 from crgan_cli.pictures import Export
 from crgan_cli.plots import BLUE, GREY, panels, save
 from crgan_cli.rundir import RunDir
@@ -83,8 +83,11 @@ class Scorer:
         model = assembly.trained(found, self.device, None if asked == "auto" else asked)
         self.prepare()
         scored = Scored(self.evaluator.protocol, model.prior, model.seed, self.device)
-        with scored.of(model.G) as fakes:
-            values = self.evaluator(exported(fakes, export), progress=self.show)
+        try:
+            with scored.of(model.G) as fakes:
+                values = self.evaluator(exported(fakes, export), progress=self.show)
+        except RunFailed as error:  # images that are not finite
+            raise RunFailed(f"{found.path} at step {model.step}: {error}") from None
         if export:
             export.add("real", self.evaluator.real(assembly.dataset_of(self.config)).images.x)
         return Evaluation(
@@ -95,6 +98,7 @@ class Scorer:
 
     def images(self, path: Path, found: Collection) -> Evaluation:
         """The numbers of images that are there already."""
+        self._take_as_they_are()
         dataset = assembly.dataset_of(self.config)
         shape = (dataset.channels, dataset.resolution, dataset.resolution)
         self._require_fitting(path, found, shape, f"dataset={dataset.name}")
@@ -108,6 +112,7 @@ class Scorer:
     def two(self, paths: tuple[Path, Path], found: Collection, real: Collection) -> Evaluation:
         """The numbers of the images `found` against all of `real`, at the second of the paths."""
         path, other = paths
+        self._take_as_they_are()
         self._require_fitting(path, found, tuple(real.images.x.shape[1:]), str(other))
         y = None
         if self.compares_classes and found.class_names:
@@ -117,6 +122,13 @@ class Scorer:
         )
         self.accept(self.evaluator.describe())
         return self._score(path, found, y)
+
+    def _take_as_they_are(self) -> None:
+        """Files are rounded, and nothing is known of how a generator drew them."""
+        protocol = self.evaluator.protocol
+        self.evaluator.protocol = protocol._replace(
+            rounding="uint8", weights="auto", batch_norm="running", truncation=None
+        )
 
     @property
     def compares_classes(self) -> bool:
@@ -153,7 +165,8 @@ class Scorer:
             None if y is None else y[rows],
         )
         values = self.evaluator(fakes, progress=self.show)
-        record = {**self.evaluator.describe(), "generator_weights": "not known"}
+        drawn = dict.fromkeys(("weights", "batch_norm", "truncation", "generator_weights"), UNKNOWN)
+        record = {**self.evaluator.describe(), **drawn}
         return Evaluation({"samples": str(path), "samples_sha256": found.sha256}, values, record)
 
 
@@ -173,9 +186,9 @@ def labels_of(path: Path, found: Collection, names: Sequence[str], whose: str) -
     if strange := [name for name in found.class_names if name not in numbers]:
         shown = ", ".join(list(names)[:10]) or "none"
         raise UserError(
-            f"class_frechet compares class by class, and the sub-folder {strange[0]} of {path} is "
+            f"class_fid compares class by class, and the sub-folder {strange[0]} of {path} is "
             f"no class of {whose}, which has {shown}. Name sub-folders as classes or by "
-            "their numbers from 0, or leave class_frechet out of metrics.measures."
+            "their numbers from 0, or leave class_fid out of metrics.measures."
         )
     return torch.tensor([numbers[name] for name in found.class_names])[found.images.y]
 

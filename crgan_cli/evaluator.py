@@ -27,10 +27,10 @@ from crgan_cli.selection import Selection
 log = logging.getLogger(__name__)
 
 HEADLINES = {
-    "frechet": "fd",
-    "kernel": "kid",
-    "frechet_infinity": "fd_infinity",
-    "class_frechet": "class_fd",
+    "fid": "fd",
+    "kid": "kid",
+    "fid_infinity": "fd_infinity",
+    "class_fid": "class_fd",
 }
 """Measure -> a number of it that is better when lower: a protocol's first picks the best step."""
 
@@ -55,13 +55,13 @@ class Evaluator:
         *,
         measures: list[
             Literal[
-                "frechet",
-                "inception_score",
-                "kernel",
+                "fid",
+                "is",
+                "kid",
                 "precision_recall",
                 "density_coverage",
-                "class_frechet",
-                "frechet_infinity",
+                "class_fid",
+                "fid_infinity",
             ]
         ],
         reference: Literal["train", "test", "all"],
@@ -93,8 +93,8 @@ class Evaluator:
             batch_size=batch_size,
         )
         given_settings: dict[str, dict[str, int | None]] = {
-            "inception_score": {"splits": is_splits},
-            "kernel": {"subsets": kid_subsets, "subset_size": kid_subset_size},
+            "is": {"splits": is_splits},
+            "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
         }
         self.measures: dict[str, Measure] = {
             name: MEASURES[name](**given_settings.get(name, {})) for name in measures
@@ -109,7 +109,7 @@ class Evaluator:
         self._require_possible()
         self.dataset = ""  # its name, known once `prepare` was called
         self._reference: Reference | None = None
-        self._images_sha256 = ""
+        self._images_sha256 = self._floor_sha256 = ""
         self._shape: tuple[int, ...] = ()
 
     def _headline(self) -> str:
@@ -125,8 +125,9 @@ class Evaluator:
         """What can be said before any image was seen."""
         if "logits" in self.keep and not self.extractor.has_logits:
             raise UserError(
-                f"The extractor {self.extractor.name} has no classes, and inception_score needs "
-                "them: leave it out of metrics.measures, as in metrics.measures=[frechet,kernel]."
+                f"The extractor {self.extractor.name} has no classes, and 'is', the Inception "
+                "score, needs them: leave it out of metrics.measures, as in "
+                "metrics.measures=[fid,kid]."
             )
         real, fake = self.protocol.num_real, self.protocol.num_samples
         for measure in self.measures.values():
@@ -163,6 +164,7 @@ class Evaluator:
             "extractor_sha256": e.sha256,
             "dataset": self.dataset,
             "reference_sha256": self._images_sha256,  # of the images; empty before `prepare`
+            "floor_sha256": self._floor_sha256,  # of the other real images; "none" without a floor
             **self.protocol.record(),
             "resize": e.resize,
             "precision": f"{e.precision} features, float64 statistics",
@@ -248,6 +250,7 @@ class Evaluator:
         self._reference = found.to(e.device)
         self.dataset = name
         self._images_sha256 = str(provenance["images"])
+        self._floor_sha256 = str(provenance["floor_images"])
         self._shape = tuple(real.x.shape[1:])
 
     def _require_labels(self, known: bool, whose: str) -> None:

@@ -107,16 +107,15 @@ def leaves(value: object, name: str = "") -> dict[str, object]:
 def different(one: Path, other: Path) -> list[str]:
     """The paths at which two checkpoint files are not the same to the last bit."""
     a, b = (leaves(torch.load(path, weights_only=True)["states"]) for path in (one, other))
-    same = {
-        name
-        for name in a.keys() & b.keys()
-        if (
-            torch.equal(a[name], b[name])
-            if isinstance(a[name], torch.Tensor)
-            else a[name] == b[name]
-        )
-    }
-    return sorted((a.keys() | b.keys()) - same)
+    common = {name for name in a.keys() & b.keys() if same(a[name], b[name])}
+    return sorted((a.keys() | b.keys()) - common)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two leaves are equal to the last bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return type(one) is type(other) and one == other
 
 
 def refused(answer: tuple[int, str, str], *said: str) -> None:

@@ -52,7 +52,8 @@ def quick_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """They learn nothing, and look at few images: what they find is tested elsewhere."""
     monkeypatch.setattr(detector, "ROUNDS", 1)
     monkeypatch.setattr(detector, "STEPS_A_ROUND", 1)
-    monkeypatch.setattr(leakage, "MOST_HELD_OUT", 2 * leakage.FEWEST)
+    monkeypatch.setattr(leakage, "FEWEST", 12)
+    monkeypatch.setattr(leakage, "MOST_HELD_OUT", 48)
 
 
 def files(folder: Path) -> set[str]:
@@ -77,7 +78,7 @@ def assert_pictures(folder: Path) -> None:
 def test_all_measurements_go_into_the_run_s_folder_by_step_and_weights(
     run: Path, crgan: Crgan
 ) -> None:
-    code, out, err = crgan("artefacts", run, "--n", "100", *LITE)
+    code, out, err = crgan("artefacts", run, *FEW, *LITE)
     assert code == 0, err
     folder = run / "artefacts" / "step_00000002_ema"
     names = ("leakage", "consistency", "diversity", "memorisation")
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(
     folders = {"a": 3, "b": 3, "c": 4}
     for folder, seed in folders.items():
         monkeypatch.setenv("CRGAN_CACHE", f"cache_{folder}")  # trained anew, not taken from there
-        words = (run, "--n", "100", "--seed", seed, "--out", folder, "--pixels-only")
+        words = (run, *FEW, "--seed", seed, "--out", folder, "--pixels-only")
         assert crgan("artefacts", *words)[0] == 0
     names = ("leakage", "consistency", "diversity", "memorisation")
     a, b, c = ([record(tmp_path / folder, name) for name in names] for folder in folders)
@@ -157,7 +158,7 @@ def test_the_weights_and_the_transform_are_those_asked_for(
     ema, raw = (record(tmp_path / weights, "diversity") for weights in ("ema", "raw"))
     assert (ema.pop("generator_weights"), raw.pop("generator_weights")) == ("ema", "raw")
     assert ema != raw
-    noise = ("augment=gaussian_noise", "augment.std=0.3", "--n", "100", "--out", "noise")
+    noise = ("augment=gaussian_noise", "augment.std=0.3", *FEW, "--out", "noise")
     assert crgan("artefacts", run, "leakage", *noise)[0] == 0
     transforms = record(tmp_path / "noise", "leakage")["transforms"]
     assert transforms["noise"]["transform"]["std"] == 0.3

@@ -179,7 +179,7 @@ def test_the_best_step_is_not_looked_for_across_protocols(
     after = json.loads((tmp_path / "result.json").read_text())
     assert (before["best"]["step"], after["best"]["step"]) == (3, 6)
     assert before["best"].keys() == after["best"].keys()  # the very same names
-    assert "another protocol than before (protocol: demo_8_test, demo_8_train" in caplog.text
+    assert "another protocol than before (reference_sha256: " in caplog.text
 
 
 def test_force_goes_on_with_what_was_changed(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def codes(n: int, seed: int = 5) -> Tensor:
 @torch.no_grad()
 def test_running_statistics_are_those_of_training() -> None:
     G = Normed()
-    expected = G.by_hand(codes(8), G.norm.running_mean, G.norm.running_var)
+    mean, variance = G.norm.running_mean, G.norm.running_var
+    assert mean is not None
+    assert variance is not None
+    expected = G.by_hand(codes(8), mean, variance)
     torch.testing.assert_close(drawn(G, by("running"), 0, 4), expected)
 
 

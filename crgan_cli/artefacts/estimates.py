@@ -73,8 +73,8 @@ def picked(images: Images, n: int, seed: int, split: str) -> Images:
     """n of the images, at random without repetition. Raises UserError where there are fewer."""
     if n > len(images.x):
         raise UserError(
-            f"{n} images are to be measured, and the {split} split has {len(images.x)}: ask for at "
-            f"most {len(images.x)}."
+            f"{n} images are to be measured, and the {split} split has {len(images.x)}: give at "
+            f"most --n {len(images.x)}."
         )
     chosen = torch.randperm(len(images.x), generator=stream(seed, split))[:n]
     return Images(images.x[chosen], images.y[chosen])

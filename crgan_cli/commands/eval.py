@@ -39,8 +39,8 @@ EXAMPLES = """examples:
   crgan eval outputs/demo/RUN                                 its newest checkpoint, by its protocol
   crgan eval outputs/demo/RUN --all                           every checkpoint, with a curve
   crgan eval checkpoint.pt metrics=fid50k_train               by another protocol
-  crgan eval RUN metrics.measures=[frechet,precision_recall]  other numbers
-  crgan eval RUN extractor=dinov2 metrics.measures=[frechet]  other features
+  crgan eval RUN metrics.measures=[fid,precision_recall]  other numbers
+  crgan eval RUN extractor=dinov2 metrics.measures=[fid]  other features
   crgan eval RUN --export scored.zip                          and keep the very images
   crgan eval --samples images.zip dataset=cifar10             images that another program made
   crgan eval generated/ real/                                 two folders against each other
@@ -286,7 +286,7 @@ def show(evaluation: "Evaluation") -> None:
     step = f" at step {of['step']}, {protocol['generator_weights']} weights" if "step" in of else ""
     print(f"{of.get('checkpoint', of.get('samples'))}{step}")
     for name, value in evaluation.values.items():
-        print(f"  {name:32s} {value:.4f}")
+        print(f"  {name:32s} {round(value, 4) + 0.0:.4f}")  # + 0.0: never "-0.0000"
 
 
 def show_protocol(evaluation: "Evaluation") -> None:

@@ -193,9 +193,9 @@ class ClassFrechet(Measure):
             r, f = real.get(label, 0), fake.get(label, 0)
             if min(r, f) < 2:
                 raise UserError(
-                    f"Class {label} has {r} real and {f} generated images, and the class_frechet "
+                    f"Class {label} has {r} real and {f} generated images, and the class_fid "
                     "of metrics.measures needs 2 of every class on both sides. Give more "
-                    "metrics.num_samples, or leave class_frechet out of metrics.measures."
+                    "metrics.num_samples, or leave class_fid out of metrics.measures."
                 )
         small = [label for label in classes if min(real[label], fake[label]) < dims]
         if small and not self._warned:
@@ -224,10 +224,10 @@ class FrechetInfinity(Measure):
         least = max(2 * (dims + 1), 2 * infinity.POINTS)
         if fake < least:
             raise UserError(
-                f"{fake} generated images are too few for the frechet_infinity of "
+                f"{fake} generated images are too few for the fid_infinity of "
                 "metrics.measures: half of them, its smallest subset, must be more than the "
                 f"{dims} features of the extractor. Give at least metrics.num_samples={least}, or "
-                "leave frechet_infinity out of metrics.measures."
+                "leave fid_infinity out of metrics.measures."
             )
 
     def describe(self) -> dict[str, str | int | float]:
@@ -255,20 +255,20 @@ def labels_of(images: FeatureSet, which: str) -> Tensor:
     """The class ids; raises UserError where there are none."""
     if images.y is None:
         raise UserError(
-            f"The {which} images have no class labels, and the class_frechet of metrics.measures "
+            f"The {which} images have no class labels, and the class_fid of metrics.measures "
             "compares class by class: evaluate a class-conditional model on a data set with "
-            "classes, or leave class_frechet out of metrics.measures."
+            "classes, or leave class_fid out of metrics.measures."
         )
     return images.y
 
 
 MEASURES: dict[str, type[Measure]] = {
-    "frechet": Frechet,
-    "inception_score": InceptionScore,
-    "kernel": Kernel,
+    "fid": Frechet,
+    "is": InceptionScore,
+    "kid": Kernel,
     "precision_recall": PrecisionRecall,
     "density_coverage": DensityCoverage,
-    "class_frechet": ClassFrechet,
-    "frechet_infinity": FrechetInfinity,
+    "class_fid": ClassFrechet,
+    "fid_infinity": FrechetInfinity,
 }
 """What a user writes in `metrics.measures`."""

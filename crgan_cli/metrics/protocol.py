@@ -12,11 +12,22 @@ from crgan_cli.errors import UserError
 Record = Mapping[str, object]
 """A protocol as it is written beside the numbers: `Protocol.record()` and what was found out."""
 
-INFORMATION = ("headline", "generator_weights", "precision", "measures")
+INFORMATION = (
+    "protocol",
+    "headline",
+    "generator_weights",
+    "precision",
+    "floor_sha256",
+    "measures",
+)
 """Parts of a record in which comparable numbers may differ.
 
-`generator_weights` are what `weights` came to; TF32 moves an FID by less than 0.02, and is said.
+`protocol` is a name made of the others; `generator_weights` are what `weights` came to; TF32 moves
+an FID by less than 0.02, and is said.
 """
+
+UNKNOWN = "not known"
+"""How images were drawn that another program made."""
 
 
 class Protocol(NamedTuple):
@@ -77,7 +88,7 @@ def differences(a: Record, b: Record) -> list[str]:
     lines = [
         f"{key}: {a.get(key, '(not recorded)')}, {b.get(key, '(not recorded)')}"
         for key in dict.fromkeys([*a, *b])
-        if key not in INFORMATION and a.get(key) != b.get(key)
+        if key not in INFORMATION and not agree(key, a.get(key), b.get(key))
     ]
     first, second = (settings(each) for each in (a, b))
     return lines + [
@@ -85,6 +96,15 @@ def differences(a: Record, b: Record) -> list[str]:
         for name in first.keys() & second.keys()
         if first[name] != second[name]
     ]
+
+
+def agree(key: str, a: object, b: object) -> bool:
+    """Whether two values of a part may stand beside each other."""
+    if UNKNOWN in (a, b):
+        return True
+    if key == "weights" and "auto" in (a, b):  # the average, if a run keeps one: both are such runs
+        return True
+    return a == b
 
 
 def settings(record: Record) -> dict[str, object]:

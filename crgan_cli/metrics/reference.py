@@ -83,7 +83,7 @@ def given(path: Path, provenance: Provenance, *, with_features: bool) -> Referen
     if not found.serves(with_features):
         raise UserError(
             f"metrics.reference_file={path} holds moments only, and metrics.measures asks for one "
-            "that needs the features of every image. Leave the file out, or ask for frechet alone."
+            "that needs the features of every image. Leave the file out, or ask for fid alone."
         )
     return found.reference
 

@@ -66,7 +66,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def evaluator(extractor: Extractor | None = None, **changes: object) -> Evaluator:
     settings: dict[str, object] = {
-        "measures": ["frechet", "kernel"],
+        "measures": ["fid", "kid"],
         "reference": "test",
         "num_samples": 40,
         "num_real": None,
@@ -91,7 +91,7 @@ def replay(images: Tensor, y: Tensor | None = None) -> Fakes:
 
 def standard(**changes: object) -> Evaluator:
     """An evaluator that takes the projection for the standard Inception."""
-    settings = {"measures": ["frechet", "inception_score", "kernel"], "floor": False}
+    settings = {"measures": ["fid", "is", "kid"], "floor": False}
     return evaluator(Projection(standard=True), **(settings | changes))
 
 
@@ -319,7 +319,7 @@ def test_unrounded_images_reach_the_extractor_as_they_are():
 
 
 def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
-    moments_only = evaluator(measures=["frechet"])
+    moments_only = evaluator(measures=["fid"])
     moments_only.prepare(Noise())
     (path,) = cache.iterdir()
     small = path.stat().st_size
@@ -327,7 +327,7 @@ def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
     again.prepare(Noise())
     assert again.extractor.seen == 80
     assert path.stat().st_size > small
-    third = evaluator(measures=["frechet"])
+    third = evaluator(measures=["fid"])
     third.prepare(Noise())
     assert third.extractor.seen == 0
 
@@ -336,9 +336,9 @@ def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
     ("changes", "said"),
     [
         ({"measures": ["precision_recall"]}, "has no distance by which to tell the best"),
-        ({"measures": ["frechet", "class_frechet"]}, "the generated images have no"),
+        ({"measures": ["fid", "class_fid"]}, "the generated images have no"),
         ({"kid_subset_size": 41}, "metrics.kid_subset_size"),
-        ({"measures": ["frechet_infinity"], "num_samples": 10}, "metrics.num_samples"),
+        ({"measures": ["fid_infinity"], "num_samples": 10}, "metrics.num_samples"),
     ],
 )
 def test_measures_that_cannot_be_had_are_refused(changes: dict, said: str):
@@ -354,12 +354,12 @@ def test_measures_that_cannot_be_had_are_refused(changes: dict, said: str):
 def test_an_extractor_without_classes_has_no_inception_score():
     blind = Projection()
     blind.has_logits = False
-    with pytest.raises(UserError, match=r"metrics\.measures=\[frechet,kernel\]"):
-        evaluator(blind, measures=["frechet", "inception_score"])
+    with pytest.raises(UserError, match=r"metrics\.measures=\[fid,kid\]"):
+        evaluator(blind, measures=["fid", "is"])
 
 
 def test_class_by_class_takes_the_labels_of_both_sides():
-    data, scorer = Noise(), evaluator(measures=["frechet", "class_frechet"])
+    data, scorer = Noise(), evaluator(measures=["fid", "class_fid"])
     scorer.prepare(data)
     x = data.read("test").x
     y = torch.arange(40) % 2
@@ -405,7 +405,7 @@ def test_a_reference_file_of_another_protocol_is_refused(
 def test_a_reference_file_of_other_weights_or_without_features_is_refused(
     cache: Path, tmp_path: Path
 ):
-    evaluator(measures=["frechet"]).prepare(Noise())
+    evaluator(measures=["fid"]).prepare(Noise())
     (made,) = cache.iterdir()
     other = Projection()
     other.sha256 = "cd" * 32

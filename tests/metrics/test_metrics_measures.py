@@ -142,18 +142,16 @@ def test_generated_images_that_are_all_the_same_cover_nothing_but_what_they_repe
 
 def test_frechet_of_a_set_to_itself_is_zero_and_its_order_does_not_matter():
     a, b = rows(60, 8, seed=1), rows(50, 8, seed=2)
-    assert numbers("frechet", features(a), features(a))["fd"] == pytest.approx(0, abs=1e-9)
-    straight = numbers("frechet", features(a), features(b))["fd"]
-    assert numbers("frechet", features(a.flip(0)), features(b.flip(0)))["fd"] == pytest.approx(
-        straight
-    )
+    assert numbers("fid", features(a), features(a))["fd"] == pytest.approx(0, abs=1e-9)
+    straight = numbers("fid", features(a), features(b))["fd"]
+    assert numbers("fid", features(a.flip(0)), features(b.flip(0)))["fd"] == pytest.approx(straight)
 
 
 def test_a_frechet_measure_knows_one_real_set_from_the_next():
     a, b, c = (features(rows(40, 5, seed=seed)) for seed in (1, 2, 3))
-    measure = MEASURES["frechet"]()
-    assert measure(a, c) == numbers("frechet", a, c)
-    assert measure(b, c) == numbers("frechet", b, c)
+    measure = MEASURES["fid"]()
+    assert measure(a, c) == numbers("fid", a, c)
+    assert measure(b, c) == numbers("fid", b, c)
     assert measure(a, c) != measure(b, c)
 
 
@@ -162,7 +160,7 @@ def test_class_frechet_by_hand():
     real, real_y = line(0, 2, 9, 12), torch.tensor([4, 4, 7, 7])
     fake, fake_y = line(9, 3, 5, 12), torch.tensor([7, 4, 4, 7])
     found = numbers(
-        "class_frechet",
+        "class_fid",
         FeatureSet(Moments.of(real), real, y=real_y),
         FeatureSet(Moments.of(fake), fake, y=fake_y),
     )
@@ -193,13 +191,13 @@ def test_classes_that_were_exchanged_show_by_class_only():
     y = torch.arange(100) // 50
     real = FeatureSet(Moments.of(pool), pool, y=y)
     exchanged = FeatureSet(Moments.of(pool), pool, y=1 - y)
-    assert numbers("frechet", real, exchanged)["fd"] == pytest.approx(0, abs=1e-9)
-    assert numbers("class_frechet", real, exchanged)["class_fd"] > 80  # about 4 * 5^2
+    assert numbers("fid", real, exchanged)["fd"] == pytest.approx(0, abs=1e-9)
+    assert numbers("class_fid", real, exchanged)["class_fd"] > 80  # about 4 * 5^2
 
 
 def test_small_classes_are_warned_of_once(caplog: pytest.LogCaptureFixture):
     few = features(rows(20, 8, seed=1), classes=4)
-    measure = MEASURES["class_frechet"]()
+    measure = MEASURES["class_fid"]()
     with caplog.at_level(logging.WARNING):
         measure(few, few)
         measure(few, few)
@@ -235,9 +233,9 @@ def test_infinity_is_nearer_to_the_true_distance_than_all_images_are():
     for seed in range(5):
         noise = torch.randn(n, dims, generator=torch.Generator().manual_seed(seed))
         fake = (noise * 1.1 * deviations).float()
-        plain.append(numbers("frechet", FeatureSet(real), features(fake))["fd"])
+        plain.append(numbers("fid", FeatureSet(real), features(fake))["fd"])
         extrapolated.append(
-            numbers("frechet_infinity", FeatureSet(real), features(fake))["fd_infinity"]
+            numbers("fid_infinity", FeatureSet(real), features(fake))["fd_infinity"]
         )
     assert np.mean(plain) > 2 * truth
     assert abs(np.mean(extrapolated) - truth) < 0.25 * (np.mean(plain) - truth)
@@ -334,8 +332,8 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
         verbose=False,
     )
     measures: list[Measure] = [
-        MEASURES["frechet"](),
-        MEASURES["inception_score"](),
+        MEASURES["fid"](),
+        MEASURES["is"](),
         Kernel(subsets=4, subset_size=50),
         MEASURES["precision_recall"](),
     ]
@@ -398,14 +396,14 @@ def test_settings_are_described():
 @pytest.mark.parametrize(
     ("measure", "real", "fake", "message"),
     [
-        (MEASURES["frechet"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
-        (MEASURES["inception_score"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
-        (MEASURES["kernel"](), 1, 1, "a pair.*num_samples=2"),
+        (MEASURES["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
+        (MEASURES["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
+        (MEASURES["kid"](), 1, 1, "a pair.*num_samples=2"),
         (Kernel(subset_size=50), 99, 49, "99 real, 49 generated.*metrics.kid_subset_size=49"),
         (MEASURES["precision_recall"](), 9, 3, "need 3 others each.*num_samples=4"),
         (MEASURES["density_coverage"](), 5, 9, "need 5 others each.*num_samples=6"),
-        (MEASURES["class_frechet"](), 1, 9, "2 of each class.*num_samples=2"),
-        (MEASURES["frechet_infinity"](), 99, 201, "more than the 100 features.*num_samples=202"),
+        (MEASURES["class_fid"](), 1, 9, "2 of each class.*num_samples=2"),
+        (MEASURES["fid_infinity"](), 99, 201, "more than the 100 features.*num_samples=202"),
     ],
 )
 def test_too_few_images_are_refused_with_the_remedy(
@@ -417,14 +415,14 @@ def test_too_few_images_are_refused_with_the_remedy(
 
 def test_the_least_number_of_images_is_not_refused():
     MEASURES["precision_recall"]().require(4, 4, dims=100)
-    MEASURES["frechet_infinity"]().require(2, 202, dims=100)
-    MEASURES["inception_score"]().require(1, 10, dims=100)
+    MEASURES["fid_infinity"]().require(2, 202, dims=100)
+    MEASURES["is"]().require(1, 10, dims=100)
     Kernel(subset_size=49).require(49, 49, dims=100)
 
 
 def test_infinity_takes_the_least_number_that_it_asks_for():
     with pytest.raises(UserError, match="num_samples=30"):
-        MEASURES["frechet_infinity"]().require(99, 29, dims=6)
+        MEASURES["fid_infinity"]().require(99, 29, dims=6)
     sizes = subset_sizes(30, dims=6)
     assert len(set(sizes)) == 15
     assert sizes[0] > 6
@@ -437,16 +435,16 @@ def test_a_subset_of_one_image_is_refused():
 
 def test_sets_without_labels_have_no_class_frechet():
     labelled, bare = features(rows(20, 4, seed=1), classes=2), features(rows(20, 4, seed=2))
-    with pytest.raises(UserError, match=r"generated images have no class labels.*class_frechet"):
-        numbers("class_frechet", labelled, bare)
+    with pytest.raises(UserError, match=r"generated images have no class labels.*class_fid"):
+        numbers("class_fid", labelled, bare)
     with pytest.raises(UserError, match=r"real images have no class labels"):
-        numbers("class_frechet", bare, labelled)
+        numbers("class_fid", bare, labelled)
 
 
 def test_a_class_with_one_image_on_a_side_is_refused():
     real, fake = features(rows(20, 4, seed=1), classes=2), features(rows(20, 4, seed=2), classes=2)
     fake = fake._replace(y=torch.tensor([0] * 19 + [1]))
     with pytest.raises(UserError, match=r"Class 1 has 10 real and 1 generated.*num_samples"):
-        numbers("class_frechet", real, fake)
+        numbers("class_fid", real, fake)
     with pytest.raises(UserError, match=r"Class 1 has 10 real and 0 generated"):
-        numbers("class_frechet", real, fake._replace(y=torch.zeros(20, dtype=torch.int64)))
+        numbers("class_fid", real, fake._replace(y=torch.zeros(20, dtype=torch.int64)))

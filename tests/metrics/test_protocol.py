@@ -45,7 +45,6 @@ def test_the_protocols_of_conf_have_labels_of_their_own(name: str, label: str):
     [
         ({"num_real": 5000}, "cifar10_10k_test_of5k"),
         ({"num_samples": 1234}, "cifar10_1234_test_of10k"),
-        ({"weights": "raw"}, "cifar10_10k_test_raw"),
         ({"batch_norm": "standing"}, "cifar10_10k_test_bn-standing"),
         ({"truncation": 0.5}, "cifar10_10k_test_psi0.5"),
     ],
@@ -54,6 +53,18 @@ def test_a_label_tells_of_every_departure(change: dict, label: str):
     changed = PLAIN._replace(**change)
     assert changed.label("cifar10") == label
     assert differences(PLAIN.record(), changed.record())
+
+
+def test_the_average_where_there_is_one_compares_with_either_choice():
+    auto, ema, raw = (PLAIN._replace(weights=each).record() for each in ("auto", "ema", "raw"))
+    assert PLAIN._replace(weights="raw").label("cifar10") == "cifar10_10k_test_raw"
+    assert differences(auto, ema) == differences(auto, raw) == []
+    assert differences(ema, raw) == ["weights: ema, raw"]
+
+
+def test_what_is_not_known_of_foreign_images_is_no_difference():
+    foreign = {**PLAIN.record(), "truncation": "not known", "batch_norm": "not known"}
+    assert differences(PLAIN._replace(truncation=0.5).record(), foreign) == []
 
 
 def test_the_batch_is_part_of_the_protocol_where_images_depend_on_it():
