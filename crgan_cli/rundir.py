@@ -28,7 +28,7 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
-        self.choices: dict[str, str] = {}  # group -> choice, written beside every result
+        self.facts: dict[str, object] = {}  # written with every result: choices, protocol
         self.made = False  # by this process, and so to be removed where no run comes of it
         self.left_by_nothing = {".lock", self.log.name}  # of a run that was stopped before it began
 
@@ -85,7 +85,7 @@ class RunDir:
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """Writes result.json."""
-        whole = {**result, "choices": self.choices}
+        whole = {**result, **self.facts}
         write_text(self.result, json.dumps(whole, indent=2) + "\n")
 
     def read_result(self) -> dict:

@@ -51,9 +51,8 @@ def train_job(
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.made = config.out is None
     # a run that is gone on with by its folder was chosen when it began
-    run.choices = {group: name for group, name in choices.items() if name} or run.read_result().get(
-        "choices", {}
-    )
+    known = run.read_result().get("choices", {})
+    run.facts["choices"] = {group: name for group, name in choices.items() if name} or known
     with speaking(), run.claim():
         try:
             with logging_to(run.log):
@@ -253,6 +252,11 @@ class Training:
             self.evaluator.to(self.device)
             with Scoring() as scoring:
                 self.evaluator.prepare(self.dataset, progress=scoring.show)
+            averaged = ema.decay is not None and self.evaluator.protocol.weights != "raw"
+            run.facts["protocol"] = {
+                **self.evaluator.describe(),
+                "generator_weights": "ema" if averaged else "raw",
+            }
 
     def checkpoint(self) -> checkpoint.Found | None:
         """The checkpoint to go on from. Raises UserError where its images were others."""
@@ -386,14 +390,7 @@ class Training:
             run.write_result(result)
             return None
         name = evaluate.evaluator.headline
-        averaged = self.trainer.ema and evaluate.evaluator.protocol.weights != "raw"
-        protocol = {
-            **evaluate.evaluator.describe(),
-            "generator_weights": "ema" if averaged else "raw",
-        }
-        run.write_result(
-            {**result, "last": evaluate.last, "best": evaluate.best, "protocol": protocol}
-        )
+        run.write_result({**result, "last": evaluate.last, "best": evaluate.best})
         for key, value in evaluate.last.items():
             if key != "step":
                 print(f"  {key:12s} {value:.4f}")

@@ -100,7 +100,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_result_is_written_whole(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert run.read_result() == {}
-    run.choices = {"regularizer": "icr"}
+    run.facts["choices"] = {"regularizer": "icr"}
     run.write_result({"status": "failed"})
     run.write_result({"status": "finished", "best": {"step": 3.0}})
     written = {"status": "finished", "best": {"step": 3.0}, "choices": {"regularizer": "icr"}}
