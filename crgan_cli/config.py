@@ -38,6 +38,7 @@ IGNORED = (
     "checkpoint",
     "published",
     "steps",
+    "sweep",
 )
 """Keys that may change when a run is resumed: they say where and how long it is trained."""
 
@@ -80,6 +81,14 @@ class Checkpoints:
         self.keep = keep
 
 
+class SweepSettings:
+    """What a sweep does when a job fails, and how many jobs share a device side by side."""
+
+    def __init__(self, on_error: Literal["continue", "stop"], per_device: Count) -> None:
+        self.on_error = on_error
+        self.per_device = per_device
+
+
 class Published:
     """The number that an experiment is to reproduce; None where there is none."""
 
@@ -105,6 +114,7 @@ class Run:
         samples: Samples,
         checkpoint: Checkpoints,
         published: Published,
+        sweep: SweepSettings,
     ) -> None:
         self.seed = seed
         self.steps = steps
@@ -118,6 +128,7 @@ class Run:
         self.samples = samples
         self.checkpoint = checkpoint
         self.published = published
+        self.sweep = sweep
 
     @classmethod
     def of(cls, config: Settings) -> "Run":
@@ -128,6 +139,7 @@ class Run:
             "samples": Samples,
             "checkpoint": Checkpoints,
             "published": Published,
+            "sweep": SweepSettings,
         }
         return pick(cls, config, **{key: pick(of, config[key]) for key, of in nested.items()})
 

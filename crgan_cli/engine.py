@@ -47,6 +47,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def gpus() -> int:
+    """How many CUDA devices there are."""
+    return torch.cuda.device_count()
+
+
 def describe(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":

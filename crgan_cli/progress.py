@@ -1,7 +1,10 @@
 """What a person watching sees: one live line on a terminal, plain lines anywhere else."""
 
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -20,10 +23,25 @@ PLAIN_EVERY_SECONDS = 10.0
 """A log gets a line of progress at most this often, whatever the speed."""
 
 
+TABLED = "CRGAN_TABLED"
+"""Set while a sweep's table shows the progress of all jobs, also of those in other processes."""
+
+
 def line(columns: list[ProgressColumn]) -> Progress:
-    """A live line on stderr, and nothing where that is no terminal."""
+    """A live line on stderr, and nothing where that is no terminal or a table stands there."""
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    off = not console.is_terminal or TABLED in os.environ
+    return Progress(*columns, console=console, disable=off, transient=True)
+
+
+@contextmanager
+def one_table() -> Iterator[None]:
+    """A table shows all progress while the block lasts: no live lines, no plain ones."""
+    os.environ[TABLED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[TABLED]
 
 
 class Shown:
@@ -76,7 +94,7 @@ class Watch(Shown):
                 TimeRemainingColumn(),
             ]
         )
-        self.live = not self.line.disable
+        self.live = not self.line.disable or TABLED in os.environ
         self.bar = self.line.add_task("step", total=steps, completed=step, note="")
         self.images = self.line.add_task("scoring", total=None, visible=False, note="")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -29,8 +30,10 @@ class RunDir:
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
         self.facts: dict[str, object] = {}  # written with every result: choices, protocol
+        self.alone = True  # no job of a sweep
         self.made = False  # by this process, and so to be removed where no run comes of it
-        self.left_by_nothing = {".lock", self.log.name}  # of a run that was stopped before it began
+        # of a run that was stopped before it began
+        self.left_by_nothing = {".lock", self.log.name, self.result.name}
 
     def is_run(self) -> bool:
         """Whether a run has been started here."""
@@ -95,6 +98,11 @@ class RunDir:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be typed."""
+    return shlex.quote(str(path))
 
 
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:

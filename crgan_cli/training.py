@@ -26,7 +26,7 @@ from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
 from crgan_cli.progress import Scoring, Watch, duration
 from crgan_cli.record import Recorder, history
-from crgan_cli.rundir import RunDir, new_folder
+from crgan_cli.rundir import RunDir, new_folder, quoted
 from crgan_cli.sampler import Sampler, Scored, labels_by_row, random_codes, square
 from crgan_cli.trainer import Stop, Trainer
 
@@ -49,7 +49,7 @@ def train_job(
     if config.out is not None:
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
-    run.made = config.out is None
+    run.made, run.alone = config.out is None, folder is None or config.out is not None
     # a run that is gone on with by its folder was chosen when it began
     known = run.read_result().get("choices", {})
     run.facts["choices"] = {group: name for group, name in choices.items() if name} or known
@@ -69,6 +69,9 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
     if resumed:
         require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
+    if (done := run.read_result()).get("status") == "finished" and done["step"] == config.steps:
+        log.info("%s has all its %d steps", run.path, config.steps)
+        return headline_in(done)
     training = Training(config, run)
     if training.is_finished():
         return training.last_headline()
@@ -81,9 +84,11 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
         return training.go()
 
 
-def quoted(path: Path) -> str:
-    """A path as it can be typed."""
-    return shlex.quote(str(path))
+def headline_in(result: dict) -> float | None:
+    """The headline metric in a finished run's result.json; None without metrics."""
+    if "last" not in result:
+        return None
+    return result["last"].get(result["protocol"]["headline"])
 
 
 def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
@@ -369,7 +374,7 @@ class Training:
         recorder.hparams(telling(flat(self.config)), tag)
 
     def finish(self, keeper: Keeper) -> float | None:
-        """result.json, and the last words on stdout."""
+        """result.json, and the last words; gives the headline metric."""
         evaluate = keeper.evaluate
         run, step = self.run, self.trainer.step
         result: dict[str, object] = {
@@ -381,20 +386,26 @@ class Training:
             "peak_memory_bytes": peak_memory(self.device),
             "provenance": self.provenance,
         }
-        last = checkpoint.by_step(run.checkpoints)[0]
+        if evaluate:
+            result |= {"last": evaluate.last, "best": evaluate.best}
+        run.write_result(result)
+        if run.alone:  # a sweep ends with a table
+            self.tell(evaluate)
+        return evaluate.last[evaluate.evaluator.headline] if evaluate else None
+
+    def tell(self, evaluate: Evaluate | None) -> None:
+        """What came of the run, on stdout."""
+        run, step = self.run, self.trainer.step
         print(f"finished {step} steps in {duration(self.trainer.seconds)}")
         print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
         print(f"  tensorboard  tensorboard --logdir {quoted(run.tensorboard)}")
-        print(f"  checkpoint   {last}")
+        print(f"  checkpoint   {checkpoint.by_step(run.checkpoints)[0]}")
         if evaluate is None:
-            run.write_result(result)
-            return None
+            return
         name = evaluate.evaluator.headline
-        run.write_result({**result, "last": evaluate.last, "best": evaluate.best})
         for key, value in evaluate.last.items():
             if key != "step":
                 print(f"  {key:12s} {value:.4f}")
         print(f"  best {name} {evaluate.best[name]:.4f} at step {evaluate.best['step']:.0f}")
         curve = [f"{line[name]:.1f}" for line in history(run) if line["kind"] == "eval"]
         print(f"  {name} over the run: {' '.join(curve)}")
-        return evaluate.last[name]

@@ -29,6 +29,7 @@ LAYERS = (
     ("schema",),
     ("explain",),
     ("config", "manual"),
+    ("report", "sweep"),
     ("assembly",),
     ("evaluation", "examination"),
     ("training",),
@@ -52,7 +53,7 @@ PLACES = {
         "commands.eval",
     },
     "torch.utils.tensorboard": {"record"},
-    "rich": {"progress", "data.cache"},
+    "rich": {"progress", "data.cache", "sweep", "commands.report"},
     "matplotlib": {"plots", "artefacts.leakage"},
     "torch_fidelity": {
         "metrics.extractors",

@@ -7,15 +7,18 @@ so that Hydra's flags, launchers and sweepers are there as its users know them. 
 
 import argparse
 import itertools
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crgan_cli.choices import Choices
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.rundir import RunDir, quoted
+from crgan_cli.sweep import Board, Job, exit_code, said_of, shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -57,14 +60,16 @@ def run(args: argparse.Namespace) -> int:
         return continue_run(args)
     if args.hydra_help:
         return through_hydra(args, ["--hydra-help"], [])
-    shown = shown_only(args)
+    flags = shown_only(args)
     args.overrides = read(args.overrides)
-    common = check(args.overrides, choices, multirun=args.multirun, whole=not shown)
-    if shown or common is None:
-        return through_hydra(args, shown, args.overrides)
+    plan = check(args.overrides, choices, multirun=args.multirun, whole=not flags)
+    if flags or plan is None:
+        return through_hydra(args, flags, args.overrides)
     # the runs' folders are named after what differs between them
-    unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(common)}]"
-    return through_hydra(args, ["--multirun"], [unnamed, *args.overrides])
+    unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]"
+    placed = f"hydra.sweep.dir='{plan.folder}'"
+    own = [each for each in args.overrides if key_of(each) not in ("out", "hydra.sweep.dir")]
+    return through_hydra(args, ["--multirun"], [unnamed, placed, *own], plan)
 
 
 def read(overrides: Sequence[str]) -> list[str]:
@@ -98,13 +103,22 @@ def shown_only(args: argparse.Namespace) -> list[str]:
 # --- checking -------------------------------------------------------------------------------------
 
 
+class Plan(NamedTuple):
+    """A sweep that was checked."""
+
+    common: list[str]  # the keys that all jobs have in common
+    folder: Path
+    jobs: int | None  # None where the sweeper decides as it goes
+    steps: int  # of each
+
+
 def check(
     overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: bool
-) -> list[str] | None:
+) -> Plan | None:
     """Composes and checks every job; UserError on the first that is wrong.
 
-    `whole`: also what only a run needs. Returns the keys that all jobs of a sweep have in common,
-    and None for a single run; an experiment can ask for a sweep as well (hydra.mode).
+    `whole`: also what only a run needs. Returns None for a single run; an experiment can ask for a
+    sweep as well (hydra.mode).
     """
     from crgan_cli import config, explain
 
@@ -117,23 +131,32 @@ def check(
                 explain.single(override, choices)
         swept = dict(first.hydra.sweeper.get("params") or {}) if multirun else {}
         added = explain.parse([f"{key}={text}" for key, text in swept.items()], choices, parser)
-        for job in itertools.islice(typical([*added, *parsed]), MOST_CHECKED):
+        every = [*added, *parsed]
+        for job in itertools.islice(typical(every), MOST_CHECKED):
             try:
                 composed = config.without_hydra(config.draft(job, choices))
                 if whole or config.complete(composed):
                     config.checked(composed)
-                if multirun and composed.out is not None:
-                    raise UserError(
-                        f"out={composed.out} is one folder, and a sweep needs one for each run: "
-                        "type hydra.sweep.dir=FOLDER, in which they are made."
-                    )
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
     if not multirun:
         return None
-    return [o.get_key_element() for o in parsed if not o.is_sweep_override()]
+    if any(key_of(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed):
+        raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
+    basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
+    return Plan(
+        [o.get_key_element() for o in parsed if not o.is_sweep_override()],
+        Path(first.out or first.hydra.sweep.dir),
+        math.prod(len(column) for column in columns(every)) if basic else None,
+        int(first.steps),
+    )
+
+
+def key_of(override: str) -> str:
+    """The key of KEY=VALUE."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def columns(parsed: "Sequence[Override]") -> list[list[str]]:
@@ -168,67 +191,136 @@ def alternatives(override: "Override") -> Iterator[str]:
 # --- running --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that ended badly, and what it was."""
-
-    job: str
-    error: Exception
-
-
-def through_hydra(args: argparse.Namespace, flags: list[str], overrides: Sequence[str]) -> int:
+def through_hydra(
+    args: argparse.Namespace, flags: list[str], overrides: Sequence[str], plan: Plan | None = None
+) -> int:
     """Hands the command line on to `hydra.main`, and gives the exit code."""
     import hydra
 
-    failures: list[Failure] = []
     folder = Path(args.config_dir).absolute() if args.config_dir else None
     extra = ["--config-dir", str(folder)] if folder else []
     entry = hydra.main(str(Choices().folders[0]), config_name="train", version_base="1.3")
     argv, sys.argv = sys.argv, ["crgan train", *flags, *extra, *overrides]
     try:
-        entry(task(failures))()
+        if plan is None:
+            failures: list[Exception] = []
+            entry(single(failures))()
+            if failures:  # to the command line's front; Hydra would print it in its own way
+                raise failures[0]
+            return 0
+        board = Board(plan.folder, plan.jobs)
+        board.clear()
+        with shown(board, plan.steps):
+            entry(jobs_of(board))()
+    except KeyboardInterrupt:
+        if plan:
+            again = f"the same command with out={quoted(plan.folder)}"
+            print(f"the sweep was stopped; go on with {again}", file=sys.stderr)
+        raise
     finally:
         sys.argv = argv
-    return verdict(failures, multirun="--multirun" in flags)
+    return verdict(board)
 
 
-def task(failures: list[Failure]) -> "Callable[[DictConfig], float | None]":
-    """What Hydra calls for each job. It raises nothing but an interruption: Hydra would say
-    nothing of a failed job before the last one ends."""
+def single(failures: list[Exception]) -> "Callable[[DictConfig], float | None]":
+    """What Hydra calls for one run; its failure goes into the list."""
 
     def train(cfg: "DictConfig") -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
-        from crgan_cli import config
+        from crgan_cli.training import train_job
 
         node = HydraConfig.get()
-        several = str(node.mode).endswith("MULTIRUN")
         overrides = list(node.overrides.task)
-        chosen = chosen_from(node.runtime.choices, overrides)
-        folder = Path(node.runtime.output_dir) if several else None
         try:
-            from crgan_cli.training import train_job
-
-            if several:
-                print(f"job {node.job.num}: {node.job.override_dirname}", file=sys.stderr)
-            config.checked(cfg)  # a sweeper may think of values that nobody typed
-            return train_job(cfg, overrides, chosen, folder)
-        except KeyboardInterrupt:
-            if several:
-                again = f"the same command with hydra.sweep.dir={node.sweep.dir}"
-                print(f"the sweep was stopped; go on with {again}", file=sys.stderr)
-            raise
+            return train_job(cfg, overrides, chosen_from(node.runtime.choices, overrides), None)
         except Exception as error:
-            job = f"job {node.job.num} ({' '.join(overrides)})" if several else ""
-            failures.append(Failure(job, error))
-            if several:
-                report(failures[-1])
-                # they hold the networks
-                error.__traceback__ = error.__cause__ = error.__context__ = None
+            failures.append(error)
             return None
+
+    train.__module__ = __name__  # Hydra asks where it is from
+    return train
+
+
+def jobs_of(board: Board) -> "Callable[[DictConfig], float | None]":
+    """What Hydra calls for each job of a sweep, in whatever process."""
+
+    def train(cfg: "DictConfig") -> float | None:
+        return train_next(board, cfg)
 
     train.__module__ = __name__
     return train
+
+
+def train_next(board: Board, cfg: "DictConfig") -> float | None:
+    """One job of a sweep: its headline metric, NaN for a failure.
+
+    It raises nothing but an interruption: Hydra would say nothing of a failed job before the last
+    one ends.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    node = HydraConfig.get()
+    folder = Path(node.runtime.output_dir)
+    job = Job(int(node.job.num), node.job.override_dirname, folder.name, "running")
+    if board.stopped:
+        board.write(job._replace(status="not started"))
+        return float("nan")
+    board.write(job)
+    number = f"job {job.number + 1} of {board.total}" if board.total else f"job {job.number + 1}"
+    print(f"{number}: {job.name}", file=sys.stderr)
+    began, before = time.monotonic(), RunDir(folder).read_result()
+    try:
+        value = trained(board, cfg, node, folder)
+    except KeyboardInterrupt:
+        board.write(job._replace(status="interrupted"))
+        raise
+    except Exception as error:
+        failed(board, job, error, began)
+        if cfg.sweep.on_error == "stop":
+            board.stop()
+        # they hold the networks
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return float("nan")
+    was_done = before and RunDir(folder).read_result() == before
+    status = "skipped" if was_done else "finished"
+    ended = job._replace(status=status, seconds=time.monotonic() - began, value=value)
+    board.write(ended)
+    print(said_of(ended, board), file=sys.stderr)
+    return value
+
+
+def trained(board: Board, cfg: "DictConfig", node: "DictConfig", folder: Path) -> float | None:
+    """A job's run, on a device of its own where several run side by side."""
+    from crgan_cli import config
+    from crgan_cli.training import train_job
+
+    config.checked(cfg)  # a sweeper may think of values that nobody typed
+    overrides = list(node.overrides.task)
+    chosen = chosen_from(node.runtime.choices, overrides)
+    side_by_side = not str(node.launcher._target_).endswith("BasicLauncher")
+    if cfg.device != "auto" or not side_by_side:
+        return train_job(cfg, overrides, chosen, folder)
+    from crgan_cli.engine import gpus
+
+    if not (count := gpus()):
+        return train_job(cfg, overrides, chosen, folder)
+    with board.device(count, cfg.sweep.per_device) as index:
+        cfg.device = f"cuda:{index}"
+        return train_job(cfg, overrides, chosen, folder)
+
+
+def failed(board: Board, job: Job, error: Exception, began: float) -> None:
+    """Says at once that a job has failed, and writes it down."""
+    from crgan_cli.cli import complain, unforeseen
+
+    foreseen = isinstance(error, (UserError, RunFailed))
+    said = str(error) if foreseen else unforeseen(error)
+    code = 2 if isinstance(error, UserError) else 1
+    board.write(
+        job._replace(status="failed", seconds=time.monotonic() - began, error=said, code=code)
+    )
+    complain(f"crgan train: job {job.number + 1} ({job.name}) failed: {said}", code=1)
 
 
 def chosen_from(known: Mapping[str, str | None], overrides: Sequence[str]) -> dict[str, str | None]:
@@ -241,25 +333,29 @@ def chosen_from(known: Mapping[str, str | None], overrides: Sequence[str]) -> di
     return chosen
 
 
-def report(failure: Failure) -> None:
-    """Says at once that one job of several has failed."""
-    from crgan_cli.cli import complain, unforeseen
+def verdict(board: Board) -> int:
+    """What came of a sweep: the table of its runs, its failures, and the exit code."""
+    from crgan_cli.commands.report import show
+    from crgan_cli.report.collect import collect
+    from crgan_cli.report.rows import report_of
 
-    foreseen = isinstance(failure.error, (UserError, RunFailed))
-    said = str(failure.error) if foreseen else unforeseen(failure.error)
-    complain(f"crgan train: {failure.job} failed: {said}", code=1)
-
-
-def verdict(failures: list[Failure], *, multirun: bool) -> int:
-    """The exit code; a single run's failure goes on to the command line's front."""
-    if not failures:
-        return 0
-    if not multirun:
-        raise failures[0].error
-    print(f"crgan train: {len(failures)} failed:", file=sys.stderr)
-    for failure in failures:
-        print(f"  {failure.job}", file=sys.stderr)
-    return 2 if all(isinstance(failure.error, UserError) for failure in failures) else 1
+    jobs = board.jobs()
+    if any(job.value is not None for job in jobs):
+        try:
+            runs = collect([board.folder])
+            show(report_of(runs, title=f"sweep of {len(jobs)} jobs", force=True))
+            print(f"report with curves and samples: crgan report {quoted(board.folder)}")
+        except UserError as error:  # metrics that do not fit together, say
+            print(f"no table: {error}", file=sys.stderr)
+    if lost := [job for job in jobs if job.status in ("failed", "not started")]:
+        print(f"crgan train: {len(lost)} of {len(jobs)} jobs failed:", file=sys.stderr)
+        for job in lost:
+            print(
+                f"  job {job.number + 1} ({job.name}): {job.error or job.status}", file=sys.stderr
+            )
+        again = f"the same command with out={quoted(board.folder)}"
+        print(f"run them again, and them alone: {again}", file=sys.stderr)
+    return exit_code(jobs)
 
 
 def continue_run(args: argparse.Namespace) -> int:

@@ -1,0 +1,195 @@
+"""What the artefact measurements of runs (`crgan artefacts`) came to, row by row."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from crgan_cli.report.model import Report, RunFiles
+
+USUAL_LATENT = 0.1
+"""Sigma of the noise on z at which the consistency of D in the latent is told."""
+
+
+class Reading(NamedTuple):
+    """One run's number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Question(NamedTuple):
+    """What was measured; two runs that were asked the same can be compared."""
+
+    measurement: str
+    name: str  # "cutout (size=16)"
+    unit: str
+    reference: str  # what the reference number is of; "" without one
+    least: float = 0.0  # that an axis spans: smaller differences mean nothing
+
+
+class Answer(NamedTuple):
+    """What one run says to a question."""
+
+    reading: Reading
+    reference: float | None
+
+
+class Finding(NamedTuple):
+    """One question, and the answers of all rows."""
+
+    question: Question
+    reference: float | None  # mean over all runs
+    rows: tuple[tuple[Reading, ...], ...]  # one a row of the report, one a run that was measured
+
+
+def findings(report: Report) -> tuple[list[Finding], list[str]]:
+    """All questions that some run answers, and what could not be read, in words."""
+    asked: dict[Question, list[list[Answer]]] = {}
+    unread = []
+    for number, row in enumerate(report.rows):
+        for run in row.runs:
+            for measurement, read in READERS.items():
+                try:
+                    answers = list(read(run)) if measurement in run.artefacts else []
+                except (LookupError, TypeError, ValueError) as error:
+                    unread.append(
+                        f"The {measurement} of {run.path} cannot be read ({error!r}): measure it "
+                        f"again with crgan artefacts {run.path} {measurement}."
+                    )
+                    continue
+                for question, answer in answers:
+                    asked.setdefault(question, [[] for _ in report.rows])[number].append(answer)
+    order = list(READERS)
+    found = [finding(question, rows) for question, rows in asked.items()]
+    return sorted(found, key=lambda each: order.index(each.question.measurement)), unread
+
+
+def finding(question: Question, rows: Sequence[Sequence[Answer]]) -> Finding:
+    """The answers of all rows to one question."""
+    references = [a.reference for row in rows for a in row if a.reference is not None]
+    return Finding(
+        question,
+        sum(references) / len(references) if references else None,
+        tuple(tuple(answer.reading for answer in row) for row in rows),
+    )
+
+
+Answers = Iterator[tuple[Question, Answer]]
+
+
+def inside(record: object, *keys: str | int) -> object:
+    """The entry at a path. Raises LookupError where there is none."""
+    for key in keys:
+        match record, key:
+            case Mapping(), str():
+                record = record[key]
+            case Sequence(), int():
+                record = record[key]
+            case _:
+                raise LookupError(key)
+    return record
+
+
+def entries(record: object, *keys: str | int) -> Mapping[str, object]:
+    """The mapping at a path."""
+    found = inside(record, *keys)
+    if not isinstance(found, Mapping):
+        raise LookupError(keys[-1])
+    return found
+
+
+def number(record: object, *keys: str | int) -> float:
+    """The number at a path."""
+    found = inside(record, *keys)
+    if not isinstance(found, int | float):
+        raise LookupError(keys[-1])
+    return float(found)
+
+
+def numbers(record: object, *keys: str | int) -> list[float]:
+    """The list of numbers at a path."""
+    found = inside(record, *keys)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise LookupError(keys[-1])
+    return [number(found, i) for i in range(len(found))]
+
+
+def leakage(run: RunFiles) -> Answers:
+    """The share of generated images that look augmented, for every T that could be read."""
+    for name, body in entries(run.artefacts["leakage"], "transforms").items():
+        if inside(body, "generated") is None or inside(body, "floor") is None:
+            continue  # the detector could not tell T(real) from real: there is no share
+        made = {k: v for k, v in entries(body, "transform").items() if k != "T"}
+        said = ", ".join(f"{key}={value}" for key, value in made.items())
+        share, low, high = (
+            100 * number(body, "generated", key) for key in ("share", "low", "high")
+        )
+        yield (
+            Question(
+                "leakage",
+                f"{name} ({said})" if said else name,
+                "% of generated images look augmented",
+                "held-out real images",
+                least=10.0,
+            ),
+            Answer(Reading(share, low, high), 100 * number(body, "floor", "share")),
+        )
+
+
+def consistency(run: RunFiles) -> Answers:
+    """How far D moves, for the strengths that are usual."""
+    record = run.artefacts["consistency"]
+    side = run.config.get("dataset.resolution")
+    usual = {"latent": USUAL_LATENT} | (
+        {"cutout": side / 2} if isinstance(side, int | float) else {}
+    )
+    for family in sorted(usual.keys() & entries(record, "curves").keys()):
+        for source, curve in sorted(entries(record, "curves", family).items()):
+            if source == "train" or "relative" not in entries(curve):
+                continue
+            at = numbers(curve, "strength")
+            place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
+            mean, se = (number(curve, key, place) for key in ("relative", "relative_se"))
+            question = Question(
+                "consistency",
+                f"{family} {at[place]:g}, {source.replace('_', '-')} images",
+                "E (D(x) - D(T(x)))² / (2 Var D)",
+                "",
+            )
+            yield question, Answer(Reading(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
+
+
+def diversity(run: RunFiles) -> Answers:
+    """How far apart generated images lie, relative to real ones."""
+    for space, pair in entries(run.artefacts["diversity"], "pairs").items():
+        if not (ratio := entries(pair)["ratio"]):
+            continue
+        mean, se = numbers(ratio)
+        question = Question(
+            "diversity",
+            space,
+            "distance of pairs, generated relative to real",
+            "as far apart as real images",
+        )
+        yield question, Answer(Reading(mean, mean - 2 * se, mean + 2 * se), 1.0)
+
+
+def memorisation(run: RunFiles) -> Answers:
+    """Whether generated images are nearer to the training set than new images are."""
+    for space, body in entries(run.artefacts["memorisation"], "spaces").items():
+        question = Question(
+            "memorisation",
+            space,
+            "P(nearer to the training set than a held-out image)",
+            "no nearer than new images",
+        )
+        yield question, Answer(Reading(*numbers(body, "auc")), 0.5)
+
+
+READERS: Mapping[str, Callable[[RunFiles], Answers]] = {
+    "leakage": leakage,
+    "consistency": consistency,
+    "diversity": diversity,
+    "memorisation": memorisation,
+}
+"""By the measurement's name, in the order in which they are shown."""

@@ -1,0 +1,293 @@
+"""Runs -> a report: rows of runs that differ in their seed alone, compared, the best first."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from crgan_cli.errors import UserError
+from crgan_cli.metrics.protocol import Record, differences, require_comparable
+from crgan_cli.report.model import Comparison, Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.settings import (
+    Settings,
+    settings_of,
+    short_names,
+    swept_key,
+    telling,
+    text,
+    title_of,
+)
+from crgan_cli.report.statistics import (
+    beside_published,
+    compare,
+    higher_is_better,
+    spread,
+)
+
+UNMEASURED = ("metrics.every", "metrics.floor", "metrics.batch_size", "metrics.reference_file")
+"""Keys of a protocol that do not change its numbers."""
+
+FACTS = ("step", "images_seen")
+"""What stands in a line of metrics and is none."""
+
+Line = Mapping[str, float]
+
+
+def report_of(
+    runs: Sequence[RunFiles],
+    *,
+    step: str = "last",
+    metric: str | None = None,
+    force: bool = False,
+    title: str = "crgan report",
+) -> Report:
+    """Compares runs by `metric`, or by what their protocol names, at each one's last or best step.
+
+    Raises UserError where no run has that number; and where numbers were measured by different
+    protocols, unless `force`.
+    """
+    headline = metric or common_headline(runs)
+    require_metric(runs, headline)
+    warnings = [*mixed(runs, force=force), *failures(runs)]
+    groups = grouped(runs)
+    table, varied = settings_of([group[0] for group in groups])
+    names = short_names(varied, runs)
+    rows = []
+    for group, settings in zip(groups, table, strict=True):
+        single, repeated = one_a_seed(group, headline)
+        warnings += repeated
+        label = " ".join(f"{names[key]}={text(value)}" for key, value in settings.items())
+        counted = number_of(single, headline)
+        rows.append(row_of(label or title_of(group[0]), settings, single, counted, step))
+    rows.sort(key=lambda row: order(row, headline))
+    comparisons = compared(rows, headline)
+    words = {each.other: each.words for each in comparisons}
+    return Report(
+        title=title,
+        headline=headline,
+        step=step,
+        rows=tuple(noted(row, words.get(row.label, "")) for row in rows),
+        varied=varied,
+        swept=swept_key(varied, table),
+        comparisons=comparisons,
+        protocols=distinct([run.protocol for run in runs if run.protocol and run.evals]),
+        warnings=tuple(warnings),
+    )
+
+
+# --- which numbers --------------------------------------------------------------------------------
+
+
+def common_headline(runs: Sequence[RunFiles]) -> str:
+    """The number that most runs name."""
+    named = Counter(run.headline for run in runs if run.headline)
+    if not named:
+        raise UserError(
+            "no run says which of its numbers tells the best step: give one with --metric, of "
+            f"{', '.join(metrics_of(runs))}."
+        )
+    return named.most_common(1)[0][0]
+
+
+def number_of(runs: Sequence[RunFiles], headline: str) -> str:
+    """The number that picks the step of a row: its own where a forced report is by another one."""
+    if any(headline in line for run in runs for line in run.evals):
+        return headline
+    return next((run.headline for run in runs if run.headline), headline)
+
+
+def metrics_of(runs: Sequence[RunFiles]) -> list[str]:
+    """All numbers that there are, in the order of the runs."""
+    names = dict.fromkeys(name for run in runs for line in run.evals for name in line)
+    return [name for name in names if name not in FACTS]
+
+
+def require_metric(runs: Sequence[RunFiles], metric: str) -> None:
+    """Raises UserError where no run has this number."""
+    if metric not in (known := metrics_of(runs)):
+        raise UserError(f"--metric {metric}: no run has it. There are {', '.join(known)}.")
+
+
+def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
+    """The warning that protocols differ, if they do. Raises UserError unless `force`.
+
+    Runs that have not ended have no record; what they measure by is in their configurations.
+    """
+    measured = [run for run in runs if run.evals]
+    recorded = [run for run in measured if run.protocol]
+    asked = [*recorded[:1], *(run for run in measured if not run.protocol)]
+    try:
+        for records in (
+            [(str(run.path), run.protocol) for run in recorded],
+            [(str(run.path), asked_for(run.config)) for run in asked],
+        ):
+            if records:
+                require_comparable(records, force="--force")
+    except UserError as error:
+        if not force:
+            raise
+        first = str(error).partition("\nEvaluate")[0]
+        return [f"NOT COMPARABLE: {first}"]
+    return []
+
+
+def asked_for(config: Settings) -> Record:
+    """What a configuration says of the protocol."""
+    return {
+        key: value
+        for key, value in config.items()
+        if key.startswith(("metrics.", "extractor.", "dataset._target_")) and key not in UNMEASURED
+    }
+
+
+def distinct(records: Sequence[Record]) -> tuple[Record, ...]:
+    """One record of each protocol."""
+    found: list[Record] = []
+    for record in records:
+        if all(differences(record, other) for other in found):
+            found.append(record)
+    return tuple(found)
+
+
+def failures(runs: Sequence[RunFiles]) -> list[str]:
+    """A line for every run that ended badly."""
+    return [
+        f"{run.path} {run.status} at step {run.step} of {run.steps}"
+        + (f": {run.error}" if run.error else "")
+        for run in runs
+        if run.status in ("failed", "interrupted")
+    ]
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def grouped(runs: Sequence[RunFiles]) -> list[list[RunFiles]]:
+    """Runs that differ in nothing but SILENT keys, in the order in which they come."""
+    groups: dict[frozenset[tuple[str, Value]], list[RunFiles]] = {}
+    for run in runs:
+        groups.setdefault(frozenset(telling(run.config).items()), []).append(run)
+    return list(groups.values())
+
+
+def one_a_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles], list[str]]:
+    """The run of each seed that came furthest, and a warning for every other.
+
+    A seed that is run twice gives the same numbers twice, and no further evidence.
+    """
+    kept: dict[int, RunFiles] = {}
+    for run in sorted(group, key=lambda run: (measured(run, metric), run.step), reverse=True):
+        kept.setdefault(run.seed, run)
+    repeated = [
+        f"{run.path} repeats {kept[run.seed].path} (the same settings and seed {run.seed}) and is "
+        "left out"
+        for run in group
+        if run is not kept[run.seed]
+    ]
+    return [run for _, run in sorted(kept.items())], repeated
+
+
+def measured(run: RunFiles, metric: str) -> tuple[bool, bool]:
+    """Whether a run has the number, and whether it has ended well."""
+    return any(metric in line for line in run.evals), run.status == "finished"
+
+
+def row_of(label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: str) -> Row:
+    """A row, with a note on what its numbers are of.
+
+    Where some of its runs have finished, the numbers are theirs: another's at half its way would
+    pull the mean.
+    """
+    lines = {run.path: chosen(run, metric, step) for run in runs}
+    able = [run for run in runs if lines[run.path]]
+    ended = [run for run in able if run.status == "finished"] or able
+    at = [lines[run.path] for run in ended]
+    row = Row(
+        label=label,
+        settings=settings,
+        runs=tuple(runs),
+        numbers=numbers(at, metric),
+        cost_hours=sum(run.seconds for run in runs) / 3600,
+        note=note_of(runs, ended),
+        steps=tuple(sorted({int(line["step"]) for line in at})),
+    )
+    return row._replace(published=published(row, metric), comparable=comparable(row, metric))
+
+
+def chosen(run: RunFiles, metric: str, step: str) -> Line:
+    """The evaluation that counts; empty where none has the number."""
+    lines = [line for line in run.evals if math.isfinite(line.get(metric, math.nan))]
+    if not lines or step == "last":
+        return lines[-1] if lines else {}
+    sign = -1 if higher_is_better(metric) else 1
+    return min(lines, key=lambda line: sign * line[metric])
+
+
+def numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
+    """Name -> spread, `metric` first; of numbers that all lines have."""
+    names = [name for name in (lines[0] if lines else {}) if name not in (*FACTS, metric)]
+    return {
+        name: spread([line[name] for line in lines])
+        for name in ([metric, *names] if lines else [])
+        if all(name in line for line in lines)
+    }
+
+
+def note_of(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
+    """What a reader must know of a row's runs, of which `counted` gave the numbers."""
+    states = Counter(run.status for run in runs if run.status != "finished")
+    said = [f"{count} of {len(runs)} {state}" for state, count in states.items()]
+    if not counted:
+        said.append("no numbers")
+    elif counted[0].status != "finished":
+        said.append("numbers of the way so far")
+    elif states:
+        said.append("left out")
+    lacking = len(runs) - len(counted) - states.total()
+    if counted and lacking > 0:
+        said.append(f"{lacking} of {len(runs)} without numbers")
+    return ", ".join(said)
+
+
+def published(row: Row, metric: str) -> str:
+    """The published FID beside ours. It is compared only where the protocols are one.
+
+    The papers' CIFAR-10 tables: FID of 10,000 images against the 10,000 test images.
+    """
+    fid = row.runs[0].published.get("fid")
+    if not isinstance(fid, int | float):
+        return ""
+    if comparable(row, metric) is None:
+        return f"{fid:g} (protocol differs)" if row.numbers else f"{fid:g}"
+    return beside_published(row.numbers["fid"], fid)
+
+
+def comparable(row: Row, metric: str) -> float | None:
+    """The published FID, where ours is of the papers' protocol."""
+    fid = row.runs[0].published.get("fid")
+    protocol = next((run.protocol for run in row.runs if run.protocol), {})
+    papers = {"num_samples": 10000, "num_real": 10000, "reference_split": "test"}
+    same = all(protocol.get(key) == value for key, value in papers.items())
+    if metric == "fid" and same and metric in row.numbers and isinstance(fid, int | float):
+        return float(fid)
+    return None
+
+
+def order(row: Row, metric: str) -> tuple[int, float]:
+    """Best first; then rows of which no run has finished, then those without the number."""
+    if metric not in row.numbers:
+        return 2, 0.0
+    mean = row.numbers[metric].mean
+    unfinished = all(run.status != "finished" for run in row.runs)
+    return int(unfinished), -mean if higher_is_better(metric) else mean
+
+
+def compared(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
+    """The best row beside each other that has the number."""
+    able = [row for row in rows if metric in row.numbers]
+    return tuple(compare(able[0], row, metric) for row in able[1:])
+
+
+def noted(row: Row, words: str) -> Row:
+    """The row with what its comparison came to, and with the steps where they are several."""
+    said = [row.note, f"at steps {', '.join(map(str, row.steps))}" if len(row.steps) > 1 else ""]
+    return row._replace(note="; ".join(part for part in (*said, words) if part))

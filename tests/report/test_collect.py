@@ -1,0 +1,206 @@
+"""Reading run folders: whole, half-finished, damaged, and none."""
+
+import json
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from run_folders import ICR, PROTOCOL, write_run
+
+from crgan_cli.errors import UserError
+from crgan_cli.report.collect import KILLED, MOST_LINES, collect, headline_of
+
+
+def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
+    settings = {"published.fid": 18.72, "published.source": "arXiv:2002.04724", "out": "x"}
+    run = write_run(tmp_path / "a", {100: 60.0, 300: 50.0}, seed=7, settings=settings)
+    (run / "samples").mkdir()
+    for step in (100, 300):
+        (run / "samples" / f"step_{step:08d}.png").touch()
+    (found,) = collect([run])
+    assert (found.path, found.status, found.error) == (run, "finished", "")
+    assert (found.step, found.steps, found.seed, found.headline) == (300, 300, 7, "fid")
+    assert [line["fid"] for line in found.evals] == [60.0, 50.0]
+    assert [line["step"] for line in found.train] == [100, 200, 300]
+    assert "kind" not in found.train[0]
+    assert found.config["regularizer.lambda_cr"] == 10.0
+    assert found.published == {"fid": 18.72, "source": "arXiv:2002.04724"}
+    assert (found.seconds, found.peak_memory_bytes, found.device) == (36.0, 1000, "cpu (1 threads)")
+    assert found.images_per_second == 200.0  # the median of 100, 200, 300
+    assert found.samples == run / "samples" / "step_00000300.png"
+
+
+def test_runs_anywhere_below_are_found_once_and_in_order(tmp_path: Path) -> None:
+    for name in ("sweep/1_b", "sweep/0_a", "deep/down/c"):
+        write_run(tmp_path / name, {300: 50.0})
+    shutil.copytree(tmp_path / "deep", tmp_path / ".hidden")
+    (tmp_path / "sweep" / "multirun.yaml").touch()
+    found = collect([tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "0_a"])
+    names = [run.path.relative_to(tmp_path).as_posix() for run in found]
+    assert names == ["deep/down/c", "sweep/0_a", "sweep/1_b"]
+
+
+def test_a_line_cut_short_and_one_in_the_middle_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write_run(tmp_path / "a", {100: 60.0, 200: 50.0})
+    file = run / "metrics.jsonl"
+    whole = file.read_text().splitlines()
+    file.write_text("\n".join([*whole[:-1], "what?", whole[-1], '{"kind": "eval", "step": 3']))
+    (found,) = collect([run])
+    assert [line["fid"] for line in found.evals] == [60.0, 50.0]
+    assert len(found.train) == 3
+    (said,) = caplog.messages
+    assert "a line that cannot be read is left out: what?" in said
+
+
+def test_a_run_at_half_its_way_is_read_from_its_log(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {100: 60.0}, settings={"steps": 900}, status="running")
+    with FileLock(run / ".lock"):
+        (found,) = collect([run])
+    assert (found.status, found.step, found.steps) == ("running", 300, 900)
+    assert (found.protocol, found.headline) == ({}, "fid")
+    assert found.seconds == 16 * 300 / 200.0
+
+
+def test_a_run_that_says_it_runs_and_holds_no_lock_was_killed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {100: 60.0}, status="running")
+    (run / ".lock").touch()
+    (found,) = collect([run])
+    assert (found.status, found.error) == ("interrupted", KILLED)
+
+
+def test_a_failed_run_keeps_its_error(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    error = "RunFailed: loss/d became nan at step 7."
+    write_run(tmp_path / "b", {}, status="failed", more={"error": error})
+    assert [run.error for run in collect([tmp_path])] == ["", error]
+
+
+@pytest.mark.parametrize("lost", ["result.json", "metrics.jsonl", "overrides.txt"])
+def test_missing_files_are_no_obstacle(tmp_path: Path, lost: str) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    run = write_run(tmp_path / "b", {300: 51.0})
+    (run / lost).unlink()
+    found = collect([tmp_path])
+    assert len(found) == 2
+    assert found[1].step == 300
+
+
+def test_a_result_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {300: 50.0})
+    (run / "result.json").write_text('{"status": "fini')
+    (found,) = collect([run])
+    assert (found.status, found.protocol, len(found.evals)) == ("interrupted", {}, 1)
+
+
+def test_a_long_log_is_thinned_evenly_and_keeps_its_end(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {300: 50.0})
+    lines = [json.dumps({"kind": "train", "step": step}) + "\n" for step in range(1, 5001)]
+    (run / "metrics.jsonl").write_text("".join(lines) + '{"kind": "eval", "step": 5000, "fid": 1}')
+    (found,) = collect([run])
+    steps = [line["step"] for line in found.train]
+    assert (steps[0], steps[-1]) == (1, 5000)
+    assert len(steps) <= MOST_LINES + 1
+    assert {b - a for a, b in pairwise(steps[:-1])} == {10}
+
+
+def test_choices_are_those_written_down_or_those_whose_file_builds_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 5.0}, more={"choices": {"regularizer": "mine"}})
+    write_run(tmp_path / "b", {300: 5.0}, settings=ICR)
+    write_run(tmp_path / "c", {300: 5.0}, settings={"regularizer._target_.cr": "else.where.X"})
+    told, icr, unknown = collect([tmp_path])
+    assert told.choices == {"regularizer": "mine"}
+    assert icr.choices["regularizer"] == "icr"
+    assert icr.choices["architecture"] == "sndcgan"
+    assert "regularizer" not in unknown.choices
+
+
+def test_the_newest_artefacts_count(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {300: 50.0})
+    for at, (step, weights) in enumerate([(300, "ema"), (300, "raw"), (200, "ema")]):
+        folder = run / "artefacts" / f"step_{step}_{weights}"
+        folder.mkdir(parents=True)
+        file = folder / "leakage.json"
+        file.write_text(json.dumps({"step": step, "generator_weights": weights}))
+        os.utime(file, (at, at))
+    (found,) = collect([run])
+    assert found.artefacts == {"leakage": {"step": 300, "generator_weights": "raw"}}
+
+
+# --- numbers of crgan eval ---
+
+
+def evaluation(step: int, **values: object) -> str:
+    return json.dumps({"checkpoint": "x.pt", "step": step, "protocol": PROTOCOL, **values}) + "\n"
+
+
+def test_a_run_without_metrics_has_those_of_crgan_eval(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {})
+    lines = [evaluation(300, fid=9.0), evaluation(100, fid=30.0), evaluation(300, fid=8.0)]
+    (run / "evaluations.jsonl").write_text("".join(lines))
+    (found,) = collect([run])
+    assert [(line["step"], line["fid"]) for line in found.evals] == [(100, 30.0), (300, 8.0)]
+    assert (found.protocol, found.headline) == (PROTOCOL, "fid")
+
+
+def test_a_metric_that_training_has_not_is_taken_from_crgan_eval(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {300: 50.0})
+    another = {**PROTOCOL, "num_samples": 5000}
+    (run / "evaluations.jsonl").write_text(
+        evaluation(300, recall=0.5, protocol=another) + evaluation(300, fid=8.0)
+    )
+    (plain,) = collect([run])
+    assert plain.evals[0]["fid"] == 50.0
+    (found,) = collect([run], "recall")
+    assert (found.evals[0]["recall"], found.protocol["num_samples"]) == (0.5, 5000)
+
+
+def test_the_headline_is_guessed_from_the_names() -> None:
+    assert headline_of([{"step": 1, "is": 3.0, "is_std": 0.1, "fid": 4.0, "kid": 5.0}]) == "fid"
+    assert headline_of([{"kid_std_x_n5": 1.0, "fd_infinity_x_n5": 1.0}]) == "fd_infinity_x_n5"
+    assert headline_of([{"step": 1, "precision": 0.5}]) == ""
+    assert headline_of([]) == ""
+
+
+# --- what is refused ---
+
+
+def test_nothing_a_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is nothing at .*gone"):
+        collect([tmp_path / "gone"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty is empty: .*Give the folders of runs"):
+        collect([tmp_path / "empty"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file: give its run's folder"):
+        collect([tmp_path / "file"])
+    (tmp_path / "other" / "conf").mkdir(parents=True)
+    (tmp_path / "other" / "conf" / "config.yaml").write_text("seed: 1")
+    with pytest.raises(UserError, match="other holds no run"):
+        collect([tmp_path / "other"])
+
+
+def test_runs_without_metrics_are_refused_with_what_to_type(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}})
+    with pytest.raises(UserError, match=f"has metrics.* crgan eval {run} metrics=demo"):
+        collect([run])
+
+
+def test_runs_before_their_first_evaluation_are_told_to_wait(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {}, status="running")
+    with pytest.raises(UserError, match=r"has been evaluated yet .*at step 300.*Wait"):
+        collect([run])
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "seed: [", "seed: x\nsteps: 3", "steps: 3", "a: \x00"])
+def test_a_configuration_of_something_else_is_refused_with_its_version(
+    tmp_path: Path, text: str
+) -> None:
+    run = write_run(tmp_path / "a", {300: 5.0}, more={"provenance": {"crgan": "9.9"}})
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config.yaml cannot be read.*made by crgan 9\.9\. Leave"):
+        collect([run])

@@ -1,0 +1,296 @@
+"""The pictures of a report show the numbers that they are of."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from reports import report_of, row_of, run_of, sweep
+
+from crgan_cli import plots
+from crgan_cli.report import drawing
+from crgan_cli.report.curves import curves, losses
+from crgan_cli.report.drawing import MOST_LINES
+from crgan_cli.report.figures import artefacts, dots, drawings, swept
+from crgan_cli.report.findings import Finding, Reading, findings
+from crgan_cli.report.model import Report, Spread
+from crgan_cli.report.series import Series, over_seeds
+
+HERE = Path("runs")
+
+
+def leak(share: float, floor: float = 0.01) -> dict[str, object]:
+    """What `crgan artefacts RUN leakage` writes, as far as it is read."""
+    read = {"share": share, "low": share - 0.05, "high": share + 0.05}
+    made = {"T": "Cutout", "size": 16}
+    body = {"transform": made, "generated": read, "floor": {"share": floor}, "reason": ""}
+    blind = {"transform": {"T": "GaussianNoise"}, "generated": None, "floor": None}
+    return {"transforms": {"cutout": body, "noise": blind}}
+
+
+def measured(*records: dict[str, object], kind: str) -> Report:
+    """One row whose runs have one measurement each."""
+    runs = [run_of(HERE / str(i), i + 1, artefacts={kind: r}) for i, r in enumerate(records)]
+    return report_of([row_of("cr", runs, {"regularizer": "cr"})])
+
+
+# --- numbers over steps ---------------------------------------------------------------------------
+
+
+def test_a_series_is_the_mean_between_the_lowest_and_the_highest_seed() -> None:
+    logs = [
+        ({"step": 1, "a": 1.0}, {"step": 2, "a": 2.0}, {"step": 3, "a": 9.0}),
+        ({"step": 1, "a": 3.0}, {"step": 2, "a": 8.0}),
+    ]
+    assert over_seeds(logs, "a") == Series([1, 2], [2.0, 5.0], [1.0, 2.0], [3.0, 8.0])
+
+
+def test_a_series_leaves_out_what_is_no_number_and_runs_that_never_had_it() -> None:
+    logs = [
+        ({"step": 1, "a": math.nan}, {"step": 2, "a": 4.0}, {"step": 3, "b": 1.0}),
+        ({"step": 1, "b": 1.0},),
+    ]
+    assert over_seeds(logs, "a") == Series([2], [4.0], [4.0], [4.0])
+    assert not over_seeds(logs, "c")
+
+
+def test_a_long_series_is_averaged_over_stretches() -> None:
+    log = [{"step": i, "a": float(i)} for i in range(1, 9)]
+    found = over_seeds([log], "a", points=2)
+    assert found.steps == [4, 8]
+    assert found.means == [(1 + 2 + 3 + 4) / 4, (5 + 6 + 7 + 8) / 4]
+    assert over_seeds([log], "a", points=8).means == [float(i) for i in range(1, 9)]
+
+
+# --- artefact measurements ------------------------------------------------------------------------
+
+
+def test_leakage_is_read_in_percent_with_its_floor() -> None:
+    found, unread = findings(measured(leak(0.25), leak(0.75, floor=0.03), kind="leakage"))
+    (cutout,) = found  # what no detector could tell has no share
+    assert cutout.question.name == "cutout (size=16)"
+    assert cutout.reference == pytest.approx(2.0)
+    assert cutout.rows == (
+        (
+            Reading(25.0, pytest.approx(20), pytest.approx(30)),
+            Reading(75.0, pytest.approx(70), pytest.approx(80)),
+        ),
+    )
+    assert unread == []
+
+
+def test_the_consistency_of_the_usual_strength_is_told() -> None:
+    curve = {
+        "strength": [2.0, 16.0, 32.0],
+        "relative": [0.1, 0.2, 0.9],
+        "relative_se": [0, 0.15, 0],
+    }
+    latent = {"strength": [0.01, 0.1], "relative": [0.5, 0.6], "relative_se": [0.1, 0.1]}
+    record = {"curves": {"cutout": {"fake": curve, "train": curve}, "latent": {"fake": latent}}}
+    found, _ = findings(measured(record, kind="consistency"))
+    assert [each.question.name for each in found] == [
+        "cutout 16, fake images",
+        "latent 0.1, fake images",
+    ]
+    assert found[0].rows == ((Reading(0.2, 0.0, 0.5),),)  # a square is not below 0
+
+
+def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() -> None:
+    record = {"pairs": {"pixels": {"ratio": [0.9, 0.02]}, "features": {"ratio": None}}}
+    (found,), _ = findings(measured(record, kind="diversity"))
+    assert found.rows == ((Reading(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
+    assert found.reference == 1.0
+    record = {"spaces": {"pixels": {"auc": [0.6, 0.5, 0.7]}}}
+    (found,), _ = findings(measured(record, kind="memorisation"))
+    assert found.rows == ((Reading(0.6, 0.5, 0.7),),)
+    assert found.reference == 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        ("leakage", {}),
+        ("leakage", {"transforms": {"cutout": {"generated": 3, "floor": 4}}}),
+        ("diversity", {"pairs": {"pixels": {"ratio": [1.0]}}}),
+        ("memorisation", {"spaces": {"pixels": {"auc": ["much"]}}}),
+        ("consistency", {"curves": []}),
+    ],
+)
+def test_a_damaged_measurement_is_told_of(kind: str, record: dict[str, object]) -> None:
+    found, unread = findings(measured(record, kind=kind))
+    assert found == []
+    (words,) = unread
+    assert f"crgan artefacts {HERE / '0'} {kind}" in words
+
+
+def test_a_plot_of_artefacts_shows_every_run_and_their_mean() -> None:
+    report = measured(leak(0.25), leak(0.75), kind="leakage")
+    found: list[Finding] = findings(report)[0]
+    drawn = artefacts(report, "leakage", found)
+    (axes,) = drawn.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cr"]
+    middle = [line for line in axes.lines if line.get_marker() == "D"]
+    assert [float(x) for line in middle for x in line.get_xdata()] == [50.0]
+    assert "cutout (size=16), cr: 50" in drawn.words
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_dots_are_at_the_seeds_and_bars_at_mean_and_deviation(tmp_path: Path) -> None:
+    drawn = dots(sweep(tmp_path))
+    assert drawn is not None
+    (axes,) = drawn.figure.axes
+    seeds = [tuple(map(tuple, each.get_offsets().tolist())) for each in axes.collections[::2]]
+    assert seeds[0] == ((16.0, 0.0), (14.0, 0.0))
+    (bar,) = axes.containers[0].lines[2]
+    ((left, _), (right, _)) = bar.get_segments()[0]
+    assert (left, right) == pytest.approx((15 - 2**0.5, 15 + 2**0.5))
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["lambda=10", "lambda=1", "lambda=100"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1], "the best is on top"
+    assert "lambda=10 15; lambda=1 20; lambda=100 25" in drawn.words
+
+
+def test_a_published_number_is_drawn_where_it_can_be_compared(tmp_path: Path) -> None:
+    report = sweep(tmp_path)
+    rows = (report.rows[0]._replace(comparable=18.5), *report.rows[1:])
+    compared = report._replace(rows=rows)
+    for draw in (dots, swept, curves):
+        before, after = draw(report), draw(compared)
+        assert before is not None
+        assert after is not None
+        said = [
+            [text.get_text() for text in each.figure.legends[0].texts] for each in (before, after)
+        ]
+        assert not any("published" in text for text in said[0])
+        assert any("published" in text for text in said[1])
+
+
+def test_a_floor_is_drawn_where_it_is_near_and_told_everywhere(tmp_path: Path) -> None:
+    report = sweep(tmp_path)  # from 14 to 26
+    for floor, lines in ((3.0, 1), (1.0, 0)):
+        spread = Spread((floor,), floor, None)
+        rows = [r._replace(numbers={**r.numbers, "fid_floor": spread}) for r in report.rows]
+        for drawn in (dots(report._replace(rows=rows)), swept(report._replace(rows=rows))):
+            assert drawn is not None
+            (axes,) = drawn.figure.axes
+            assert len([line for line in axes.lines if line.get_linestyle() == ":"]) == lines
+            assert f"Real images against real ones have {floor:g}." in drawn.caption
+
+
+def test_numbers_far_apart_are_drawn_on_a_log_axis_with_plain_numbers() -> None:
+    rows = [row_of(n, [run_of(HERE / n, 1, (fid,))], {}) for n, fid in (("a", 3.0), ("b", 90.0))]
+    drawn = dots(report_of(rows))
+    assert drawn is not None
+    (axes,) = drawn.figure.axes
+    assert axes.get_xscale() == "log"
+    drawn.figure.canvas.draw()
+    assert {"5", "10", "20", "50"} <= {text.get_text() for text in axes.get_xticklabels()}
+
+
+def test_a_sweep_is_drawn_on_a_log_axis(tmp_path: Path) -> None:
+    drawn = swept(sweep(tmp_path))
+    assert drawn is not None
+    (axes,) = drawn.figure.axes
+    assert axes.get_xscale() == "log"
+    line = axes.containers[0].lines[0]
+    assert list(line.get_xdata()) == [1, 10, 100]
+    assert list(line.get_ydata()) == [20, 15, 25]
+
+
+def test_a_sweep_that_begins_at_0_keeps_its_0() -> None:
+    rows = [
+        row_of(f"l={v}", [run_of(HERE / str(v), 1, (fid,))], {"l": v, "r": "cr"})
+        for v, fid in ((0, 9.0), (1, 5.0), (10, 7.0))
+    ]
+    drawn = swept(report_of(rows, swept="l"))
+    assert drawn is not None
+    (axes,) = drawn.figure.axes
+    assert axes.get_xscale() == "symlog"
+    assert list(axes.containers[0].lines[0].get_xdata()) == [0, 1, 10]
+
+
+def test_nothing_swept_is_not_drawn(tmp_path: Path) -> None:
+    report = sweep(tmp_path)
+    assert swept(report._replace(swept="")) is None
+    assert swept(report._replace(rows=report.rows[:1])) is None
+
+
+def test_curves_are_means_over_seeds_and_one_evaluation_is_none(tmp_path: Path) -> None:
+    drawn = curves(sweep(tmp_path))
+    assert drawn is not None
+    fid, kid = drawn.figure.axes
+    assert list(fid.lines[0].get_ydata()) == [40.0, 15.0]
+    assert list(kid.lines[0].get_ydata()) == pytest.approx([0.040, 0.015])
+    assert fid.get_ylabel() == "fid\n(lower is better)"
+    once = [row_of("a", [run_of(HERE, 1, (20.0,))], {})]
+    assert curves(report_of(once)) is None
+
+
+def test_each_term_of_the_losses_has_a_panel(tmp_path: Path) -> None:
+    drawn = losses(sweep(tmp_path))
+    assert drawn is not None
+    assert [axes.get_title() for axes in drawn.figure.axes] == ["adversarial/d", "cr/real"]
+    first = drawn.figure.axes[0].lines[0].get_ydata()[0]
+    assert first == pytest.approx(((1 + 1) + (1 + 2)) / 2)
+
+
+def test_what_does_not_fit_is_said_and_the_rest_told_apart() -> None:
+    rows = [
+        row_of(f"row {i}", [run_of(HERE / str(i), 1, (40.0, 20.0 + i))], {"i": i})
+        for i in range(50)
+    ]
+    report = report_of(rows)
+    assert f"The best {MOST_LINES} of 50 rows" in curves(report).caption  # type: ignore[union-attr]
+    assert "The best 40 of 50 rows" in dots(report).caption  # type: ignore[union-attr]
+    looks = [plots.style(i) for i in range(MOST_LINES)]
+    assert len(set(looks)) == MOST_LINES
+    assert len({look.marker + look.dash for look in looks}) == MOST_LINES, "without colour too"
+
+
+def test_rows_without_numbers_are_no_figure() -> None:
+    nothing = run_of(HERE, 1, ())._replace(train=())
+    assert drawings(report_of([row_of("a", [nothing], {})]), []) == []
+    infinite = run_of(HERE, 1, (math.inf, math.nan))._replace(train=())
+    assert drawings(report_of([row_of("a", [infinite], {})]), []) == []
+
+
+def test_every_figure_can_be_written(tmp_path: Path) -> None:
+    report = sweep(tmp_path)
+    found = drawings(report, [])
+    files = drawing.write(found, tmp_path / "figures")
+    assert [file.name for file in files] == [
+        "headline.png",
+        "sweep.png",
+        "metrics.png",
+        "losses.png",
+    ]
+    for file in files:
+        with Image.open(file) as image:
+            low, high = image.convert("L").getextrema()
+            assert low < high, "something is drawn"
+    assert drawing.write(found[:1], tmp_path, ".svg")[0].read_text().startswith("<?xml")
+
+
+def test_drawings_for_a_page_are_the_same_twice_and_take_its_colours(tmp_path: Path) -> None:
+    once, again = (
+        [plots.svg(each.figure, each.name) for each in drawings(sweep(tmp_path), [])]
+        for _ in range(2)
+    )
+    assert once == again
+    assert all("currentColor" in each and "#000000" not in each for each in once)
+    assert not any("http" in each for each in once)
+    ids = [name for each in once for name in re.findall(r'\bid="([^"]*)"', each)]
+    assert len(ids) == len(set(ids))
+    for each in once:
+        targets = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', each)
+        assert {a or b for a, b in targets} <= set(ids)
+
+
+def test_a_long_label_is_folded_and_at_last_cut() -> None:
+    label = " ".join(f"key{i}=value{i}" for i in range(20))
+    folded = drawing.folded(label)
+    assert folded.splitlines()[0] == "key0=value0 key1=value1 key2=value2"
+    assert len(folded.splitlines()) == 4
+    assert folded.endswith("…")

@@ -1,0 +1,305 @@
+"""Runs become rows: what a row is called, which numbers it has, and in which order rows stand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from run_folders import ICR, PROTOCOL, write_run
+from scipy import stats
+
+from crgan_cli.errors import UserError
+from crgan_cli.report.collect import KILLED, collect
+from crgan_cli.report.model import Report
+from crgan_cli.report.rows import report_of
+from crgan_cli.report.settings import text
+
+Weight = Mapping[str, object]
+
+
+def weight(value: float) -> Weight:
+    return {"regularizer.lambda_cr": value}
+
+
+def sweep(folder: Path, fids: Mapping[float, list[float]]) -> None:
+    """Runs of some weights of CR, each with its FID of the seeds 1, 2 and so on."""
+    for value, scores in fids.items():
+        for seed, fid in enumerate(scores, start=1):
+            name = folder / f"lambda_cr={value:g},seed={seed}"
+            write_run(name, {100: fid + 30, 300: fid}, seed=seed, settings=weight(value))
+
+
+def reported(folder: Path, **words: object) -> Report:
+    return report_of(collect([folder]), **words)  # type: ignore[arg-type]
+
+
+def labels(report: Report) -> list[str]:
+    return [row.label for row in report.rows]
+
+
+def test_rows_are_runs_that_differ_in_their_seed_alone_best_first(tmp_path: Path) -> None:
+    sweep(tmp_path, {1: [60, 62, 64], 10: [40, 42, 44], 5: [41, 42, 49]})
+    report = reported(tmp_path)
+    assert labels(report) == ["lambda_cr=10", "lambda_cr=5", "lambda_cr=1"]
+    best = report.rows[0]
+    assert best.numbers["fid"].values == (40, 42, 44)
+    assert (best.numbers["fid"].mean, best.numbers["fid"].deviation) == (42, 2)
+    assert best.settings == {"regularizer.lambda_cr": 10}
+    assert best.cost_hours == pytest.approx(3 * 36 / 3600)
+    assert (best.steps, best.note) == ((300,), "")
+    assert (report.varied, report.swept) == (("regularizer.lambda_cr",), "regularizer.lambda_cr")
+    assert report.headline == "fid"
+    assert report.protocols == (PROTOCOL,)
+    assert report.warnings == ()
+
+
+def test_what_does_not_change_numbers_does_not_make_a_row(tmp_path: Path) -> None:
+    silent = {"out": "x", "device": "cuda", "log.every": 7, "published.fid": 3.0}
+    write_run(tmp_path / "a", {300: 50.0}, seed=1)
+    write_run(tmp_path / "b", {300: 52.0}, seed=2, settings=silent)
+    write_run(tmp_path / "c", {300: 54.0}, seed=3, settings={"steps": 600})
+    report = reported(tmp_path)
+    assert labels(report) == ["steps=300", "steps=600"]
+    assert len(report.rows[0].runs) == 2
+
+
+def test_comparisons_with_the_best_are_welchs_and_are_noted(tmp_path: Path) -> None:
+    sweep(tmp_path, {1: [60, 62, 64], 10: [40, 42, 44], 5: [41, 42, 49], 2: [99]})
+    report = reported(tmp_path)
+    p = stats.ttest_ind([40, 42, 44], [41, 42, 49], equal_var=False).pvalue
+    assert [(each.other, each.words) for each in report.comparisons] == [
+        ("lambda_cr=5", f"within the noise of the best (p = {p:.2g})"),
+        ("lambda_cr=1", "worse than the best (p < 0.001)"),
+        ("lambda_cr=2", "n=1: no statement"),
+    ]
+    assert {each.best for each in report.comparisons} == {"lambda_cr=10"}
+    assert report.rows[1].note == report.comparisons[0].words
+    assert report.comparisons[2].p_value is None
+
+
+# --- which step, which number ---
+
+
+def test_the_best_step_is_each_runs_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {100: 40.0, 300: 50.0}, seed=1)
+    write_run(tmp_path / "b", {100: 60.0, 300: 44.0}, seed=2)
+    last, best = reported(tmp_path), reported(tmp_path, step="best")
+    assert last.rows[0].numbers["fid"].values == (50.0, 44.0)
+    assert best.rows[0].numbers["fid"].values == (40.0, 44.0)
+    assert best.rows[0].steps == (100, 300)
+    assert best.rows[0].note == "at steps 100, 300"
+
+
+def test_another_metric_can_be_asked_for_and_may_be_better_when_higher(tmp_path: Path) -> None:
+    for name, score in {"a": 5.0, "b": 7.0}.items():
+        settings = weight(score)
+        write_run(tmp_path / name, {300: score}, settings=settings, others={"is": score, "kid": 1})
+    assert labels(reported(tmp_path)) == ["lambda_cr=5", "lambda_cr=7"]
+    report = reported(tmp_path, metric="is")
+    assert labels(report) == ["lambda_cr=7", "lambda_cr=5"]
+    assert list(report.rows[0].numbers) == ["is", "fid", "kid"]
+    with pytest.raises(UserError, match="--metric recall: no run has it"):
+        reported(tmp_path, metric="recall")
+
+
+# --- runs that did not end well ---
+
+
+def test_unfinished_runs_are_left_out_where_others_finished_and_said(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {100: 90.0, 300: 50.0}, seed=1)
+    write_run(tmp_path / "b", {100: 80.0}, seed=2, status="running")
+    error = "RunFailed: loss/d became nan at step 7."
+    write_run(tmp_path / "c", {}, seed=3, status="failed", more={"error": error})
+    report = reported(tmp_path)
+    (row,) = report.rows
+    assert row.numbers["fid"].values == (50.0,)
+    assert row.note == "1 of 3 interrupted, 1 of 3 failed, left out"
+    assert report.warnings == (
+        f"{tmp_path / 'b'} interrupted at step 300 of 300: {KILLED}",
+        f"{tmp_path / 'c'} failed at step 300 of 300: {error}",
+    )
+
+
+def test_rows_without_finished_runs_and_without_numbers_come_last(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, settings=weight(1))
+    for seed, steps in {1: {100: 20.0}, 2: {100: 22.0, 200: 24.0}}.items():
+        write_run(tmp_path / f"b{seed}", steps, seed=seed, settings=weight(2), status="interrupted")
+    write_run(tmp_path / "c", {}, settings=weight(3), status="failed")
+    report = reported(tmp_path)
+    assert labels(report) == ["lambda_cr=1", "lambda_cr=2", "lambda_cr=3"]
+    assert report.rows[1].numbers["fid"].values == (20.0, 24.0)
+    said = "2 of 2 interrupted, numbers of the way so far; at steps 100, 200; n=1: no statement"
+    assert report.rows[1].note == said
+    assert (dict(report.rows[2].numbers), report.rows[2].note) == ({}, "1 of 1 failed, no numbers")
+
+
+def test_a_number_that_is_none_is_passed_over(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {100: 60.0, 300: float("nan")}, settings=weight(1))
+    write_run(tmp_path / "b", {300: float("inf")}, settings=weight(2))
+    report = reported(tmp_path)
+    assert report.rows[0].numbers["fid"].values == (60.0,)
+    assert (report.rows[1].label, report.rows[1].note) == ("lambda_cr=2", "no numbers")
+
+
+def test_a_seed_that_ran_twice_counts_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {100: 70.0}, seed=1, status="failed")
+    write_run(tmp_path / "b", {300: 50.0}, seed=1)
+    write_run(tmp_path / "c", {300: 52.0}, seed=2)
+    report = reported(tmp_path)
+    assert report.rows[0].numbers["fid"].values == (50.0, 52.0)
+    assert len(report.rows[0].runs) == 2
+    assert report.warnings[-1] == (
+        f"{tmp_path / 'a'} repeats {tmp_path / 'b'} (the same settings and seed 1) and is left out"
+    )
+
+
+# --- labels ---
+
+
+def test_a_choice_stands_for_all_that_comes_with_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    write_run(tmp_path / "b", {300: 40.0}, settings=ICR)
+    report = reported(tmp_path)
+    assert labels(report) == ["regularizer=icr", "regularizer=cr"]
+    assert report.rows[0].settings == {"regularizer": "icr"}
+    assert report.swept == ""
+
+
+def test_a_setting_is_listed_where_rows_of_one_choice_differ_in_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, settings=weight(1))
+    write_run(tmp_path / "b", {300: 51.0}, settings=weight(10))
+    write_run(tmp_path / "c", {300: 52.0}, settings=ICR)
+    report = reported(tmp_path)
+    assert labels(report) == [
+        "regularizer=cr lambda_cr=1",
+        "regularizer=cr lambda_cr=10",
+        "regularizer=icr",
+    ]
+    assert report.swept == "regularizer.lambda_cr"
+
+
+def test_a_sum_of_regularizers_is_named_as_it_was_typed_and_strangers_by_class(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, more={"choices": {"regularizer": "[cr,gp]"}})
+    write_run(tmp_path / "b", {300: 51.0}, settings={"regularizer._target_.cr": "mine.Slope"})
+    write_run(
+        tmp_path / "c", {300: 52.0}, settings={**ICR, "regularizer._target_.zcr": "mine.Near"}
+    )
+    assert labels(reported(tmp_path)) == [
+        "regularizer=cr+gp",
+        "regularizer=Slope",
+        "regularizer=BalancedConsistency+Near",
+    ]
+
+
+def test_what_an_architecture_takes_from_the_data_set_is_not_listed(tmp_path: Path) -> None:
+    for size in (32, 64):
+        settings = {"dataset.resolution": size, "architecture.resolution": size}
+        write_run(tmp_path / str(size), {300: size}, settings=settings)
+    assert labels(reported(tmp_path)) == [
+        "dataset.resolution=32",
+        "dataset.resolution=64",
+    ]
+
+
+def test_an_ending_that_other_keys_have_keeps_its_group(tmp_path: Path) -> None:
+    for every in (1, 4):
+        write_run(tmp_path / str(every), {300: every}, settings={"regularizer.every": every})
+    assert labels(reported(tmp_path)) == ["regularizer.every=1", "regularizer.every=4"]
+
+
+def test_a_row_alone_is_named_by_what_it_is(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    assert labels(reported(tmp_path)) == ["dataset=demo architecture=sndcgan regularizer=cr"]
+
+
+def test_several_numbers_that_differ_are_no_sweep_of_one(tmp_path: Path) -> None:
+    for value in (1, 2):
+        settings = {**weight(value), "batch_size": 8 * value}
+        write_run(tmp_path / str(value), {300: value}, settings=settings)
+    assert reported(tmp_path).swept == ""
+
+
+def test_settings_are_written_as_they_are_typed() -> None:
+    values = (10.0, 0.0004, 1e-8, 0.1234567, True, None, 3, "[a,b]")
+    said = ["10", "0.0004", "1e-08", "0.1234567", "true", "null", "3", "[a,b]"]
+    assert [text(value) for value in values] == said
+
+
+# --- protocols ---
+
+
+def protocol(**changed: object) -> dict[str, object]:
+    return {"protocol": {**PROTOCOL, **changed}}
+
+
+def test_numbers_of_two_protocols_are_refused_unless_forced(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, settings=weight(1))
+    write_run(tmp_path / "b", {300: 40.0}, settings=weight(2), more=protocol(num_samples=500))
+    with pytest.raises(UserError, match=r"num_samples: 10000, 500\n.*--force"):
+        reported(tmp_path)
+    report = reported(tmp_path, force=True)
+    assert report.rows[0].numbers["fid"].mean == 40.0
+    (warning,) = report.warnings
+    assert warning.startswith("NOT COMPARABLE: the numbers of")
+    assert "num_samples: 10000, 500" in warning
+    assert len(report.protocols) == 2
+
+
+def test_a_forced_row_of_another_metric_keeps_its_own_numbers(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, settings=weight(1))
+    write_run(tmp_path / "a2", {300: 50.0}, settings=weight(1), seed=2)
+    run = write_run(tmp_path / "b", {300: 9.0}, settings=weight(2), more=protocol(headline="fd_x"))
+    file = run / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"fid"', '"fd_x"'))
+    result = run / "result.json"
+    result.write_text(result.read_text().replace('"inception"', '"x"'))
+    report = reported(tmp_path, force=True)
+    assert labels(report) == ["lambda_cr=1", "lambda_cr=2"]
+    assert dict(report.rows[1].numbers) != {}
+    assert report.rows[1].numbers["fd_x"].mean == 9.0
+
+
+def test_what_is_information_may_differ(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0}, seed=1)
+    write_run(tmp_path / "b", {300: 40.0}, seed=2, more=protocol(generator_weights="ema"))
+    report = reported(tmp_path)
+    assert (len(report.protocols), report.warnings) == (1, ())
+
+
+def test_a_run_on_its_way_is_compared_by_its_configuration(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    same = {"metrics.every": 50, **weight(2)}
+    write_run(tmp_path / "b", {100: 70.0}, settings=same, status="interrupted")
+    assert len(reported(tmp_path).rows) == 2
+    other = {"metrics.num_samples": 500}
+    write_run(tmp_path / "c", {100: 70.0}, settings=other, status="interrupted")
+    with pytest.raises(UserError, match=r"metrics.num_samples: 10000, 500"):
+        reported(tmp_path)
+
+
+# --- the published number ---
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "41.5: ours +0.50, within our spread (p = 0.85)"),
+        (protocol(num_samples=5000), "41.5 (protocol differs)"),
+        (protocol(reference_split="train"), "41.5 (protocol differs)"),
+    ],
+)
+def test_a_published_number_is_compared_by_its_own_protocol_alone(
+    tmp_path: Path, more: Mapping[str, object], words: str
+) -> None:
+    settings = {"published.fid": 41.5, "published.source": "arXiv:2002.04724"}
+    for seed, fid in enumerate([40.0, 42.0, 44.0]):
+        write_run(tmp_path / str(seed), {300: fid}, seed=seed, settings=settings, more=more)
+    assert reported(tmp_path).rows[0].published == words
+
+
+def test_a_published_number_stands_alone_where_there_is_none_of_ours(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    settings = {"published.fid": 41.5, **weight(2)}
+    write_run(tmp_path / "b", {}, settings=settings, status="failed")
+    assert [row.published for row in reported(tmp_path).rows] == ["", "41.5"]
