@@ -7,7 +7,7 @@ so that a number is good for telling minutes from days. `gpu_minutes` is the one
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from crgan_cli.config import Settings, flat
+from crgan_cli.config import Settings, build_group, flat
 
 
 class Net(NamedTuple):
@@ -90,13 +90,19 @@ def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
 
 def disk_bytes(config: Settings) -> int:
     """Checkpoints of a run at their most: the last `keep` and the best, of weights and Adam."""
+    G, D = weights(config["architecture"])
+    averaged = G if config["ema"]["decay"] is not None else 0
+    return 4 * (3 * (G + D) + averaged) * (config["checkpoint"]["keep"] + 1)  # Adam: two moments
+
+
+def weights(architecture: Settings) -> tuple[int, int]:
+    """How many numbers G and D learn."""
     import torch
 
-    from crgan_cli.assembly import players_of
-
     with torch.device("meta"):  # counted, not made
-        G, D = players_of(config)[:2]
-    weights = [sum(each.numel() for each in net.parameters()) for net in (G, D)]
-    averaged = weights[0] if config["ema"]["decay"] is not None else 0
-    floats = 3 * sum(weights) + averaged  # Adam has two moments a weight
-    return 4 * floats * (config["checkpoint"]["keep"] + 1)
+        nets = build_group(architecture)
+    G, D = (
+        sum(each.numel() for each in nets[name].parameters())
+        for name in ("generator", "discriminator")
+    )
+    return G, D

@@ -69,7 +69,7 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
     if resumed:
         require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
-    if (done := run.read_result()).get("status") == "finished" and done["step"] == config.steps:
+    if (done := finished(run, config.steps)) is not None:
         log.info("%s has all its %d steps", run.path, config.steps)
         return headline_in(done)
     training = Training(config, run)
@@ -82,6 +82,15 @@ def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | 
     run.write_result({"status": "running"})
     with reported(run):
         return training.go()
+
+
+def finished(run: RunDir, steps: int) -> dict | None:
+    """The result of a run that has all its steps, so that nothing has to be built to know it."""
+    result = run.read_result()
+    if result.get("status") != "finished" or result.get("step") != steps:
+        return None
+    newest = checkpoint.newest(run.checkpoints)
+    return result if newest and newest.content["step"] == steps else None
 
 
 def headline_in(result: dict) -> float | None:

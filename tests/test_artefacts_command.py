@@ -226,9 +226,9 @@ def test_what_cannot_be_is_refused(
         (["consistency", "--n", "1"], "at least 2"),
         (["diversity", "--n", "3"], "at least 4"),
         (["memorisation", "--n", "1"], "at least 2"),
-        (["consistency", "--n", "401"], "the training split has 400: ask for at most 400"),
-        (["memorisation", "--n", "4001"], "at most 4000"),
-        (["diversity", "--n", "4001"], "at most 4000"),
+        (["consistency", "--n", "401"], "400: give at most --n 400"),
+        (["memorisation", "--n", "4001"], "at most --n 4000"),
+        (["diversity", "--n", "4001"], "at most --n 4000"),
     ],
 )
 def test_too_few_and_too_many_images_say_how_many(

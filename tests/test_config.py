@@ -44,7 +44,7 @@ def test_every_choice_composes_and_is_right() -> None:
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
 def test_every_experiment_composes_and_is_right(name: str) -> None:
     published = compose([f"experiment={name}"]).published
-    if name == "demo":
+    if name == "demo" or name.startswith("sweep_"):  # nothing published that they are to reproduce
         assert published.fid is None
         return
     assert published.fid > 0

@@ -1,11 +1,14 @@
 """The rows of the papers' tables: each composes, builds, and plays the game of its name."""
 
+import itertools
+
 import pytest
+import yaml
 from omegaconf import DictConfig
 
 from crgan_cli.assembly import Players, players_of, task_of
 from crgan_cli.choices import Choices
-from crgan_cli.config import Run, build_group, compose
+from crgan_cli.config import Run, build_group, compose, conf_dir, flat
 from crgan_cli.tasks.base import Task
 
 PUBLISHED = {
@@ -35,6 +38,14 @@ VIEWS = {
     "cr": "real fake T(real)",
     "icr": "real fake T(real) T(fake) near",
 }
+SWEEPS = {
+    "sweep_bcr_lambda": 4 * 4 * 3,
+    "sweep_cr_augmentation": 4 * 3,
+    "sweep_regularizer_by_loss": 3 * 6 * 3,
+    "sweep_regularizer_by_n_dis": 2 * 6 * 3,
+}
+"""Experiment -> how many runs it asks for."""
+
 SMALL = "architecture.width=0.02"
 ROWS = pytest.mark.parametrize("name", PUBLISHED)
 
@@ -146,3 +157,33 @@ def test_the_weights_of_the_consistency_rows(name: str, weights: dict[str, float
     regularizer = row(name).regularizer
     assert {key: regularizer[key] for key in weights} == weights
     assert regularizer.every == 1
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+
+
+def test_every_sweep_is_counted_here() -> None:
+    assert SWEEPS.keys() == {
+        name for name in Choices().groups["experiment"] if name.startswith("sweep_")
+    }
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_job_of_a_sweep_composes_and_is_another_run(name: str) -> None:
+    asked = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text())["hydra"]
+    assert asked["mode"] == "MULTIRUN"
+    values = {key: text.split(",") for key, text in asked["sweeper"]["params"].items()}
+    seeds = values.pop("seed")
+    jobs = [
+        [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+        for combination in itertools.product(*values.values())
+    ]
+    assert len(jobs) * len(seeds) == SWEEPS[name]
+    made = [flat(row(name, *job)) for job in jobs]
+    assert len({str(config) for config in made}) == len(jobs)
+    assert {config["published.fid"] for config in made} == {None}
+
+
+def test_the_two_settings_of_the_sweep_by_turns_differ_in_them_alone() -> None:
+    one, five = (flat(row("none_cifar10_sndcgan", f"optimizer=cr_{x}")) for x in "cd")
+    assert {key for key in one if one[key] != five[key]} == {"optimizer.n_dis"}

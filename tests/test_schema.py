@@ -29,6 +29,7 @@ def whole(**groups: object) -> dict[str, object]:
         "samples": {"every": 1, "num": 4},
         "checkpoint": {"every": 1, "keep": 3},
         "published": {"fid": None, "source": None},
+        "sweep": {"on_error": "continue", "per_device": 1},
     } | groups
 
 

@@ -50,6 +50,8 @@ def test_every_module_and_every_choice_is_in_it(wheel: Path, unpacked: Path) -> 
     assert files(unpacked / "crgan_cli", "*.py") == files(ROOT / "crgan_cli", "*.py")
     assert files(unpacked / "crgan_cli" / "conf", "*.yaml") == files(ROOT / "conf", "*.yaml")
     assert (unpacked / "crgan_cli" / "conf" / "train.yaml").is_file()
+    tables = Path("crgan_cli", "tables")
+    assert files(unpacked / tables, "*.yaml") == files(ROOT / tables, "*.yaml")
 
 
 def test_nothing_else_is_in_it(unpacked: Path) -> None:
@@ -59,7 +61,7 @@ def test_nothing_else_is_in_it(unpacked: Path) -> None:
     }
     assert not files(unpacked, "*.pyc")
     kinds = {path.suffix for path in (unpacked / "crgan_cli").rglob("*") if path.is_file()}
-    assert kinds <= {".py", ".yaml", ".png", ""}
+    assert kinds <= {".py", ".yaml", ".png", ".css", ""}
 
 
 def test_the_demo_is_in_it_with_its_licence(unpacked: Path) -> None:
