@@ -21,7 +21,7 @@ from crgan_cli import __version__, commands
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.schema import nearest
 
-ORDER = ("train", "eval", "sample")  # the order of use, in the help; others follow by name
+ORDER = ("train", "eval", "sample", "artefacts", "report", "reproduce")  # the order of use, in the help; others follow by name
 
 
 class Command(Protocol):
@@ -109,7 +109,7 @@ def dispatch(argv: list[str]) -> int:
 
 def overview() -> str:
     """The text of `crgan --help`."""
-    lines = "\n".join(f"  {name:10}{load(name).help}" for name in names())
+    lines = "\n".join(f"  {name:11}{load(name).help}" for name in names())
     return (
         "usage: crgan COMMAND ...\n\n"
         "An experiment runner for consistency-regularised GANs.\n\n"

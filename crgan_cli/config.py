@@ -89,6 +89,9 @@ class SweepSettings:
         self.per_device = per_device
 
 
+ALONE = SweepSettings("continue", 1)
+
+
 class Published:
     """The number that an experiment is to reproduce; None where there is none."""
 
@@ -114,7 +117,7 @@ class Run:
         samples: Samples,
         checkpoint: Checkpoints,
         published: Published,
-        sweep: SweepSettings,
+        sweep: SweepSettings = ALONE,  # older configurations have none
     ) -> None:
         self.seed = seed
         self.steps = steps
@@ -141,7 +144,8 @@ class Run:
             "published": Published,
             "sweep": SweepSettings,
         }
-        return pick(cls, config, **{key: pick(of, config[key]) for key, of in nested.items()})
+        made = {key: pick(of, config[key]) for key, of in nested.items() if key in config}
+        return pick(cls, config, **made)
 
 
 def folder_name(number: int, overrides: str) -> str:

@@ -161,7 +161,7 @@ def shown(board: Board, steps: int) -> Iterator[None]:
 def table_of(board: Board, steps: int, seconds: float) -> Table:
     """How each job stands; of many, those that run and the last that ended."""
     jobs = board.jobs()
-    table = Table(title=summary(board, jobs, seconds), title_justify="left", box=None)
+    table = Table(title=summary(board, jobs, seconds), title_justify="left", box=None, expand=True)
     for column in ("job", "settings", "state", "step", "metric", "time left"):
         table.add_column(column, justify="right" if column in ("step", "metric") else "left")
     for job in jobs[-20:]:

@@ -1,0 +1,190 @@
+"""Sweeps through the real command line: a job that fails, one that is cut, skipping, reporting."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from runs import TINY, crgan, different
+
+from crgan_cli.sweep import Board, Job, exit_code, progress_of, said_of, table_of
+
+AXES = ("regularizer=none,cr", "seed=1,2", "ema.decay=null,0.5")
+LAST = "checkpoints/step_00000006.pt"
+
+
+def name(number: int, regularizer: str, seed: int, decay: str) -> str:
+    return f"{number}_ema.decay={decay},regularizer={regularizer},seed={seed}"
+
+
+JOBS = [
+    name(0, "none", 1, "null"),
+    name(1, "none", 1, "0.5"),
+    name(2, "none", 2, "null"),
+    name(3, "none", 2, "0.5"),
+    name(4, "cr", 1, "null"),
+    name(5, "cr", 1, "0.5"),
+    name(6, "cr", 2, "null"),
+    name(7, "cr", 2, "0.5"),
+]
+
+
+def sweep(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return crgan("train", "-m", *TINY, *words, cwd=cwd)
+
+
+def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    (folder / JOBS[3]).mkdir(parents=True)
+    (folder / JOBS[3] / "notes.txt").write_text("somebody's")  # which a run does not write over
+    first = sweep(tmp_path, *AXES, "out=sweep")
+    assert first.returncode == 2, first.stderr
+    assert f"job 4 ({JOBS[3][2:]}) failed: the folder" in first.stderr
+    assert "crgan train: 1 of 8 jobs failed:" in first.stderr
+    assert "out=sweep" in first.stderr.splitlines()[-1]
+    assert "regularizer=cr ema.decay=0.5" in first.stdout
+    assert "(n=2)" in first.stdout
+    assert sorted(path.name for path in folder.glob("*_*")) == JOBS
+
+    whole = shutil.copy(folder / JOBS[0] / LAST, tmp_path / "whole.pt")
+    cut(folder / JOBS[0])
+    (folder / JOBS[3] / "notes.txt").unlink()
+    again = sweep(tmp_path, *AXES, "out=sweep")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("skipped in") == 6
+    assert again.stderr.count("finished in") == 2
+    assert "going on from" in again.stderr
+    assert different(Path(whole), folder / JOBS[0] / LAST) == []
+
+    done = crgan("report", "sweep", "--format", "md,csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open(folder / "report" / "runs.csv", encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 8
+    with open(folder / "report" / "rows.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert "(n=2)" in (folder / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def cut(run: Path) -> None:
+    """As a kill after the first checkpoint leaves a run."""
+    for step in (4, 6):
+        (run / f"checkpoints/step_{step:08d}.pt").unlink()
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "status": "running", "step": 2}))
+
+
+def test_on_error_stop_starts_no_further_job(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "0_seed=1").mkdir(parents=True)
+    (tmp_path / "sweep" / "0_seed=1" / "notes.txt").write_text("somebody's")
+    done = sweep(tmp_path, "seed=1,2", "out=sweep", "sweep.on_error=stop")
+    assert done.returncode == 2
+    assert "job 2 (seed=2): not started" in done.stderr
+    assert not (tmp_path / "sweep" / "1_seed=2" / "config.yaml").exists()
+
+
+def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
+    """Through Hydra's joblib launcher, whose jobs are in other processes."""
+    (tmp_path / "sweep" / "1_seed=2").mkdir(parents=True)
+    (tmp_path / "sweep" / "1_seed=2" / "notes.txt").write_text("somebody's")
+    side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
+    done = sweep(tmp_path, "seed=1,2,3", "out=sweep", *side)
+    assert done.returncode == 2, done.stderr
+    assert "job 2 (seed=2)" in done.stderr
+    assert "1 of 3 jobs failed" in done.stderr
+    for run in ("0_seed=1", "2_seed=3"):
+        assert json.loads((tmp_path / "sweep" / run / "result.json").read_text())["step"] == 6
+    assert "(n=2)" in done.stdout
+
+
+def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "regularizer=none,cr", "regularizer.lambda_cr=1,5", "out=sweep")
+    assert done.returncode == 2
+    assert "no key 'lambda_cr' here" in done.stderr
+    assert not (tmp_path / "sweep").exists()
+
+
+# --- the board ------------------------------------------------------------------------------------
+
+
+def job(number: int, status: str, **more: object) -> Job:
+    return Job(number, f"seed={number}", f"{number}_seed={number}", status, **more)  # type: ignore
+
+
+def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
+    board = Board(tmp_path, total=3)
+    board.clear()
+    board.write(job(1, "running"))
+    board.write(job(0, "running"))
+    board.write(job(0, "finished", seconds=60.0, value=12.5))
+    assert [(each.number, each.status) for each in board.jobs()] == [
+        (0, "finished"),
+        (1, "running"),
+    ]
+    (tmp_path / ".sweep" / "2.json").write_text('{"numb')  # being written
+    assert len(board.jobs()) == 2
+    said = said_of(board.jobs()[0], board)
+    assert said == (
+        "finished in 1 min 0 s, 12.5; "
+        "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
+    )
+    board.clear()
+    assert board.jobs() == []
+
+
+@pytest.mark.parametrize(("codes", "code"), [([], 0), ([2, 2], 2), ([1, 2], 1), ([1], 1)])
+def test_the_exit_code_is_of_the_worst_failure(codes: list[int], code: int) -> None:
+    assert (
+        exit_code([job(9, "finished"), *(job(i, "failed", code=c) for i, c in enumerate(codes))])
+        == code
+    )
+
+
+def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.clear()
+    taken: list[int] = []
+    with board.device(2, 2) as a, board.device(2, 2) as b, board.device(2, 2) as c:
+        with board.device(2, 2) as d:
+            assert [a, b, c, d] == [0, 1, 0, 1]  # spread first, then shared
+
+            def fifth() -> None:
+                with board.device(2, 2) as index:
+                    taken.append(index)
+
+            waiting = threading.Thread(target=fifth)
+            waiting.start()
+            waiting.join(0.2)
+            assert not taken
+        waiting.join(10)
+    assert taken == [1]
+
+
+def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
+    board = Board(tmp_path, total=4)
+    board.clear()
+    run = tmp_path / "1_seed=1"
+    run.mkdir()
+    lines = [
+        {"kind": "train", "step": 100, "images_seen": 1600, "speed/images_per_second": 160.0},
+        {"kind": "eval", "step": 100, "images_seen": 1600, "fid": 41.25},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text("x" * 9000 + "\n" + text + '{"kind": "tr')
+    assert progress_of(run) == (100, 10.0, "41.25")
+    assert progress_of(tmp_path / "absent") == (0, 0.0, "")
+    board.write(job(0, "finished", seconds=30.0, value=39.5))
+    board.write(job(1, "running"))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_of(board, steps=700, seconds=30.0))
+    shown = console.export_text()
+    assert "2 of 4 jobs: 1 finished, 1 running, 2 to come, about 1 min 0 s" in shown
+    assert "100 / 700" in shown
+    assert "41.25" in shown
+    assert "1 min 0 s" in shown.splitlines()[-1]  # 600 steps at 10 a second
