@@ -21,7 +21,14 @@ from crgan_cli import __version__, commands
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.schema import nearest
 
-ORDER = ("train", "eval", "sample", "artefacts", "report", "reproduce")  # the order of use, in the help; others follow by name
+ORDER = (
+    "train",
+    "eval",
+    "sample",
+    "artefacts",
+    "report",
+    "reproduce",
+)  # the order of use, in the help; others follow by name
 
 
 class Command(Protocol):

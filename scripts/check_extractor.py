@@ -20,8 +20,8 @@ from crgan_cli.data.images import Images
 from crgan_cli.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.metrics.frechet import frechet_distance
 from crgan_cli.metrics.kid import kernel_distance
-from crgan_cli.selection import choose
 from crgan_cli.metrics.statistics import Moments
+from crgan_cli.selection import choose
 
 Distortion = Callable[[Tensor], Tensor]
 

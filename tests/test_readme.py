@@ -56,7 +56,15 @@ def test_every_train_command_composes(line: str) -> None:
 
 
 def test_every_choice_is_in_the_table() -> None:
-    for group in ("regularizer", "loss", "augment", "architecture", "dataset", "metrics", "extractor"):
+    for group in (
+        "regularizer",
+        "loss",
+        "augment",
+        "architecture",
+        "dataset",
+        "metrics",
+        "extractor",
+    ):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}`"))
         for choice in Choices().groups[group]:
             assert f"`{choice}`" in row, f"{group}={choice} is not in the README"

@@ -21,6 +21,7 @@ from crgan_cli.rundir import RunDir, quoted
 from crgan_cli.sweep import Board, Job, exit_code, said_of, shown
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
@@ -290,7 +291,7 @@ def train_next(board: Board, cfg: "DictConfig") -> float | None:
     return value
 
 
-def trained(board: Board, cfg: "DictConfig", node: "DictConfig", folder: Path) -> float | None:
+def trained(board: Board, cfg: "DictConfig", node: "HydraConf", folder: Path) -> float | None:
     """A job's run, on a device of its own where several run side by side."""
     from crgan_cli import config
     from crgan_cli.training import train_job
