@@ -1,9 +1,12 @@
 """`crgan report`: what it prints and writes, what it refuses, and that it needs no torch."""
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 from run_folders import PROTOCOL, write_run
 from runs import Crgan, refused, train
 from runs import crgan as in_a_process
@@ -47,13 +50,17 @@ def test_several_folders_go_into_one_report_here(sweep: Path, crgan: Crgan, tmp_
 
 
 def test_the_page_is_written_among_the_files(sweep: Path, crgan: Crgan, tmp_path: Path) -> None:
-    pytest.importorskip("crgan_cli.report.html")
     code, out, _ = crgan("report", sweep, "--out", "deep/here")
     assert code == 0
     page = tmp_path / "deep" / "here" / "report.html"
     assert out.split()[-1] == "deep/here/report.html"
     assert "lambda_cr=10" in page.read_text(encoding="utf-8")
     assert {*TEXTS} <= {file.name for file in page.parent.iterdir()}
+    links = re.findall(r"!\[.*\]\((.*)\)", (page.parent / "report.md").read_text(encoding="utf-8"))
+    assert "figures/headline.png" in links
+    for link in links:
+        with Image.open(page.parent / unquote(link)) as picture:
+            assert picture.width > 10
 
 
 def test_a_terminal_gets_a_table_that_fits(
@@ -142,7 +149,7 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--format", "pdf"], "'pdf' is not of md, csv, tex, html"),
+        (["--format", "pdf"], "'pdf' is not of md, csv, tex, html, png"),
         (["--format", ""], "'' is not of"),
         (["--step", "first"], "invalid choice: 'first'"),
         (["--metric", "recall"], "--metric recall: no run has it. There are fid."),

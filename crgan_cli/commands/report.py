@@ -1,24 +1,26 @@
 """`crgan report`: runs side by side, from their files alone."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from crgan_cli.report.model import Report
 
 help = "Compare runs: a table over seeds, curves and samples, from files alone."
 
-FORMATS = ("md", "csv", "tex", "html")
+FORMATS = ("md", "csv", "tex", "html", "png")
 
 DESCRIPTION = """Compare runs, also while they are trained. A row are the runs that differ in
 nothing but their seed; the best row is the first. Prints a table, and writes
 
   report.md     the table, for a README          runs.csv   one line a run, with all settings
   table.tex     the same for LaTeX (booktabs)    rows.csv   one line a row
-  report.html   one page with curves and samples"""
+  report.html   one page, curves and samples     figures/ samples/   these as PNG files"""
 
 EXAMPLES = """examples:
   crgan report outputs/sweeps/20260101-120000-000000
@@ -34,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add("folders", nargs="+", metavar="DIR", type=Path, help="runs, or folders of runs")
     add("--out", type=Path, metavar="FOLDER", help="where to write (DIR/report; of several report)")
-    add("--format", type=formats, default=FORMATS, metavar="md,csv,tex,html", help="which (all)")
+    add("--format", type=formats, default=FORMATS, metavar=",".join(FORMATS), help="which (all)")
     add("--step", choices=("last", "best"), default="last", help="of each run (last)")
     add("--metric", metavar="NAME", help="the number to compare by (what the protocol names)")
     add("--title", help="of the report")
@@ -131,6 +133,8 @@ def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
     }
     written = []
     try:
+        shown = pictures(report, out) if "png" in wanted else []
+        written += [path for path, _ in shown]
         for kind in wanted:
             for name, render in texts.get(kind, {}).items():
                 write_text(out / name, render(report))
@@ -139,6 +143,31 @@ def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
             from crgan_cli.report.html import render as page
 
             written.append(page(report, out))
+        if "md" in wanted:
+            with open(out / "report.md", "a", encoding="utf-8") as file:
+                for path, caption in shown:
+                    link = quote(path.relative_to(out).as_posix())
+                    file.write(f"\n![{caption}]({link})\n\n{caption}\n")
     except OSError as error:
         raise RunFailed(f"writing to {out} failed: {error.strerror or error}.") from error
     return written
+
+
+def pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
+    """Figures and sample grids as PNG files, each with its caption."""
+    from crgan_cli.report.drawing import write as write_drawings
+    from crgan_cli.report.figures import drawings
+    from crgan_cli.report.findings import findings
+    from crgan_cli.report.grids import pictured
+
+    drawn = drawings(report, findings(report)[0])
+    captions = [each.caption for each in drawn]
+    found = list(zip(write_drawings(drawn, out / "figures"), captions, strict=True))
+    labels = {run.path: row.label for row in report.rows for run in row.runs}
+    (out / "samples").mkdir(exist_ok=True)
+    for number, run in enumerate(pictured(report), start=1):
+        if run.samples:
+            path = out / "samples" / f"{number:02d}_{run.path.name}.png"
+            shutil.copyfile(run.samples, path)
+            found.append((path, f"{labels[run.path]}, step {run.step}"))
+    return found
