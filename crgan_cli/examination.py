@@ -26,6 +26,9 @@ from crgan_cli.metrics.extractors import Extractor
 from crgan_cli.metrics.features import Progress
 from crgan_cli.sampler import Sampler, random_codes, undisturbed
 
+DISAGREEMENT = 0.1
+"""Of single detectors' shares: more says that they go by something else than T."""
+
 Plots = dict[str, Callable[[Path], None]]
 """File name -> what draws it."""
 
@@ -136,10 +139,17 @@ def leak_line(found: leakage.Leakage) -> str:
     if found.generated is None or found.floor is None:
         return f"{found.name:10s} {found.reason}"
     share, floor = found.generated, found.floor
+    apart = max(found.by_detector) - min(found.by_detector)
+    warning = (
+        f"; its detectors disagree ({100 * min(found.by_detector):.0f} to "
+        f"{100 * max(found.by_detector):.0f} %): images too unlike real ones to be read"
+        if apart > DISAGREEMENT
+        else ""
+    )
     return (
         f"{found.name:10s} {100 * share.shown:5.1f} % of generated images look augmented "
         f"[{100 * share.low:.1f}, {100 * share.high:.1f}], of held-out real ones "
-        f"{100 * floor.shown:.1f} % [{100 * floor.low:.1f}, {100 * floor.high:.1f}]"
+        f"{100 * floor.shown:.1f} % [{100 * floor.low:.1f}, {100 * floor.high:.1f}]{warning}"
     )
 
 

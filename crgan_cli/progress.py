@@ -70,10 +70,17 @@ class Scoring(Shown):
             [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         )
         self.bar = self.line.add_task("images", total=None)
+        self.what = what
+        self.live = not self.line.disable or TABLED in os.environ
+        self.spoke = time.monotonic()
 
     def show(self, done: int, total: int) -> None:
         """Images scored, of all."""
         self.line.update(self.bar, completed=done, total=total)
+        now = time.monotonic()
+        if not self.live and now - self.spoke >= PLAIN_EVERY_SECONDS:
+            self.spoke = now
+            log.info("%s: %d of %d", self.what, done, total)
 
 
 class Watch(Shown):

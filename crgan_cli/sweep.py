@@ -187,8 +187,9 @@ def summary(board: Board, jobs: Sequence[Job], seconds: float) -> str:
     total = f" of {board.total}" if board.total else ""
     ended = [job for job in jobs if job.status in ("finished", "failed")]
     waiting = (board.total or len(jobs)) - len(jobs)
-    if ended and waiting:
-        told.append(f"{waiting} to come, about {duration(seconds / len(ended) * waiting)}")
+    if waiting:
+        time_left = f", about {duration(seconds / len(ended) * waiting)}" if ended else ""
+        told.append(f"{waiting} to come{time_left}")
     return f"{len(jobs)}{total} jobs: {', '.join(told)}"
 
 

@@ -224,7 +224,7 @@ def require_fakes(fakes: Tensor, shape: tuple[int, ...]) -> None:
     if len(fakes) < FEWEST:
         raise UserError(
             f"{len(fakes)} generated images are too few for an interval of their share that looks "
-            f"augmented. Give at least {FEWEST}; 1000 give it to within 3 points."
+            f"augmented. Give at least --n {FEWEST}; 1000 give it to within 3 points."
         )
 
 

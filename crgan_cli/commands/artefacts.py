@@ -45,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "words",
         nargs="*",
+        default=[],
         metavar="MEASUREMENT",
         help=f"some of them (all); then KEY=VALUE, of {', '.join(CHANGEABLE)}",
     )

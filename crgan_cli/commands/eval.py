@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--export", type=Path, metavar="PATH", help="write all scored images to a folder or a zip")
     add("--against", type=Path, metavar="PATH", help="show the last numbers of another run beside")
     add("--force", action="store_true", help="with --against: also if the protocols differ")
-    add("--json", type=Path, metavar="FILE", help="also add the numbers to this file")
+    add("--json", type=Path, metavar="FILE", help="also add the numbers, one JSON line each")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add("table", metavar="TABLE", help=", ".join(names()))
-    add("overrides", nargs="*", metavar="KEY=VALUE")
+    add("overrides", nargs="*", default=[], metavar="KEY=VALUE")
     add(
         "--scale",
         choices=scales(),

@@ -348,14 +348,20 @@ def verdict(board: Board) -> int:
             print(f"report with curves and samples: crgan report {quoted(board.folder)}")
         except UserError as error:  # metrics that do not fit together, say
             print(f"no table: {error}", file=sys.stderr)
-    if lost := [job for job in jobs if job.status in ("failed", "not started")]:
-        print(f"crgan train: {len(lost)} of {len(jobs)} jobs failed:", file=sys.stderr)
-        for job in lost:
+    lost = [job for job in jobs if job.status == "failed"]
+    waiting = [job for job in jobs if job.status == "not started"]
+    if lost:
+        more = f", {len(waiting)} not started" if waiting else ""
+        print(f"crgan train: {len(lost)} of {len(jobs)} jobs failed{more}:", file=sys.stderr)
+        for job in [*lost, *waiting]:
             print(
                 f"  job {job.number + 1} ({job.name}): {job.error or job.status}", file=sys.stderr
             )
-        again = f"the same command with out={quoted(board.folder)}"
-        print(f"run them again, and them alone: {again}", file=sys.stderr)
+        print(
+            "the same command, as it is or corrected, goes on with them and skips what is done, "
+            f"if it has out={quoted(board.folder)}",
+            file=sys.stderr,
+        )
     return exit_code(jobs)
 
 

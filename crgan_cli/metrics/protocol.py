@@ -124,6 +124,7 @@ def require_comparable(records: Sequence[tuple[str, Record]], *, force: str) -> 
             lines = "".join(f"\n  {line}" for line in found)
             raise UserError(
                 f"the numbers of {first} and {name} were measured by different protocols:{lines}\n"
-                "Evaluate both by one protocol (crgan eval RUN metrics=...), or set them side by "
-                f"side all the same with {force}."
+                "Evaluate both by one protocol (crgan eval RUN metrics=..., and for a report name "
+                "that number, crgan report --metric NAME), or set them side by side all the same "
+                f"with {force}."
             )
