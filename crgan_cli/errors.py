@@ -18,3 +18,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
         self.signum = signum
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, str]]:
+        """So that it comes whole from a job in another process."""
+        return Interrupted, (self.signum, str(self))

@@ -27,11 +27,16 @@ def reseed(seed: int, rank: int, step: int) -> None:
     torch.manual_seed(int(word >> np.uint64(1)))
 
 
+ONE_SIGNAL_SECONDS = 0.5
+"""A Ctrl-C reaches a sweep's jobs twice, from the terminal and from the sweep: that is one."""
+
+
 class Stop:
     """Turns Ctrl-C, SIGTERM and SIGHUP into a stop between two steps; a second, at once."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.came = 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -48,9 +53,11 @@ class Stop:
 
     def heard(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self.signum is not None:
+        now = time.monotonic()
+        if self.signum is not None and now - self.came > ONE_SIGNAL_SECONDS:
             raise KeyboardInterrupt
-        self.signum = signum
+        if self.signum is None:
+            self.signum, self.came = signum, now
 
     def check(self) -> None:
         """Raises Interrupted where a signal has come."""

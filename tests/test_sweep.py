@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from runs import TINY, crgan, different
+from runs import TINY, command, crgan, different, environment, tiny
 
 from crgan_cli.sweep import Board, Job, exit_code, progress_of, said_of, table_of
 
@@ -101,6 +104,36 @@ def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
     for run in ("0_seed=1", "2_seed=3"):
         assert json.loads((tmp_path / "sweep" / run / "result.json").read_text())["step"] == 6
     assert "(n=2)" in done.stdout
+
+
+@pytest.mark.parametrize("everybody", [True, False], ids=["terminal", "parent"])
+def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> None:
+    """Whether it reaches all processes, as from a terminal, or the sweep alone."""
+    side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
+    never = [f"{what}.every=100000" for what in ("checkpoint", "metrics", "samples")]
+    typed = command("train", "-m", *tiny("steps=100000", *never), "seed=1,2,3", "out=sweep", *side)
+    with open(tmp_path / "said", "w") as said:
+        sweeping = subprocess.Popen(
+            typed, cwd=tmp_path, env=environment(), stdout=said, stderr=said, start_new_session=True
+        )
+    runs = [tmp_path / "sweep" / name for name in ("0_seed=1", "1_seed=2")]
+    ends = time.monotonic() + 100
+    while time.monotonic() < ends and not all(map(steps_logged, runs)):
+        time.sleep(0.2)
+    (os.killpg if everybody else os.kill)(sweeping.pid, signal.SIGINT)
+    assert sweeping.wait(60) == 130, (tmp_path / "said").read_text()
+    for run in runs:
+        result = json.loads((run / "result.json").read_text())
+        assert result["status"] == "interrupted"
+        (saved,) = (run / "checkpoints").glob("step_*.pt")
+        assert int(saved.stem[5:]) >= steps_logged(run) > 0
+    assert not (tmp_path / "sweep" / "2_seed=3" / "config.yaml").exists()
+    assert "go on with the same command with out=sweep" in (tmp_path / "said").read_text()
+
+
+def steps_logged(run: Path) -> int:
+    """The step of the newest line of a run's metrics.jsonl."""
+    return progress_of(run).step
 
 
 def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:

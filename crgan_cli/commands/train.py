@@ -9,11 +9,14 @@ import argparse
 import itertools
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from crgan_cli.choices import Choices
 from crgan_cli.errors import RunFailed, UserError
@@ -22,7 +25,7 @@ from crgan_cli.sweep import Board, Job, exit_code, said_of, shown
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
-    from hydra.core.override_parser.types import Override
+    from hydra.core.override_parser.types import IntervalSweep, Override
     from omegaconf import DictConfig
 
 help = "Train a GAN; settings are typed as key=value."
@@ -111,6 +114,7 @@ class Plan(NamedTuple):
     folder: Path
     jobs: int | None  # None where the sweeper decides as it goes
     steps: int  # of each
+    side_by_side: bool  # in processes of their own
 
 
 def check(
@@ -133,6 +137,9 @@ def check(
         swept = dict(first.hydra.sweeper.get("params") or {}) if multirun else {}
         added = explain.parse([f"{key}={text}" for key, text in swept.items()], choices, parser)
         every = [*added, *parsed]
+        basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
+        if basic and multirun:
+            require_countable(every)
         for job in itertools.islice(typical(every), MOST_CHECKED):
             try:
                 composed = config.without_hydra(config.draft(job, choices))
@@ -146,13 +153,24 @@ def check(
         return None
     if any(key_of(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed):
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
-    basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
     return Plan(
         [o.get_key_element() for o in parsed if not o.is_sweep_override()],
         Path(first.out or first.hydra.sweep.dir),
         math.prod(len(column) for column in columns(every)) if basic else None,
         int(first.steps),
+        not str(first.hydra.launcher._target_).endswith("BasicLauncher"),
     )
+
+
+def require_countable(parsed: "Sequence[Override]") -> None:
+    """Raises UserError where Hydra's own sweeper would not know which values to take."""
+    for override in parsed:
+        if override.is_interval_sweep():
+            key = override.get_key_element()
+            raise UserError(
+                f"'{override.input_line}' has no end of values: type some, as {key}=1,2,3 or "
+                f"{key}=range(1,10,2), or let a sweeper choose: hydra/sweeper=optuna."
+            )
 
 
 def key_of(override: str) -> str:
@@ -180,11 +198,9 @@ def alternatives(override: "Override") -> Iterator[str]:
     key = override.get_key_element()
     if override.is_discrete_sweep():
         yield from (f"{key}={value}" for value in override.sweep_string_iterator())
-    elif override.is_sweep_override():
-        raise UserError(
-            f"'{override.input_line}' has no end of values: type some, as {key}=1,2,3 or "
-            f"{key}=range(1,10,2)."
-        )
+    elif override.is_interval_sweep():  # of a sweeper that chooses values itself
+        ends = cast("IntervalSweep", override.value())
+        yield from (f"{key}={end}" for end in (ends.start, ends.end))
     else:
         yield override.input_line or key
 
@@ -211,7 +227,8 @@ def through_hydra(
             return 0
         board = Board(plan.folder, plan.jobs)
         board.clear()
-        with shown(board, plan.steps):
+        waiting = letting_jobs_save(board) if plan.side_by_side else nullcontext()
+        with shown(board, plan.steps), waiting:
             entry(jobs_of(board))()
     except KeyboardInterrupt:
         if plan:
@@ -221,6 +238,41 @@ def through_hydra(
     finally:
         sys.argv = argv
     return verdict(board)
+
+
+@contextmanager
+def letting_jobs_save(board: Board) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM goes to the jobs, which save and end; the second ends all.
+
+    Without it the launcher would kill them where they are.
+    """
+
+    def asked(signum: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, before[each])
+        board.stop()
+        print("stopping: the jobs save what they have; once more ends at once", file=sys.stderr)
+        for child in children():
+            with suppress(ProcessLookupError):
+                os.kill(child, signum)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, asked)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def children() -> list[int]:
+    """Processes that this one has started; none where the system does not tell (it is Linux's)."""
+    try:
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except OSError:
+        return []
+    return [int(each) for each in listed.split()]
 
 
 def single(failures: list[Exception]) -> "Callable[[DictConfig], float | None]":
