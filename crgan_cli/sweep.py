@@ -56,6 +56,8 @@ class Board:
         """Forgets an earlier start: its jobs are about to be looked at again."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.total is not None:
+            (self.path / "total").write_text(str(self.total))
 
     def write(self, job: Job) -> None:
         """How a job stands now."""
@@ -199,6 +201,21 @@ def said_of(job: Job, board: Board) -> str:
     jobs = board.jobs()
     spent = sum(each.seconds for each in jobs)
     return f"{job.status} in {duration(job.seconds)}{value}; {summary(board, jobs, spent)}"
+
+
+def unfinished(folder: Path) -> str:
+    """What the newest start of the sweep in a folder has not brought to an end; "" for nothing."""
+    board = Board(folder)
+    states = [job.status for job in board.jobs()]
+    with suppress(OSError, ValueError):
+        total = int((board.path / "total").read_text())
+        states += ["not begun"] * (total - len(states))
+    open_ones = [state for state in states if state not in ("finished", "skipped")]
+    counts = {state: open_ones.count(state) for state in dict.fromkeys(open_ones)}
+    if not counts:
+        return ""
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"of the {len(states)} jobs of the sweep {folder}: {told}"
 
 
 def exit_code(jobs: Sequence[Job]) -> int:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from runs import TINY, command, crgan, different, environment, tiny
 
-from crgan_cli.sweep import Board, Job, exit_code, progress_of, said_of, table_of
+from crgan_cli.sweep import Board, Job, exit_code, progress_of, said_of, table_of, unfinished
 
 AXES = ("regularizer=none,cr", "seed=1,2", "ema.decay=null,0.5")
 LAST = "checkpoints/step_00000006.pt"
@@ -167,8 +167,12 @@ def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
         "finished in 1 min 0 s, 12.5; "
         "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
     )
+    assert unfinished(tmp_path) == f"of the 3 jobs of the sweep {tmp_path}: 1 running, 1 not begun"
     board.clear()
     assert board.jobs() == []
+    for number in range(3):
+        board.write(job(number, "skipped"))
+    assert unfinished(tmp_path) == unfinished(tmp_path / "no sweep") == ""
 
 
 @pytest.mark.parametrize(("codes", "code"), [([], 0), ([2, 2], 2), ([1, 2], 1), ([1], 1)])

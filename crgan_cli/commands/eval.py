@@ -39,8 +39,8 @@ EXAMPLES = """examples:
   crgan eval outputs/demo/RUN                                 its newest checkpoint, by its protocol
   crgan eval outputs/demo/RUN --all                           every checkpoint, with a curve
   crgan eval checkpoint.pt metrics=fid50k_train               by another protocol
-  crgan eval RUN metrics.measures=[fid,precision_recall]  other numbers
-  crgan eval RUN extractor=dinov2 metrics.measures=[fid]  other features
+  crgan eval RUN 'metrics.measures=[fid,precision_recall]'    other numbers
+  crgan eval RUN extractor=dinov2 'metrics.measures=[fid]'    other features
   crgan eval RUN --export scored.zip                          and keep the very images
   crgan eval --samples images.zip dataset=cifar10             images that another program made
   crgan eval generated/ real/                                 two folders against each other

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.console import speaking
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import report_of
+    from crgan_cli.sweep import unfinished
 
     with speaking():
         found = collect(args.folders, args.metric)
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             force=args.force,
             title=args.title or title(args.folders, len(found)),
         )
+        lacking = tuple(words for folder in args.folders if (words := unfinished(folder)))
+        report = report._replace(warnings=(*lacking, *report.warnings))
         alone = len(args.folders) == 1
         out = made(args.out or (args.folders[0] / "report" if alone else Path("report")))
         show(report)
