@@ -8,11 +8,10 @@ which gives its memory back and takes nobody with it when it crashes.
 
 import re
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.report.collect import is_locked
 from crgan_cli.rundir import RunDir
 from crgan_cli.schema import nearest
+from crgan_cli.signals import heard_by
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -267,18 +267,9 @@ class Conductor:
         self.signum: int | None = None
         self.child: subprocess.Popen[bytes] | None = None
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handles the signals while the body runs."""
-        hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that closes
-        kinds = [signal.SIGINT, signal.SIGTERM]
-        kinds += [kind for kind in hangup if signal.getsignal(kind) != signal.SIG_IGN]  # nohup
-        before = {kind: signal.signal(kind, self.heard) for kind in kinds}
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
+        return heard_by(self.heard)
 
     def heard(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler. A run saves itself on the first signal, and ends on the second."""

@@ -1,9 +1,8 @@
 """The loop: turns, then what is due after a step."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 import numpy as np
@@ -18,6 +17,7 @@ from crgan_cli.hooks import Hook, Keeper
 from crgan_cli.optimization import Adam
 from crgan_cli.progress import Watch
 from crgan_cli.record import Recorder, Window
+from crgan_cli.signals import heard_by
 from crgan_cli.tasks.base import Task
 
 
@@ -38,18 +38,9 @@ class Stop:
         self.signum: int | None = None
         self.came = 0.0
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handles the signals while the body runs."""
-        hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that closes
-        kinds = [signal.SIGINT, signal.SIGTERM]
-        kinds += [kind for kind in hangup if signal.getsignal(kind) != signal.SIG_IGN]  # nohup
-        before = {kind: signal.signal(kind, self.heard) for kind in kinds}
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
+        return heard_by(self.heard)
 
     def heard(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler."""

@@ -13,7 +13,7 @@ ROOT = Path(crgan_cli.__file__).parent
 # A module imports what lies in a row above its own, and beside it in its own folder.
 LAYERS = (
     ("bounds", "errors", "atomic", "crgan_cli"),
-    ("plots", "kept"),
+    ("plots", "kept", "signals"),
     ("types",),
     ("scoring",),
     ("losses", "augment", "networks", "data", "metrics", "regularizers", "optimization", "ema"),
