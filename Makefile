@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test check bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,14 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Some three minutes on two cores. On a GPU: see scripts/bench.py train --help.
+bench: setup
+	$(BIN)/python scripts/bench.py train --arch sndcgan,resnet_sngan --reg none,gp,cr,icr \
+	  --engine eager --precision fp32,bf16 --device cpu --batch 16 --width 0.25 --rounds 5 \
+	  --json outputs/bench/train.json --markdown outputs/bench/train.md
+	$(BIN)/python scripts/bench.py micro --device cpu --batch 16 --dims 1024 --rounds 5 \
+	  --json outputs/bench/micro.json --markdown outputs/bench/micro.md
 
 # The versions that everything is tested with: hashed, for every platform, whatever the index.
 lock:

@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
+from crgan_cli import chance
 from crgan_cli.augment import Augment
 from crgan_cli.errors import UserError
 from crgan_cli.losses import AdversarialLoss
 from crgan_cli.regularizers.base import Sum
-from crgan_cli.scoring import Seen, mixes_samples, score, widen
+from crgan_cli.scoring import Seen, divided, join, mixes_samples, score, widen
 from crgan_cli.types import Batch, Move, Views
 
 
@@ -25,6 +26,11 @@ class Adversary(nn.Module):
     def roles(self) -> tuple[str, ...]:
         """What D scores in its turn."""
         return tuple(dict.fromkeys(("real", "fake", *self.regularizer.d_views)))
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether a penalty differentiates D's backward pass."""
+        return any(part.differentiates_twice(self.D) for part in self.regularizer.every_part)
 
     def d_move(self, real: Batch, fakes: Views) -> Move:
         """What D pays for real images and for generated ones; nothing of it reaches G."""
@@ -50,17 +56,20 @@ def pick(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
 
     Raises UserError for a role that this game does not have.
     """
-    views = {}
-    for role in roles:
-        source = role[2:-1] if role.startswith("T(") else role
+    sources = {role: role[2:-1] if role.startswith("T(") else role for role in roles}
+    for source in sources.values():
         if source not in images:
             have = ", ".join(sorted(images))
             raise UserError(
                 f"the regularizer needs images in the role '{source}', and this task has {have}; "
                 "choose another with regularizer=..."
             )
-        views[role] = images[source] if source == role else T(images[source])
-    return views
+    views = {role: images[source] for role, source in sources.items()}
+    plain = {role: views[role] for role, source in sources.items() if role != source}
+    if not plain:
+        return views
+    with chance.joined(len(plain)):
+        return views | divided(T(join(list(plain.values()))), plain)
 
 
 def gauges(seen: Seen) -> dict[str, Tensor]:

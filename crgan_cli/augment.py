@@ -6,11 +6,13 @@ work on the whole batch on its device, keep its shape, and pass gradients to the
 transform takes the whole Batch, so that an image and one it is conditioned on can move together.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from crgan_cli import chance
 from crgan_cli.bounds import Count, NonNegative, Probability, Whole
 from crgan_cli.errors import UserError
 from crgan_cli.types import Batch
@@ -62,6 +64,7 @@ class FlipShift(Augment):
         self.shift = shift
         self.flip = flip
         self.padding = padding
+        self._sources: dict[tuple[torch.Size, torch.device], Sources] = {}
 
     def require(self, side: int) -> None:
         if self.shift >= side:
@@ -71,16 +74,42 @@ class FlipShift(Augment):
             )
 
     def transform(self, x: Tensor) -> Tensor:
-        n, _, h, w = x.shape
-        dy, dx = torch.randint(-self.shift, self.shift + 1, (2, n, 1), device=x.device)
-        rows = torch.arange(h, device=x.device) - dy  # (N, H): the source of each row
-        columns = torch.arange(w, device=x.device) - dx
-        flipped = torch.rand(n, 1, device=x.device) < self.flip
-        y = gather(x, mirror(rows, h), turn(mirror(columns, w), w, flipped))
-        if self.padding == "reflect":
-            return y
-        inside = within(rows, h)[:, None, :, None] & within(columns, w)[:, None, None, :]
-        return torch.where(inside, y, torch.zeros((), dtype=y.dtype, device=y.device))
+        moves = 2 * self.shift + 1
+        sources = self.sources(x)
+        down, right = chance.randint(0, moves, len(x), 2, device=x.device).unbind(1)
+        flipped = chance.rand(len(x), device=x.device) < self.flip
+        turned = torch.add(right, flipped, alpha=moves)  # the table's second half is for flips
+        rows = sources.rows.index_select(0, down)
+        columns = sources.columns.index_select(0, turned)
+        return gather(x, rows, columns, sources.firsts, zeros=self.padding == "zero")
+
+    def sources(self, x: Tensor) -> "Sources":
+        """The tables for images like these, made once for each shape and device."""
+        key = x.shape, x.device
+        if key not in self._sources:
+            n, _, h, w = x.shape
+            rows, columns = (shifts(size, self.shift, x.device) for size in (h, w))
+            fill = beyond if self.padding == "zero" else mirror
+            self._sources[key] = Sources(
+                fill(rows, h) * w,
+                fill(torch.cat([columns, w - 1 - columns]), w),
+                torch.arange(0, n * h * w, h * w, device=x.device),
+            )
+        return self._sources[key]
+
+
+class Sources(NamedTuple):
+    """Where pixels come from, a row of each table a move of -shift .. shift."""
+
+    rows: Tensor  # (moves, H): position of the first pixel in the source of each row
+    columns: Tensor  # (2 * moves, W): source of each column, and of each in a flipped image
+    firsts: Tensor  # (N,): position of an image's first pixel in a batch
+
+
+def shifts(size: int, most: int, device: torch.device) -> Tensor:
+    """(2 * most + 1, size): the source of each position after a move by -most .. most."""
+    moves = torch.arange(-most, most + 1, device=device)
+    return torch.arange(size, device=device) - moves[:, None]
 
 
 def mirror(index: Tensor, size: int) -> Tensor:
@@ -89,21 +118,32 @@ def mirror(index: Tensor, size: int) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index).clamp(0, size - 1)
 
 
-def turn(columns: Tensor, width: int, flipped: Tensor) -> Tensor:
-    """Column sources of images of which the `flipped` ones are mirrored left to right."""
-    return torch.where(flipped, width - 1 - columns, columns)
+def beyond(index: Tensor, size: int) -> Tensor:
+    """Positions outside the image -> one beyond all pixels of any batch."""
+    return torch.where((index >= 0) & (index < size), index, BEYOND)
 
 
-def within(index: Tensor, size: int) -> Tensor:
-    """Which positions lie inside the image."""
-    return (index >= 0) & (index < size)
+BEYOND = 2**40  # so far that no sum with another position, and no multiple, comes back
 
 
-def gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x[n, c, rows[n, i], columns[n, j]] for all n, c, i, j, in one kernel."""
+def gather(x: Tensor, rows: Tensor, columns: Tensor, firsts: Tensor, *, zeros: bool) -> Tensor:
+    """x at the positions rows (N, H) + columns (N, W), in the order that x has in memory.
+
+    With `zeros`, positions beyond the last are 0.
+    """
     n, c, h, w = x.shape
-    flat = (rows[:, :, None] * w + columns[:, None, :]).view(n, 1, h * w)
-    return x.reshape(n, c, h * w).gather(2, flat.expand(n, c, h * w)).view(n, c, h, w)
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        pixels = x.reshape(n, c, h * w)
+        at = (rows[:, :, None] + columns[:, None, :]).view(n, 1, h * w)
+        if zeros:
+            pixels, at = pad(pixels, (0, 1)), at.clamp_(max=h * w)
+        return pixels.gather(2, at.expand(n, c, h * w)).view(n, c, h, w)
+    # the channels of a pixel lie together, so whole pixels are selected, counted over the batch
+    pixels = x.permute(0, 2, 3, 1).reshape(n * h * w, c)
+    at = ((rows + firsts[:, None])[:, :, None] + columns[:, None, :]).view(-1)
+    if zeros:
+        pixels, at = pad(pixels, (0, 0, 0, 1)), at.clamp_(max=n * h * w)
+    return pixels.index_select(0, at).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class GaussianNoise(Augment):
@@ -114,8 +154,9 @@ class GaussianNoise(Augment):
         self.std = std
 
     def transform(self, x: Tensor) -> Tensor:
-        # randn(shape), not randn_like: the same draws in whatever order the pixels lie in memory
-        return x + self.std * torch.randn(x.shape, device=x.device, dtype=x.dtype)
+        # by shape, not randn_like: the same draws in whatever order the pixels lie in memory
+        noise = chance.randn(*x.shape, device=x.device, dtype=x.dtype)
+        return torch.add(x, noise, alpha=self.std)
 
 
 class Cutout(Augment):
@@ -127,6 +168,7 @@ class Cutout(Augment):
     def __init__(self, size: Count) -> None:
         super().__init__()
         self.size = size
+        self._visible: dict[tuple[int, torch.device], Tensor] = {}
 
     def require(self, side: int) -> None:
         if self.size > side:
@@ -137,14 +179,22 @@ class Cutout(Augment):
 
     def transform(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
-        hidden_rows = hidden(n, h, self.size, x.device)[:, None, :, None]
-        hidden_columns = hidden(n, w, self.size, x.device)[:, None, None, :]
-        nothing = torch.zeros((), dtype=x.dtype, device=x.device)
-        return torch.where(hidden_rows & hidden_columns, nothing, x)
+        rows, columns = (
+            self.visible(size, x.device).index_select(
+                0, chance.randint(0, size, n, device=x.device)
+            )
+            for size in (h, w)
+        )
+        return x * (rows[:, None, :, None] | columns[:, None, None, :])
 
+    def visible(self, length: int, device: torch.device) -> Tensor:
+        """(length, length) booleans: for each centre, the positions that lie outside the square.
 
-def hidden(n: int, length: int, size: int, device: torch.device) -> Tensor:
-    """(n, length) booleans: `size` positions in a row are true, around a centre drawn per image."""
-    first = torch.randint(0, length, (n, 1), device=device) - size // 2
-    position = torch.arange(length, device=device)
-    return (position >= first) & (position < first + size)
+        Made once for each length and device.
+        """
+        key = length, device
+        if key not in self._visible:
+            position = torch.arange(length, device=device)
+            first = position[:, None] - self.size // 2
+            self._visible[key] = (position < first) | (position >= first + self.size)
+        return self._visible[key]

@@ -1,6 +1,6 @@
 """Checkpoints: one file with everything a run needs to go on as if it had never stopped.
 
-Format 1 is a torch file of tensors and plain containers, so that it can be read with
+Format 2 is a torch file of tensors and plain containers, so that it can be read with
 `weights_only=True` and a stranger's file runs no code:
 
     format, version   what this is
@@ -29,7 +29,7 @@ from crgan_cli.errors import RunFailed, UserError
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 class Stateful(Protocol):

@@ -82,11 +82,20 @@ class Checkpoints:
 
 
 class SweepSettings:
-    """What a sweep does when a job fails, and how many jobs share a device side by side."""
+    """What a sweep does when a job fails, and how many jobs share a device side by side, and how.
 
-    def __init__(self, on_error: Literal["continue", "stop"], per_device: Count) -> None:
+    `mps` "auto" is NVIDIA's Multi-Process Service where it can be had.
+    """
+
+    def __init__(
+        self,
+        on_error: Literal["continue", "stop"],
+        per_device: Count,
+        mps: Literal["auto", "never"] = "auto",  # older configurations have none
+    ) -> None:
         self.on_error = on_error
         self.per_device = per_device
+        self.mps = mps
 
 
 ALONE = SweepSettings("continue", 1)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crgan_cli.launch import first
+
 PACKAGE = logging.getLogger("crgan_cli")
 
 
@@ -20,8 +22,8 @@ class Spoken(logging.Handler):
 
 @contextmanager
 def speaking() -> Iterator[None]:
-    """Messages of all crgan go to stderr while the body runs."""
-    handler = Spoken(logging.INFO)
+    """Messages of all crgan go to stderr while the body runs; of several processes' the first's."""
+    handler = Spoken(logging.INFO if first() else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     with attached(handler):
         yield
@@ -29,7 +31,10 @@ def speaking() -> Iterator[None]:
 
 @contextmanager
 def logging_to(file: Path) -> Iterator[None]:
-    """They also go to the end of a file."""
+    """They also go to the end of a file, those of the first of several processes."""
+    if not first():
+        yield
+        return
     handler = logging.FileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     with attached(handler):

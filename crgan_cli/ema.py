@@ -20,15 +20,17 @@ class EMA:
         self.decay = decay
         self.start = start
 
+    def share(self, step: int) -> float:
+        """What the weights after step number `step`, counted from 1, make up of the average."""
+        return 1.0 if step <= self.start else 1 - self.decay
+
     @torch.no_grad()
-    def update(self, G: nn.Module, step: int) -> None:
-        """After step number `step`, counted from 1."""
-        average: list[torch.Tensor] = list(self.G.parameters())
-        new: list[torch.Tensor] = list(G.parameters())
-        share = 1.0 if step <= self.start else 1 - self.decay
-        torch._foreach_lerp_(average, new, share)  # pyright: ignore[reportPrivateImportUsage]
-        for buffer, now in zip(self.G.buffers(), G.buffers(), strict=True):
-            buffer.copy_(now)
+    def update(self, G: nn.Module, share: float) -> None:
+        """average <- (1 - share) * average + share * G, in a few kernels for all weights."""
+        torch._foreach_lerp_(list(self.G.parameters()), list(G.parameters()), share)  # type: ignore
+        mine: list[torch.Tensor] = list(self.G.buffers())
+        if mine:
+            torch._foreach_copy_(mine, list(G.buffers()))  # type: ignore
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return self.G.state_dict()

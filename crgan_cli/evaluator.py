@@ -22,6 +22,7 @@ from crgan_cli.metrics.frechet import frechet_distance
 from crgan_cli.metrics.measures import MEASURES, Measure
 from crgan_cli.metrics.protocol import Protocol
 from crgan_cli.metrics.reference import Reference, cached, given
+from crgan_cli.processes import from_first
 from crgan_cli.selection import Selection
 
 log = logging.getLogger(__name__)
@@ -324,6 +325,11 @@ class Evaluator:
             progress=shown,
             stop=stop,
         )
+        return from_first(lambda: self._compared(found))
+
+    def _compared(self, found: FeatureSet) -> dict[str, float]:
+        """The numbers of all measures."""
+        assert self._reference is not None
         values: dict[str, float] = {}
         for measure in self.measures.values():
             values |= measure(self._reference.real, found)

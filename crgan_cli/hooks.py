@@ -10,6 +10,7 @@ from crgan_cli.checkpoint import Content, Stateful
 from crgan_cli.evaluator import Evaluator
 from crgan_cli.metrics.protocol import differences
 from crgan_cli.pictures import save_picture
+from crgan_cli.processes import by_first
 from crgan_cli.progress import Watch
 from crgan_cli.record import Recorder
 from crgan_cli.rundir import RunDir
@@ -33,7 +34,10 @@ class Hook(Protocol):
 
 
 class DrawSamples:
-    """A grid of images of the same codes each time, into samples/ and TensorBoard."""
+    """A grid of images of the same codes each time, into samples/ and TensorBoard.
+
+    Of several processes the first draws it; the others have the same G.
+    """
 
     def __init__(
         self, every: int, sampler: Sampler, num: int, columns: int, run: RunDir, recorder: Recorder
@@ -46,6 +50,10 @@ class DrawSamples:
         self.recorder = recorder
 
     def __call__(self, trainer: "Trainer", check: Check) -> None:
+        by_first(lambda: self.draw(trainer))
+
+    def draw(self, trainer: "Trainer") -> None:
+        """Draws and writes the grid."""
         with undisturbed(trainer.G):
             picture = grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
         save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
@@ -125,6 +133,7 @@ class Keeper:
         """All that has a state, by the name it is saved under."""
         parts: dict[str, Stateful] = {"window": trainer.window}
         parts["task"] = cast(Stateful, trainer.task)
+        parts["engine"] = trainer.engine
         for who, optimizer in trainer.optimizers.items():
             parts[f"optimizer_{who}"] = cast(Stateful, optimizer)
         if trainer.ema:
@@ -147,11 +156,15 @@ class Keeper:
             "provenance": self.provenance,
             "states": checkpoint.states_of(self.parts(trainer)),
         }
+        by_first(lambda: self.write(content, trainer.step))
+
+    def write(self, content: Content, step: int) -> None:
+        """Writes a checkpoint, and drops those that are no longer kept."""
         checkpoint.require_finite(content, self.run.checkpoints)
-        path = self.run.checkpoints / checkpoint.name_of(trainer.step)
+        path = self.run.checkpoints / checkpoint.name_of(step)
         checkpoint.save(path, content)
-        self.keep_best(path, trainer.step)
-        checkpoint.thin(self.run.checkpoints, self.keep, trainer.step)
+        self.keep_best(path, step)
+        checkpoint.thin(self.run.checkpoints, self.keep, step)
 
     def keep_best(self, path: Path, step: int) -> None:
         """Gives the checkpoint of the best step its second name."""
@@ -164,4 +177,5 @@ class Keeper:
         trainer.step = found.content["step"]
         trainer.settled = found.content["settled"]
         trainer.seconds_before = found.content["seconds"]
-        self.keep_best(found.path, trainer.step)  # a kill may have come between the two
+        # a kill may have come between the two
+        by_first(lambda: self.keep_best(found.path, trainer.step))

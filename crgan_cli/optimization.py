@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
@@ -31,23 +32,36 @@ class Adam:
 
     def optimizers(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """One Adam a player. Fused: one pass over all parameters of a player."""
+        return {who: self.optimizer(who, list(players[who].parameters())) for who in players}
+
+    def optimizer(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
+        """The player's Adam."""
+        return TorchAdam(parameters, **self.settings(who, parameters[0].device))
+
+    def settings(self, who: str, device: torch.device) -> dict:
+        """Of the player's Adam. The learning rate is a tensor, which a CUDA graph reads anew."""
         return {
-            who: TorchAdam(
-                player.parameters(),
-                lr=self.lr[who],
-                betas=self.betas,
-                eps=self.eps,
-                fused=next(player.parameters()).device.type in ("cpu", "cuda"),
-            )
-            for who, player in players.items()
+            "lr": torch.tensor(self.lr[who], device=device),
+            "betas": self.betas,
+            "eps": self.eps,
+            "fused": device.type in ("cpu", "cuda"),
+            "capturable": device.type == "cuda",
         }
 
-    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
-        """Sets the learning rates of step `step` of `steps`, counted from 0.
+    def rate(self, who: str, step: int, steps: int) -> float:
+        """The player's learning rate in step `step` of `steps`, counted from 0."""
+        return self.lr[who] * (1 - step / steps if self.decay == "linear" else 1.0)
 
-        And the other settings: a restored optimizer comes with those that it was saved with.
-        """
-        left = 1 - step / steps if self.decay == "linear" else 1.0
+    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
+        """Sets the learning rates of step `step` of `steps`, counted from 0."""
+        if self.decay == "none":
+            return
         for who, optimizer in optimizers.items():
             for group in optimizer.param_groups:
-                group.update(lr=self.lr[who] * left, betas=self.betas, eps=self.eps)
+                group["lr"].fill_(self.rate(who, step, steps))
+
+    def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """After restoring: the settings are this configuration's, not those that were saved."""
+        for who, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group.update(self.settings(who, group["params"][0].device))

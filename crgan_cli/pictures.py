@@ -131,7 +131,8 @@ class Zip(Pngs):
         self.file = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)  # PNGs are packed
 
     def write(self, name: str, png: bytes) -> None:
-        self.file.writestr(name, png)
+        # without the time: the same images are the same file
+        self.file.writestr(zipfile.ZipInfo(name), png)
 
     def finish(self, columns: int = 0) -> None:
         self.file.close()

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from crgan_cli.launch import first
+
 log = logging.getLogger(__name__)
 PLAIN_EVERY_SECONDS = 10.0
 """A log gets a line of progress at most this often, whatever the speed."""
@@ -28,9 +30,9 @@ TABLED = "CRGAN_TABLED"
 
 
 def line(columns: list[ProgressColumn]) -> Progress:
-    """A live line on stderr, and nothing where that is no terminal or a table stands there."""
+    """A live line on stderr, and nothing where that is no terminal or another stands there."""
     console = Console(stderr=True)
-    off = not console.is_terminal or TABLED in os.environ
+    off = not console.is_terminal or TABLED in os.environ or not first()
     return Progress(*columns, console=console, disable=off, transient=True)
 
 

@@ -15,8 +15,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from crgan_cli.atomic import write_text
 from crgan_cli.errors import RunFailed
+from crgan_cli.launch import first
 from crgan_cli.rundir import RunDir
-from crgan_cli.types import Move
+from crgan_cli.types import Reading
 
 
 class Window:
@@ -25,12 +26,9 @@ class Window:
     def __init__(self) -> None:
         self.kept: dict[tuple[str, ...], list[tuple[int, Tensor]]] = defaultdict(list)
 
-    def keep(self, who: str, step: int, move: Move) -> None:
+    def keep(self, step: int, reading: Reading) -> None:
         """Remembers a turn of step number `step`. Does not wait for the device."""
-        named = {f"terms/{name}": value for name, value in move.terms.items()}
-        named[f"loss/{who}"] = torch.stack(list(move.terms.values())).sum()
-        named |= move.gauges
-        self.kept[tuple(named)].append((step, torch.stack(list(named.values())).float()))
+        self.kept[reading.names].append((step, reading.values))
 
     def read(self) -> dict[str, float]:
         """The mean of every value over the turns that had it, and an empty window.
@@ -146,6 +144,44 @@ class Recorder:
     def close(self) -> None:
         """Writes out what is still in memory."""
         self.board.close()
+
+
+class Silent(Recorder):
+    """The recorder of a process that is not the first of its run: it writes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        name_on_board: Callable[[str], str] = str,
+        **facts: float,
+    ) -> None:
+        require_finite(tuple(values), list(values.values()), step)
+
+    def picture(self, name: str, image: Tensor, step: int) -> None:
+        pass
+
+    def text(self, name: str, text: str) -> None:
+        pass
+
+    def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def recorder_of(run: RunDir, *, step: int, settled: bool) -> Recorder:
+    """The recorder of this process; of several that train one run, the first one's writes."""
+    return Recorder(run, step=step, settled=settled) if first() else Silent()
 
 
 def history(run: RunDir) -> list[dict]:

@@ -4,15 +4,19 @@ import json
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from crgan_cli.atomic import write_text
 from crgan_cli.errors import UserError
+from crgan_cli.launch import first, together
+
+Value = TypeVar("Value")
 
 
 class RunDir:
@@ -43,13 +47,16 @@ class RunDir:
     def claim(self) -> Iterator[None]:
         """Makes the folder and locks it while the body runs, or until the process ends.
 
-        Raises UserError where another process trains here, or something else lies here.
+        Raises UserError where another process trains here, or something else lies here. Of the
+        processes of one run the first does that for all.
         """
-        lock = self._locked()
+        locks: list[FileLock] = []
+        decided(lambda: locks.append(self._locked()))
         try:
             yield
         finally:
-            lock.release()
+            for lock in locks:
+                lock.release()
 
     def _locked(self) -> FileLock:
         lock = FileLock(self.path / ".lock")
@@ -77,7 +84,7 @@ class RunDir:
 
     def discard_if_empty(self) -> None:
         """Removes what was made for a run that did not begin."""
-        if self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
+        if not first() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
             return
         with suppress(OSError):  # the parent may hold today's other runs
             for name in self.left_by_nothing:
@@ -87,7 +94,9 @@ class RunDir:
                 self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:
-        """Writes result.json."""
+        """Writes result.json, in the first process of a run."""
+        if not first():
+            return
         whole = {**result, **self.facts}
         write_text(self.result, json.dumps(whole, indent=2) + "\n")
 
@@ -100,6 +109,15 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
 
+def decided(act: Callable[[], Value]) -> Value:
+    """What `act` gives in the first process of a run, which alone calls it."""
+    if not together():  # torch takes seconds to import
+        return act()
+    from crgan_cli.processes import from_first
+
+    return from_first(act)
+
+
 def quoted(path: Path) -> str:
     """A path as it can be typed."""
     return shlex.quote(str(path))
@@ -108,9 +126,14 @@ def quoted(path: Path) -> str:
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
     """A folder of a name that nobody has, made at once: outputs/<experiment or date>/<time>-...
 
-    Microseconds and four random letters keep two runs started together apart. Raises UserError
-    where it cannot be made.
+    Microseconds and four random letters keep two runs started together apart; the processes of one
+    run get one. Raises UserError where it cannot be made.
     """
+    return decided(lambda: made(root, name, choices))
+
+
+def made(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
+    """`new_folder` in one process."""
     now = datetime.now()
     words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]
     label = "_".join(word.strip("[]").replace(",", "+") for word in words if word)

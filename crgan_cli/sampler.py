@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluator import Fakes
 from crgan_cli.metrics.protocol import Protocol
+from crgan_cli.processes import alone
 from crgan_cli.tasks.generation import Prior
 
 MARGIN = 2
@@ -54,7 +55,8 @@ def random_codes(
     """n codes. `labels`, (n,), are random where None; `truncation` is that of `Prior.truncated`."""
     generator = torch.Generator().manual_seed(seed)
     cpu = torch.device("cpu")
-    z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
+    with alone():  # the codes are of all processes
+        z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
     if truncation is not None:
         z = prior.truncated(z, truncation)
     return Codes(z, drawn if labels is None or not prior.classes else labels)
@@ -88,7 +90,8 @@ class Sampler:
         """Images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
         z, y = (None if part is None else part[start : start + n] for part in self.codes)
         assert z is not None
-        return G(z.to(self.device), None if y is None else y.to(self.device)).float()
+        with alone():  # each process draws batches of its own
+            return G(z.to(self.device), None if y is None else y.to(self.device)).float()
 
 
 class Scored:

@@ -43,6 +43,13 @@ def join(batches: list[Batch]) -> Batch:
     return Batch(x, torch.cat(labels) if labels else None)
 
 
+def divided(together: Batch, views: Views) -> Views:
+    """The views that `together` was joined from, with its images."""
+    sizes = [len(batch.x) for batch in views.values()]
+    parts = zip(views.items(), together.x.split(sizes), strict=True)
+    return {role: batch._replace(x=x) for (role, batch), x in parts}
+
+
 def widen(logits: Tensor) -> Tensor:
     """fp32 or wider: consistency terms are small differences of logits, which bf16 would drop."""
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,22 @@ class Job(NamedTuple):
     value: float | None = None  # the headline, once it has ended
     error: str = ""
     code: int = 0  # the exit code that the failure alone would have had
+    images: int = 0  # real ones that D was shown in this start of the sweep, once it has ended
+    training: float = 0.0  # seconds that this took, samples and metrics included
+    began: float = 0.0  # when it had its device, in seconds since 1970
+    ended: float = 0.0
+
+
+class Throughput(NamedTuple):
+    """What one start of a sweep has trained, all jobs together."""
+
+    jobs: int  # that trained to their end
+    others: int  # skipped, failed or not started: they count for nothing
+    side_by_side: int  # jobs at most at one time
+    seconds: float  # from the start of the first job to the end of the last, set-up included
+    images: int  # real images that D was shown
+    images_per_second: float  # images / seconds
+    of_a_job: float  # images/s while it trained, the mean over the jobs
 
 
 class Board:
@@ -67,10 +84,22 @@ class Board:
     def jobs(self) -> list[Job]:
         """All jobs that have begun, by number; a file that is being written is left out."""
         found = []
-        for file in self.path.glob("*.json"):
+        for file in self.path.glob("[0-9]*.json"):
             with suppress(OSError, ValueError, TypeError):
                 found.append(Job(**json.loads(file.read_text(encoding="utf-8"))))
         return sorted(found)
+
+    def end(self, seconds: float) -> None:
+        """Writes down what the jobs have trained in the seconds since the sweep was started."""
+        trained = throughput(self.jobs(), seconds)
+        write_text(self.path / "throughput.json", json.dumps(trained._asdict(), indent=2) + "\n")
+
+    def throughput(self) -> Throughput | None:
+        """What `end` wrote; None where that is nothing."""
+        with suppress(OSError, ValueError, TypeError):
+            found = Throughput(**json.loads((self.path / "throughput.json").read_text("utf-8")))
+            return found if found.images else None
+        return None
 
     def stop(self) -> None:
         """No further job is to start."""
@@ -103,25 +132,60 @@ class Board:
             time.sleep(0.5)
 
 
+def throughput(jobs: Sequence[Job], seconds: float) -> Throughput:
+    """Of the jobs that finished in a start of the sweep, which took so many seconds."""
+    counted = [job for job in jobs if job.status == "finished" and job.images]
+    images = sum(job.images for job in counted)
+    speeds = [job.images / job.training for job in counted if job.training > 0]
+    return Throughput(
+        jobs=len(counted),
+        others=len(jobs) - len(counted),
+        side_by_side=most_at_once([(job.began, job.ended) for job in counted]),
+        seconds=round(seconds, 1),
+        images=images,
+        images_per_second=images / seconds if seconds > 0 else 0.0,
+        of_a_job=sum(speeds) / len(speeds) if speeds else 0.0,
+    )
+
+
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """How many of the spans of time overlap at most; one that begins as another ends does not."""
+    changes = sorted((when, up) for span in spans for when, up in zip(span, (1, -1), strict=True))
+    return max(accumulate(up for _, up in changes), default=0)
+
+
+def told(trained: Throughput) -> str:
+    """A start's throughput in one line."""
+    jobs = f"{trained.jobs} job{'s' * (trained.jobs != 1)}"
+    others = f"; {trained.others} more trained nothing to its end" if trained.others else ""
+    return (
+        f"{jobs} trained in {duration(trained.seconds)}, at most {trained.side_by_side} side by "
+        f"side: {trained.images_per_second:.4g} images/s together, {trained.of_a_job:.4g} images/s "
+        f"a job on average{others}"
+    )
+
+
 class Progress(NamedTuple):
     """How far a run is, from its metrics.jsonl."""
 
     step: int = 0
     per_second: float = 0.0  # steps
-    metric: str = ""  # name and value of the newest evaluation
+    metric: str = ""  # value of the newest evaluation
+    images_per_second: float = 0.0
 
 
 def progress_of(run: Path) -> Progress:
     """Reads the end of a run's log; cheap, whatever its length."""
-    step, metric, speed = 0, "", 0.0
+    step, metric, steps, images = 0, "", 0.0, 0.0
     for line in last_lines(run / "metrics.jsonl"):
         step = int(line.get("step", step))
         if line.get("kind") == "eval":
             name = next((key for key in line if key.startswith(("fid", "fd"))), "")
             metric = f"{line[name]:.4g}" if name else ""
         elif line.get("images_seen"):
-            speed = line.get("speed/images_per_second", 0.0) * step / line["images_seen"]
-    return Progress(step, speed, metric)
+            images = line.get("speed/images_per_second", 0.0)
+            steps = images * step / line["images_seen"]
+    return Progress(step, steps, metric, images)
 
 
 def last_lines(path: Path) -> list[dict]:
@@ -163,11 +227,14 @@ def shown(board: Board, steps: int) -> Iterator[None]:
 def table_of(board: Board, steps: int, seconds: float) -> Table:
     """How each job stands; of many, those that run and the last that ended."""
     jobs = board.jobs()
-    table = Table(title=summary(board, jobs, seconds), title_justify="left", box=None, expand=True)
+    far = {job: progress_of(board.folder / job.folder) for job in jobs[-20:]}
+    title = summary(board, jobs, seconds)
+    if speed := sum(now.images_per_second for job, now in far.items() if job.status == "running"):
+        title += f"; {speed:.4g} images/s together"
+    table = Table(title=title, title_justify="left", box=None, expand=True)
     for column in ("job", "settings", "state", "step", "metric", "time left"):
         table.add_column(column, justify="right" if column in ("step", "metric") else "left")
-    for job in jobs[-20:]:
-        now = progress_of(board.folder / job.folder)
+    for job, now in far.items():
         running = job.status == "running"
         left = (steps - now.step) / now.per_second if running and now.per_second else None
         table.add_row(

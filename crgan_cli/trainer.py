@@ -1,9 +1,12 @@
 """The loop: turns, then what is due after a step."""
 
+import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,19 +14,25 @@ from torch import nn
 
 from crgan_cli.data.batches import Batches
 from crgan_cli.ema import EMA
-from crgan_cli.engine import Eager
+from crgan_cli.engine.eager import Eager
 from crgan_cli.errors import Interrupted
 from crgan_cli.hooks import Hook, Keeper
 from crgan_cli.optimization import Adam
+from crgan_cli.processes import Poll
 from crgan_cli.progress import Watch
 from crgan_cli.record import Recorder, Window
 from crgan_cli.signals import heard_by
 from crgan_cli.tasks.base import Task
 
+log = logging.getLogger(__name__)
 
-def reseed(seed: int, rank: int, step: int) -> None:
-    """All random numbers of a step derive from (seed, rank, step), so a run resumes by counting."""
-    (word,) = np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)
+WARM_WINDOWS = 2
+"""The window of the log whose speed is said: the first has compilation and warm-up in it."""
+
+
+def reseed(seed: int, step: int) -> None:
+    """All random numbers of a step derive from (seed, step), so a run resumes by counting."""
+    (word,) = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
     torch.manual_seed(int(word >> np.uint64(1)))
 
 
@@ -37,6 +46,7 @@ class Stop:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.came = 0.0
+        self.poll = Poll()
 
     def listening(self) -> AbstractContextManager[None]:
         """Handles the signals while the body runs."""
@@ -51,9 +61,23 @@ class Stop:
             self.signum, self.came = signum, now
 
     def check(self) -> None:
-        """Raises Interrupted where a signal has come."""
-        if self.signum is not None:
-            raise Interrupted(self.signum)
+        """Raises Interrupted where a signal has come, to whichever process of the run."""
+        if self.poll(self.signum is not None):
+            raise Interrupted(self.signum or signal.SIGTERM)
+
+
+class Work(NamedTuple):
+    """What a step is worth, and what the device could do."""
+
+    flop: float  # of a step, as the networks are written: folding shows as speed
+    peak: float | None  # FLOP/s of the device's matrix products; None where that is not known
+    of: str  # the peak, in words
+
+    def words(self, steps_per_second: float) -> str:
+        """The speed in FLOP/s, and as a share of the peak."""
+        speed = self.flop * steps_per_second
+        share = f", {speed / self.peak:.1%} of {self.of}" if self.peak else ""
+        return f"{speed / 1e12:.3g} TFLOP/s{share}"
 
 
 class Trainer:
@@ -70,6 +94,7 @@ class Trainer:
         seed: int,
         steps: int,
         log_every: int,
+        work: Work | None = None,
     ) -> None:
         self.task = task
         self.engine = engine
@@ -77,9 +102,12 @@ class Trainer:
         self.optimizers = optimization.optimizers(engine.players)
         self.batches = batches
         self.ema = ema
+        engine.equip(self.optimizers, batches, ema)
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
+        self.work = work
+        self.windows = 0
         self.window = Window()
         self.step = 0
         self.settled = True
@@ -120,6 +148,7 @@ class Trainer:
         self.began = time.monotonic()
         clock = Clock(self.step)
         try:
+            self.begin()
             if not self.settled:
                 self.settle(hooks, keeper, stop)
             while self.step < self.steps:
@@ -134,32 +163,42 @@ class Trainer:
             keeper.save(self)
             raise
 
+    def begin(self) -> None:
+        """Before the first step of a session, when a checkpoint has been loaded."""
+        self.optimization.refresh(self.optimizers)
+        self.engine.begin()
+
     def take_step(self) -> None:
         """All turns of one step. G's turn gets the batch that D has just seen."""
-        reseed(self.seed, 0, self.step)
+        reseed(self.seed, self.step)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
         measure = due(self.step + 1, self.log_every, self.steps)
+        share = self.ema.share(self.step + 1) if self.ema else None
         done = dict.fromkeys(self.turns_of, 0)
-        batch = None
-        for who in self.task.turns:
-            if who == "d" or batch is None:
-                batch = self.batches[self.step * self.turns_of["d"] + done["d"]]
+        last = len(self.task.turns) - 1
+        for number, who in enumerate(self.task.turns):
+            own = who == "d" or number == 0
+            batch = self.batches.ticket(self.step * self.turns_of["d"] + done["d"]) if own else ()
             self.task.advance(who, self.step * self.turns_of[who] + done[who])
-            move = self.engine.turn(who, batch, self.optimizers, measure=measure)
-            self.window.keep(who, self.step + 1, move)
+            reading = self.engine.turn(
+                who, batch, measure=measure, share=share if number == last else None
+            )
+            self.window.keep(self.step + 1, reading)
             done[who] += 1
         self.step += 1
         self.settled = False
-        if self.ema:
-            self.ema.update(self.task.player("g"), self.step)
 
     def write_window(self, recorder: Recorder, watch: Watch, clock: "Clock") -> None:
         """The means of the window, and the speed."""
         means = self.window.read()
-        speed = clock.steps_per_second(self.step) * self.turns_of["d"] * self.batches.batch_size
+        steps_per_second = clock.steps_per_second(self.step)
+        speed = steps_per_second * self.turns_of["d"] * self.batches.batch_size
+        self.windows += 1
+        if self.work and self.windows == WARM_WINDOWS:
+            log.info("%.3g images/s, %s", speed, self.work.words(steps_per_second))
         rates = {
-            f"learning_rate/{who}": optimizer.param_groups[0]["lr"]
-            for who, optimizer in self.optimizers.items()
+            f"learning_rate/{who}": self.optimization.rate(who, self.step - 1, self.steps)
+            for who in self.optimizers
         }
         recorder.write(
             "train",

@@ -14,21 +14,24 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from crgan_cli import __version__, assembly, checkpoint
+from crgan_cli import __version__, assembly, checkpoint, costs, flops
 from crgan_cli.atomic import write_text
 from crgan_cli.config import Run, build_group, difference, flat, from_text, to_text
 from crgan_cli.console import logging_to, speaking
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import fingerprint
 from crgan_cli.ema import EMA
-from crgan_cli.engine import Eager, describe, device_of
+from crgan_cli.engine.device import describe, device_of
+from crgan_cli.engine.eager import Eager
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
+from crgan_cli.launch import first
+from crgan_cli.processes import by_all, by_first, from_first, lost_named, own_device, spread
 from crgan_cli.progress import Scoring, Watch, duration
-from crgan_cli.record import Recorder, history
+from crgan_cli.record import Recorder, history, recorder_of
 from crgan_cli.rundir import RunDir, new_folder, quoted
 from crgan_cli.sampler import Sampler, Scored, labels_by_row, random_codes, square
-from crgan_cli.trainer import Stop, Trainer
+from crgan_cli.trainer import Stop, Trainer, Work
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
@@ -63,25 +66,31 @@ def train_job(
 
 def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Makes the run's parts, or finds them where they were left, and trains."""
-    resumed = run.is_run()
+    resumed = from_first(run.is_run)
     config.data_root = str(Path(config.data_root).absolute())  # to be found from any folder
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
     if resumed:
-        require_same(from_text(run.config.read_text("utf-8"), str(run.config)), config, run)
-    if (done := finished(run, config.steps)) is not None:
+        by_first(lambda: require_same(configured(run), config, run))
+    if (done := from_first(lambda: finished(run, config.steps))) is not None:
         log.info("%s has all its %d steps", run.path, config.steps)
         return headline_in(done)
     training = Training(config, run)
     if training.is_finished():
         return training.last_headline()
-    write_text(run.config, to_text(config))
-    if not resumed:
-        command = shlex.join(["crgan", "train", *overrides])
-        write_text(run.overrides, command + "\n")
+    if first():
+        write_text(run.config, to_text(config))
+        if not resumed:
+            command = shlex.join(["crgan", "train", *overrides])
+            write_text(run.overrides, command + "\n")
     run.write_result({"status": "running"})
-    with reported(run):
+    with reported(run), lost_named():
         return training.go()
+
+
+def configured(run: RunDir) -> DictConfig:
+    """The configuration that a run was begun with."""
+    return from_text(run.config.read_text("utf-8"), str(run.config))
 
 
 def finished(run: RunDir, steps: int) -> dict | None:
@@ -229,16 +238,18 @@ class Training:
         self.config = config
         self.run = run
         self.settings = Run.of(config)
-        self.device = device_of(self.settings.device)
+        self.device = own_device(device_of(self.settings.device))
         self.evaluator = assembly.evaluator_of(config)
         self.dataset = assembly.dataset_of(config)
-        images = self.dataset.load("train")
+        images = by_all(lambda: self.dataset.load("train"))
         self.provenance = provenance(fingerprint(images), self.device)
-        self.engine: Eager = build_group(config.engine)
+        engine: Eager = build_group(config.engine)
+        self.engine = engine.on(self.device)
         optimization = build_group(config.optimizer)
         players = assembly.players_of(config)
         self.task = assembly.task_of(config, players, optimization)
         self.engine.prepare(self.task, self.device)
+        spread([*self.task.parameters(), *self.task.buffers()])
         ema = self.settings.ema
         self.trainer = Trainer(
             self.task,
@@ -250,11 +261,13 @@ class Training:
                 seed=self.settings.seed,
                 device=self.device,
                 flip=self.dataset.flip,
+                layout=self.engine.layout,
             ),
             ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
+            work=self.work(),
         )
         self.found = self.checkpoint()
         if self.evaluator and self.evaluator.protocol.weights == "ema" and ema.decay is None:
@@ -272,9 +285,20 @@ class Training:
                 "generator_weights": "ema" if averaged else "raw",
             }
 
+    def work(self) -> Work | None:
+        """What a step is worth in FLOP; None for networks that cannot be counted."""
+        flop = costs.flop_a_step(self.config)
+        if flop is None:
+            return None
+        precision = self.engine.precision
+        peak = flops.peak(self.device, precision)
+        name = "this CPU's matrix products" if self.device.type == "cpu" else describe(self.device)
+        of = f"the {peak / 1e12:.3g} of {name} in {precision}" if peak else ""
+        return Work(flop, peak, of)
+
     def checkpoint(self) -> checkpoint.Found | None:
         """The checkpoint to go on from. Raises UserError where its images were others."""
-        found = checkpoint.newest(self.run.checkpoints)
+        found = from_first(lambda: checkpoint.newest(self.run.checkpoints))
         if found is None:
             return None
         key = "training_images_sha256"
@@ -313,7 +337,7 @@ class Training:
         if self.found:
             step, settled = self.found.content["step"], self.found.content["settled"]
         watch = Watch(self.settings.steps, step=step)
-        recorder = Recorder(self.run, step=step, settled=settled)
+        recorder = recorder_of(self.run, step=step, settled=settled)
         stop = Stop()
         try:
             with stop.listening(), watch:
@@ -357,13 +381,17 @@ class Training:
     def announce(self, recorder: Recorder, keeper: Keeper) -> None:
         """Says what will be done, in the log and in TensorBoard."""
         log.info("run folder %s", self.run.path)
-        log.info("device %s, precision %s", describe(self.device), self.engine.precision)
+        log.info("device %s, engine %s", describe(self.device), self.engine.describe())
         if self.device.type == "cpu" and self.config.architecture.get("width") == 1.0:
             log.info(
                 "on a CPU, architecture.width=0.25 is some ten times faster than the whole net"
             )
         for line in self.task.plan():
             log.info("%s", line)
+        if work := self.trainer.work:
+            log.info(
+                "a step is %.3g TFLOP, with the networks as they are written", work.flop / 1e12
+            )
         if keeper.evaluate:
             evaluator = keeper.evaluate.evaluator
             log.info(
@@ -398,7 +426,7 @@ class Training:
         if evaluate:
             result |= {"last": evaluate.last, "best": evaluate.best}
         run.write_result(result)
-        if run.alone:  # a sweep ends with a table
+        if run.alone and first():  # a sweep ends with a table
             self.tell(evaluate)
         return evaluate.last[evaluate.evaluator.headline] if evaluate else None
 

@@ -12,6 +12,9 @@ class Batch(NamedTuple):
     y: Tensor | None = None  # (N,) int64 class ids, or None without conditioning
 
 
+Ticket = tuple[Tensor, ...]
+"""What a turn is handed to make its batch of: on the device, and of fixed shapes. () is none."""
+
 Views = dict[str, Batch]
 """role -> images: "real", "fake", "near", "T(real)", "T(fake)"."""
 
@@ -43,3 +46,10 @@ class Move(NamedTuple):
 
     terms: Terms  # their sum is the player's loss
     gauges: Terms  # detached, for the log alone
+
+
+class Reading(NamedTuple):
+    """The numbers of a turn for the log, still on the device."""
+
+    names: tuple[str, ...]
+    values: Tensor  # (len(names),) float32

@@ -1,12 +1,18 @@
 """T by hand, and the properties that the discriminator's consistency rests on."""
 
+import copy
+from typing import Literal
+
 import pytest
 import torch
 from nosync import NoSync
 from torch import Tensor
+from torch.nn.functional import pad
 
+from crgan_cli import chance, processes
 from crgan_cli.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 from crgan_cli.errors import UserError
+from crgan_cli.processes import World
 from crgan_cli.types import Batch
 
 ALL = {
@@ -18,6 +24,9 @@ ALL = {
         cutout=Cutout(size=3), flip_shift=FlipShift(shift=1, flip=0.5, padding="reflect")
     ),
 }
+
+Padding = Literal["reflect", "zero"]
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 
 
 @pytest.fixture(params=ALL, ids=str)
@@ -32,15 +41,71 @@ def ramp(n: int = 1, side: int = 4) -> Tensor:
 
 def moved(image: Tensor, dy: int, dx: int, *, flip: bool, mode: str) -> Tensor:
     """The shift written with torch's own padding: flip first, then move down by dy, right by dx."""
-    pad, side = 2, image.shape[-1]
+    reach, (h, w) = 2, image.shape[-2:]
     image = image.flip(-1) if flip else image
     mode = {"reflect": "reflect", "zero": "constant"}[mode]
-    padded = torch.nn.functional.pad(image, (pad,) * 4, mode=mode)
-    return padded[..., pad - dy : pad - dy + side, pad - dx : pad - dx + side]
+    padded = pad(image, (reach,) * 4, mode=mode)
+    return padded[..., reach - dy : reach - dy + h, reach - dx : reach - dx + w]
+
+
+def pictures(n: int, layout: torch.memory_format, h: int = 6, w: int = 5) -> Tensor:
+    """Images that differ in every pixel, higher than they are wide."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(n, 3, h, w, generator=generator, dtype=torch.float64)
+    return x.contiguous(memory_format=layout)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("mode", ["reflect", "zero"])
+def test_flip_shift_is_its_definition_image_by_image(
+    monkeypatch: pytest.MonkeyPatch, mode: Padding, layout: torch.memory_format
+) -> None:
+    moves = [(dy, dx, flip) for dy in range(5) for dx in range(5) for flip in (0.1, 0.9)]
+    monkeypatch.setattr(chance, "randint", lambda *_, **__: torch.tensor([m[:2] for m in moves]))
+    monkeypatch.setattr(chance, "rand", lambda *_, **__: torch.tensor([m[2] for m in moves]))
+    x = pictures(len(moves), layout)
+    out = FlipShift(shift=2, flip=0.5, padding=mode).transform(x)
+    for image, result, (dy, dx, flip) in zip(x, out, moves, strict=True):
+        expected = moved(image[None], dy - 2, dx - 2, flip=flip < 0.5, mode=mode)[0]
+        assert torch.equal(result, expected)
+
+
+def test_a_shift_by_more_than_half_an_image_stays_inside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chance, "randint", lambda *_, **__: torch.tensor([[0, 6], [6, 0]]))
+    x = ramp(2)
+    out = FlipShift(shift=3, flip=0.0, padding="reflect").transform(x)
+    padded = pad(x, (3,) * 4, mode="reflect")
+    assert torch.equal(out[0], padded[0, :, 6:10, 0:4])  # up by 3, right by 3
+    assert torch.equal(out[1], padded[1, :, 0:4, 6:10])
+
+
+@LAYOUTS
+def test_cutout_is_its_definition_image_by_image(
+    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format
+) -> None:
+    centres = [(row, column) for row in range(6) for column in range(5)]
+    drawn = iter(torch.tensor(centres).unbind(1))
+    monkeypatch.setattr(chance, "randint", lambda *_, **__: next(drawn))
+    x = pictures(len(centres), layout)
+    expected = x.clone()
+    for image, (row, column) in zip(expected, centres, strict=True):
+        image[:, max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = 0
+    assert torch.equal(Cutout(size=4).transform(x), expected)
+
+
+@LAYOUTS
+def test_noise_is_added_pixel_by_pixel_as_it_was_drawn(layout: torch.memory_format) -> None:
+    x = pictures(4, layout)
+    torch.manual_seed(2)
+    out = GaussianNoise(std=0.25).transform(x)
+    torch.manual_seed(2)
+    torch.testing.assert_close(out, x + 0.25 * torch.randn(4, 3, 6, 5, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "zero"])
-def test_flip_shift_makes_all_its_images_and_no_other(mode: str) -> None:
+def test_flip_shift_makes_all_its_images_and_no_other(mode: Padding) -> None:
     image = ramp()
     allowed = {
         tuple(moved(image, dy, dx, flip=flip, mode=mode).flatten().tolist())
@@ -112,3 +177,76 @@ def test_nothing_waits_for_the_host(T: Augment) -> None:
     x = torch.rand(4, 3, 8, 8)
     with NoSync():
         T(Batch(x))
+
+
+@LAYOUTS
+def test_the_order_of_the_pixels_in_memory_stays_and_changes_nothing(
+    T: Augment, layout: torch.memory_format
+) -> None:
+    results = []
+    for order in (torch.contiguous_format, layout):
+        torch.manual_seed(3)
+        results.append(T(Batch(pictures(8, order))).x)
+    assert results[1].is_contiguous(memory_format=layout)
+    assert torch.equal(*results)
+
+
+def test_pixels_that_lie_apart_are_found(T: Augment) -> None:
+    apart = pictures(8, torch.contiguous_format, 6, 10)[..., ::2]
+    results = []
+    for x in (apart, apart.contiguous()):
+        torch.manual_seed(3)
+        results.append(T(Batch(x)).x)
+    assert torch.equal(*results)
+
+
+def test_the_same_seed_draws_the_same(T: Augment) -> None:
+    results = []
+    for seed in (1, 2, 1):
+        torch.manual_seed(seed)
+        results.append(T(Batch(pictures(8, torch.contiguous_format))).x)
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], results[1])
+
+
+def test_two_processes_transform_their_parts_as_one_would_the_whole(
+    T: Augment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pictures(8, torch.contiguous_format)
+    torch.manual_seed(4)
+    expected = T(Batch(whole)).x
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(processes, "_world", World(rank, 2, rank))
+        torch.manual_seed(4)
+        parts.append(T(Batch(whole.chunk(2)[rank])).x)
+    assert torch.equal(torch.cat(parts), expected)
+
+
+def test_what_is_kept_for_speed_is_no_state(T: Augment) -> None:
+    T(Batch(ramp(2, side=8)))
+    assert T.state_dict() == {}
+    twin = copy.deepcopy(T)
+    for x in (ramp(2, side=8), ramp(3, side=6)):
+        results = []
+        for each in (T, twin):
+            torch.manual_seed(5)
+            results.append(each(Batch(x)).x)
+        assert torch.equal(*results)
+
+
+VIEWS = {"view", "expand", "unbind", "slice", "select", "permute", "unsqueeze", "detach"}
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("flip_shift", 9), ("flip_shift_zero", 11), ("gaussian_noise", 2), ("cutout", 6)],
+)
+def test_few_kernels(name: str, most: int, layout: torch.memory_format) -> None:
+    x = pictures(4, layout)
+    ALL[name](Batch(x))  # makes the tables
+    with NoSync() as watch:
+        ALL[name](Batch(x))
+    kernels = [kernel for kernel, _ in watch.seen if kernel not in VIEWS]
+    assert len(kernels) <= most, kernels

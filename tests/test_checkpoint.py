@@ -180,7 +180,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "gone.pt")
 
 
-@pytest.mark.parametrize("version", [2, None, "1"])
+@pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_another_version_names_the_crgan_that_wrote_it(version: object, tmp_path: Path) -> None:
     torch.save({**content(), "version": version}, tmp_path / "new.pt")
     with pytest.raises(UserError, match=rf"checkpoint version {version}; .*'crgan': '0.9'"):

@@ -2,19 +2,24 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from nosync import NoSync
-from tiny import SIDE, TinyDiscriminator, game
+from tiny import TinyDiscriminator, game
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from turns import CPU, played, prepared, real
 
 from crgan_cli.assembly import players_of, task_of
 from crgan_cli.choices import Choices
 from crgan_cli.config import build_group, compose
-from crgan_cli.engine import Eager, device_of, gradient_norm
+from crgan_cli.engine.device import best_precision, device_of
+from crgan_cli.engine.eager import Eager, gradient_norm
 from crgan_cli.errors import UserError
-from crgan_cli.optimization import Adam
+from crgan_cli.networks.spectral import normalised
 from crgan_cli.regularizers.base import Regularizer
 from crgan_cli.regularizers.consistency import (
     BalancedConsistency,
@@ -22,10 +27,8 @@ from crgan_cli.regularizers.consistency import (
     LatentConsistency,
 )
 from crgan_cli.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
-from crgan_cli.tasks.base import Task
-from crgan_cli.types import Batch, Move
+from crgan_cli.types import Batch
 
-CPU = torch.device("cpu")
 REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "none": list,
     "cr": lambda: [ConsistencyRegularization(10.0)],
@@ -39,26 +42,6 @@ REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "cr_gp": lambda: [ConsistencyRegularization(10.0), GradientPenalty(10.0)],
 }
 PENALTIES = ("gp", "dragan", "jsr", "r1")
-ADAM = Adam(
-    lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, eps=1e-8, n_dis=1, decay="none"
-)  # fmt: skip
-
-
-def real(n: int = 6, channels: int = 3, side: int = SIDE, classes: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand(n, channels, side, side, generator=generator) * 2 - 1
-    return Batch(x, torch.arange(n) % classes if classes else None)
-
-
-def prepared(task: Task, engine: Eager) -> Task:
-    engine.prepare(task, CPU)
-    return task
-
-
-def played(task: Task, engine: Eager, who: str, *, measure: bool = False) -> Move:
-    """One turn with new optimizers and seeded random numbers."""
-    torch.manual_seed(5)
-    return engine.turn(who, real(), ADAM.optimizers(engine.players), measure=measure)
 
 
 def parameters(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -76,7 +59,7 @@ def test_a_turn_changes_its_own_player_alone(name: str, who: str, other: str) ->
     prepared(task, engine)
     mover, waiting = task.player(who), task.player(other)
     before_mover, before_waiting = parameters(mover), parameters(waiting)
-    played(task, engine, who)
+    played(engine, who)
     expected = {name for name in before_mover if name != "embed.weight"}  # there are no labels
     assert changed(before_mover, mover) == expected
     assert changed(before_waiting, waiting) == set()
@@ -87,13 +70,12 @@ def test_a_turn_changes_its_own_player_alone(name: str, who: str, other: str) ->
 def test_turns_in_alternation_leave_no_gradient_in_the_other() -> None:
     task, engine = game(*REGULARIZERS["icr"]()).float(), Eager()
     prepared(task, engine)
-    optimizers = ADAM.optimizers(engine.players)
     for who, other in (("d", "g"), ("g", "d"), ("d", "g")):
         before = {
             name: None if p.grad is None else p.grad.clone()
             for name, p in task.player(other).named_parameters()
         }
-        engine.turn(who, real(), optimizers)
+        played(engine, who)
         for name, p in task.player(other).named_parameters():
             kept = before[name]
             assert (p.grad is None) == (kept is None)
@@ -104,12 +86,12 @@ def test_turns_in_alternation_leave_no_gradient_in_the_other() -> None:
 def test_the_gradient_norm_is_that_of_all_parameters_together(who: str) -> None:
     task, engine = game().float(), Eager()
     prepared(task, engine)
-    gauges = played(task, engine, who, measure=True).gauges
+    numbers = played(engine, who, measure=True)
     gradients = [p.grad.flatten() for p in task.player(who).parameters() if p.grad is not None]
-    assert gauges[f"gradient_norm/{who}"].item() == pytest.approx(
+    assert numbers[f"gradient_norm/{who}"].item() == pytest.approx(
         torch.cat(gradients).square().sum().sqrt().item(), rel=1e-5
     )
-    assert f"gradient_norm/{who}" not in played(task, engine, who).gauges
+    assert f"gradient_norm/{who}" not in played(engine, who)
 
 
 def test_the_gradient_norm_by_hand() -> None:
@@ -122,8 +104,7 @@ def test_nothing_that_a_turn_gives_keeps_its_graph() -> None:
     task, engine = game(*REGULARIZERS["icr"]()).float(), Eager()
     prepared(task, engine)
     for who in ("d", "g"):
-        move = played(task, engine, who, measure=True)
-        assert not any(value.requires_grad for value in (move.terms | move.gauges).values())
+        assert not any(each.requires_grad for each in played(engine, who, measure=True).values())
 
 
 # --- precision and layout -------------------------------------------------------------------------
@@ -140,15 +121,13 @@ def test_bf16_agrees_with_fp32(name: str, who: str) -> None:
     for precision in ("fp32", "bf16"):
         task, engine = game(*REGULARIZERS[name](), spectral=True).float(), Eager(precision)
         prepared(task, engine)
-        moves[precision] = played(task, engine, who, measure=True)
+        moves[precision] = played(engine, who, measure=True)
     exact, rounded = moves["fp32"], moves["bf16"]
-    assert exact.terms.keys() == rounded.terms.keys()
-    for term, value in exact.terms.items():
-        assert rounded.terms[term].dtype == torch.float32
-        near = 1e-6 if term in ("r1", "dragan") else 2e-2
-        torch.testing.assert_close(rounded.terms[term], value, rtol=near, atol=near / 10)
-    norm = f"gradient_norm/{who}"
-    torch.testing.assert_close(rounded.gauges[norm], exact.gauges[norm], rtol=5e-2, atol=1e-3)
+    assert exact.keys() == rounded.keys()
+    for name, value in exact.items():
+        near = 1e-6 if name in ("terms/r1", "terms/dragan") else 2e-2
+        near = 5e-2 if name.startswith("gradient_norm") else near
+        torch.testing.assert_close(rounded[name], value, rtol=near, atol=near / 10)
 
 
 class Witness(TinyDiscriminator):
@@ -168,10 +147,10 @@ def test_penalties_and_seams_are_fp32_and_the_networks_bf16(name: str) -> None:
     task, engine = game(*REGULARIZERS[name]()).float(), Eager("bf16")
     task.adversary.D = Witness()
     prepared(task, engine)
-    played(task, engine, "d")
+    played(engine, "d")
     joint, *penalty = task.adversary.D.types
     assert joint == (torch.float32, torch.bfloat16)
-    assert len(penalty) == (2 if name == "jsr" else 1)
+    assert len(penalty) == 1
     assert set(penalty) == {(torch.float32, torch.float32)}
     assert all(p.grad.dtype == torch.float32 for p in task.adversary.D.parameters())
 
@@ -185,8 +164,7 @@ def test_the_layout_of_pixels_in_memory_changes_nothing(name: str) -> None:
         prepared(task, engine)
         weight = task.G.conv.weight
         assert weight.is_contiguous(memory_format=engine.layout)
-        moves = [played(task, engine, who, measure=True) for who in ("d", "g")]
-        found.append([move.terms | move.gauges for move in moves])
+        found.append([played(engine, who, measure=True) for who in ("d", "g")])
     for one, other in zip(*found, strict=True):
         assert one.keys() == other.keys()
         for key in one:
@@ -196,16 +174,16 @@ def test_the_layout_of_pixels_in_memory_changes_nothing(name: str) -> None:
 # --- a turn that a GPU need not wait for ----------------------------------------------------------
 
 
-def assert_steady(task: Task, engine: Eager, batch: Batch) -> None:
+def assert_steady(engine: Eager) -> None:
     """No turn waits for the host; and after the first, which makes Adam's state, the same
     operations give the same shapes in every turn, whatever was drawn."""
-    optimizers = ADAM.optimizers(engine.players)
+    ticket = engine.batches.ticket(0)
     for who in engine.players:
         turns = []
         for number in range(3):
             torch.manual_seed(number)
             with NoSync() as watched:
-                engine.turn(who, batch, optimizers, measure=True)
+                engine.turn(who, ticket, measure=True)
             turns.append(watched.seen)
         names = [name for name, _ in turns[1]]
         assert {"convolution_backward", "_fused_adam_"} <= set(names)  # they are watched as well
@@ -217,7 +195,7 @@ def assert_steady(task: Task, engine: Eager, batch: Batch) -> None:
 def test_no_turn_waits_for_the_host(name: str, batch_norm: bool) -> None:
     task, engine = game(*REGULARIZERS[name](), spectral=True, batch_norm=batch_norm), Eager()
     prepared(task.float(), engine)
-    assert_steady(task, engine, real())
+    assert_steady(engine)
 
 
 @pytest.mark.parametrize("augment", Choices().groups["augment"])
@@ -237,8 +215,8 @@ def test_no_turn_of_a_real_network_waits_for_the_host(network: list[str], augmen
     players = players_of(config)
     task = task_of(config, players, build_group(config.optimizer))
     engine = Eager("bf16")
-    prepared(task, engine)
-    assert_steady(task, engine, real(4, 1, 32, classes=10))
+    prepared(task, engine, real(4, 1, 32, classes=10))
+    assert_steady(engine)
 
 
 # --- devices --------------------------------------------------------------------------------------
@@ -278,3 +256,122 @@ def test_auto_says_what_it_chose(
         assert device_of("auto") == CPU
         assert device_of("cpu") == CPU
     assert [record.message for record in caplog.records] == ["device=auto: using cpu (1 threads)"]
+
+
+# --- a turn that lives on its device alone --------------------------------------------------------
+
+
+class OnMeta(TorchDispatchMode):
+    """Fails on any operation that gives a tensor of another device than meta."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in tree_flatten(out)[0]:
+            assert not isinstance(each, torch.Tensor) or each.device.type == "meta", func
+        return out
+
+
+GAMES = [
+    *((network, penalty, "flip_shift") for network in ("sndcgan", "resnet", "biggan_lite")
+      for penalty in ("none", "icr", "[cr,gp]", "dragan", "jsr", "r1")),
+    *(("sndcgan", "bcr", T) for T in ("cutout", "gaussian_noise", "cutout_flip_shift")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "regularizer", "augment"), GAMES)
+def test_a_turn_makes_no_tensor_beside_its_device(
+    architecture: str, regularizer: str, augment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device there are shapes and no values: whatever reads one, or draws a random
+    number on the CPU, fails. What is left could be captured in a CUDA graph."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta tensors
+    words = [f"architecture={architecture}", f"regularizer={regularizer}", f"augment={augment}"]
+    config = compose([*words, "architecture.width=0.02", "dataset=demo"])
+    task = task_of(config, players_of(config), build_group(config.optimizer)).to("meta")
+    x, y = torch.zeros(4, 1, 32, 32, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
+    for who in ("d", "g"):
+        players = {each: task.player(each) for each in ("d", "g")}
+        for name, player in players.items():
+            player.requires_grad_(name == who)
+        with OnMeta(), normalised(*players.values()):
+            move = task.move(who, Batch(x, y))
+            torch.stack(list(move.terms.values())).sum().backward()
+
+
+# --- compilation ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """torch.compile without the minutes of Inductor: traced whole, and differentiated ahead."""
+    compiled: list[nn.Module] = []
+    compile_module = nn.Module.compile
+
+    def compile_quickly(module: nn.Module, **options: object) -> None:
+        compiled.append(module)
+        compile_module(module, backend="aot_eager", fullgraph=True, **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_quickly)
+    return compiled
+
+
+@pytest.mark.parametrize("name", ["icr", "gp"])
+def test_compiled_networks_compute_the_same(name: str, traced: list[nn.Module]) -> None:
+    found = []
+    for compile in (False, True):
+        words = [f"regularizer={name}", "architecture.width=0.02", "dataset=demo"]
+        config = compose([*words, "architecture=resnet_sngan" if name == "icr" else "dataset=demo"])
+        task = task_of(config, players_of(config), build_group(config.optimizer))
+        engine = Eager(compile=compile)
+        keys = set(task.state_dict())
+        prepared(task, engine, real(4, 1, 32, classes=10))
+        found.append([played(engine, who, measure=True) for who in ("d", "g", "d")])
+        assert set(task.state_dict()) == keys
+    assert traced == [task.player("d"), task.player("g")]
+    for one, other in zip(*found, strict=True):
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_differentiated_twice_stays_uncompiled(
+    traced: list[nn.Module], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tiny discriminator is no network that the adjoint is known of."""
+    task, engine = game(*REGULARIZERS["gp"]()).float(), Eager(compile=True)
+    with caplog.at_level(logging.INFO, "crgan_cli"):
+        prepared(task, engine)
+    assert traced == [task.player("g")]
+    assert "d stays uncompiled: a penalty differentiates it twice" in caplog.messages
+    assert played(engine, "d")["terms/gp"] > 0
+
+
+# --- what fits the hardware -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("able", "precision"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_a_cpu_multiplies_in_bf16_where_it_can(
+    able: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert Eager("auto").on(CPU).precision == best_precision(CPU) == precision
+    assert Eager("fp32").on(CPU).precision == "fp32"
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((9, 0), "bf16"), ((7, 5), "fp32")])
+def test_a_gpu_does_so_from_ampere_on(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert best_precision(torch.device("cuda")) == precision
+
+
+def test_a_resumed_run_folds_what_it_folded_and_says_that_precision_changed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = Eager("bf16", fold="auto")
+    engine.load_state_dict({"precision": "fp32", "folds": {"layer": True}})
+    assert engine.folds == {"layer": True}
+    assert "steps so far were computed in fp32, and those to come in bf16" in caplog.text

@@ -13,10 +13,13 @@ ROOT = Path(crgan_cli.__file__).parent
 # A module imports what lies in a row above its own, and beside it in its own folder.
 LAYERS = (
     ("bounds", "errors", "atomic", "crgan_cli"),
-    ("plots", "kept", "signals"),
+    ("plots", "kept", "signals", "launch", "threads"),
+    ("processes", "mps"),
+    ("chance",),
     ("types",),
     ("scoring",),
-    ("losses", "augment", "networks", "data", "metrics", "regularizers", "optimization", "ema"),
+    ("losses", "augment", "networks", "data", "metrics", "optimization", "ema"),
+    ("regularizers",),
     ("adversary", "selection"),
     ("evaluator",),
     ("tasks",),
@@ -29,22 +32,24 @@ LAYERS = (
     ("schema",),
     ("explain",),
     ("config", "manual"),
+    ("flops",),
     ("costs",),
     ("report", "sweep"),
     ("reproduction",),
     ("assembly",),
     ("evaluation", "examination"),
     ("training",),
+    ("jobs",),
     ("commands",),
     ("cli",),
     ("__main__",),
 )
 
-BACK = {("commands.train", "cli")}
+BACK = {("jobs", "cli")}
 """Against the order: a sweep tells of a failed job at once, in the words of the front."""
 
 PLACES = {
-    "hydra": {"config", "explain", "commands.train"},
+    "hydra": {"config", "explain", "jobs", "commands.train"},
     "omegaconf": {
         "config",
         "assembly",
@@ -67,9 +72,9 @@ PLACES = {
 """Library -> the modules that may import it."""
 
 NAMED = {
-    "autocast": {"engine", "metrics.extractors", "regularizers.penalties", "networks.layers"},
-    "compile": {"engine"},
-    "distributed": {"engine"},
+    "autocast": {"engine.eager", "metrics.extractors", "networks.lowered", "networks.spectral"},
+    "compile": {"engine.eager"},
+    "distributed": {"processes"},
 }
 """An attribute of torch -> the modules that may name it: the engine, and guards of fp32."""
 

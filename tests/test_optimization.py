@@ -30,10 +30,8 @@ def players() -> dict[str, nn.Module]:
 
 def test_each_player_has_its_own_rate_and_all_else_in_common() -> None:
     found = adam().optimizers(players())
-    assert {who: each.param_groups[0]["lr"] for who, each in found.items()} == {
-        "g": 1e-3,
-        "d": 4e-3,
-    }
+    rates = {who: each.param_groups[0]["lr"].item() for who, each in found.items()}
+    assert rates == pytest.approx({"g": 1e-3, "d": 4e-3})
     for optimizer in found.values():
         (group,) = optimizer.param_groups
         assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.5, 0.9), 1e-6, 0)
@@ -51,15 +49,42 @@ def test_linear_decay_by_hand() -> None:
     optimizers = settings.optimizers(players())
     for step, left in ((0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)):
         settings.schedule(optimizers, step, steps=4)
-        assert optimizers["g"].param_groups[0]["lr"] == pytest.approx(1e-3 * left)
-        assert optimizers["d"].param_groups[0]["lr"] == pytest.approx(4e-3 * left)
+        assert optimizers["g"].param_groups[0]["lr"].item() == pytest.approx(1e-3 * left)
+        assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3 * left)
 
 
 def test_without_decay_the_rate_stays() -> None:
     settings = adam()
     optimizers = settings.optimizers(players())
     settings.schedule(optimizers, 3, steps=4)
-    assert optimizers["d"].param_groups[0]["lr"] == 4e-3
+    assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3)
+
+
+def test_a_falling_rate_keeps_its_place_in_memory() -> None:
+    """A CUDA graph reads it there."""
+    settings = adam(decay="linear")
+    optimizers = settings.optimizers(players())
+    place = optimizers["g"].param_groups[0]["lr"]
+    settings.schedule(optimizers, 2, steps=4)
+    assert optimizers["g"].param_groups[0]["lr"] is place
+
+
+def test_a_restored_optimizer_has_the_settings_of_its_configuration() -> None:
+    """The moments are those that were saved, whatever else was saved with them."""
+    before, after = adam(lr_g=5.0, beta1=0.1), adam()
+    both = players()
+    saved = before.optimizers(both)
+    for p in both["g"].parameters():
+        p.grad = torch.ones_like(p)
+    saved["g"].step()
+    restored = after.optimizers(both)
+    restored["g"].load_state_dict(saved["g"].state_dict())
+    after.refresh(restored)
+    (group,) = restored["g"].param_groups
+    assert (group["lr"].item(), group["betas"]) == (pytest.approx(1e-3), (0.5, 0.9))
+    moments = restored["g"].state_dict()["state"]
+    assert {state["step"].item() for state in moments.values()} == {1.0}
+    assert all((state["exp_avg"] > 0).all() for state in moments.values())
 
 
 def test_the_first_step_by_hand() -> None:

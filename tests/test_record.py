@@ -20,7 +20,7 @@ from crgan_cli.errors import RunFailed
 from crgan_cli.record import Recorder, Window, drop_after, fetched, history
 from crgan_cli.rundir import RunDir
 from crgan_cli.trainer import Trainer
-from crgan_cli.types import Move
+from crgan_cli.types import Reading
 
 KIND = ("log.every=1", "checkpoint.every=3", "metrics.every=2", "samples.every=2", "steps=5")
 HEADLINE = "fd_effnetlite0_32_n8"
@@ -216,14 +216,13 @@ def test_what_came_after_the_checkpoint_is_dropped(
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def move(gauge: float, **terms: float) -> Move:
-    return Move(
-        {name: torch.tensor(value) for name, value in terms.items()},
-        {"logits/real": torch.tensor(gauge)},
-    )
+def numbers(gauge: float, **terms: float) -> Reading:
+    values = [*terms.values(), sum(terms.values()), gauge]
+    names = (*(f"terms/{name}" for name in terms), "loss/d", "logits/real")
+    return Reading(names, torch.tensor(values))
 
 
-def window(*turns: tuple[str, int, Move]) -> Window:
+def window(*turns: tuple[int, Reading]) -> Window:
     kept = Window()
     for turn in turns:
         kept.keep(*turn)
@@ -232,7 +231,7 @@ def window(*turns: tuple[str, int, Move]) -> Window:
 
 def test_a_window_is_the_mean_over_the_turns_that_had_a_term() -> None:
     """By hand, with a lazy term that only the second turn has, weighted by 2."""
-    kept = window(("d", 1, move(0.5, adv=1.0)), ("d", 2, move(1.5, adv=2.0, cr=4.0)))
+    kept = window((1, numbers(0.5, adv=1.0)), (2, numbers(1.5, adv=2.0, cr=4.0)))
     means = {"terms/adv": 1.5, "terms/cr": 4.0, "loss/d": (1 + 6) / 2, "logits/real": 1.0}
     assert kept.read() == means
     assert kept.read() == {}
@@ -240,16 +239,16 @@ def test_a_window_is_the_mean_over_the_turns_that_had_a_term() -> None:
 
 def test_a_window_names_the_first_step_that_is_not_finite() -> None:
     kept = window(
-        ("d", 3, move(0.0, adv=1.0)),
-        ("d", 5, move(0.0, adv=float("nan"))),
-        ("d", 4, move(0.0, adv=1.0, cr=float("inf"))),
+        (3, numbers(0.0, adv=1.0)),
+        (5, numbers(0.0, adv=float("nan"))),
+        (4, numbers(0.0, adv=1.0, cr=float("inf"))),
     )
     with pytest.raises(RunFailed, match="terms/cr became inf at step 4"):
         kept.read()
 
 
 def test_an_open_window_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
-    turns = [("d", step, move(0.1 * step, adv=1 / step)) for step in (1, 2, 3)]
+    turns = [(step, numbers(0.1 * step, adv=1 / step)) for step in (1, 2, 3)]
     torch.save(window(*turns[:2]).state_dict(), tmp_path / "state.pt")
     resumed = Window()
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from crgan_cli.adversary import Adversary
 from crgan_cli.augment import FlipShift
 from crgan_cli.losses import AdversarialLoss, NonSaturating
+from crgan_cli.networks.spectral import spectral_norm
 from crgan_cli.regularizers.base import Regularizer, Sum
 from crgan_cli.tasks.generation import Generation, Prior
 

@@ -61,8 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, and writes."""
     names, overrides = told_apart(args.words)
-    from crgan_cli import assembly, config, engine
+    from crgan_cli import assembly, config
     from crgan_cli.console import speaking
+    from crgan_cli.engine.device import device_of
     from crgan_cli.examination import Extent, examine, subject_of
     from crgan_cli.progress import Scoring
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         found = assembly.found(args.checkpoint, best=args.best)
         before = config.from_text(found.content["config"], str(found.path))
         settings = config.amended(before, overrides, CHANGEABLE, "crgan artefacts")
-        device = engine.device_of(settings.device)
+        device = device_of(settings.device)
         subject = subject_of(found, settings, device, args.weights)
         folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
         require_folder(folder)

@@ -272,12 +272,12 @@ def composed(overrides: list[str]) -> "DictConfig":
 @contextmanager
 def scorer_of(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
     """What scores by the configuration, with its progress shown."""
-    from crgan_cli import engine
+    from crgan_cli.engine.device import device_of
     from crgan_cli.evaluation import Scorer
     from crgan_cli.progress import Scoring
 
     with Scoring() as scoring:
-        yield Scorer(config, engine.device_of(config.device), scoring.show, accept)
+        yield Scorer(config, device_of(config.device), scoring.show, accept)
 
 
 def show(evaluation: "Evaluation") -> None:

@@ -72,14 +72,15 @@ def number(kind: type[Number], text: str, holds: Callable[[Number], bool], words
 
 def run(args: argparse.Namespace) -> int:
     """Draws and writes."""
-    from crgan_cli import assembly, engine
+    from crgan_cli import assembly
     from crgan_cli.console import speaking
+    from crgan_cli.engine.device import device_of
     from crgan_cli.errors import RunFailed
     from crgan_cli.pictures import target_of
     from crgan_cli.sampler import Sampler, undisturbed
 
     with speaking():
-        device = engine.device_of(args.device)
+        device = device_of(args.device)
         found = assembly.found(args.checkpoint, best=args.best)
         model = assembly.trained(found, device, args.weights)
         codes, columns = codes_of(args, model.prior)

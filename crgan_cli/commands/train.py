@@ -9,24 +9,22 @@ import argparse
 import itertools
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from crgan_cli.choices import Choices
-from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.rundir import RunDir, quoted
-from crgan_cli.sweep import Board, Job, exit_code, said_of, shown
+from crgan_cli.errors import UserError
+from crgan_cli.jobs import jobs_of, may_share, side_by_side, single, workers_of
+from crgan_cli.launch import by_torchrun
+from crgan_cli.rundir import quoted
+from crgan_cli.sweep import Board, exit_code, shown, told
 
 if TYPE_CHECKING:
-    from hydra.conf import HydraConf
     from hydra.core.override_parser.types import IntervalSweep, Override
-    from omegaconf import DictConfig
 
 help = "Train a GAN; settings are typed as key=value."
 
@@ -53,7 +51,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks everything that was typed, then trains."""
+    """Checks everything that was typed, then trains, together with what torchrun has started."""
+    if not by_torchrun():
+        return answered(args)
+    from crgan_cli.processes import joined
+
+    with joined():
+        return answered(args)
+
+
+def answered(args: argparse.Namespace) -> int:
+    """`run` in one process."""
     choices = Choices(args.config_dir)
     if args.help:
         from crgan_cli.manual import manual
@@ -69,6 +77,13 @@ def run(args: argparse.Namespace) -> int:
     plan = check(args.overrides, choices, multirun=args.multirun, whole=not flags)
     if flags or plan is None:
         return through_hydra(args, flags, args.overrides)
+    if by_torchrun():
+        raise UserError(
+            "torchrun starts several processes for one run, and -m asks for several runs. Type "
+            "crgan train -m without torchrun, and give each run one GPU (hydra/launcher=joblib), "
+            "or have Slurm start the processes of each (hydra/launcher=submitit_slurm "
+            "hydra.launcher.tasks_per_node=8 hydra.launcher.gpus_per_node=8)."
+        )
     # the runs' folders are named after what differs between them
     unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]"
     placed = f"hydra.sweep.dir='{plan.folder}'"
@@ -115,6 +130,8 @@ class Plan(NamedTuple):
     jobs: int | None  # None where the sweeper decides as it goes
     steps: int  # of each
     side_by_side: bool  # in processes of their own
+    workers: int = 0  # that joblib's launcher starts; 0 for other launchers
+    shared: bool = False  # several are to share a GPU, if there is one, by MPS
 
 
 def check(
@@ -153,12 +170,17 @@ def check(
         return None
     if any(key_of(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed):
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
+    jobs = math.prod(len(column) for column in columns(every)) if basic else None
+    beside = not str(first.hydra.launcher._target_).endswith("BasicLauncher")
+    workers = workers_of(first.hydra.launcher, jobs)
     return Plan(
         [o.get_key_element() for o in parsed if not o.is_sweep_override()],
         Path(first.out or first.hydra.sweep.dir),
-        math.prod(len(column) for column in columns(every)) if basic else None,
+        jobs,
         int(first.steps),
-        not str(first.hydra.launcher._target_).endswith("BasicLauncher"),
+        beside,
+        workers,
+        beside and workers != 1 and may_share(first),
     )
 
 
@@ -227,8 +249,9 @@ def through_hydra(
             return 0
         board = Board(plan.folder, plan.jobs)
         board.clear()
-        waiting = letting_jobs_save(board) if plan.side_by_side else nullcontext()
-        with shown(board, plan.steps), waiting:
+        around = side_by_side(board, plan.workers, shared=plan.shared)
+        began = time.monotonic()
+        with shown(board, plan.steps), around if plan.side_by_side else nullcontext():
             entry(jobs_of(board))()
     except KeyboardInterrupt:
         if plan:
@@ -237,153 +260,8 @@ def through_hydra(
         raise
     finally:
         sys.argv = argv
+    board.end(time.monotonic() - began)
     return verdict(board)
-
-
-@contextmanager
-def letting_jobs_save(board: Board) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM goes to the jobs, which save and end; the second ends all.
-
-    Without it the launcher would kill them where they are.
-    """
-
-    def asked(signum: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, before[each])
-        board.stop()
-        print("stopping: the jobs save what they have; once more ends at once", file=sys.stderr)
-        for child in children():
-            with suppress(ProcessLookupError):
-                os.kill(child, signum)
-
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, asked)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def children() -> list[int]:
-    """Processes that this one has started; none where the system does not tell (it is Linux's)."""
-    try:
-        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    except OSError:
-        return []
-    return [int(each) for each in listed.split()]
-
-
-def single(failures: list[Exception]) -> "Callable[[DictConfig], float | None]":
-    """What Hydra calls for one run; its failure goes into the list."""
-
-    def train(cfg: "DictConfig") -> float | None:
-        from hydra.core.hydra_config import HydraConfig
-
-        from crgan_cli.training import train_job
-
-        node = HydraConfig.get()
-        overrides = list(node.overrides.task)
-        try:
-            return train_job(cfg, overrides, chosen_from(node.runtime.choices, overrides), None)
-        except Exception as error:
-            failures.append(error)
-            return None
-
-    train.__module__ = __name__  # Hydra asks where it is from
-    return train
-
-
-def jobs_of(board: Board) -> "Callable[[DictConfig], float | None]":
-    """What Hydra calls for each job of a sweep, in whatever process."""
-
-    def train(cfg: "DictConfig") -> float | None:
-        return train_next(board, cfg)
-
-    train.__module__ = __name__
-    return train
-
-
-def train_next(board: Board, cfg: "DictConfig") -> float | None:
-    """One job of a sweep: its headline metric, NaN for a failure.
-
-    It raises nothing but an interruption: Hydra would say nothing of a failed job before the last
-    one ends.
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    node = HydraConfig.get()
-    folder = Path(node.runtime.output_dir)
-    job = Job(int(node.job.num), node.job.override_dirname, folder.name, "running")
-    if board.stopped:
-        board.write(job._replace(status="not started"))
-        return float("nan")
-    board.write(job)
-    number = f"job {job.number + 1} of {board.total}" if board.total else f"job {job.number + 1}"
-    print(f"{number}: {job.name}", file=sys.stderr)
-    began, before = time.monotonic(), RunDir(folder).read_result()
-    try:
-        value = trained(board, cfg, node, folder)
-    except KeyboardInterrupt:
-        board.write(job._replace(status="interrupted"))
-        raise
-    except Exception as error:
-        failed(board, job, error, began)
-        if cfg.sweep.on_error == "stop":
-            board.stop()
-        # they hold the networks
-        error.__traceback__ = error.__cause__ = error.__context__ = None
-        return float("nan")
-    was_done = before and RunDir(folder).read_result() == before
-    status = "skipped" if was_done else "finished"
-    ended = job._replace(status=status, seconds=time.monotonic() - began, value=value)
-    board.write(ended)
-    print(said_of(ended, board), file=sys.stderr)
-    return value
-
-
-def trained(board: Board, cfg: "DictConfig", node: "HydraConf", folder: Path) -> float | None:
-    """A job's run, on a device of its own where several run side by side."""
-    from crgan_cli import config
-    from crgan_cli.training import train_job
-
-    config.checked(cfg)  # a sweeper may think of values that nobody typed
-    overrides = list(node.overrides.task)
-    chosen = chosen_from(node.runtime.choices, overrides)
-    side_by_side = not str(node.launcher._target_).endswith("BasicLauncher")
-    if cfg.device != "auto" or not side_by_side:
-        return train_job(cfg, overrides, chosen, folder)
-    from crgan_cli.engine import gpus
-
-    if not (count := gpus()):
-        return train_job(cfg, overrides, chosen, folder)
-    with board.device(count, cfg.sweep.per_device) as index:
-        cfg.device = f"cuda:{index}"
-        return train_job(cfg, overrides, chosen, folder)
-
-
-def failed(board: Board, job: Job, error: Exception, began: float) -> None:
-    """Says at once that a job has failed, and writes it down."""
-    from crgan_cli.cli import complain, unforeseen
-
-    foreseen = isinstance(error, (UserError, RunFailed))
-    said = str(error) if foreseen else unforeseen(error)
-    code = 2 if isinstance(error, UserError) else 1
-    board.write(
-        job._replace(status="failed", seconds=time.monotonic() - began, error=said, code=code)
-    )
-    complain(f"crgan train: job {job.number + 1} ({job.name}) failed: {said}", code=1)
-
-
-def chosen_from(known: Mapping[str, str | None], overrides: Sequence[str]) -> dict[str, str | None]:
-    """Group -> choice. Hydra leaves out a choice that is a list, such as regularizer=[cr,gp]."""
-    chosen = {group: name for group, name in known.items() if "/" not in group}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if value.startswith("[") and "." not in key:
-            chosen[key] = value
-    return chosen
 
 
 def verdict(board: Board) -> int:
@@ -400,6 +278,8 @@ def verdict(board: Board) -> int:
             print(f"report with curves and samples: crgan report {quoted(board.folder)}")
         except UserError as error:  # metrics that do not fit together, say
             print(f"no table: {error}", file=sys.stderr)
+    if trained := board.throughput():
+        print(told(trained))
     lost = [job for job in jobs if job.status == "failed"]
     waiting = [job for job in jobs if job.status == "not started"]
     if lost:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from crgan_cli.metrics.extractors import Extractor
 from crgan_cli.metrics.statistics import Moments
+from crgan_cli.processes import by_all, gathered, world
 
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -47,17 +48,27 @@ def extract(
 
     The images are uint8, or float32 in [0, 255] where they are not to be rounded. Memory grows
     with `count` by the columns in `keep`: 8 KB an image for Inception's pool, 4 KB for its logits.
+
+    Several processes take the batches in turns, and each gets what one alone would have got. All
+    call `stop` equally often.
     """
     moments = Moments(extractor.dims)
-    kept: dict[Column, list[Tensor]] = {column: [] for column in keep}
-    for start in range(0, count, batch_size):
+    # sorted: the order of a set differs from process to process
+    kept: dict[Column, list[Tensor]] = {column: [] for column in sorted(keep)}
+    rank, size, _ = world()
+    starts = list(range(0, count, batch_size))
+    for batch in range(0, len(starts), size):
         if stop:
             stop()
-        features = extractor(draw(start, min(batch_size, count - start)))
-        moments.update(features.pool)
+        # where the batches do not come out even, a process repeats the last one
+        start = starts[min(batch + rank, len(starts) - 1)]
+        found = by_all(lambda start=start: extractor(draw(start, min(batch_size, count - start))))
+        taken = min(size, len(starts) - batch)
+        for pool in gathered(found.pool)[:taken]:
+            moments.update(pool)
         for column, parts in kept.items():
-            parts.append(getattr(features, column))
+            parts += gathered(getattr(found, column))[:taken]
         if progress:
-            progress(min(start + batch_size, count), count)
+            progress(min((batch + taken) * batch_size, count), count)
     joined = {column: torch.cat(parts) for column, parts in kept.items()}
     return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y)

@@ -16,6 +16,7 @@ from crgan_cli import kept
 from crgan_cli.errors import UserError
 from crgan_cli.metrics.features import FeatureSet
 from crgan_cli.metrics.statistics import Moments
+from crgan_cli.processes import agree, world
 
 VERSION = 2  # of the preprocessing and of this file's layout: a new number leaves old files unread
 FOLDER = "reference"  # of the cache
@@ -49,15 +50,19 @@ def cached(
 ) -> Reference:
     """The reference that `provenance` describes: from the cache, or computed and put there.
 
-    A file without the features of every image serves only where they are not needed.
+    A file without the features of every image serves only where they are not needed. Where one of
+    several processes finds none, all compute it, as they do that together.
     """
     record = written(provenance)
     path = kept.place(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
     found = load(path)
-    if found is not None and found.record == record and found.serves(with_features):
+    if found and not (found.record == record and found.serves(with_features)):
+        found = None
+    if not agree(found is None) and found:
         return found.reference
     reference = compute()
-    save(path, record, reference)
+    if world().local == 0:  # the machines of a run may have a cache each
+        save(path, record, reference)
     return reference
 
 

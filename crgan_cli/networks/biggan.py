@@ -20,10 +20,11 @@ from crgan_cli.networks.blocks import (
     ResidualGenerator,
     UpBlock,
     body,
+    conv3,
     down_shortcut_1x1,
-    nearest,
     up_shortcut_1x1,
 )
+from crgan_cli.networks.folding import NearestConv3, PooledConv3
 from crgan_cli.networks.layers import (
     Norm,
     ProjectionHead,
@@ -36,9 +37,9 @@ from crgan_cli.networks.layers import (
     label_count,
     require_resolution,
     scaled,
-    spectrally_normalise,
     sum_pool,
 )
+from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _blocks_up(resolution: int, multipliers: int) -> int:
@@ -82,7 +83,7 @@ class Attended(nn.Module):
 
 
 def _up(c_in: int, c_out: int, norm: Norm) -> nn.Module:
-    return UpBlock(c_in, c_out, norm, nearest(), up_shortcut_1x1(c_in, c_out))
+    return UpBlock(c_in, c_out, norm, NearestConv3, up_shortcut_1x1(c_in, c_out))
 
 
 class BigGANGenerator(ResidualGenerator):
@@ -169,10 +170,7 @@ class BigGANDiscriminator(ResidualDiscriminator):
         widths = [channels, *(scaled(ch * m, width) for m in d_multipliers[-count:])]
         downs = int(log2(resolution // d_bottom))
         block = {"always": _always_skipping, "widths_differ": _skipping_to_new_widths}[d_skip]
-        blocks = [
-            block(c_in, c_out, nn.AvgPool2d(2) if i < downs else nn.Identity())
-            for i, (c_in, c_out) in enumerate(pairwise(widths))
-        ]
+        blocks = [block(c_in, c_out, i < downs) for i, (c_in, c_out) in enumerate(pairwise(widths))]
         if attention:
             blocks.insert(1, SelfAttention(widths[1]))
         super().__init__([ToUnitInterval(), *blocks], sum_pool, head(widths[-1], labels), labels)
@@ -183,17 +181,23 @@ class BigGANDiscriminator(ResidualDiscriminator):
             spectrally_normalise(self)
 
 
-def _always_skipping(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
+def _body(c_in: int, c_out: int, down: bool) -> nn.Module:
+    return body(c_in, c_out, PooledConv3 if down else conv3)
+
+
+def _skip_1x1(c_in: int, c_out: int, down: bool) -> nn.Module:
+    return down_shortcut_1x1(c_in, c_out, nn.AvgPool2d(2) if down else nn.Identity())
+
+
+def _always_skipping(c_in: int, c_out: int, down: bool) -> nn.Module:
     """A block with an identity for a skip where neither width nor size changes, else 1x1."""
-    same = c_in == c_out and isinstance(pool, nn.Identity)
+    same = c_in == c_out and not down
     return Residual(
-        body(c_in, c_out, pool), nn.Identity() if same else down_shortcut_1x1(c_in, c_out, pool)
+        _body(c_in, c_out, down), nn.Identity() if same else _skip_1x1(c_in, c_out, down)
     )
 
 
-def _skipping_to_new_widths(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
+def _skipping_to_new_widths(c_in: int, c_out: int, down: bool) -> nn.Module:
     """A block with a 1x1 skip where the width changes, and with none where it does not."""
-    through = body(c_in, c_out, pool)
-    if c_in == c_out:
-        return through
-    return Residual(through, down_shortcut_1x1(c_in, c_out, pool))
+    through = _body(c_in, c_out, down)
+    return through if c_in == c_out else Residual(through, _skip_1x1(c_in, c_out, down))

@@ -1,34 +1,30 @@
 """Residual blocks, and the generator and discriminator that the four residual networks share.
 
-What differs between the networks is a value here: the norm, the way up, the shortcut, the pooling.
+What differs between the networks is a value here: the norm, the way up or down, the shortcut.
 ReLUs are never in place: the skip must carry x, and an in-place ReLU would make it relu(x).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from crgan_cli.networks.folding import ZeroInsertionConv3
 from crgan_cli.networks.layers import LinearHead, Norm
 
 SEED_SIDE = 4
 """Side of the first feature map of every residual generator."""
 
 
-class ZeroInsertion(nn.Module):
-    """compare_gan's way up: (H, W) -> (2H, 2W), each value in the top left corner of zeros."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        corners = F.pad(x[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1))
-        return corners.reshape(n, c, 2 * h, 2 * w)
-
-
 def nearest() -> nn.Module:
     """The common way up: each value fills a 2x2 square."""
     return nn.Upsample(scale_factor=2, mode="nearest")
+
+
+Conv3 = Callable[[int, int], nn.Module]
+"""Channels in and out -> a 3x3 convolution: `conv3`, or one of `folding` that changes the size."""
 
 
 def conv3(c_in: int, c_out: int) -> nn.Conv2d:
@@ -43,7 +39,8 @@ def up_shortcut_1x1(c_in: int, c_out: int) -> nn.Module:
 
 def up_shortcut_3x3(c_in: int, c_out: int) -> nn.Module:
     """compare_gan's CIFAR ResNet: zeros inserted, then 3x3 (these two do not commute)."""
-    return nn.Sequential(ZeroInsertion(), conv3(c_in, c_out))
+    # named 1, where its weights have been since zero insertion was a layer of its own
+    return nn.Sequential(OrderedDict({"1": ZeroInsertionConv3(c_in, c_out)}))
 
 
 def down_shortcut_1x1(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
@@ -51,25 +48,22 @@ def down_shortcut_1x1(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
     return nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1))
 
 
-def down_shortcut_3x3(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
-    """compare_gan's CIFAR ResNet: 3x3, then pooling."""
-    return nn.Sequential(conv3(c_in, c_out), pool)
+def down_shortcut_3x3(c_in: int, c_out: int, last: Conv3) -> nn.Module:
+    """compare_gan's CIFAR ResNet: `last` alone, a PooledConv3 or a conv3."""
+    return nn.Sequential(last(c_in, c_out))
 
 
 class UpBlock(nn.Module):
-    """norm, ReLU, up, conv3, norm, ReLU, conv3, and a shortcut beside it."""
+    """norm, ReLU, up and conv3 in one (`up`), norm, ReLU, conv3, and a shortcut beside it."""
 
-    def __init__(
-        self, c_in: int, c_out: int, norm: Norm, up: nn.Module, shortcut: nn.Module
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, norm: Norm, up: Conv3, shortcut: nn.Module) -> None:
         super().__init__()
-        self.norm1, self.conv1 = norm(c_in), conv3(c_in, c_out)
+        self.norm1, self.conv1 = norm(c_in), up(c_in, c_out)
         self.norm2, self.conv2 = norm(c_out), conv3(c_out, c_out)
-        self.up = up
         self.shortcut = shortcut
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
-        h = self.conv1(self.up(torch.relu(self.norm1(x, code))))
+        h = self.conv1(torch.relu(self.norm1(x, code)))
         h = self.conv2(torch.relu(self.norm2(h, code)))
         return h + self.shortcut(x)
 
@@ -86,14 +80,17 @@ class Residual(nn.Module):
         return self.body(x) + self.shortcut(x)
 
 
-def first_body(c_in: int, c_out: int, pool: nn.Module) -> nn.Sequential:
-    """conv3, ReLU, conv3, pool: SNGAN's first block, which sees the image and not features."""
-    return nn.Sequential(conv3(c_in, c_out), nn.ReLU(), conv3(c_out, c_out), pool)
+def first_body(c_in: int, c_out: int, last: Conv3) -> nn.Sequential:
+    """conv3, ReLU, `last`: SNGAN's first block, which sees the image and not features.
+
+    `last` is PooledConv3 where the block goes down, else conv3.
+    """
+    return nn.Sequential(conv3(c_in, c_out), nn.ReLU(), last(c_out, c_out))
 
 
-def body(c_in: int, c_out: int, pool: nn.Module) -> nn.Sequential:
-    """ReLU, conv3, ReLU, conv3, pool: the way through a discriminator's block."""
-    return nn.Sequential(nn.ReLU(), *first_body(c_in, c_out, pool))
+def body(c_in: int, c_out: int, last: Conv3) -> nn.Sequential:
+    """ReLU, conv3, ReLU, `last`: the way through a discriminator's block."""
+    return nn.Sequential(nn.ReLU(), *first_body(c_in, c_out, last))
 
 
 class ResidualGenerator(nn.Module):

@@ -1,8 +1,7 @@
-"""Layers that several networks share: spectral norm, conditional batch norm, attention, heads.
+"""Layers that several networks share: conditional batch norm, attention, heads.
 
-Sources: Miyato et al. 2018 (arXiv:1802.05957), Miyato & Koyama 2018 (arXiv:1802.05637), Zhang et
-al. 2019 (arXiv:1805.08318), Brock et al. 2019 (arXiv:1809.11096); layer shapes as in
-google/compare_gan.
+Sources: Miyato & Koyama 2018 (arXiv:1802.05637), Zhang et al. 2019 (arXiv:1805.08318), Brock et
+al. 2019 (arXiv:1809.11096); layer shapes as in google/compare_gan.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from crgan_cli.errors import UserError
 
@@ -43,51 +41,12 @@ def label_count(conditional: bool, classes: int) -> int:
     return classes if conditional else 0
 
 
-# --- spectral norm -------------------------------------------------------------------------------
-
-
-class FullPrecision(nn.Module):
-    """A parametrization evaluated outside autocast.
-
-    torch's spectral norm has no guard of its own: CUDA's autocast runs its `mv` in half precision,
-    and a sigma in bf16 is good to 2^-8 only. So the guard goes around all of it.
-    """
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
-            return self.inner(weight)
-
-
-def spectral_norm(module: nn.Module) -> nn.Module:
-    """Divide `module.weight` by its largest singular value (Miyato et al. 2018, Algorithm 1).
-
-    One power iteration for each forward in training mode, none in eval mode; the vectors are
-    buffers; u and v carry no gradient and sigma does. Initialise the weight before.
-    """
-    parametrizations.spectral_norm(module, eps=1e-12)
-    chain = module.get_submodule("parametrizations.weight")
-    assert isinstance(chain, nn.ModuleList)
-    chain[0] = FullPrecision(chain[0])
-    return module
+# --- initialisation ------------------------------------------------------------------------------
 
 
 def weighted(root: nn.Module) -> Iterator[nn.Module]:
     """The layers of `root` with a weight matrix or kernel."""
     return (module for module in root.modules() if isinstance(module, WEIGHTED))
-
-
-def spectrally_normalise(*roots: nn.Module) -> None:
-    """`spectral_norm` on every weighted layer below `roots`."""
-    for root in roots:
-        for module in list(weighted(root)):  # a list: the walk must not see what it adds
-            spectral_norm(module)
-
-
-# --- initialisation ------------------------------------------------------------------------------
 
 
 def initialise(root: nn.Module, draw: Callable[[Tensor], object]) -> None:

@@ -12,15 +12,17 @@ from torch import nn
 
 from crgan_cli.bounds import Count, Positive, Whole
 from crgan_cli.networks.blocks import (
+    Conv3,
     Residual,
     ResidualDiscriminator,
     ResidualGenerator,
     UpBlock,
-    ZeroInsertion,
     body,
+    conv3,
     down_shortcut_3x3,
     up_shortcut_3x3,
 )
+from crgan_cli.networks.folding import PooledConv3, ZeroInsertionConv3
 from crgan_cli.networks.layers import (
     Norm,
     ToUnitInterval,
@@ -34,16 +36,16 @@ from crgan_cli.networks.layers import (
     require_resolution,
     scaled,
     sigmoid_image,
-    spectrally_normalise,
 )
+from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _up(c_in: int, c_out: int, norm: Norm) -> nn.Module:
-    return UpBlock(c_in, c_out, norm, ZeroInsertion(), up_shortcut_3x3(c_in, c_out))
+    return UpBlock(c_in, c_out, norm, ZeroInsertionConv3, up_shortcut_3x3(c_in, c_out))
 
 
-def _down(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
-    return Residual(body(c_in, c_out, pool), down_shortcut_3x3(c_in, c_out, pool))
+def _down(c_in: int, c_out: int, last: Conv3) -> nn.Module:
+    return Residual(body(c_in, c_out, last), down_shortcut_3x3(c_in, c_out, last))
 
 
 def _require_32(resolution: int) -> None:
@@ -101,10 +103,10 @@ class ResNetDiscriminator(ResidualDiscriminator):
         c = scaled(128, width)
         blocks = [
             ToUnitInterval(),
-            _down(channels, c, nn.AvgPool2d(2)),
-            _down(c, c, nn.AvgPool2d(2)),
-            _down(c, c, nn.Identity()),
-            _down(c, c, nn.Identity()),
+            _down(channels, c, PooledConv3),
+            _down(c, c, PooledConv3),
+            _down(c, c, conv3),
+            _down(c, c, conv3),
         ]
         super().__init__(blocks, mean_pool, head(c, labels), labels)
         initialise(self, normal_002)
@@ -138,7 +140,7 @@ class ResNet5Discriminator(ResidualDiscriminator):
     ) -> None:
         _require_128(resolution)
         widths = [channels, *(scaled(64 * m, width) for m in (1, 2, 4, 4, 8, 8))]
-        blocks = [_down(c_in, c_out, nn.AvgPool2d(2)) for c_in, c_out in pairwise(widths)]
+        blocks = [_down(c_in, c_out, PooledConv3) for c_in, c_out in pairwise(widths)]
         super().__init__([ToUnitInterval(), *blocks], mean_pool, head(widths[-1], 0), classes=0)
         initialise(self, normal_002)
         if spectral_norm:

@@ -15,11 +15,12 @@ from crgan_cli.networks.blocks import (
     ResidualGenerator,
     UpBlock,
     body,
+    conv3,
     down_shortcut_1x1,
     first_body,
-    nearest,
     up_shortcut_1x1,
 )
+from crgan_cli.networks.folding import NearestConv3, PooledConv3
 from crgan_cli.networks.layers import (
     ConditionalBatchNorm,
     UnconditionalBatchNorm,
@@ -30,9 +31,9 @@ from crgan_cli.networks.layers import (
     label_norm,
     require_resolution,
     scaled,
-    spectrally_normalise,
     sum_pool,
 )
+from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _require_32(resolution: int) -> None:
@@ -57,7 +58,7 @@ class SNGANGenerator(ResidualGenerator):
         norm = label_norm(labels)
         super().__init__(
             [scaled(256, width)] * 4,
-            lambda a, b: UpBlock(a, b, norm, nearest(), up_shortcut_1x1(a, b)),
+            lambda a, b: UpBlock(a, b, norm, NearestConv3, up_shortcut_1x1(a, b)),
             UnconditionalBatchNorm,
             torch.tanh,
             seed_dim=z_dim,
@@ -86,10 +87,10 @@ class SNGANDiscriminator(ResidualDiscriminator):
         labels = label_count(conditional, classes)
         c, pool = scaled(128, width), nn.AvgPool2d(2)
         blocks = [
-            Residual(first_body(channels, c, pool), down_shortcut_1x1(channels, c, pool)),
-            Residual(body(c, c, pool), down_shortcut_1x1(c, c, pool)),
-            Residual(body(c, c, nn.Identity()), nn.Identity()),
-            Residual(body(c, c, nn.Identity()), nn.Identity()),
+            Residual(first_body(channels, c, PooledConv3), down_shortcut_1x1(channels, c, pool)),
+            Residual(body(c, c, PooledConv3), down_shortcut_1x1(c, c, pool)),
+            Residual(body(c, c, conv3), nn.Identity()),
+            Residual(body(c, c, conv3), nn.Identity()),
         ]
         super().__init__(blocks, sum_pool, head(c, labels), labels)
         initialise(self, glorot_sngan)

@@ -12,8 +12,8 @@ from crgan_cli.networks.layers import (
     normal_002,
     require_resolution,
     scaled,
-    spectrally_normalise,
 )
+from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _require_multiple_of_8(resolution: int) -> None:

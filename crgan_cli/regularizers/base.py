@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
 from crgan_cli.scoring import Seen
-from crgan_cli.types import Terms
+from crgan_cli.types import Discriminator, Terms
 
 
 class Regularizer(nn.Module):
@@ -20,12 +20,16 @@ class Regularizer(nn.Module):
         """What D must score in its turn besides "real" and "fake"."""
         return self.views
 
-    own_calls: int = 0
-    """How often it calls D itself in D's turn, besides the one call for all views."""
+    sloped: int = 0
+    """At how many batches of images it takes D's gradient in D's turn, in a call of its own."""
 
     every: int = 1
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): only every k-th turn,
     at k times the weight."""
+
+    def differentiates_twice(self, D: Discriminator) -> bool:
+        """Whether its own calls of D take a double backward pass, so that D stays uncompiled."""
+        return False
 
     def latents(self, z: Tensor) -> dict[str, Tensor]:
         """Further codes for G, by the role of their images; same labels as z."""
@@ -55,6 +59,11 @@ class Sum(Regularizer):
     def advance(self, turn: int) -> None:
         """Settles which parts are due in a player's turn number `turn`, counted from 0."""
         self.due = tuple(part for part in self.every_part if turn % part.every == 0)
+
+    @property
+    def due_now(self) -> tuple[int, ...]:
+        """The numbers of the parts that are due."""
+        return tuple(i for i, part in enumerate(self.every_part) if part in self.due)
 
     @property
     def d_views(self) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ Consistency Regularization for GANs" (arXiv:2002.04724).
 D(x) is the logit, before any activation. Neither side of a term is detached.
 """
 
-import torch
 from torch import Tensor
 
+from crgan_cli import chance
 from crgan_cli.bounds import Count, NonNegative
 from crgan_cli.regularizers.base import Regularizer
 from crgan_cli.scoring import Seen
@@ -83,7 +83,7 @@ class LatentConsistency(Regularizer):
         self.every = every
 
     def latents(self, z: Tensor) -> dict[str, Tensor]:
-        return {"near": z + self.sigma * torch.randn_like(z)}
+        return {"near": z + self.sigma * chance.randn(*z.shape, device=z.device, dtype=z.dtype)}
 
     def d_terms(self, seen: Seen) -> Terms:
         return {"zcr/dis": self.lambda_dis * gap(seen.scores["fake"], seen.scores["near"])}

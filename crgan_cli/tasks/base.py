@@ -1,5 +1,7 @@
 """What the trainer and the engine know of a task."""
 
+from collections.abc import Hashable
+
 from torch import nn
 
 from crgan_cli.types import Batch, Move
@@ -17,6 +19,18 @@ class Task(nn.Module):
 
     def advance(self, who: str, turn: int) -> None:
         """Called before turn number `turn` of `who`, counted from 0 over the whole run."""
+
+    def signature(self) -> Hashable:
+        """What, besides the player, decides which operations the coming turn consists of."""
+        return ()
+
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """The players through whose backward pass a penalty is differentiated once more."""
+        return ()
+
+    def rehearse(self, n: int) -> None:
+        """Calls every network once on inputs of the shapes of a turn with n images, for nothing."""
+        raise NotImplementedError
 
     def move(self, who: str, batch: Batch) -> Move:
         """The terms that `who` pays in this turn."""

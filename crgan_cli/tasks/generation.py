@@ -1,13 +1,16 @@
 """Noise to images: the game of all the papers that crgan is about."""
 
 import math
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from crgan_cli import chance
 from crgan_cli.adversary import Adversary
 from crgan_cli.bounds import Count
+from crgan_cli.scoring import join
 from crgan_cli.tasks.base import Task
 from crgan_cli.types import Batch, Move, Views
 
@@ -25,8 +28,8 @@ class Prior:
     ) -> Tensor:
         """(n, z_dim) codes, from the device's default generator unless one is given."""
         if self.kind == "normal":
-            return torch.randn(n, self.z_dim, device=device, generator=generator)
-        return torch.rand(n, self.z_dim, device=device, generator=generator) * 2 - 1
+            return chance.randn(n, self.z_dim, device=device, generator=generator)
+        return chance.rand(n, self.z_dim, device=device, generator=generator) * 2 - 1
 
     def labels(
         self, n: int, device: torch.device, generator: torch.Generator | None = None
@@ -34,7 +37,7 @@ class Prior:
         """(n,) class ids, or None without classes."""
         if not self.classes:
             return None
-        return torch.randint(self.classes, (n,), device=device, generator=generator)
+        return chance.randint(0, self.classes, n, device=device, generator=generator)
 
     def truncated(self, z: Tensor, limit: float) -> Tensor:
         """Higher fidelity for less variety: Brock et al. 2019 (arXiv:1809.11096) section 3.1.
@@ -69,6 +72,19 @@ class Generation(Task):
     def advance(self, who: str, turn: int) -> None:
         self.adversary.regularizer.advance(turn)
 
+    def signature(self) -> Hashable:
+        return self.adversary.regularizer.due_now
+
+    def differentiated_twice(self) -> tuple[str, ...]:
+        return ("d",) if self.adversary.differentiates_twice else ()
+
+    @torch.no_grad()
+    def rehearse(self, n: int) -> None:
+        device = next(self.G.parameters()).device
+        y = self.prior.labels(n, device)
+        image = Batch(self.G(self.prior.codes(n, device), y), y)
+        self.adversary.D(*join([image] * len(self.adversary.roles)))
+
     def move(self, who: str, batch: Batch) -> Move:
         if who == "g":
             return self.adversary.g_move(self.imagine(len(batch.x), batch.x.device))
@@ -87,8 +103,10 @@ class Generation(Task):
         roles = self.adversary.roles
         calls = 1 if self.adversary.jointly else len(roles)
         reason = "" if self.adversary.jointly else " (D's layers mix the images of a batch)"
-        own = sum(part.own_calls for part in self.adversary.regularizer.every_part)
-        penalty = f"; {own} more for a gradient" if own else ""
+        sloped = [part.sloped for part in self.adversary.regularizer.every_part if part.sloped]
+        own = len(sloped) if self.adversary.jointly else sum(sloped)
+        way = "double backward" if self.adversary.differentiates_twice else "adjoint network"
+        penalty = f"; {own} more for a gradient, by {way}" if own else ""
         return [
             f"d turn, {self.turns.count('d')} a step: {calls} D call{'s'[: calls > 1]} for "
             f"{len(roles)} views{reason}: {' '.join(roles)}{penalty}",

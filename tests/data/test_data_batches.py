@@ -1,17 +1,27 @@
 """Endless batches: seeded, stateless, and without repeats inside an epoch."""
 
+import gc
 import itertools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
+from nosync import NoSync
 from torch import Tensor
 
+from crgan_cli import processes
 from crgan_cli.data import batches as module
-from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import Images
+from crgan_cli.data.batches import Batches, Order, fits
+from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
+from crgan_cli.processes import World
 
 CPU = torch.device("cpu")
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 
 
 def numbered(count: int = 10) -> Images:
@@ -19,6 +29,13 @@ def numbered(count: int = 10) -> Images:
     number = torch.arange(count, dtype=torch.uint8)
     x = torch.stack([number, 100 + number], dim=1).view(count, 1, 1, 2).expand(-1, 1, 2, 2)
     return Images(x.contiguous(), torch.arange(count))
+
+
+def coloured(count: int = 10) -> Images:
+    """Images that differ in every pixel."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(0, 256, (count, 3, 4, 5), dtype=torch.uint8, generator=generator)
+    return Images(x, torch.arange(count))
 
 
 def make(count: int = 10, *, batch_size: int = 3, seed: int = 0, flip: bool = False) -> Batches:
@@ -29,6 +46,26 @@ def labels(batches: Batches, index: int) -> list[int]:
     y = batches[index].y
     assert y is not None
     return y.tolist()
+
+
+@pytest.fixture
+def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No set fits on the device."""
+    monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """The thread and the positions of every batch that is read."""
+    seen: list[tuple[str, list[int]]] = []
+    read = module.read
+
+    def noted(images: Images, positions: Tensor, room: Images) -> Images:
+        seen.append((threading.current_thread().name, positions.tolist()))
+        return read(images, positions, room)
+
+    monkeypatch.setattr(module, "read", noted)
+    return seen
 
 
 def test_a_batch_is_float_in_minus_one_to_one_with_its_labels():
@@ -74,42 +111,59 @@ def test_the_next_seed_does_not_start_with_this_seeds_next_epoch():
 def test_the_order_is_the_same_next_release():
     # a resumed run must see the batches that the interrupted one would have seen
     assert labels(make(seed=7), 4) == [8, 4, 0]
-
-
-def test_batches_do_not_touch_the_default_generator_without_flip():
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    make()[0]
-    assert torch.equal(torch.rand(3), expected)
+    batches = make(seed=8, flip=True)
+    assert labels(batches, 1) == labels(make(seed=8), 1) == [2, 8, 5]
+    assert mirrored(batches[1].x) == [True, False, False]
 
 
 def mirrored(x: Tensor) -> list[bool]:
     return (x[:, 0, 0, 0] > x[:, 0, 0, 1]).tolist()
 
 
-def test_flip_mirrors_about_half_of_the_images_each_on_its_own():
-    torch.manual_seed(0)
-    x = make(100, batch_size=100, flip=True)[0].x
-    assert 30 < sum(mirrored(x)) < 70
+def test_flip_mirrors_about_half_of_the_images_each_on_its_own_and_anew_in_each_epoch():
+    batches = make(100, batch_size=100, flip=True)
+    drawn = [
+        dict(zip(labels(batches, epoch), mirrored(batches[epoch].x), strict=True))
+        for epoch in (0, 1)
+    ]
+    assert all(30 < sum(each.values()) < 70 for each in drawn)
+    assert drawn[0] != drawn[1]
     assert not any(mirrored(make(100, batch_size=100)[0].x))
 
 
-def test_flip_follows_the_default_generator():
-    batches = make(100, batch_size=100, flip=True)
-    drawn = []
-    for seed in (1, 2, 1):
-        torch.manual_seed(seed)
-        drawn.append(mirrored(batches[0].x))
-    assert drawn[0] == drawn[2] != drawn[1]
+def test_flips_depend_on_the_seed():
+    first = [mirrored(make(100, batch_size=100, flip=True, seed=seed)[0].x) for seed in (0, 1, 0)]
+    assert first[0] == first[2] != first[1]
 
 
-def test_pixels_too_many_for_the_device_give_the_same_batches(monkeypatch: pytest.MonkeyPatch):
-    resident = make()[4]
-    monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
-    streamed = make()[4]
-    assert torch.equal(resident.x, streamed.x)
-    assert labels(make(), 4) == resident.y.tolist()  # pyright: ignore[reportOptionalMemberAccess]
+@LAYOUTS
+@pytest.mark.parametrize("where", ["resident", "streamed"])
+def test_every_image_is_one_of_the_set_or_its_mirror_image(
+    monkeypatch: pytest.MonkeyPatch, where: str, layout: torch.memory_format
+):
+    if where == "streamed":
+        monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+    images = coloured(7)
+    batches = Batches(images, batch_size=3, seed=0, device=CPU, flip=True, layout=layout)
+    kinds = set()
+    for index in range(6):
+        x, y = batches[index]
+        assert y is not None
+        for image, label in zip(x, y.tolist(), strict=True):
+            plain = to_float(images.x[label])
+            kinds.add(torch.equal(image, plain))
+            assert torch.equal(image, plain) or torch.equal(image, plain.flip(2))
+        assert x.is_contiguous(memory_format=layout)
+    assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_default_generator_is_left_alone(flip: bool):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make(flip=flip)[0]
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_stored_pixels_are_not_changed():
@@ -117,6 +171,225 @@ def test_the_stored_pixels_are_not_changed():
     batches = Batches(images, batch_size=10, seed=0, device=CPU, flip=True)
     batches[0].x.zero_()
     assert torch.equal(images.x, numbered().x)
+
+
+def test_a_set_larger_than_a_chunk_comes_to_the_device_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    x, y = make(batch_size=10)[0]
+    assert y is not None
+    assert torch.equal(x, to_float(numbered().x[y]))
+
+
+# --- what a turn is handed ------------------------------------------------------------------------
+
+
+def test_a_ticket_of_a_set_that_fits_is_a_view_of_the_epochs_order():
+    batches = make()
+    (first,), (second,) = batches.ticket(0), batches.ticket(1)
+    assert (first.dtype, first.shape) == (torch.int64, (3,))
+    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    with NoSync() as watch:
+        batches.ticket(2)
+    assert [name for name, _ in watch.seen] == ["slice"]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("flip", [False, True])
+def test_opening_a_ticket_draws_nothing_and_waits_for_nothing(
+    flip: bool, layout: torch.memory_format
+):
+    batches = Batches(coloured(), batch_size=3, seed=0, device=CPU, flip=flip, layout=layout)
+    ticket = batches.ticket(0)
+    with NoSync() as watch:
+        batches.open(*ticket)
+    kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
+    assert kernels[:2] == ["index_select"] * 2  # pixels and labels; then x / 127.5 - 1
+    assert len(kernels) <= 5
+    assert not {"rand", "randint", "random_"} & set(kernels)
+
+
+def test_opening_leaves_the_ticket_as_it_was(too_large: None):
+    batches = make()
+    ticket = batches.ticket(0)
+    before = tuple(part.clone() for part in ticket)
+    batches.open(*ticket).x.zero_()
+    assert all(torch.equal(*pair) for pair in zip(ticket, before, strict=True))
+
+
+def test_a_ticket_of_a_larger_set_is_its_bytes(too_large: None):
+    x, y = make().ticket(0)
+    assert (x.dtype, x.shape) == (torch.uint8, (3, 1, 2, 2))
+    assert (y.dtype, y.shape) == (torch.int64, (3,))
+
+
+# --- sets too large for the device ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pixels", "memory", "fit"),
+    [
+        (35 * 10**9, 140 * 10**9, True),
+        (35 * 10**9 + 1, 140 * 10**9, False),
+        (2 * 1024**3, None, True),
+        (2 * 1024**3 + 1, None, False),
+    ],
+)
+def test_a_gpu_gives_a_quarter_of_its_memory_and_other_devices_two_gibibytes(
+    pixels: int, memory: int | None, fit: bool
+):
+    assert fits(pixels, memory) == fit
+
+
+def test_mirror_images_take_room_too(monkeypatch: pytest.MonkeyPatch):
+    images = numbered()
+    monkeypatch.setattr(module, "RESIDENT_BYTES", images.x.nbytes)
+    assert len(make(flip=False).ticket(0)) == 1
+    assert len(make(flip=True).ticket(0)) == 2
+
+
+@LAYOUTS
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("indices", [range(8), [5, 5, 0, 7, 6, 7, 8, 2]], ids=str)
+def test_a_set_too_large_for_the_device_gives_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch,
+    indices: list[int],
+    flip: bool,
+    layout: torch.memory_format,
+):
+    def batches() -> Batches:
+        return Batches(coloured(), batch_size=3, seed=1, device=CPU, flip=flip, layout=layout)
+
+    resident = batches()
+    monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+    streamed = batches()
+    for index in indices:
+        for ours, theirs in zip(streamed[index], resident[index], strict=True):
+            assert ours is not None
+            assert theirs is not None
+            assert torch.equal(ours, theirs)
+            assert ours.stride() == theirs.stride()
+
+
+def test_the_next_batch_is_read_by_a_thread_and_once(
+    too_large: None, reads: list[tuple[str, list[int]]]
+):
+    batches = make()
+    for index in range(5):
+        batches.ticket(index)
+    until(lambda: len(reads) == 6)
+    assert [thread.startswith("batches") for thread, _ in reads] == [False] + 5 * [True]
+    order = Order(10, 3, seed=0, flip=False, device=CPU)
+    assert [positions for _, positions in reads] == [order[index].tolist() for index in range(6)]
+
+
+def test_a_batch_on_its_way_is_not_read_again(too_large: None, reads: list[tuple[str, list[int]]]):
+    batches = make()
+    for index in (0, 0, 0, 1):
+        batches.ticket(index)
+    until(lambda: len(reads) == 5)
+    order = Order(10, 3, seed=0, flip=False, device=CPU)
+    expected = [order[index].tolist() for index in (0, 0, 0, 1, 2)]
+    assert sorted(positions for _, positions in reads) == sorted(expected)
+
+
+def test_a_set_that_fits_starts_no_thread():
+    before = set(threading.enumerate())
+    make()[0]
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_reading_that_fails_is_heard_of_where_its_batch_is_asked_for(
+    too_large: None, monkeypatch: pytest.MonkeyPatch
+):
+    batches, read = make(), module.read
+    expected = labels(make(), 1)
+
+    def broken(images: Images, positions: Tensor, room: Images) -> Images:
+        raise OSError("Input/output error")
+
+    batches.ticket(3)  # so that a batch is on its way that is not asked for
+    until(lambda: not batches._source._thread._work_queue.qsize())  # type: ignore[union-attr]
+    monkeypatch.setattr(module, "read", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        batches.ticket(0)
+    monkeypatch.setattr(module, "read", read)
+    assert labels(batches, 1) == expected
+    monkeypatch.setattr(module, "read", broken)
+    batches.ticket(2)
+    with pytest.raises(OSError, match="Input/output"):
+        batches.ticket(3)
+
+
+def test_the_thread_ends_with_the_batches(too_large: None):
+    before = set(threading.enumerate())
+    batches = make()
+    batches.ticket(0)
+    (thread,) = set(threading.enumerate()) - before
+    del batches
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal to a single thread")
+def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
+    too_large: None, monkeypatch: pytest.MonkeyPatch
+):
+    batches, read, released = make(), module.read, threading.Event()
+    expected = labels(make(), 1)
+
+    def stuck(images: Images, positions: Tensor, room: Images) -> Images:
+        released.wait(10)
+        return read(images, positions, room)
+
+    monkeypatch.setattr(module, "read", stuck)
+    batches._source._look_ahead(1)  # type: ignore[union-attr]
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        batches.ticket(1)
+    assert not released.is_set()
+    released.set()
+    assert labels(batches, 1) == expected
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Waits for what a thread does."""
+    deadline = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resident_bytes", [2**31, 0], ids=["resident", "streamed"])
+def test_the_parts_of_two_processes_are_the_batch_of_one(
+    monkeypatch: pytest.MonkeyPatch, resident_bytes: int
+):
+    monkeypatch.setattr(module, "RESIDENT_BYTES", resident_bytes)
+    alone = make(batch_size=4, flip=True)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(processes, "_world", World(rank, 2, rank))
+        parts.append(make(batch_size=4, flip=True))
+    assert [each.batch_size for each in parts] == [4, 4]
+    for index in range(5):
+        x, y = zip(*(each[index] for each in parts), strict=True)
+        assert torch.equal(torch.cat(x), alone[index].x)
+        assert torch.equal(torch.cat(y), alone[index].y)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "_world", World(1, 4, 1))
+    with pytest.raises(UserError, match=r"batch_size=7 .*multiple of 4, as in batch_size=8,"):
+        make(10, batch_size=7)
+    assert make(10, batch_size=8).ticket(0)[0].shape == (2,)
+
+
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def test_a_batch_larger_than_the_set_is_refused_with_both_numbers():

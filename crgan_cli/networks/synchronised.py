@@ -1,0 +1,81 @@
+"""Batch normalisation over the batch of all processes of a run, on any device.
+
+torch.nn.SyncBatchNorm computes the same and refuses CPU tensors.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crgan_cli.processes import stacked, world
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """Ioffe & Szegedy 2015 (arXiv:1502.03167) Algorithm 1, the mini-batch being that of all
+    processes: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+    Each has as many values a channel, so that with the means m_r and variances v_r of the processes
+    mean = E m_r and var = E v_r + E (m_r - mean)^2: no difference of large numbers.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        assert input.ndim >= 2, "batch normalisation needs (N, C, ...)"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape. In evaluation mode, and for a process alone, as ever."""
+        if world().size == 1 or not self.training:
+            return super().forward(input)
+        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        others = [d for d in range(x.ndim) if d != 1]
+        own = torch.stack(torch.var_mean(x, others, correction=0))  # (2, C)
+        variances, means = stacked(own).unbind(1)
+        mean = means.mean(0)
+        var = variances.mean(0) + (means - mean).square().mean(0)
+        self.remember(mean, var, world().size * x.numel() // x.shape[1])
+        scale = (var + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        shape = (-1, *[1] * (x.ndim - 2))
+        y = (x - mean.view(shape)) * scale.view(shape)
+        if self.bias is not None:
+            y = y + self.bias.view(shape)
+        return y.to(input.dtype)
+
+    @torch.no_grad()
+    def remember(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Moves the running statistics towards these, the variance unbiased as in nn.BatchNorm."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(var * (count / (count - 1)), share)
+
+
+def synchronise(module: nn.Module) -> None:
+    """Every batch normalisation below `module` becomes one over all processes.
+
+    Parameters, buffers and their names stay as they are.
+    """
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, _BatchNorm) and not isinstance(layer, SynchronisedBatchNorm):
+                setattr(parent, name, synchronised(layer))
+
+
+def synchronised(layer: _BatchNorm) -> SynchronisedBatchNorm:
+    """The same layer over all processes, with the very parameters and buffers of `layer`."""
+    new = SynchronisedBatchNorm(
+        layer.num_features,
+        layer.eps,
+        layer.momentum,
+        affine=layer.affine,
+        track_running_stats=layer.track_running_stats,
+        device=torch.device("meta"),
+    )
+    for name, parameter in layer.named_parameters(recurse=False):
+        setattr(new, name, parameter)
+    for name, buffer in layer.named_buffers(recurse=False):
+        setattr(new, name, buffer)
+    return new.train(layer.training)

@@ -1,0 +1,252 @@
+"""How long a score takes, by part.
+
+N images of an untrained SNDCGAN are scored: G's draw, quantising, resizing and the extractor,
+moments, Frechet term, KID and IS. The numbers themselves mean nothing. In the same process it times
+what other programs do instead, so that the ratio holds for any load: the Frechet term by the
+eigenvalues of a product that is not symmetric, and images that go through a PNG each.
+"""
+
+import argparse
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from crgan_cli.atomic import write_text
+from crgan_cli.data.images import to_uint8
+from crgan_cli.engine.device import device_of
+from crgan_cli.errors import UserError
+from crgan_cli.metrics import weights
+from crgan_cli.metrics.efficientnet import EfficientNetLite0
+from crgan_cli.metrics.extractors import Extractor, Features
+from crgan_cli.metrics.features import FeatureSet, extract
+from crgan_cli.metrics.frechet import factor, trace_of_root
+from crgan_cli.metrics.inception import SOURCE, Inception
+from crgan_cli.metrics.measures import Frechet, InceptionScore, Kernel, Measure
+from crgan_cli.metrics.statistics import Moments
+from crgan_cli.networks.sndcgan import SNDCGANGenerator
+from crgan_cli.pictures import png_of
+from crgan_cli.sampler import Sampler, random_codes, undisturbed
+from crgan_cli.tasks.generation import Prior
+
+from .timing import Stopwatch, heading, machine, seconds_of
+
+Z_DIM = 128
+SPLITS = 10  # of the Inception score
+ROUND_TRIPS = 1000  # images at most that go through a PNG: each costs the same
+
+DRAW, QUANTISE, EXTRACT, MOMENTS = "G's draw", "quantise", "resize and extractor", "moments"
+FRECHET, KID, IS = "Frechet term", "KID", "IS"
+PARTS = (DRAW, QUANTISE, EXTRACT, MOMENTS, FRECHET, KID, IS)
+
+
+class Timed:
+    """An extractor whose calls are timed."""
+
+    def __init__(self, extractor: Extractor, watch: Stopwatch) -> None:
+        self.extractor, self.watch = extractor, watch
+        self.dims = extractor.dims
+
+    def __call__(self, images: Tensor) -> Features:
+        with self.watch.time(EXTRACT):
+            return self.extractor(images)
+
+
+class Unloaded(FeatureExtractorInceptionV3):
+    """Inception without its weights file."""
+
+    def load_state_dict(self, *_: object, **__: object) -> None:  # type: ignore[override]
+        pass
+
+
+def random_inception() -> dict[str, Tensor]:
+    """Weights of the right shapes."""
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    net = Unloaded("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)  # PyTorch's own let the signal die out
+    return net.state_dict()
+
+
+def extractor_of(name: str, side: int) -> tuple[Extractor, str]:
+    """The extractor, and whose weights it has."""
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0(side), "ImageNet"
+    if weights.named(SOURCE) or SOURCE.cache().is_file():
+        return Inception(), "published"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.pth"
+        torch.save(random_inception(), path)
+        return Inception(str(path)), "random (the published file is not here; as fast)"
+
+
+class Scene:
+    """Everything that is there before a score is taken."""
+
+    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.device, self.batch_size = device, args.batch_size
+        self.extractor, self.weights = extractor_of(args.extractor, args.extractor_side)
+        self.extractor.to(device)
+        G = SNDCGANGenerator(resolution=args.resolution, channels=3, z_dim=Z_DIM, width=1.0)
+        self.G = G.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        codes = random_codes(Prior("uniform", Z_DIM, 0), args.n, seed=0)
+        self.sampler = Sampler(codes, device)
+
+    def images(self, start: int, n: int) -> Tensor:
+        """(n, 3, H, W) in [-1, 1]."""
+        return self.sampler.draw(self.G, start, n)
+
+    def features(self, count: int, watch: Stopwatch) -> FeatureSet:
+        """Of the first `count` images."""
+
+        def draw(start: int, n: int) -> Tensor:
+            with watch.time(DRAW):
+                images = self.images(start, n)
+            with watch.time(QUANTISE):
+                return to_uint8(images)
+
+        timed = cast(Extractor, Timed(self.extractor, watch))
+        with watch.time("loop"):
+            found = extract(timed, draw, count, self.batch_size, keep={"pool", "logits"})
+        inside = sum(watch.seconds[part] for part in (DRAW, QUANTISE, EXTRACT))
+        watch.seconds[MOMENTS] = watch.seconds.pop("loop") - inside
+        return found
+
+    def score(self, count: int) -> dict[str, float]:
+        """Seconds by part of one score of `count` images."""
+        watch = Stopwatch(self.device)
+        fake = self.features(count, watch)
+        pool = like(fake.features())
+        real = FeatureSet(Moments.of(pool), pool)
+        for part, measure in measures(count).items():
+            with watch.time(part):
+                measure(real, fake)
+        return {part: watch.seconds[part] for part in PARTS}
+
+
+def measures(count: int) -> dict[str, Measure]:
+    """Part -> measure. New ones: a kept root of the real covariance would make all but the first
+    Frechet term cheaper, as it does during training."""
+    return {FRECHET: Frechet(), KID: Kernel(), IS: InceptionScore(min(SPLITS, count))}
+
+
+def like(pool: Tensor) -> Tensor:
+    """Random features of the same mean and deviation: the real images' part."""
+    deviation, mean = torch.std_mean(pool, 0)
+    return mean + deviation * torch.randn_like(pool)
+
+
+def compared(scene: Scene, count: int) -> dict[str, dict[str, float]]:
+    """Ours against what others do, in seconds: the Frechet term and the images' way."""
+    dims, device = scene.extractor.dims, scene.device
+    first, second = (
+        Moments.of(torch.randn(2 * dims, dims, device=device)).covariance for _ in range(2)
+    )
+    images = scene.images(0, min(count, ROUND_TRIPS, scene.batch_size))
+    round_trip(images[:1], device)  # warm-up: Pillow loads its formats at the first
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        f"Frechet term, {dims} features: eigenvalues of AB": (
+            lambda: trace_of_root(factor(first), second),
+            lambda: torch.linalg.eigvals(first @ second).sqrt().real.sum(),
+        ),
+        f"{len(images)} images to uint8: through a PNG each": (
+            lambda: to_uint8(images),
+            lambda: round_trip(images, device),
+        ),
+    }
+    found = {}
+    for name, (ours, others) in pairs.items():
+        ours()  # warm-up
+        mine = median(seconds_of(ours, device) for _ in range(3))
+        theirs = seconds_of(others, device)
+        found[name] = {"ours": mine, "others": theirs, "ratio": theirs / mine}
+    return found
+
+
+def round_trip(images: Tensor, device: torch.device) -> Tensor:
+    """Each image to a PNG file in memory, read again, and to a float tensor."""
+    read = []
+    for image in images:
+        with Image.open(io.BytesIO(png_of(to_uint8(image).cpu()))) as picture:
+            pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+        read.append(pixels.permute(2, 0, 1).float() / 255)
+    return (torch.stack(read) * 255).to(torch.uint8).to(device)
+
+
+def run_eval(args: argparse.Namespace) -> None:
+    """Times a score, prints, and writes."""
+    if args.n < 2:
+        raise UserError(f"--n {args.n}: a covariance needs 2 images, give more.")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = device_of(args.device)
+    scene = Scene(args, device)
+    with undisturbed(scene.G):
+        scene.score(min(args.n, 2 * args.batch_size))  # warm-up: memory, kernels, libraries
+        rounds = [scene.score(args.n) for _ in range(args.rounds)]
+        others = {} if args.alone else compared(scene, args.n)
+    parts = {part: median(each[part] for each in rounds) for part in PARTS}
+    total = sum(parts.values())
+    record = {
+        **machine(device),
+        "extractor": scene.extractor.name,
+        "precision": scene.extractor.precision,
+        "weights": scene.weights,
+        **{key: getattr(args, key) for key in ("n", "batch_size", "resolution", "rounds")},
+        "seconds": total,
+        "images_per_second": args.n / total,
+        "parts": {part: {"seconds": s, "share": s / total} for part, s in parts.items()},
+        "others": others,
+    }
+    conditions = {key: value for key, value in record.items() if key not in ("parts", "others")}
+    print("\n".join([*heading(conditions), *table(record, args.n)]))
+    if args.json:
+        write_text(args.json, json.dumps(record, indent=2) + "\n")
+
+
+def table(record: dict[str, object], n: int) -> list[str]:
+    """The parts and the comparison, in Markdown."""
+    parts = cast(dict[str, dict[str, float]], record["parts"])
+    others = cast(dict[str, dict[str, float]], record["others"])
+    lines = ["", "| part | seconds | share | images/s |", "|---|---|---|---|"]
+    for part, found in parts.items():
+        seconds, share = found["seconds"], found["share"]
+        lines.append(f"| {part} | {seconds:.4f} | {share:.1%} | {n / max(seconds, 1e-9):.0f} |")
+    if others:
+        lines += ["", "| what others do | theirs, s | crgan's, s | ratio |", "|---|---|---|---|"]
+    for name, found in others.items():
+        lines.append(
+            f"| {name} | {found['others']:.4f} | {found['ours']:.5f} | {found['ratio']:.1f} |"
+        )
+    return lines
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The verb `eval`."""
+    verb = verbs.add_parser("eval", help="the parts of scoring N images")
+    verb.set_defaults(run=run_eval)
+    add = verb.add_argument
+    extractors = ("efficientnet_lite0", "inception")
+    add("--extractor", choices=extractors, default=extractors[0])
+    add("--extractor-side", type=int, default=224, help="pixels, of efficientnet_lite0 (224)")
+    add("--n", type=int, default=1000, help="images in a score (1000)")
+    add("--batch-size", type=int, default=100, help="(100)")
+    add("--resolution", type=int, default=32, help="of the images (32), a multiple of 8")
+    add("--rounds", type=int, default=3, help="scores, of which the median counts (3)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--threads", type=int, help="on a CPU; PyTorch's choice unless given")
+    add("--alone", action="store_true", help="without what others do")
+    add("--json", type=Path, metavar="FILE", help="where all numbers go as well")

@@ -1,0 +1,42 @@
+"""How many kernels a step is made of: those that ran on CUDA, operations handed out on a CPU."""
+
+from collections.abc import Callable
+
+import torch
+from torch._C._autograd import DeviceType
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts the operations that compute something: views and new memory do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        idle = func.namespace in ("prim", "profiler") or "empty" in func.overloadpacket.__name__
+        self.count += not (func.is_view or idle)
+        return func(*args, **(kwargs or {}))
+
+
+def of_step(work: Callable[[], object], device: torch.device, *, compiled: bool) -> int | None:
+    """Of one call of `work`; None where nothing tells: a compiled step on a CPU."""
+    if device.type == "cuda":
+        return on_cuda(work, device)
+    if compiled:
+        return None
+    with Dispatched() as seen:
+        work()
+    return seen.count
+
+
+def on_cuda(work: Callable[[], object], device: torch.device) -> int:
+    """Kernels and copies that the profiler saw."""
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.synchronize(device)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize(device)
+    return sum(event.device_type == DeviceType.CUDA for event in seen.events() or [])

@@ -1,0 +1,338 @@
+"""How long a training step takes: crgan's engines beside the step of other programs.
+
+A step is D's turns and G's. TFLOP/s are those that crgan's step has with plain networks
+(`crgan_cli.flops`), on every side: a network that is folded shows the speed that the plain one
+would need to keep up. Everything is trained on random pixels, with an average of G.
+
+The theoretical cost of a regularizer is its step's FLOPs over those without one, as each side
+computes them. Seconds of the
+start are those of the first steps beyond what such steps take later: trying which convolutions to
+fold, compiling, capturing.
+"""
+
+import argparse
+import gc
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from omegaconf import DictConfig
+
+from crgan_cli import flops
+from crgan_cli.atomic import write_text
+from crgan_cli.config import build_group
+from crgan_cli.data.images import Images
+from crgan_cli.engine.device import device_of
+from crgan_cli.errors import UserError
+from crgan_cli.regularizers.base import Sum
+from crgan_cli.training import peak_memory
+
+from . import kernels
+from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses
+from .timing import Timing, heading, interleaved, machine, markdown, repeated, wait
+
+WARM_UP = {"cpu": 2, "cuda": 6}  # steps; CUDA graphs are captured in the fourth turn of a kind
+STEPS = {"cpu": 1, "cuda": 50}  # in a round, unless it is said
+PEER = "peer"
+
+Row = dict[str, str | int | float | bool | None]
+
+
+class Side(Protocol):
+    """What is timed."""
+
+    def run(self, steps: int) -> None:
+        """So many steps."""
+        ...
+
+
+class Contestant(NamedTuple):
+    """One side, warm, and what was seen while it became so."""
+
+    name: str
+    precision: str
+    side: Side
+    tf32: tuple[bool, bool]  # whether convolutions, and matrix products, may use it on CUDA
+    warm_up: float  # seconds of the first steps
+    memory: int | None  # bytes on the GPU, with weights, graphs and all
+    kernels: int | None  # of a step
+
+    def step(self) -> None:
+        """One step, with PyTorch set as this side has it."""
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        self.side.run(1)
+
+
+def warmed(
+    name: str,
+    precision: str,
+    build: Callable[[], Side],
+    device: torch.device,
+    *,
+    tf32: tuple[bool, bool],
+    compiled: bool = False,
+) -> Contestant:
+    """Builds a side and takes its first steps."""
+    gc.collect()
+    cuda = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if cuda else 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    side = build()
+    wait(device)
+    start = time.perf_counter()
+    cold = Contestant(name, precision, side, tf32, 0.0, None, None)
+    repeated(cold.step, WARM_UP[device.type])()
+    wait(device)
+    return cold._replace(
+        warm_up=time.perf_counter() - start,
+        memory=torch.cuda.max_memory_allocated(device) - before if cuda else None,
+        kernels=kernels.of_step(cold.step, device, compiled=compiled),
+    )
+
+
+class Game:
+    """One architecture with one regularizer. Each configuration is composed once."""
+
+    def __init__(self, architecture: str, regularizer: str, common: Sequence[str]) -> None:
+        self.architecture, self.regularizer = architecture, regularizer
+        self.config = cache(partial(configured, architecture, regularizer, *common))
+
+    def gflop(self, *overrides: str, unfrozen: bool = False) -> float:
+        """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well."""
+        config = self.config(*overrides)
+        size = {key: config.dataset[key] for key in ("resolution", "channels")}
+        networks = flops.counted(config.architecture, **size)
+        turns = flops.turns(networks, Sum(**build_group(config.regularizer)))
+        turns = turns._replace(g=turns.g + unfrozen * networks.net.d)
+        n_dis = config.optimizer.n_dis
+        return flops.step(turns, n_dis=n_dis, batch_size=config.batch_size) / 1e9
+
+    def peers_gflop(self) -> float:
+        """Of the step of other programs: penalties by double backward, D never frozen."""
+        penalised = "gradient" in self.config().regularizer
+        words = ("regularizer.gradient=autograd",) if penalised else ()
+        return self.gflop(*words, unfrozen=True)
+
+
+def contestants(
+    args: argparse.Namespace, game: Game, images: Images, device: torch.device
+) -> list[Contestant]:
+    """All sides of a game, the other programs' first."""
+    found = []
+    for engine in args.engine:
+        for precision in args.precision:
+            words = (f"engine={engine}", f"engine.precision={precision}")
+            found.append(ours(game.config(*words), images, device, f"{engine} {precision}"))
+    if args.against == PEER:  # built last: by now crgan's engine has set the threads
+        found.insert(0, peer(game.config(), images, device))
+    return found
+
+
+def ours(config: DictConfig, images: Images, device: torch.device, name: str) -> Contestant:
+    """crgan with the engine of `config`."""
+    return warmed(
+        name,
+        config.engine.precision,
+        lambda: Ours(config, images, device),
+        device,
+        tf32=(config.engine.precision != "fp32",) * 2,
+        compiled=config.engine.compile,
+    )
+
+
+def peer(config: DictConfig, images: Images, device: torch.device) -> Contestant:
+    """The step of other programs, with TF32 on CUDA where PyTorch's defaults have it."""
+    return warmed(
+        PEER,
+        "tf32" if device.type == "cuda" else "fp32",
+        lambda: peer_of(config, game_of(config), images, device),
+        device,
+        tf32=(True, False),
+    )
+
+
+def rows_of(
+    args: argparse.Namespace, game: Game, images: Images, device: torch.device
+) -> list[Row]:
+    """Times one game. Raises UserError where the sides do not play the same one."""
+    config = game.config()
+    if args.against == PEER:
+        require_equal_losses(config, images)
+    steps = args.steps_per_round or STEPS[device.type]
+    sides = contestants(args, game, images, device)
+    works = {side.name: repeated(side.step, steps) for side in sides}
+    times = interleaved(works, device, args.rounds)
+    images_a_step = args.batch * config.optimizer.n_dis
+    flop = 1e9 * game.gflop()
+    of_peer = game.peers_gflop() if args.against == PEER else None
+    against = times.get(PEER)
+    return [
+        {
+            "architecture": game.architecture,
+            "regularizer": game.regularizer,
+            "side": side.name,
+            **speeds(times[side.name], steps, images_a_step, flop, device, side.precision),
+            "kernels": side.kernels,
+            "memory_bytes": side.memory,
+            "start_seconds": started(side, times[side.name], steps, device),
+            **compared(times[side.name], None if side.name == PEER else against),
+            "step_gflop": of_peer if side.name == PEER else flop / 1e9,
+        }
+        for side in sides
+    ]
+
+
+def speeds(
+    timing: Timing, steps: int, images: int, flop: float, device: torch.device, precision: str
+) -> Row:
+    """A round's timing as a step's. `images` are the real ones that D is shown in a step."""
+    seconds = timing.median / steps
+    return {
+        "ms": 1e3 * seconds,
+        "ms_min": 1e3 * timing.minimum / steps,
+        "ms_cpu": 1e3 * timing.cpu / steps,
+        "steps_per_second": 1 / seconds,
+        "images_per_second": images / seconds,
+        "tflops": flop / seconds / 1e12,
+        "share_of_peak": flops.share_of_peak(flop / seconds, device, precision),
+        "spread": timing.spread,
+        "steady": timing.reliable,
+    }
+
+
+def started(side: Contestant, timing: Timing, steps: int, device: torch.device) -> float:
+    """Seconds by which the first steps were longer than later ones."""
+    return max(0.0, side.warm_up - WARM_UP[device.type] * timing.median / steps)
+
+
+def compared(timing: Timing, against: Timing | None) -> Row:
+    """How many times faster than the step of other programs, and whether that can be believed."""
+    if against is None:
+        none = dict.fromkeys(("ratio", "ratio_of_minima", "ratio_of_cpu"))
+        return {**none, "reliable": timing.reliable}
+    return {
+        "ratio": against.median / timing.median,
+        "ratio_of_minima": against.minimum / timing.minimum,
+        "ratio_of_cpu": against.cpu / timing.cpu,
+        "reliable": timing.reliable and against.reliable,
+    }
+
+
+def add_costs(rows: Sequence[Row]) -> None:
+    """Beside each row: its cost over the same side without a regularizer, counted and measured."""
+    bare = {(r["architecture"], r["side"]): r for r in rows if r["regularizer"] == "none"}
+    for row in rows:
+        base = bare.get((row["architecture"], row["side"]))
+        for cost, key in (("cost_in_theory", "step_gflop"), ("cost_measured", "ms")):
+            row[cost] = float(row[key] or 0) / float(base[key] or 1) if base else None
+        row["cost_reliable"] = bool(base and base["steady"] and row["steady"])
+
+
+COLUMNS = {
+    "architecture": "architecture",
+    "regularizer": "regularizer",
+    "side": "side",
+    "ms": "ms a step",
+    "ms_min": "min",
+    "ms_cpu": "CPU ms",
+    "steps_per_second": "steps/s",
+    "images_per_second": "images/s",
+    "tflops": "TFLOP/s",
+    "share_of_peak": "of peak",
+    "kernels": "kernels",
+    "memory_bytes": "GB",
+    "start_seconds": "start, s",
+    "cost_in_theory": "cost in theory",
+    "cost_measured": "cost measured",
+    "ratio": "times faster than peer",
+    "ratio_of_cpu": "by CPU time",
+}
+
+
+def cell(key: str, row: Row) -> object:
+    """A value as the table shows it."""
+    value = row[key]
+    if value is None or isinstance(value, str):
+        return value
+    if key == "share_of_peak":
+        return f"{value:.1%}"
+    if key == "memory_bytes":
+        return value / 1e9
+    if key in ("ratio", "ratio_of_cpu", "cost_measured", "cost_in_theory"):
+        trusted = row[{"ratio": "reliable", "cost_measured": "cost_reliable"}.get(key, "steady")]
+        doubt = "" if trusted or key in ("cost_in_theory", "ratio_of_cpu") else " (unreliable)"
+        return f"{value:.2f}{doubt}"
+    return value
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows in Markdown, without columns in which nothing stands."""
+    shown = [key for key in COLUMNS if any(row[key] is not None for row in rows)]
+    names = [COLUMNS[key] for key in shown]
+    return markdown(names, [[cell(key, row) for key in shown] for row in rows])
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Times all games, prints, and writes."""
+    if min(args.rounds, args.batch) < 1 or (args.steps_per_round or 1) < 1:
+        raise UserError("--rounds, --batch and --steps-per-round are whole numbers of at least 1.")
+    device = device_of(args.device)
+    if device.type not in WARM_UP:
+        raise UserError(f"--device {args.device}: only cpu and cuda can be timed here.")
+    common = [f"batch_size={args.batch}", f"architecture.width={args.width}"]
+    if args.threads is not None:
+        common.append(f"engine.threads={args.threads}")
+    rows: list[Row] = []
+    images = random_images(configured("sndcgan", "none", *args.overrides), max(args.batch, 4096))
+    load = os.getloadavg()[0]
+    for architecture in args.arch:
+        for regularizer in args.reg:
+            game = Game(architecture, regularizer, (*common, *args.overrides))
+            rows += rows_of(args, game, images, device)
+    add_costs(rows)
+    conditions = {
+        **machine(device),
+        "load_average_before": round(load, 2),
+        "process_memory_gb": round(peak_memory(torch.device("cpu")) / 1e9, 2),
+        **{key: getattr(args, key) for key in ("batch", "width", "rounds")},
+        "steps_per_round": args.steps_per_round or STEPS[device.type],
+        "overrides": " ".join(args.overrides),
+    }
+    text = "\n".join([*heading(conditions), "", *table(rows)])
+    print(text)
+    if args.json:
+        write_text(args.json, json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n")
+    if args.markdown:
+        write_text(args.markdown, text + "\n")
+
+
+def words(text: str) -> list[str]:
+    """a,b,c"""
+    return [word for word in text.split(",") if word]
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The verb `train`."""
+    verb = verbs.add_parser("train", help="a training step, beside that of other programs")
+    verb.set_defaults(run=run_train)
+    add = verb.add_argument
+    add("--arch", type=words, default=["sndcgan"], metavar="A,B", help="architectures (sndcgan)")
+    add("--reg", type=words, default=["none", "cr"], metavar="A,B", help="regularizers (none,cr)")
+    add("--engine", type=words, default=["auto"], metavar="A,B", help="engines (auto)")
+    add("--precision", type=words, default=["fp32"], metavar="A,B", help="fp32, tf32, bf16 (fp32)")
+    add("--batch", type=int, default=64, help="images a turn (64)")
+    add("--width", type=float, default=1.0, help="of the networks (1.0)")
+    add("--rounds", type=int, default=7, help="of which the median counts (7)")
+    add("--steps-per-round", type=int, help="(1 on a CPU, 50 on CUDA)")
+    add("--against", choices=(PEER, "none"), default=PEER, help="whose step is timed as well")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--threads", type=int, help="on a CPU; the engine's choice unless given")
+    add("--json", type=Path, metavar="FILE", help="where all numbers go as well")
+    add("--markdown", type=Path, metavar="FILE", help="where the table goes as well")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="further settings, as of crgan train")
