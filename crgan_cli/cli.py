@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol
 
 from crgan_cli import __version__, commands
 from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.launch import by_torchrun
 from crgan_cli.schema import nearest
 
 ORDER = (
@@ -103,6 +104,11 @@ def dispatch(argv: list[str]) -> int:
     name, rest = argv[0], argv[1:]
     if name not in names():
         raise UserError(unknown(name))
+    if by_torchrun() and name != "train":
+        raise UserError(
+            f"torchrun has started several processes, and crgan {name} is for one. Type it without "
+            "torchrun."
+        )
     command = load(name)
     parser = Parser(
         prog=f"crgan {name}",

@@ -39,8 +39,10 @@ IGNORED = (
     "published",
     "steps",
     "sweep",
+    "engine",
 )
-"""Keys that may change when a run is resumed: they say where and how long it is trained."""
+"""Keys that may change when a run is resumed: they say where, by what means and how long it is
+trained."""
 
 BRINGS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol names the extractor it is defined by."""

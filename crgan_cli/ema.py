@@ -28,9 +28,12 @@ class EMA:
     def update(self, G: nn.Module, share: float) -> None:
         """average <- (1 - share) * average + share * G, in a few kernels for all weights."""
         torch._foreach_lerp_(list(self.G.parameters()), list(G.parameters()), share)  # type: ignore
-        mine: list[torch.Tensor] = list(self.G.buffers())
-        if mine:
-            torch._foreach_copy_(mine, list(G.buffers()))  # type: ignore
+        pairs = list(zip(self.G.buffers(), G.buffers(), strict=True))
+        for floating in (True, False):  # a list of both would be copied one by one
+            some = [pair for pair in pairs if pair[0].is_floating_point() == floating]
+            if some:
+                mine, new = map(list, zip(*some, strict=True))
+                torch._foreach_copy_(mine, new)  # type: ignore
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return self.G.state_dict()

@@ -11,9 +11,11 @@ import logging
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from crgan_cli.atomic import whole
 
@@ -24,6 +26,15 @@ def folder(kind: str) -> Path:
     """${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
     root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
     return Path(root).expanduser() / kind
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """While the body runs, no other process has this file locked. Nothing where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return nullcontext()
+    return FileLock(path.with_suffix(".lock"))
 
 
 def written(facts: Mapping[str, object]) -> str:

@@ -35,6 +35,7 @@ class RunDir:
         self.tensorboard = path / "tensorboard"
         self.facts: dict[str, object] = {}  # written with every result: choices, protocol
         self.alone = True  # no job of a sweep
+        self.parent_made = False  # by this process as well
         self.made = False  # by this process, and so to be removed where no run comes of it
         # of a run that was stopped before it began
         self.left_by_nothing = {".lock", self.log.name, self.result.name}
@@ -62,6 +63,7 @@ class RunDir:
         lock = FileLock(self.path / ".lock")
         try:
             self.made = self.made or not self.path.exists()
+            self.parent_made = not self.path.parent.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = set(os.listdir(self.path)) - self.left_by_nothing
             if foreign and not self.is_run():
@@ -86,11 +88,12 @@ class RunDir:
         """Removes what was made for a run that did not begin."""
         if not first() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
             return
-        with suppress(OSError):  # the parent may hold today's other runs
+        with suppress(OSError):  # the parent may hold other runs
             for name in self.left_by_nothing:
                 (self.path / name).unlink(missing_ok=True)
             if self.made:
                 self.path.rmdir()
+            if self.parent_made:
                 self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:

@@ -30,10 +30,13 @@ WARM_WINDOWS = 2
 """The window of the log whose speed is said: the first has compilation and warm-up in it."""
 
 
-def reseed(seed: int, step: int) -> None:
+def reseed(seed: int, step: int, device: torch.device) -> None:
     """All random numbers of a step derive from (seed, step), so a run resumes by counting."""
     (word,) = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
-    torch.manual_seed(int(word >> np.uint64(1)))
+    number = int(word >> np.uint64(1))
+    torch.default_generator.manual_seed(number)  # torch.manual_seed takes half a millisecond
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(number)
 
 
 ONE_SIGNAL_SECONDS = 0.5
@@ -148,7 +151,6 @@ class Trainer:
         self.began = time.monotonic()
         clock = Clock(self.step)
         try:
-            self.begin()
             if not self.settled:
                 self.settle(hooks, keeper, stop)
             while self.step < self.steps:
@@ -162,6 +164,8 @@ class Trainer:
         except Interrupted:
             keeper.save(self)
             raise
+        finally:
+            self.engine.end()
 
     def begin(self) -> None:
         """Before the first step of a session, when a checkpoint has been loaded."""
@@ -170,7 +174,7 @@ class Trainer:
 
     def take_step(self) -> None:
         """All turns of one step. G's turn gets the batch that D has just seen."""
-        reseed(self.seed, self.step)
+        reseed(self.seed, self.step, self.engine.device)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
         measure = due(self.step + 1, self.log_every, self.steps)
         share = self.ema.share(self.step + 1) if self.ema else None

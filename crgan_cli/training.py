@@ -344,6 +344,7 @@ class Training:
                 hooks, keeper = self.hooks(recorder, watch)
                 if self.found:
                     keeper.load(self.trainer, self.found)
+                self.trainer.begin()
                 self.announce(recorder, keeper)
                 self.found = None  # its tensors are as large as the run's own
                 self.trainer.fit(recorder, hooks, keeper, watch, stop)
@@ -421,6 +422,7 @@ class Training:
             "seconds": round(self.trainer.seconds, 1),
             "seed": self.settings.seed,
             "peak_memory_bytes": peak_memory(self.device),
+            "engine": self.engine.describe(),
             "provenance": self.provenance,
         }
         if evaluate:

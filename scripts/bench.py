@@ -2,6 +2,7 @@
 
 python scripts/bench.py train --arch sndcgan --reg none,cr,gp,icr
 python scripts/bench.py micro
+python scripts/bench.py check --one engine=graphs --other engine=eager --bitwise
 python scripts/bench.py eval --extractor inception --n 10000 --batch-size 250
 """
 
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 
 from crgan_cli.errors import UserError
 
-VERBS = ("train", "micro", "share", "eval")
+VERBS = ("train", "micro", "share", "eval", "check")
 
 
 def main() -> None:

@@ -67,4 +67,4 @@ class Taped(Graphs):
                 each.copy_(old)
         torch.set_rng_state(random)
         self.tapes.append(tape)
-        return Captured(tape.replay, reading)
+        return Captured(tape.replay, tape.operations.clear, reading)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tiny import TinyDiscriminator, game
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from turns import CPU, played, prepared, real
+from turns import ADAM, CPU, Given, played, prepared, real
 
 from crgan_cli.assembly import players_of, task_of
 from crgan_cli.choices import Choices
@@ -19,6 +20,7 @@ from crgan_cli.config import build_group, compose
 from crgan_cli.engine.device import best_precision, device_of
 from crgan_cli.engine.eager import Eager, gradient_norm
 from crgan_cli.errors import UserError
+from crgan_cli.networks import folding
 from crgan_cli.networks.spectral import normalised
 from crgan_cli.regularizers.base import Regularizer
 from crgan_cli.regularizers.consistency import (
@@ -349,15 +351,77 @@ def test_what_is_differentiated_twice_stays_uncompiled(
 
 
 @pytest.mark.parametrize(
-    ("able", "precision"),
-    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+    ("able", "precision"), [("amx_tile", "bf16"), ("avx512_bf16", "bf16"), ("avx2", "fp32")]
 )
 def test_a_cpu_multiplies_in_bf16_where_it_can(
-    able: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
+    able: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name == able)
     assert Eager("auto").on(CPU).precision == best_precision(CPU) == precision
     assert Eager("fp32").on(CPU).precision == "fp32"
+
+
+def test_bf16_on_hardware_that_is_not_made_for_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("crgan_cli.engine.eager.best_precision", lambda device: "fp32")
+    Eager("bf16").on(CPU)
+    assert "cpu is not made for it" in caplog.text
+
+
+def test_tf32_is_refused_where_there_is_none() -> None:
+    with pytest.raises(UserError, match=r"precision of CUDA devices.*engine.precision=auto"):
+        Eager("tf32").on(CPU)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*engine.compile=false"):
+        Eager(compile=True).on(CPU)
+
+
+# --- folding --------------------------------------------------------------------------------------
+
+
+def folding_engine(monkeypatch: pytest.MonkeyPatch, gain: Callable[..., float]) -> Eager:
+    """An engine for a small ResNet, where a fold gains what is said."""
+    monkeypatch.setattr(folding, "gain", gain)
+    config = compose(["architecture=resnet", "architecture.width=0.02", "dataset=demo"])
+    task = task_of(config, players_of(config), build_group(config.optimizer))
+    engine = Eager(fold="auto").on(CPU)
+    engine.prepare(task, CPU)
+    engine.equip(ADAM.optimizers(engine.players), Given(real(4, 1, 32)), None)  # type: ignore
+    return engine
+
+
+def test_what_folding_gains_is_tried_once_on_a_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that two runs with one seed do the same arithmetic."""
+    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
+    first = folding_engine(monkeypatch, lambda *_: 2.0)
+    first.begin()
+    assert first.folds
+    assert set(first.folds.values()) == {True}
+    assert f"{len(first.folds)} of {len(first.folds)} convolutions folded" in first.describe()
+    second = folding_engine(monkeypatch, lambda *_: pytest.fail("tried again"))
+    second.begin()
+    assert second.folds == first.folds
+
+
+def test_a_resumed_run_folds_as_its_checkpoint_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
+    begun = folding_engine(monkeypatch, lambda *_: 0.5)
+    begun.begin()
+    resumed = folding_engine(monkeypatch, lambda *_: pytest.fail("tried again"))
+    resumed.load_state_dict({"precision": "fp32", "folds": dict.fromkeys(begun.folds or {}, True)})
+    resumed.begin()
+    layers = folding.foldable(resumed.task).values()
+    assert layers
+    assert all(layer.folded for layer in layers)
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((9, 0), "bf16"), ((7, 5), "fp32")])

@@ -153,12 +153,18 @@ def test_graphs_need_cuda_and_say_so() -> None:
 
 def test_auto_is_eager_on_a_cpu_and_graphs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr("crgan_cli.engine.eager.find_spec", lambda name: True)
+    settings = {
+        "precision": "auto",
+        "channels_last": False,
+        "compile": True,
+        "fold": "auto",
+        "spectral_norm": "each",
+        "deterministic": True,
+        "threads": 3,
+    }
     assert type(Auto("fp32").on(CPU)) is Eager
-    on_cuda = Auto("auto", fold="auto", threads=3, compile=True).on(torch.device("cuda"))
+    on_cuda = Auto(**settings).on(torch.device("cuda"))
     assert type(on_cuda) is Graphs
-    assert (on_cuda.precision, on_cuda.fold, on_cuda.threads, on_cuda.compile) == (
-        "bf16",
-        "auto",
-        3,
-        True,
-    )
+    assert vars(on_cuda) == vars(Graphs(**settings).on(torch.device("cuda")))
+    assert on_cuda.precision == "bf16"

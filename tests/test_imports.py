@@ -72,7 +72,13 @@ PLACES = {
 """Library -> the modules that may import it."""
 
 NAMED = {
-    "autocast": {"engine.eager", "metrics.extractors", "networks.lowered", "networks.spectral"},
+    "autocast": {
+        "engine.eager",
+        "metrics.extractors",
+        "networks.layers",
+        "networks.lowered",
+        "networks.spectral",
+    },
     "compile": {"engine.eager"},
     "distributed": {"processes"},
 }

@@ -28,6 +28,7 @@ KIND = (
     "optimizer.n_dis=2",
     "ema.decay=0.9",
     "log.every=4",
+    "engine.fold=always",
 )
 
 

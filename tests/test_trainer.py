@@ -124,7 +124,7 @@ def test_the_rate_of_a_step_is_set_before_its_turns() -> None:
 
 
 def drawn(seed: int, step: int) -> tuple[float, ...]:
-    reseed(seed, step)
+    reseed(seed, step, torch.device("cpu"))
     return tuple(torch.rand(3).tolist())
 
 

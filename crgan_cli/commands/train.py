@@ -31,7 +31,7 @@ help = "Train a GAN; settings are typed as key=value."
 MOST_CHECKED = 64
 """Jobs of a sweep that are checked before the first starts (0.1 s each); the rest in their turn."""
 
-CONTINUABLE = ("steps", "device")
+CONTINUABLE = ("steps", "device", "engine")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

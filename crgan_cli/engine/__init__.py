@@ -1,1 +1,1 @@
-"""How a turn is executed on the hardware. Autocast, compilation and CUDA graphs live here alone."""
+"""How a turn is executed on the hardware: precision, compilation and CUDA graphs are chosen here."""

@@ -5,9 +5,12 @@ What the other engines do differently is how these operations reach the device, 
 
 import logging
 import os
+import platform
+import shutil
 import warnings
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,6 +23,7 @@ from crgan_cli.bounds import Count
 from crgan_cli.data.batches import Batches
 from crgan_cli.ema import EMA
 from crgan_cli.engine.device import Precision, best_precision, describe, use_tf32
+from crgan_cli.errors import UserError
 from crgan_cli.networks import folding
 from crgan_cli.networks.lowered import lowered
 from crgan_cli.networks.spectral import normalised
@@ -70,11 +74,17 @@ class Eager:
 
     def on(self, device: torch.device) -> "Eager":
         """This engine for a device. Raises UserError where the device cannot do what is asked."""
-        self.device = device
         if self.asked == "auto":
             self.precision = best_precision(device)
-        if self.precision == "bf16" and device.type == "mps":
-            log.warning("engine.precision=bf16 was never tried on mps")
+        if self.precision == "tf32" and device.type != "cuda":
+            raise UserError(
+                f"engine.precision=tf32 is a precision of CUDA devices, and device is {device}. "
+                "Type engine.precision=auto, fp32 or bf16."
+            )
+        if self.precision == "bf16" != best_precision(device):
+            log.warning("engine.precision=bf16: %s is not made for it, so this is slow", device)
+        if self.compile:
+            require_compiler(device)
         return self
 
     @property
@@ -83,7 +93,10 @@ class Eager:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def prepare(self, task: Task, device: torch.device) -> None:
-        """Moves the players to the device, in the layout that its convolutions prefer."""
+        """Moves the players to the device, in the layout that its convolutions prefer.
+
+        Comes after `on`, and before `equip`, `begin` and the first turn.
+        """
         torch.set_num_threads(self.threads or cpu_threads.sensible())
         if self.deterministic:  # which cuBLAS cannot be without a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -91,6 +104,8 @@ class Eager:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
         torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run
         use_tf32(self.precision != "fp32")
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # of streams and random numbers that name none
         self.device = device
         self.task = task.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         if world().size > 1:
@@ -123,6 +138,9 @@ class Eager:
             else:
                 player.compile(dynamic=False)
 
+    def end(self) -> None:
+        """After the last turn of a session, however it ended."""
+
     def chosen_folds(self) -> dict[str, bool]:
         """Which convolutions are computed together with the pooling or upsampling beside them."""
         if self.fold != "auto":
@@ -136,13 +154,18 @@ class Eager:
             "torch": torch.__version__,
             "precision": self.precision,
             "threads": torch.get_num_threads(),
+            "machine": platform.node(),
         }
         path = kept.place("folds", self.device.type, kept.written(facts))
-        known = kept.read(path) or {}
-        before, images = len(known), len(self.batches.ticket(0)[0])
-        folds = folding.choose(self.task, lambda: self.task.rehearse(images), known, self.autocast)
-        if len(known) > before:
-            kept.write(path, known)
+        images = len(self.batches.ticket(0)[0])
+        with kept.locked(path):  # what another run is trying now is not tried twice
+            known = kept.read(path) or {}
+            before = len(known)
+            folds = folding.choose(
+                self.task, lambda: self.task.rehearse(images), known, self.autocast
+            )
+            if len(known) > before:
+                kept.write(path, known)
         return folds
 
     def autocast(self) -> torch.autocast:
@@ -214,6 +237,25 @@ class Eager:
             )
         if self.folds is None and self.fold == "auto":
             self.folds = dict(state_dict["folds"])
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raises UserError where torch.compile has nothing to compile with."""
+    there = find_spec("triton") if device.type == "cuda" else cpp_compiler()
+    if not there:
+        needed = (
+            "the package triton" if device.type == "cuda" else "a C++ compiler (g++ or clang++)"
+        )
+        raise UserError(
+            f"compiling networks for {device} needs {needed}, and there is none. Install it, or "
+            "leave it out: engine=auto engine.compile=false."
+        )
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "cl" if os.name == "nt" else None)
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def reading(who: str, move: Move, total: Tensor, norm: Mapping[str, Tensor]) -> Reading:

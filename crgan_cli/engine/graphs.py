@@ -1,9 +1,10 @@
 """Whole turns as CUDA graphs: one launch in place of some hundred.
 
 At 32 pixels the kernels of a turn take less time than their launches. A captured turn is the same
-kernels on the same addresses, so its numbers are those of `engine=eager`, bit for bit. It follows
-that whatever a turn reads must lie where it lay at the capture: the ticket, the batch, and the
-learning rate have fixed places that are written to before a replay.
+kernels on the same addresses, so its numbers are those of `engine=eager`, bit for bit, as long as
+cuDNN takes the same algorithms: another process may find others faster, unless deterministic=true.
+It follows that whatever a turn reads must lie where it lay at the capture: the ticket, the batch
+and the learning rate have fixed places that are written to before a replay.
 
 Random numbers come from the device's default generator, whose seed and offset a graph reads at each
 replay (PyTorch, "CUDA semantics", graph-safe generators); so a turn may be captured at any step.
@@ -33,6 +34,7 @@ class Captured(NamedTuple):
     """A turn that can be played again."""
 
     replay: Callable[[], None]
+    forget: Callable[[], None]  # gives the graph back to the driver
     reading: Reading  # where a replay writes
 
 
@@ -68,9 +70,15 @@ class Graphs(Eager):
                 return self.warm_up(lambda: self.play(turn, mine))
             self.captured[turn] = self.capture(lambda: self.play(turn, mine))
             log.debug("captured the turn %s", turn)
-        replay, (names, values) = self.captured[turn]
-        replay()
-        return Reading(names, values.clone())
+        captured = self.captured[turn]
+        captured.replay()
+        return Reading(captured.reading.names, captured.reading.values.clone())
+
+    def end(self) -> None:
+        """Gives all graphs back: NCCL waits for those that hold its calls before it ends."""
+        for captured in self.captured.values():
+            captured.forget()
+        self.captured.clear()
 
     def placed(self, ticket: Ticket) -> Ticket:
         """The ticket in its fixed place; an empty one stays empty."""
@@ -124,8 +132,9 @@ class Graphs(Eager):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            cause = error.__context__ or error  # the end of a broken capture hides what broke it
             raise RunFailed(
-                f"a turn could not be captured in a CUDA graph: {error}\nType engine=eager to run "
-                "it operation by operation."
+                f"a turn could not be captured in a CUDA graph: {cause}\nGo on operation by "
+                "operation: crgan train --from and the run's folder, with engine=eager."
             ) from error
-        return Captured(graph.replay, reading)
+        return Captured(graph.replay, graph.reset, reading)

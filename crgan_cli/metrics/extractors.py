@@ -5,6 +5,8 @@ The networks themselves are in modules of their own: `inception` (what FID and I
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -52,9 +54,8 @@ class Extractor(ABC):
 
     @property
     def precision(self) -> str:
-        """What the convolutions compute in: PyTorch uses TF32 on a GPU unless told otherwise."""
-        tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        return "float32 with TF32 convolutions" if tf32 else "float32"
+        """What the network computes in, whatever the run around it does."""
+        return "float32 with TF32 convolutions" if self.device.type == "cuda" else "float32"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -69,7 +70,7 @@ class Extractor(ABC):
             assert 0 <= low <= high <= 255, f"pixels from {low} to {high} are not in [0, 255]"
         chunk = CPU_CHUNK if self.device.type == "cpu" else len(rgb)
         # bf16 features are 1 % off: the guard holds even where the caller trains under autocast
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), tf32_convolutions():
             parts = [self.features(part.float()) for part in rgb.split(chunk)]
         pools, logits = zip(*parts, strict=True)
         return Features(
@@ -79,6 +80,17 @@ class Extractor(ABC):
     @abstractmethod
     def features(self, rgb: Tensor) -> Features:
         """(N, 3, H, W) float32 in [0, 255] on the network's device -> features."""
+
+
+@contextmanager
+def tf32_convolutions() -> Iterator[None]:
+    """PyTorch's default on CUDA, also within a run that has another: TF32 in convolutions alone."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def as_rgb(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from crgan_cli.networks.dcgan import DCGANDiscriminator
 from crgan_cli.networks.folding import PooledConv3, smeared
 from crgan_cli.networks.layers import (
     LinearHead,
+    LogitLayer,
     ProjectionHead,
     ToUnitInterval,
     mean_pool,
@@ -138,7 +139,8 @@ def _(layer: PooledConv3, x: Tensor, y: Tensor | None = None) -> Linearised:
     return h, chain([pull_conv, pull_pool])
 
 
-@linearise.register
+@linearise.register(LogitLayer)
+@linearise.register(nn.Linear)
 def _(layer: nn.Linear, x: Tensor, y: Tensor | None = None) -> Linearised:
     weight = layer.weight
     fixed = None if layer.bias is None else layer.bias.detach()

@@ -275,7 +275,8 @@ def playable(call: Callable[[], object], device: torch.device) -> Callable[[], o
             for _ in range(3):
                 call()
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(graph, stream=stream):
+        # a thread of somebody else's may pin memory meanwhile
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             call()
     return graph.replay
 

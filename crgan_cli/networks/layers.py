@@ -154,12 +154,25 @@ class SelfAttention(nn.Module):
 # --- heads and ends ------------------------------------------------------------------------------
 
 
+class LogitLayer(nn.Linear):
+    """A linear map to the logit, in fp32 under autocast too.
+
+    A consistency term is a small difference of logits, of which bf16 keeps 8 bits.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.is_meta or not torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class LinearHead(nn.Module):
     """One logit per feature vector: (N, features) -> (N,)."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 1)
+        self.linear = LogitLayer(features, 1)
 
     def forward(self, h: Tensor, y: Tensor | None) -> Tensor:
         return self.linear(h).squeeze(1)

@@ -1,5 +1,7 @@
 """What a regularizer is, and the sum of several."""
 
+from math import lcm
+
 from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
@@ -54,16 +56,18 @@ class Sum(Regularizer):
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.every_part = tuple(parts.values())
-        self.due = self.every_part
+        self.period = lcm(*(part.every for part in self.every_part))
+        self.advance(0)
 
     def advance(self, turn: int) -> None:
         """Settles which parts are due in a player's turn number `turn`, counted from 0."""
-        self.due = tuple(part for part in self.every_part if turn % part.every == 0)
+        self.phase = turn % self.period
+        self.due = tuple(part for part in self.every_part if self.phase % part.every == 0)
 
     @property
-    def due_now(self) -> tuple[int, ...]:
-        """The numbers of the parts that are due."""
-        return tuple(i for i, part in enumerate(self.every_part) if part in self.due)
+    def due_now(self) -> tuple[bool, ...]:
+        """Which of the parts are due."""
+        return tuple(self.phase % part.every == 0 for part in self.every_part)
 
     @property
     def d_views(self) -> tuple[str, ...]:

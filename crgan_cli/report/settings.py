@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from crgan_cli.config import IGNORED
 from crgan_cli.report.model import RunFiles, Value
 
-SILENT = ("seed", "log", "samples", "engine.threads", *(key for key in IGNORED if key != "steps"))
-"""Keys in which the runs of a row may differ. `steps` is none: a longer run is another setting."""
+TELLING = ("steps", "engine")
+"""May change when a run is resumed, and yet a longer run, or one in bf16, is another setting."""
+
+RESUMABLE = tuple(key for key in IGNORED if key not in TELLING)
+
+SILENT = ("seed", "log", "samples", "engine.threads", *RESUMABLE)
+"""Keys in which the runs of a row may differ."""
 
 TITLES = ("dataset", "architecture", "regularizer")
 """Groups that name a row where there is no other."""

@@ -77,6 +77,7 @@ class Ours:
                 seed=config.seed,
                 device=device,
                 flip=config.dataset.flip,
+                layout=self.engine.layout,
             ),
             ema=EMA(self.task.G, config.ema.decay, config.ema.start),
             seed=config.seed,

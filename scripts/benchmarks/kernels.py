@@ -39,4 +39,7 @@ def on_cuda(work: Callable[[], object], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
         torch.cuda.synchronize(device)
-    return sum(event.device_type == DeviceType.CUDA for event in seen.events() or [])
+    return sum(
+        event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        for event in seen.events() or []
+    )

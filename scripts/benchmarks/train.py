@@ -5,15 +5,15 @@ A step is D's turns and G's. TFLOP/s are those that crgan's step has with plain 
 would need to keep up. Everything is trained on random pixels, with an average of G.
 
 The theoretical cost of a regularizer is its step's FLOPs over those without one, as each side
-computes them. Seconds of the
-start are those of the first steps beyond what such steps take later: trying which convolutions to
-fold, compiling, capturing.
+computes them. Seconds of the start are those of the first steps beyond what such steps take later:
+trying which convolutions to fold, compiling, capturing.
 """
 
 import argparse
 import gc
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -27,14 +27,14 @@ from crgan_cli import flops
 from crgan_cli.atomic import write_text
 from crgan_cli.config import build_group
 from crgan_cli.data.images import Images
-from crgan_cli.engine.device import device_of
+from crgan_cli.engine.device import best_precision, device_of
 from crgan_cli.errors import UserError
 from crgan_cli.regularizers.base import Sum
 from crgan_cli.training import peak_memory
 
 from . import kernels
 from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses
-from .timing import Timing, heading, interleaved, machine, markdown, repeated, wait
+from .timing import Timing, heading, interleaved, machine, markdown, wait
 
 WARM_UP = {"cpu": 2, "cuda": 6}  # steps; CUDA graphs are captured in the fourth turn of a kind
 STEPS = {"cpu": 1, "cuda": 50}  # in a round, unless it is said
@@ -62,10 +62,10 @@ class Contestant(NamedTuple):
     memory: int | None  # bytes on the GPU, with weights, graphs and all
     kernels: int | None  # of a step
 
-    def step(self) -> None:
-        """One step, with PyTorch set as this side has it."""
+    def steps(self, number: int) -> None:
+        """So many steps, with PyTorch set as this side has it."""
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.tf32
-        self.side.run(1)
+        self.side.run(number)
 
 
 def warmed(
@@ -87,12 +87,12 @@ def warmed(
     wait(device)
     start = time.perf_counter()
     cold = Contestant(name, precision, side, tf32, 0.0, None, None)
-    repeated(cold.step, WARM_UP[device.type])()
+    cold.steps(WARM_UP[device.type])
     wait(device)
     return cold._replace(
         warm_up=time.perf_counter() - start,
         memory=torch.cuda.max_memory_allocated(device) - before if cuda else None,
-        kernels=kernels.of_step(cold.step, device, compiled=compiled),
+        kernels=kernels.of_step(partial(cold.steps, 1), device, compiled=compiled),
     )
 
 
@@ -136,12 +136,14 @@ def contestants(
 
 def ours(config: DictConfig, images: Images, device: torch.device, name: str) -> Contestant:
     """crgan with the engine of `config`."""
+    asked = config.engine.precision
+    precision = best_precision(device) if asked == "auto" else asked
     return warmed(
         name,
-        config.engine.precision,
+        precision,
         lambda: Ours(config, images, device),
         device,
-        tf32=(config.engine.precision != "fp32",) * 2,
+        tf32=(precision != "fp32", precision != "fp32"),
         compiled=config.engine.compile,
     )
 
@@ -166,7 +168,7 @@ def rows_of(
         require_equal_losses(config, images)
     steps = args.steps_per_round or STEPS[device.type]
     sides = contestants(args, game, images, device)
-    works = {side.name: repeated(side.step, steps) for side in sides}
+    works = {side.name: partial(side.steps, steps) for side in sides}
     times = interleaved(works, device, args.rounds)
     images_a_step = args.batch * config.optimizer.n_dis
     flop = 1e9 * game.gflop()
@@ -295,6 +297,7 @@ def run_train(args: argparse.Namespace) -> None:
         for regularizer in args.reg:
             game = Game(architecture, regularizer, (*common, *args.overrides))
             rows += rows_of(args, game, images, device)
+            print(f"{architecture} with {regularizer} is done", file=sys.stderr)
     add_costs(rows)
     conditions = {
         **machine(device),
