@@ -328,10 +328,9 @@ def partly(overrides: Sequence[str], changeable: Sequence[str], purpose: str) ->
 def _require_one_of(changeable: Sequence[str], override: Override, reason: str) -> None:
     key = override.key_or_group
     if not any(key == name or key.startswith(f"{name}.") for name in changeable):
-        raise UserError(
-            f"'{override.input_line}': {reason}; only "
-            f"{' and '.join(f'{name}=' for name in changeable)} may be given with it."
-        )
+        *most, last = (f"{name}=" for name in changeable)
+        listed = f"{', '.join(most)} and {last}" if most else last
+        raise UserError(f"'{override.input_line}': {reason}; only {listed} may be given with it.")
 
 
 def difference(old: Settings, new: Settings) -> list[str]:

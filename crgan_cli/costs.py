@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from crgan_cli.flops import Counted
     from crgan_cli.regularizers.base import Sum
 
-LAUNCHES = 760  # of a step with one D turn and no regularizer [inf: performance model]
-LAUNCHES_OF_PART = 290  # which scores further images with D, or differentiates it [inf: as above]
-LAUNCHES_OF_LATENTS = 290  # of a part that draws further images from G [inf: as above]
-SECONDS_A_LAUNCH = 6e-6  # [inf: performance model]
-FLOP_A_SECOND = 90e12  # TF32 on one H200, operation by operation [inf: performance model]
+LAUNCHES = 250  # of a step with one D turn and no regularizer [counted on a CPU: SNDCGAN, bf16]
+LAUNCHES_OF_PART = 35  # which scores further images with D, or differentiates it [as above]
+LAUNCHES_OF_LATENTS = 65  # of a part that draws further images from G [as above]
+SECONDS_A_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [inf: performance model]
+FLOP_A_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [inf: performance model]
 SECONDS_A_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf: performance model]
 
 

@@ -18,7 +18,7 @@ flags:
   -m, --multirun        one run for each combination of comma-separated values
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
-  --from RUN            continue the run in that folder; only steps= and device= may change
+  --from RUN            continue the run in that folder; only steps=, device= and engine may change
   --cfg job             print the configuration instead of training (--resolve: its values)
   --info, --hydra-help  what Hydra knows of the configuration, and its other flags
 """

@@ -277,7 +277,7 @@ def test_from_continues_a_run_as_it_was_configured(crgan, jobs: list[Job], start
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["seed=8"], "only steps= and device= may be given with it."),
+        (["seed=8"], "only steps=, device= and engine= may be given with it."),
         (["steps=x"], "steps must be a whole number"),
         (["-m"], "--from continues one run"),
     ],

@@ -1,1 +1,1 @@
-"""How a turn is executed on the hardware: precision, compilation and CUDA graphs are chosen here."""
+"""How a turn is executed on the hardware: precision, compilation, CUDA graphs."""

@@ -346,9 +346,12 @@ def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
     batches._source._look_ahead(1)  # type: ignore[union-attr]
     main = threading.main_thread().ident
     assert main is not None
+    # a process in the background is started with SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         batches.ticket(1)
+    signal.signal(signal.SIGINT, before)
     assert not released.is_set()
     released.set()
     assert labels(batches, 1) == expected
