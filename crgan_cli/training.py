@@ -26,7 +26,15 @@ from crgan_cli.engine.eager import Eager
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
 from crgan_cli.launch import first
-from crgan_cli.processes import by_all, by_first, from_first, lost_named, own_device, spread
+from crgan_cli.processes import (
+    by_all,
+    by_first,
+    everyones,
+    from_first,
+    lost_named,
+    own_device,
+    spread,
+)
 from crgan_cli.progress import Scoring, Watch, duration
 from crgan_cli.record import Recorder, history, recorder_of
 from crgan_cli.rundir import RunDir, new_folder, quoted
@@ -243,6 +251,12 @@ class Training:
         self.dataset = assembly.dataset_of(config)
         images = by_all(lambda: self.dataset.load("train"))
         self.provenance = provenance(fingerprint(images), self.device)
+        if len(set(everyones(self.provenance["training_images_sha256"]))) > 1:
+            raise UserError(
+                "the processes of this run have different training images (their SHA-256 differ). "
+                f"Put the same {self.dataset.title} into data_root={config.data_root} on every "
+                "machine."
+            )
         engine: Eager = build_group(config.engine)
         self.engine = engine.on(self.device)
         optimization = build_group(config.optimizer)

@@ -17,6 +17,8 @@ from runs import DEMO, Crgan, environment, leaves, lines, refused, tiny, train, 
 
 from crgan_cli import cli
 from crgan_cli.commands import train as command
+from crgan_cli.errors import UserError
+from crgan_cli.processes import world
 
 # Batch norm in G, spectral norm in D, four kinds of random numbers in a turn, lazy turns, an
 # average, an evaluation whose last batch is a part of one. Adam with a large eps: with the usual
@@ -143,6 +145,21 @@ def test_what_is_wrong_in_all_processes_is_said_once(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert done.stderr.count("batch_size=3 is of all processes together") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def refusal(out: Path) -> str:
+    """What is said to a process whose images are others than those of the other process."""
+    try:
+        train(out, *KIND, f"dataset.fraction={0.005 * (1 + world().rank)}")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_processes_with_different_images_do_not_begin(tmp_path: Path) -> None:
+    for said in in_processes(2, partial(refusal, tmp_path / "run")):
+        assert "different training images" in str(said)
     assert not (tmp_path / "run").exists()
 
 
