@@ -172,7 +172,7 @@ def follow(cfg: "DictConfig") -> float | None:
 
     from crgan_cli import config
     from crgan_cli.cli import complain
-    from crgan_cli.processes import Lost
+    from crgan_cli.voices import Lost
 
     node = HydraConfig.get()
     try:

@@ -2,19 +2,14 @@
 
 import errno
 import logging
-import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
-from crgan_cli import __version__, assembly, checkpoint, costs, flops
+from crgan_cli import assembly, checkpoint, costs, flops
 from crgan_cli.atomic import write_text
 from crgan_cli.config import Run, build_group, difference, flat, from_text, to_text
 from crgan_cli.console import logging_to, speaking
@@ -31,15 +26,16 @@ from crgan_cli.processes import (
     by_first,
     everyones,
     from_first,
-    lost_named,
     own_device,
     spread,
 )
 from crgan_cli.progress import Scoring, Watch, duration
+from crgan_cli.provenance import peak_memory, provenance
 from crgan_cli.record import Recorder, history, recorder_of
 from crgan_cli.rundir import RunDir, new_folder, quoted
 from crgan_cli.sampler import Sampler, Scored, labels_by_row, random_codes, square
 from crgan_cli.trainer import Stop, Trainer, Work
+from crgan_cli.voices import lost_named
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
@@ -194,49 +190,6 @@ def telling(settings: Mapping[str, object]) -> dict[str, object]:
         elif not key.startswith((*silent, "checkpoint.")):
             kept[key] = value
     return kept
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes at most: of tensors on a GPU, else of the whole process (0 where nothing tells)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def provenance(data: str, device: torch.device) -> dict[str, str]:
-    """What made the run, beside its configuration."""
-    return {
-        "crgan": __version__,
-        "commit": commit(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "torchvision": version("torchvision"),
-        "device": describe(device),
-        "training_images_sha256": data,
-    }
-
-
-def commit() -> str:
-    """The git commit that crgan runs from, with "+" where files differ; "" for an installed one."""
-    folder = Path(__file__).parent
-
-    def git(*command: str) -> str:
-        done = subprocess.run(
-            ["git", *command], cwd=folder, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        if not git("ls-files", Path(__file__).name):  # a checkout of something else around us
-            return ""
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except OSError:  # no git
-        return ""
 
 
 class Training:

@@ -14,7 +14,8 @@ ROOT = Path(crgan_cli.__file__).parent
 LAYERS = (
     ("bounds", "errors", "atomic", "crgan_cli"),
     ("plots", "kept", "signals", "launch", "threads"),
-    ("processes", "mps"),
+    ("voices", "mps"),
+    ("processes",),
     ("chance",),
     ("types",),
     ("scoring",),
@@ -24,7 +25,7 @@ LAYERS = (
     ("evaluator",),
     ("tasks",),
     ("engine", "checkpoint", "rundir", "progress", "console", "sampler"),
-    ("record", "pictures"),
+    ("record", "pictures", "provenance"),
     ("artefacts",),
     ("hooks",),
     ("trainer",),
@@ -80,7 +81,7 @@ NAMED = {
         "networks.spectral",
     },
     "compile": {"engine.eager"},
-    "distributed": {"processes"},
+    "distributed": {"processes", "voices"},
 }
 """An attribute of torch -> the modules that may name it: the engine, and guards of fp32."""
 

@@ -29,8 +29,8 @@ from crgan_cli.config import build_group
 from crgan_cli.data.images import Images
 from crgan_cli.engine.device import best_precision, device_of
 from crgan_cli.errors import UserError
+from crgan_cli.provenance import peak_memory
 from crgan_cli.regularizers.base import Sum
-from crgan_cli.training import peak_memory
 
 from . import kernels
 from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses
