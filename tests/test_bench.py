@@ -46,6 +46,39 @@ def answer(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
+# --- two engines beside each other ----------------------------------------------------------------
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, precision: str, *words: str) -> None:
+    fixed = "check --arch sndcgan --reg cr --steps 2 --batch 4 --width 0.05 --device cpu"
+    one, other = (f"engine=eager engine.precision={each}" for each in ("fp32", precision))
+    answer(monkeypatch, *fixed.split(), "--one", one, "--other", other, *words)
+
+
+def told(text: str) -> list[str]:
+    """The last row of a table."""
+    return [cell.strip() for cell in text.splitlines()[-1].strip("| ").split("|")]
+
+
+def test_an_engine_equals_itself_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked(monkeypatch, "fp32", "--bitwise")
+    *_, equal, _, apart = told(capsys.readouterr().out)
+    same, _, whole = equal.split()
+    assert same == whole != "0"
+    assert float(apart) == 0
+
+
+def test_engines_that_differ_end_with_1_where_bits_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        checked(monkeypatch, "bf16", "--bitwise")
+    assert ended.value.code == 1
+    assert 0 < float(told(capsys.readouterr().out)[-1]) <= 2
+
+
 # --- a step beside that of other programs ---------------------------------------------------------
 
 

@@ -32,11 +32,12 @@ def learnt(side: Ours) -> dict[str, Tensor]:
 
 
 def farthest(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> tuple[str, float]:
-    """The tensor that differs most, and by how much of its own length."""
+    """The tensor that differs most, and by how much of the longer one's length."""
 
     def apart(key: str) -> float:
         a, b = one[key].double(), other[key].double()
-        return float(torch.linalg.vector_norm(a - b) / (torch.linalg.vector_norm(a) + 1e-12))
+        length = max(float(torch.linalg.vector_norm(each)) for each in (a, b))
+        return float(torch.linalg.vector_norm(a - b)) / (length or 1.0)
 
     name = max(one, key=apart)
     return name, apart(name)
