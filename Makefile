@@ -31,7 +31,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Some three minutes on two cores. On a GPU: see scripts/bench.py train --help.
+# A minute on two cores. On a GPU: scripts/on_a_gpu.sh.
 bench: setup
 	$(BIN)/python scripts/bench.py train --arch sndcgan,resnet_sngan --reg none,gp,cr,icr \
 	  --engine eager --precision fp32,bf16 --device cpu --batch 16 --width 0.25 --rounds 5 \
