@@ -132,12 +132,8 @@ def single(failures: list[Exception]) -> "Callable[[DictConfig], float | None]":
     def train(cfg: "DictConfig") -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
-        from crgan_cli.training import train_job
-
-        node = HydraConfig.get()
-        overrides = list(node.overrides.task)
         try:
-            return train_job(cfg, overrides, chosen_from(node.runtime.choices, overrides), None)
+            return trained(cfg, HydraConfig.get(), None)
         except Exception as error:
             failures.append(error)
             return None
@@ -260,8 +256,8 @@ def placed(board: Board, cfg: "DictConfig", node: "HydraConf") -> Iterator[None]
         yield
 
 
-def trained(cfg: "DictConfig", node: "HydraConf", folder: Path) -> float | None:
-    """A job's run."""
+def trained(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
+    """A run, with what was typed for it, in a job's folder or in one of its own."""
     from crgan_cli.training import train_job
 
     overrides = list(node.overrides.task)

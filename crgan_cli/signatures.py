@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Union, get_origin
 from crgan_cli import bounds
 from crgan_cli.errors import UserError
 
-ROOT = "crgan_cli.config.Run"  # whose parameters are the settings outside the groups
+ROOT = "crgan_cli.settings.Run"  # whose parameters are the settings outside the groups
 
 ALLOWED = (
     "A _target_ is the full path of a class defined in crgan_cli, in torch.optim, or in a package "

@@ -1,26 +1,25 @@
 """One training run from a checked configuration to its result, in a folder of its own."""
 
-import errno
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from crgan_cli import assembly, checkpoint, costs, flops
 from crgan_cli.atomic import write_text
-from crgan_cli.config import Run, build_group, difference, flat, from_text, to_text
+from crgan_cli.config import build_group, difference, flat, from_text, to_text
 from crgan_cli.console import logging_to, speaking
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import fingerprint
 from crgan_cli.ema import EMA
 from crgan_cli.engine.device import describe, device_of
 from crgan_cli.engine.eager import Eager
-from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.errors import UserError
 from crgan_cli.hooks import DrawSamples, Evaluate, Hook, Keeper
 from crgan_cli.launch import first
+from crgan_cli.outcome import finished, headline_in, reported
 from crgan_cli.processes import (
     by_all,
     by_first,
@@ -34,12 +33,12 @@ from crgan_cli.provenance import peak_memory, provenance
 from crgan_cli.record import Recorder, history, recorder_of
 from crgan_cli.rundir import RunDir, new_folder, quoted
 from crgan_cli.sampler import Sampler, Scored, labels_by_row, random_codes, square
+from crgan_cli.settings import Run
 from crgan_cli.trainer import Stop, Trainer, Work
 from crgan_cli.voices import lost_named
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def train_job(
@@ -97,22 +96,6 @@ def configured(run: RunDir) -> DictConfig:
     return from_text(run.config.read_text("utf-8"), str(run.config))
 
 
-def finished(run: RunDir, steps: int) -> dict | None:
-    """The result of a run that has all its steps, so that nothing has to be built to know it."""
-    result = run.read_result()
-    if result.get("status") != "finished" or result.get("step") != steps:
-        return None
-    newest = checkpoint.newest(run.checkpoints)
-    return result if newest and newest.content["step"] == steps else None
-
-
-def headline_in(result: dict) -> float | None:
-    """The headline metric in a finished run's result.json; None without metrics."""
-    if "last" not in result:
-        return None
-    return result["last"].get(result["protocol"]["headline"])
-
-
 def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
     """Raises UserError where a run would be gone on with in another way than it was begun."""
     if now.resume == "never":
@@ -130,43 +113,6 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
             "Choose another folder with out=FOLDER, go on unchanged with "
             f"`crgan train --from {quoted(run.path)}`, or insist with resume=force."
         )
-
-
-@contextmanager
-def reported(run: RunDir) -> Iterator[None]:
-    """Writes how a run ended badly into its folder, and passes the error on."""
-    try:
-        yield
-    except Interrupted as stopped:
-        mark(run, {"status": "interrupted", "signal": stopped.signum})
-        log.info("stopped and saved; go on with: crgan train --from %s", quoted(run.path))
-        raise
-    except KeyboardInterrupt:
-        mark(run, {"status": "interrupted"})
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            raise RunFailed(
-                f"writing to {run.path} failed: {error.strerror}. What was written is whole. Free "
-                f"some space and go on with: crgan train --from {quoted(run.path)}"
-            ) from error
-        expected = isinstance(error, UserError | RunFailed)
-        log.error(
-            "%s: %s",
-            type(error).__name__,
-            error,
-            exc_info=None if expected else error,
-            extra={"for_the_file": True},
-        )
-        mark(run, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
-        error.add_note(f"More is in {run.log}.")
-        raise
-
-
-def mark(run: RunDir, result: Mapping[str, object]) -> None:
-    """Writes how a run ended, where that can be written: the error itself must come through."""
-    with suppress(OSError):
-        run.write_result(result)
 
 
 def telling(settings: Mapping[str, object]) -> dict[str, object]:

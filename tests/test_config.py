@@ -8,7 +8,6 @@ from crgan_cli import config
 from crgan_cli.choices import Choices
 from crgan_cli.commands.train import read
 from crgan_cli.config import (
-    Run,
     build_group,
     compose,
     difference,
@@ -21,6 +20,7 @@ from crgan_cli.config import (
 from crgan_cli.errors import UserError
 from crgan_cli.losses import Hinge
 from crgan_cli.regularizers.consistency import BalancedConsistency, LatentConsistency
+from crgan_cli.settings import Run
 
 
 def refused(*overrides: str, config_dir: Path | None = None) -> str:

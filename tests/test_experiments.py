@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from crgan_cli.assembly import Players, players_of, task_of
 from crgan_cli.choices import Choices
-from crgan_cli.config import Run, build_group, compose, conf_dir, flat
+from crgan_cli.config import build_group, compose, conf_dir, flat
+from crgan_cli.settings import Run
 from crgan_cli.tasks.base import Task
 
 PUBLISHED = {

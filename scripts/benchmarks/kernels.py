@@ -6,6 +6,8 @@ import torch
 from torch._C._autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .timing import wait
+
 
 class Dispatched(TorchDispatchMode):
     """Counts the operations that compute something: views and new memory do not."""
@@ -35,10 +37,10 @@ def on_cuda(work: Callable[[], object], device: torch.device) -> int:
     """Kernels and copies that the profiler saw."""
     from torch.profiler import ProfilerActivity, profile
 
-    torch.cuda.synchronize(device)
+    wait(device)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
-        torch.cuda.synchronize(device)
+        wait(device)
     return sum(
         event.device_type == DeviceType.CUDA and not event.is_user_annotation
         for event in seen.events() or []
