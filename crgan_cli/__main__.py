@@ -1,5 +1,5 @@
 """`python -m crgan_cli` is `crgan`."""
 
-from crgan_cli.cli import main
+from crgan_cli.commands.main import main
 
 main()

@@ -17,11 +17,11 @@ from torchvision.transforms.functional import gaussian_blur
 
 from crgan_cli.data.embedded import Demo
 from crgan_cli.data.images import Images
-from crgan_cli.metrics.efficientnet import EfficientNetLite0
-from crgan_cli.metrics.frechet import frechet_distance
-from crgan_cli.metrics.kid import kernel_distance
-from crgan_cli.metrics.statistics import Moments
-from crgan_cli.selection import choose
+from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
+from crgan_cli.evaluation.metrics.frechet import frechet_distance
+from crgan_cli.evaluation.metrics.kid import kernel_distance
+from crgan_cli.evaluation.metrics.statistics import Moments
+from crgan_cli.evaluation.reference_images import choose
 
 Distortion = Callable[[Tensor], Tensor]
 

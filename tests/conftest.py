@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SNGAN, Crgan, tiny, train, unmeasured
+from support.runs import SNGAN, Crgan, tiny, train, unmeasured
 
-from crgan_cli import cli
-from crgan_cli.config import compose
-from crgan_cli.training import train_job
+from crgan_cli.commands import main
+from crgan_cli.config.compose import compose
+from crgan_cli.training.run import train_job
 
 torch.set_num_threads(1)
 
@@ -56,7 +56,7 @@ def crgan(
 
     def answer(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = cli.answer([str(word) for word in words])
+        code = main.answer([str(word) for word in words])
         out, err = capsys.readouterr()
         return code, out, err
 

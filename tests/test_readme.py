@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from runs import crgan, tiny
+from support.runs import crgan, tiny
 
-from crgan_cli.choices import Choices
-from crgan_cli.config import compose
+from crgan_cli.config.choices import Choices
+from crgan_cli.config.compose import compose
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from runs import PIPES, TINY, environment, unmeasured
+from support.runs import PIPES, TINY, environment, unmeasured
 
 from crgan_cli import __version__
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
 
-    from crgan_cli.metrics.extractors import Extractor
+    from crgan_cli.evaluation.metrics.extractors import Extractor
 
 help = "Measure what a checkpoint has learned: leaked T, consistency, diversity, memorisation."
 
@@ -61,16 +61,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, and writes."""
     names, overrides = told_apart(args.words)
-    from crgan_cli import assembly, config
-    from crgan_cli.console import speaking
-    from crgan_cli.engine.device import device_of
-    from crgan_cli.examination import Extent, examine, subject_of
-    from crgan_cli.progress import Scoring
+    from crgan_cli.config import compose
+    from crgan_cli.evaluation import load
+    from crgan_cli.evaluation.artefacts.measure import Extent, examine, subject_of
+    from crgan_cli.system.console import speaking
+    from crgan_cli.system.device import device_of
+    from crgan_cli.system.progress import Scoring
 
     with speaking():
-        found = assembly.found(args.checkpoint, best=args.best)
-        before = config.from_text(found.content["config"], str(found.path))
-        settings = config.amended(before, overrides, CHANGEABLE, "crgan artefacts")
+        found = load.found(args.checkpoint, best=args.best)
+        before = compose.from_text(found.content["config"], str(found.path))
+        settings = compose.amended(before, overrides, CHANGEABLE, "crgan artefacts")
         device = device_of(settings.device)
         subject = subject_of(found, settings, device, args.weights)
         folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
@@ -92,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
     """Names of measurements, all where none is given, and overrides."""
+    from crgan_cli.config.schema import nearest
     from crgan_cli.errors import UserError
-    from crgan_cli.schema import nearest
 
     names = [word for word in words if "=" not in word]
     for name in names:
@@ -108,7 +109,7 @@ def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
 
 def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
     """The run's extractor, or the one that is typed. UserError where its weights are not here."""
-    from crgan_cli.config import build_group
+    from crgan_cli.config.compose import build_group
     from crgan_cli.errors import UserError
 
     try:
@@ -121,10 +122,10 @@ def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
 
 def folder_for(checkpoint: Path, step: int, weights: str) -> Path:
     """In the run of the checkpoint. Raises UserError where it lies in none."""
-    from crgan_cli import assembly
     from crgan_cli.errors import UserError
+    from crgan_cli.evaluation import load
 
-    run = assembly.run_of(checkpoint)
+    run = load.run_of(checkpoint)
     if run is None:
         raise UserError(f"{checkpoint} lies in no run's folder: say where to write, --out FOLDER.")
     return run.path / "artefacts" / f"step_{step:08d}_{weights}"

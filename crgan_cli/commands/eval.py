@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from crgan_cli.checkpoint import Found
-    from crgan_cli.evaluation import Evaluation, Scorer
-    from crgan_cli.metrics.protocol import Record
+    from crgan_cli.evaluation.checkpoints import Evaluation, Scorer
+    from crgan_cli.runs.checkpoint import Found
+    from crgan_cli.runs.protocol import Record
 
     Accept = Callable[[Record], None]
 
@@ -76,9 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, and writes down."""
-    from crgan_cli.console import speaking
-    from crgan_cli.evaluation import record_of
-    from crgan_cli.metrics.protocol import Record, require_comparable
+    from crgan_cli.evaluation.checkpoints import record_of
+    from crgan_cli.runs.protocol import Record, require_comparable
+    from crgan_cli.system.console import speaking
 
     paths, overrides = told_apart(args.what)
     require_sense(args, paths)
@@ -137,7 +137,7 @@ def scored(
     args: argparse.Namespace, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[Evaluation]":
     """Each evaluation that was asked for, printed and written down as soon as it is there."""
-    from crgan_cli.evaluation import RECORDS, append
+    from crgan_cli.evaluation.checkpoints import RECORDS, append
 
     if args.samples:
         made = of_samples(args.samples, paths, overrides, accept)
@@ -156,12 +156,12 @@ def of_checkpoints(
     args: argparse.Namespace, path: Path, overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, Path | None]]":
     """Of a checkpoint or a run; with the folder of the run that it lies in."""
-    from crgan_cli import assembly
-    from crgan_cli.evaluation import require_exportable, save_curve
+    from crgan_cli.evaluation import load
+    from crgan_cli.evaluation.checkpoints import require_exportable, save_curve
 
     require_no_images(path)
-    newest = assembly.found(path, best=args.best)
-    files = assembly.every(path) if args.all else [newest.path]
+    newest = load.found(path, best=args.best)
+    files = load.every(path) if args.all else [newest.path]
     config = amended(newest, overrides)
     if args.weights and "weights" in config.metrics:  # not so for metrics=none
         config.metrics.weights = args.weights
@@ -170,8 +170,8 @@ def of_checkpoints(
         if args.export:
             require_exportable(scorer.evaluator)
         for file in files:  # one at a time in memory
-            lies_in = assembly.run_of(file)
-            evaluation = with_export(scorer, assembly.found(file), args.export)
+            lies_in = load.run_of(file)
+            evaluation = with_export(scorer, load.found(file), args.export)
             evaluations.append(evaluation)
             yield evaluation, lies_in.path if lies_in else None
     if args.all:
@@ -182,7 +182,7 @@ def require_no_images(path: Path) -> None:
     """Raises UserError for a folder or a zip of images where a run is expected."""
     from crgan_cli.data.files import EXTENSIONS
     from crgan_cli.errors import UserError
-    from crgan_cli.rundir import RunDir
+    from crgan_cli.runs.folder import RunDir
 
     images = path.is_dir() and any(each.suffix.lower() in EXTENSIONS for each in path.iterdir())
     if path.suffix.lower() == ".zip" or (images and not RunDir(path).checkpoints.is_dir()):
@@ -194,7 +194,7 @@ def require_no_images(path: Path) -> None:
 
 def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evaluation":
     """The numbers of one checkpoint, with its images written to `export` if that is given."""
-    from crgan_cli.pictures import Export
+    from crgan_cli.evaluation.pictures import Export
 
     if export is None:
         return scorer.checkpoint(found)
@@ -208,11 +208,11 @@ def of_samples(
     samples: Path, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, None]]":
     """Of a folder or a zip, by the protocol and the data of a run, or of what is typed."""
-    from crgan_cli import assembly
     from crgan_cli.data.collection import collection
+    from crgan_cli.evaluation import load
 
     images = collection(samples)
-    config = amended(assembly.found(paths[0]), overrides) if paths else composed(overrides)
+    config = amended(load.found(paths[0]), overrides) if paths else composed(overrides)
     with scorer_of(config, accept) as scorer:
         yield scorer.images(samples, images), None
 
@@ -223,7 +223,7 @@ def of_two_folders(
     """Of the images in one against those in the other."""
     from crgan_cli.data.collection import collection
     from crgan_cli.errors import UserError
-    from crgan_cli.rundir import RunDir
+    from crgan_cli.runs.folder import RunDir
 
     for path in (first, second):
         if not path.exists():
@@ -256,25 +256,25 @@ def of_two_folders(
 
 def amended(found: "Found", overrides: list[str]) -> "DictConfig":
     """A checkpoint's configuration with what is typed."""
-    from crgan_cli import config
+    from crgan_cli.config import compose
 
-    before = config.from_text(found.content["config"], str(found.path))
-    return config.amended(before, overrides, CHANGEABLE, "crgan eval")
+    before = compose.from_text(found.content["config"], str(found.path))
+    return compose.amended(before, overrides, CHANGEABLE, "crgan eval")
 
 
 def composed(overrides: list[str]) -> "DictConfig":
     """A configuration of metrics alone."""
-    from crgan_cli import config
+    from crgan_cli.config import compose
 
-    return config.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
+    return compose.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
 
 
 @contextmanager
 def scorer_of(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
     """What scores by the configuration, with its progress shown."""
-    from crgan_cli.engine.device import device_of
-    from crgan_cli.evaluation import Scorer
-    from crgan_cli.progress import Scoring
+    from crgan_cli.evaluation.checkpoints import Scorer
+    from crgan_cli.system.device import device_of
+    from crgan_cli.system.progress import Scoring
 
     with Scoring() as scoring:
         yield Scorer(config, device_of(config.device), scoring.show, accept)
@@ -303,7 +303,7 @@ def show_protocol(evaluation: "Evaluation") -> None:
 
 def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
     """The numbers of both, and the difference of what both have."""
-    from crgan_cli.metrics.protocol import differences
+    from crgan_cli.runs.protocol import differences
 
     if found := differences(ours.protocol, theirs.protocol):
         print(f"DIFFERENT PROTOCOLS, not comparable with {name}:")

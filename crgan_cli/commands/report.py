@@ -53,10 +53,10 @@ def formats(words: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, prints and writes."""
-    from crgan_cli.console import speaking
+    from crgan_cli.experiments.sweep import unfinished
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import report_of
-    from crgan_cli.sweep import unfinished
+    from crgan_cli.system.console import speaking
 
     with speaking():
         found = collect(args.folders, args.metric)
@@ -125,9 +125,9 @@ def made(folder: Path) -> Path:
 
 def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
     """The files. Raises RunFailed where they cannot be written."""
-    from crgan_cli.atomic import write_text
     from crgan_cli.errors import RunFailed
     from crgan_cli.report import tables
+    from crgan_cli.system.atomic import write_text
 
     texts: dict[str, dict[str, Callable[[Report], str]]] = {
         "md": {"report.md": tables.markdown},

@@ -11,8 +11,8 @@ from crgan_cli.commands.sample import seed
 from crgan_cli.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
+    from crgan_cli.experiments.reproduction import Job, Scale, Table
     from crgan_cli.report.model import Report
-    from crgan_cli.reproduction import Job, Scale, Table
 
 help = "Train all rows of a table of the papers, and report them beside the published numbers."
 
@@ -30,7 +30,7 @@ Settings typed as KEY=VALUE hold for every row."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    from crgan_cli.reproduction import names, scales
+    from crgan_cli.experiments.reproduction import names, scales
 
     add = parser.add_argument
     parser.description = DESCRIPTION
@@ -56,8 +56,8 @@ def seeds(words: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Plans, trains and reports."""
-    from crgan_cli import reproduction
-    from crgan_cli.console import speaking
+    from crgan_cli.experiments import reproduction
+    from crgan_cli.system.console import speaking
 
     table = reproduction.table_of(args.table)
     scale = reproduction.scale_of(args.scale)
@@ -105,7 +105,7 @@ def report(table: "Table", scale: "Scale", jobs: Sequence["Job"], out: Path) -> 
     from crgan_cli.commands.report import FORMATS, made, show, write
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import report_of
-    from crgan_cli.rundir import RunDir
+    from crgan_cli.runs.folder import RunDir
 
     begun = [job.folder for job in jobs if RunDir(job.folder).is_run()]
     if not begun:
@@ -162,8 +162,8 @@ def preview(table: "Table", scale: "Scale", jobs: Sequence["Job"], states: Seque
 
 def minutes_left(job: "Job", scale: "Scale", state: str) -> float | None:
     """What is left of a run; None where it cannot be told."""
-    from crgan_cli.costs import gpu_minutes
-    from crgan_cli.reproduction import FINISHED, NEW
+    from crgan_cli.experiments.reproduction import FINISHED, NEW
+    from crgan_cli.training.costs import gpu_minutes
 
     steps = int(job.config["steps"])
     done = 0 if state == NEW else steps if state == FINISHED else steps_done(job.folder)
@@ -182,7 +182,7 @@ def totals(
     scale: "Scale", jobs: Sequence["Job"], states: Sequence[str], minutes: Sequence[float | None]
 ) -> list[str]:
     """What all of it comes to."""
-    from crgan_cli.progress import duration
+    from crgan_cli.system.progress import duration
 
     counted = [each for each in minutes if each is not None]
     where = (
@@ -201,8 +201,8 @@ def totals(
 
 def checkpoint_bytes(jobs: Sequence["Job"]) -> list[int]:
     """Of each run. Those of a row are alike, and rows often are: networks are counted once."""
-    from crgan_cli.config import flat
-    from crgan_cli.costs import disk_bytes
+    from crgan_cli.config.compose import flat
+    from crgan_cli.training.costs import disk_bytes
 
     known: dict[tuple[str, ...], int] = {}
     found = []

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from crgan_cli.sampler import Codes
-    from crgan_cli.tasks.generation import Prior
+    from crgan_cli.evaluation.sampler import Codes
+    from crgan_cli.gan.tasks.generation import Prior
 
 Number = TypeVar("Number", int, float)
 
@@ -72,17 +72,17 @@ def number(kind: type[Number], text: str, holds: Callable[[Number], bool], words
 
 def run(args: argparse.Namespace) -> int:
     """Draws and writes."""
-    from crgan_cli import assembly
-    from crgan_cli.console import speaking
-    from crgan_cli.engine.device import device_of
     from crgan_cli.errors import RunFailed
-    from crgan_cli.pictures import target_of
-    from crgan_cli.sampler import Sampler, undisturbed
+    from crgan_cli.evaluation import load
+    from crgan_cli.evaluation.pictures import target_of
+    from crgan_cli.evaluation.sampler import Sampler, undisturbed
+    from crgan_cli.system.console import speaking
+    from crgan_cli.system.device import device_of
 
     with speaking():
         device = device_of(args.device)
-        found = assembly.found(args.checkpoint, best=args.best)
-        model = assembly.trained(found, device, args.weights)
+        found = load.found(args.checkpoint, best=args.best)
+        model = load.trained(found, device, args.weights)
         codes, columns = codes_of(args, model.prior)
         target, sampler = target_of(args.out), Sampler(codes, device)
         try:
@@ -101,7 +101,7 @@ def codes_of(args: argparse.Namespace, prior: "Prior") -> "tuple[Codes, int]":
     import torch
 
     from crgan_cli.errors import UserError
-    from crgan_cli.sampler import between, labels_by_row, random_codes, square
+    from crgan_cli.evaluation.sampler import between, labels_by_row, random_codes, square
 
     if args.classes is not None and not set(args.classes) <= set(range(prior.classes)):
         known = f"the classes 0 to {prior.classes - 1}" if prior.classes else "no classes"

@@ -2,7 +2,7 @@
 
 The command line is checked here before anything runs; the jobs are then started by `hydra.main`,
 so that Hydra's flags, launchers and sweepers are there as its users know them. What a job does is
-`crgan_cli.training.train_job`.
+`crgan_cli.training.run.train_job`.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from crgan_cli.choices import Choices
+from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
-from crgan_cli.jobs import jobs_of, may_share, side_by_side, single, workers_of
-from crgan_cli.launch import by_torchrun
-from crgan_cli.rundir import quoted
-from crgan_cli.sweep import Board, exit_code, shown, told
+from crgan_cli.experiments.jobs import jobs_of, may_share, side_by_side, single, workers_of
+from crgan_cli.experiments.sweep import Board, exit_code, shown, told
+from crgan_cli.runs.folder import quoted
+from crgan_cli.system.launch import by_torchrun
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Checks everything that was typed, then trains, together with what torchrun has started."""
     if not by_torchrun():
         return answered(args)
-    from crgan_cli.processes import joined
+    from crgan_cli.system.processes import joined
 
     with joined():
         return answered(args)
@@ -64,7 +64,7 @@ def answered(args: argparse.Namespace) -> int:
     """`run` in one process."""
     choices = Choices(args.config_dir)
     if args.help:
-        from crgan_cli.manual import manual
+        from crgan_cli.config.help import manual
 
         print(manual(choices))
         return 0
@@ -98,11 +98,11 @@ def read(overrides: Sequence[str]) -> list[str]:
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from crgan_cli import explain
+    from crgan_cli.config import messages
 
     parser = OverridesParser.create()
     last = {text.partition("=")[0]: text for text in overrides}
-    return [explain.as_text(text, parser) for text in last.values()]
+    return [messages.as_text(text, parser) for text in last.values()]
 
 
 def shown_only(args: argparse.Namespace) -> list[str]:
@@ -142,26 +142,26 @@ def check(
     `whole`: also what only a run needs. Returns None for a single run; an experiment can ask for a
     sweep as well (hydra.mode).
     """
-    from crgan_cli import config, explain
+    from crgan_cli.config import compose, messages
 
-    with config.searching(choices) as parser:
-        parsed = explain.parse(overrides, choices, parser)
-        first = config.draft(next(typical(parsed)), choices)
+    with compose.searching(choices) as parser:
+        parsed = messages.parse(overrides, choices, parser)
+        first = compose.draft(next(typical(parsed)), choices)
         multirun = multirun or str(first.hydra.mode).endswith("MULTIRUN")
         if not multirun:
             for override in parsed:
-                explain.single(override, choices)
+                messages.single(override, choices)
         swept = dict(first.hydra.sweeper.get("params") or {}) if multirun else {}
-        added = explain.parse([f"{key}={text}" for key, text in swept.items()], choices, parser)
+        added = messages.parse([f"{key}={text}" for key, text in swept.items()], choices, parser)
         every = [*added, *parsed]
         basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
         if basic and multirun:
             require_countable(every)
         for job in itertools.islice(typical(every), MOST_CHECKED):
             try:
-                composed = config.without_hydra(config.draft(job, choices))
-                if whole or config.complete(composed):
-                    config.checked(composed)
+                composed = compose.without_hydra(compose.draft(job, choices))
+                if whole or compose.complete(composed):
+                    compose.checked(composed)
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
@@ -299,7 +299,7 @@ def verdict(board: Board) -> int:
 
 def continue_run(args: argparse.Namespace) -> int:
     """`--from RUN`: goes on where the run in that folder left off, as it was configured."""
-    from crgan_cli import config
+    from crgan_cli.config import compose
 
     if args.multirun or args.cfg or args.info:
         raise UserError("--from continues one run: type it without -m, --cfg and --info.")
@@ -310,10 +310,10 @@ def continue_run(args: argparse.Namespace) -> int:
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
-    cfg = config.from_text(file.read_text(encoding="utf-8"), str(file))
-    cfg = config.amended(cfg, args.overrides, CONTINUABLE, "--from")
+    cfg = compose.from_text(file.read_text(encoding="utf-8"), str(file))
+    cfg = compose.amended(cfg, args.overrides, CONTINUABLE, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    from crgan_cli.training import train_job
+    from crgan_cli.training.run import train_job
 
     train_job(cfg, list(args.overrides), {}, None)
     return 0

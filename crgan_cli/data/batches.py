@@ -14,8 +14,8 @@ from torch import Tensor
 
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
-from crgan_cli.processes import world
-from crgan_cli.types import Batch, Ticket
+from crgan_cli.gan.types import Batch, Ticket
+from crgan_cli.system.processes import world
 
 RESIDENT_BYTES = 2 * 1024**3
 """Pixels up to this size live in the memory of a device that is no GPU."""

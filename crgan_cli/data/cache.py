@@ -29,7 +29,7 @@ from torch import Tensor
 from crgan_cli.data.decode import UNREADABLE, decode, quiet_pillow
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.kept import folder as cache_folder
+from crgan_cli.system.cache import folder as cache_folder
 
 FORMAT = 1  # raise it when `decode` changes what it returns
 CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy

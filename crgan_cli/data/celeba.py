@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from crgan_cli.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import Count, Fraction, Whole
 from crgan_cli.data.cache import Recipe, decoded
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.files import Entry, ImageFiles

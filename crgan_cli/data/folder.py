@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crgan_cli.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import Count, Fraction, Whole
 from crgan_cli.data.cache import Recipe, decoded
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.files import Entry, ImageFiles, below_outer

@@ -8,9 +8,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
-from crgan_cli.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import Count, Fraction, Whole
+from crgan_cli.config.compose import build_group
 from crgan_cli.errors import UserError
 
 Split = Literal["train", "test"]
@@ -149,3 +151,8 @@ class Dataset:
                 f"{high} in its {split} split, and its YAML says classes: {self.classes}. "
                 "Correct dataset.classes, or replace the damaged files."
             )
+
+
+def dataset_of(config: DictConfig) -> Dataset:
+    """The data set, not read yet."""
+    return build_group(config.dataset)

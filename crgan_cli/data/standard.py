@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from crgan_cli.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import Count, Fraction, Whole
 from crgan_cli.data.idx import find_idx, read_idx
 from crgan_cli.data.images import Dataset, Facts, Images, Split
 from crgan_cli.errors import UserError

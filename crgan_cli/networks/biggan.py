@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import Count, Positive, Whole
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import (
     SEED_SIDE,
@@ -24,7 +24,8 @@ from crgan_cli.networks.blocks import (
     down_shortcut_1x1,
     up_shortcut_1x1,
 )
-from crgan_cli.networks.folding import NearestConv3, PooledConv3
+from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3
+from crgan_cli.networks.fast.spectral import spectrally_normalise
 from crgan_cli.networks.layers import (
     Norm,
     ProjectionHead,
@@ -39,7 +40,6 @@ from crgan_cli.networks.layers import (
     scaled,
     sum_pool,
 )
-from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _blocks_up(resolution: int, multipliers: int) -> int:

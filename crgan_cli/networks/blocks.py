@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.networks.folding import ZeroInsertionConv3
+from crgan_cli.networks.fast.folding import ZeroInsertionConv3
 from crgan_cli.networks.layers import LinearHead, Norm
 
 SEED_SIDE = 4

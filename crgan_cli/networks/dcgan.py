@@ -5,7 +5,8 @@ Radford et al. 2016 (arXiv:1511.06434), as built in compare_gan/architectures/dc
 
 from torch import Tensor, nn
 
-from crgan_cli.bounds import Count, Positive
+from crgan_cli.config.bounds import Count, Positive
+from crgan_cli.networks.fast.spectral import spectrally_normalise
 from crgan_cli.networks.layers import (
     LinearHead,
     ToUnitInterval,
@@ -14,7 +15,6 @@ from crgan_cli.networks.layers import (
     require_resolution,
     scaled,
 )
-from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _require_multiple_of_16(resolution: int) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from crgan_cli.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import Count, Positive, Whole
 from crgan_cli.networks.blocks import (
     Conv3,
     Residual,
@@ -22,7 +22,8 @@ from crgan_cli.networks.blocks import (
     down_shortcut_3x3,
     up_shortcut_3x3,
 )
-from crgan_cli.networks.folding import PooledConv3, ZeroInsertionConv3
+from crgan_cli.networks.fast.folding import PooledConv3, ZeroInsertionConv3
+from crgan_cli.networks.fast.spectral import spectrally_normalise
 from crgan_cli.networks.layers import (
     Norm,
     ToUnitInterval,
@@ -37,7 +38,6 @@ from crgan_cli.networks.layers import (
     scaled,
     sigmoid_image,
 )
-from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _up(c_in: int, c_out: int, norm: Norm) -> nn.Module:

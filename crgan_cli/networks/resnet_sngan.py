@@ -8,7 +8,7 @@ the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, G
 import torch
 from torch import nn
 
-from crgan_cli.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import Count, Positive, Whole
 from crgan_cli.networks.blocks import (
     Residual,
     ResidualDiscriminator,
@@ -20,7 +20,8 @@ from crgan_cli.networks.blocks import (
     first_body,
     up_shortcut_1x1,
 )
-from crgan_cli.networks.folding import NearestConv3, PooledConv3
+from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3
+from crgan_cli.networks.fast.spectral import spectrally_normalise
 from crgan_cli.networks.layers import (
     ConditionalBatchNorm,
     UnconditionalBatchNorm,
@@ -33,7 +34,6 @@ from crgan_cli.networks.layers import (
     scaled,
     sum_pool,
 )
-from crgan_cli.networks.spectral import spectrally_normalise
 
 
 def _require_32(resolution: int) -> None:

@@ -5,15 +5,9 @@ Miyato et al. 2018 (arXiv:1802.05957), table 3, as built in compare_gan/architec
 
 from torch import Tensor, nn
 
-from crgan_cli.bounds import Count, Positive
-from crgan_cli.networks.layers import (
-    LinearHead,
-    initialise,
-    normal_002,
-    require_resolution,
-    scaled,
-)
-from crgan_cli.networks.spectral import spectrally_normalise
+from crgan_cli.config.bounds import Count, Positive
+from crgan_cli.networks.fast.spectral import spectrally_normalise
+from crgan_cli.networks.layers import LinearHead, initialise, normal_002, require_resolution, scaled
 
 
 def _require_multiple_of_8(resolution: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crgan_cli.processes import stacked, world
+from crgan_cli.system.processes import stacked, world
 
 
 class SynchronisedBatchNorm(_BatchNorm):

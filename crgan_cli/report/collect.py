@@ -17,12 +17,12 @@ from statistics import median
 import yaml
 from filelock import FileLock, Timeout
 
-from crgan_cli.choices import Choices
-from crgan_cli.config import flat
+from crgan_cli.config.choices import Choices
+from crgan_cli.config.compose import flat
 from crgan_cli.errors import UserError
 from crgan_cli.report.model import RunFiles, Value
 from crgan_cli.report.statistics import secondary
-from crgan_cli.rundir import RunDir
+from crgan_cli.runs.folder import RunDir
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from crgan_cli import plots
+from crgan_cli.report import plots
 from crgan_cli.report.drawing import (
     MOST_LINES,
     Drawing,

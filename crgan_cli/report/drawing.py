@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
-from crgan_cli import plots
+from crgan_cli.report import plots
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.report.statistics import higher_is_better
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from crgan_cli import plots
+from crgan_cli.report import plots
 from crgan_cli.report.curves import curves, losses
 from crgan_cli.report.drawing import (
     MOST_LINES,

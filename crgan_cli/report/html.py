@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from crgan_cli import plots
-from crgan_cli.atomic import write_text
+from crgan_cli.report import plots
 from crgan_cli.report.drawing import Drawing, direction
 from crgan_cli.report.figures import drawings, mean
 from crgan_cli.report.findings import Finding, Reading, findings
@@ -15,6 +14,7 @@ from crgan_cli.report.markup import NONE, Markup, counted, escaped, joined, tabl
 from crgan_cli.report.model import Report, Row, Spread
 from crgan_cli.report.origins import made, protocols, runs
 from crgan_cli.report.tables import shown_metrics, span, spread_text, titled
+from crgan_cli.system.atomic import write_text
 
 STYLE = Path(__file__).with_name("style.css")
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crgan_cli.errors import UserError
-from crgan_cli.metrics.protocol import Record, differences, require_comparable
 from crgan_cli.report.model import Comparison, Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.settings import (
     Settings,
@@ -16,12 +15,8 @@ from crgan_cli.report.settings import (
     text,
     title_of,
 )
-from crgan_cli.report.statistics import (
-    beside_published,
-    compare,
-    higher_is_better,
-    spread,
-)
+from crgan_cli.report.statistics import beside_published, compare, higher_is_better, spread
+from crgan_cli.runs.protocol import Record, differences, require_comparable
 
 UNMEASURED = ("metrics.every", "metrics.floor", "metrics.batch_size", "metrics.reference_file")
 """Keys of a protocol that do not change its numbers."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from crgan_cli.engine.device import device_of
 from crgan_cli.errors import UserError
+from crgan_cli.system.device import device_of
 
 from .game import Ours, configured, random_images
 from .timing import heading, machine, markdown

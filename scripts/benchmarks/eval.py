@@ -21,22 +21,22 @@ from PIL import Image
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from crgan_cli.atomic import write_text
 from crgan_cli.data.images import to_uint8
-from crgan_cli.engine.device import device_of
 from crgan_cli.errors import UserError
-from crgan_cli.metrics import weights
-from crgan_cli.metrics.efficientnet import EfficientNetLite0
-from crgan_cli.metrics.extractors import Extractor, Features
-from crgan_cli.metrics.features import FeatureSet, extract
-from crgan_cli.metrics.frechet import factor, trace_of_root
-from crgan_cli.metrics.inception import SOURCE, Inception
-from crgan_cli.metrics.measures import Frechet, InceptionScore, Kernel, Measure
-from crgan_cli.metrics.statistics import Moments
+from crgan_cli.evaluation.metrics import weights
+from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features
+from crgan_cli.evaluation.metrics.features import FeatureSet, extract
+from crgan_cli.evaluation.metrics.frechet import factor, trace_of_root
+from crgan_cli.evaluation.metrics.inception import SOURCE, Inception
+from crgan_cli.evaluation.metrics.measures import Frechet, InceptionScore, Kernel, Measure
+from crgan_cli.evaluation.metrics.statistics import Moments
+from crgan_cli.evaluation.pictures import png_of
+from crgan_cli.evaluation.sampler import Sampler, random_codes, undisturbed
+from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.networks.sndcgan import SNDCGANGenerator
-from crgan_cli.pictures import png_of
-from crgan_cli.sampler import Sampler, random_codes, undisturbed
-from crgan_cli.tasks.generation import Prior
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.device import device_of
 
 from .timing import Stopwatch, heading, machine, seconds_of
 

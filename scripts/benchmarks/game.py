@@ -11,17 +11,17 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from crgan_cli import assembly
-from crgan_cli.augment import Augment
-from crgan_cli.config import build_group, compose
+from crgan_cli.config.compose import build_group, compose
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
-from crgan_cli.ema import EMA
-from crgan_cli.engine.eager import Eager
 from crgan_cli.errors import UserError
-from crgan_cli.tasks.generation import Generation
-from crgan_cli.trainer import Trainer
-from crgan_cli.types import Batch, Terms, Views
+from crgan_cli.gan import build
+from crgan_cli.gan.augment import Augment
+from crgan_cli.gan.tasks.generation import Generation
+from crgan_cli.gan.types import Batch, Terms, Views
+from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.trainer import Trainer
 
 from .peers import PeerStep, Settings
 
@@ -55,8 +55,8 @@ def random_images(config: DictConfig, number: int = IMAGES) -> Images:
 
 def game_of(config: DictConfig) -> Generation:
     """The task with freshly made players."""
-    players = assembly.players_of(config)
-    return cast(Generation, assembly.task_of(config, players, build_group(config.optimizer)))
+    players = build.players_of(config)
+    return cast(Generation, build.task_of(config, players))
 
 
 class Ours:

@@ -16,26 +16,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.atomic import write_text
-from crgan_cli.augment import FlipShift
-from crgan_cli.config import build_group
+from crgan_cli.config.compose import build_group
 from crgan_cli.data.batches import Batches
-from crgan_cli.ema import EMA
-from crgan_cli.engine.device import device_of
 from crgan_cli.errors import UserError
-from crgan_cli.metrics.frechet import factor, trace_of_root
-from crgan_cli.metrics.statistics import Moments
-from crgan_cli.networks.folding import (
+from crgan_cli.evaluation.metrics.frechet import factor, trace_of_root
+from crgan_cli.evaluation.metrics.statistics import Moments
+from crgan_cli.gan.augment import FlipShift
+from crgan_cli.gan.regularizers.penalties import GradientPenalty
+from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.types import Batch
+from crgan_cli.networks.fast.folding import (
     FoldableConv3,
     NearestConv3,
     PooledConv3,
     ZeroInsertionConv3,
 )
+from crgan_cli.networks.fast.spectral import normalised
 from crgan_cli.networks.layers import weighted
-from crgan_cli.networks.spectral import normalised
-from crgan_cli.regularizers.penalties import GradientPenalty
-from crgan_cli.scoring import Seen
-from crgan_cli.types import Batch
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.device import device_of
+from crgan_cli.training.ema import EMA
 
 from .game import configured, random_images
 from .peers import batches, flip_and_shift, follow, normalising_at_each_call

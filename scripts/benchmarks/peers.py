@@ -31,9 +31,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.networks.spectral import SpectralNorm
-from crgan_cli.tasks.generation import Prior
-from crgan_cli.types import Batch, Terms, Views
+from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.gan.types import Batch, Terms, Views
+from crgan_cli.networks.fast.spectral import SpectralNorm
 
 
 class Settings(NamedTuple):

@@ -21,12 +21,12 @@ from typing import NamedTuple, Self
 
 import torch
 
-from crgan_cli import mps
-from crgan_cli.atomic import write_text
-from crgan_cli.engine.device import device_of
 from crgan_cli.errors import UserError
-from crgan_cli.sweep import last_lines
-from crgan_cli.threads import shared_by
+from crgan_cli.experiments.sweep import last_lines
+from crgan_cli.system import mps
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.device import device_of
+from crgan_cli.system.threads import shared_by
 
 from .timing import heading, machine
 

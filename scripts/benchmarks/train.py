@@ -1,7 +1,7 @@
 """How long a training step takes: crgan's engines beside the step of other programs.
 
 A step is D's turns and G's. TFLOP/s are those that crgan's step has with plain networks
-(`crgan_cli.flops`), on every side: a network that is folded shows the speed that the plain one
+(`training.flops`), on every side: a network that is folded shows the speed that the plain one
 would need to keep up. Everything is trained on random pixels, with an average of G.
 
 The theoretical cost of a regularizer is its step's FLOPs over those without one, as each side
@@ -23,14 +23,14 @@ from typing import NamedTuple, Protocol
 import torch
 from omegaconf import DictConfig
 
-from crgan_cli import flops
-from crgan_cli.atomic import write_text
-from crgan_cli.config import build_group
+from crgan_cli.config.compose import build_group
 from crgan_cli.data.images import Images
-from crgan_cli.engine.device import best_precision, device_of
 from crgan_cli.errors import UserError
-from crgan_cli.provenance import peak_memory
-from crgan_cli.regularizers.base import Sum
+from crgan_cli.gan.regularizers.base import Sum
+from crgan_cli.runs.provenance import peak_memory
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.device import best_precision, device_of
+from crgan_cli.training import flops
 
 from . import kernels
 from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses

@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nosync import NoSync
+from support.nosync import NoSync
 from torch import Tensor
 
-from crgan_cli import processes
 from crgan_cli.data import batches as module
 from crgan_cli.data.batches import Batches, Order, fits
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
-from crgan_cli.processes import World
+from crgan_cli.system import processes
+from crgan_cli.system.processes import World
 
 CPU = torch.device("cpu")
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

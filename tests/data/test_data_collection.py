@@ -18,7 +18,7 @@ from crgan_cli.data import collection as module
 from crgan_cli.data.collection import collection
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.pictures import Export
+from crgan_cli.evaluation.pictures import Export
 
 
 @pytest.fixture(autouse=True)

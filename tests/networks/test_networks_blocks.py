@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks import blocks
-from crgan_cli.networks.folding import PooledConv3, ZeroInsertionConv3, insert_zeros
+from crgan_cli.networks.fast.folding import PooledConv3, ZeroInsertionConv3, insert_zeros
 from crgan_cli.networks.layers import UnconditionalBatchNorm
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from run_folders import ICR, PROTOCOL, write_run
+from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import KILLED, MOST_LINES, collect, headline_of

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from reports import report_of, row_of, run_of, sweep
+from support.reports import report_of, row_of, run_of, sweep
 
-from crgan_cli import plots
-from crgan_cli.report import drawing
+from crgan_cli.report import drawing, plots
 from crgan_cli.report.curves import curves, losses
 from crgan_cli.report.drawing import MOST_LINES
 from crgan_cli.report.figures import artefacts, dots, drawings, swept

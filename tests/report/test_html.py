@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from reports import picture, report_of, row_of, run_of, sweep
+from support.reports import picture, report_of, row_of, run_of, sweep
 
 from crgan_cli.report import grids
 from crgan_cli.report.html import page, render

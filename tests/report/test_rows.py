@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from run_folders import ICR, PROTOCOL, write_run
 from scipy import stats
+from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import KILLED, collect

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from run_folders import write_run
+from support.run_folders import write_run
 
 from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report

@@ -1,0 +1,196 @@
+"""What a configuration may hold, read from the source of the classes that it names.
+
+The keys of a group are the constructor parameters of its `_target_`, their types and ranges the
+annotations of `__init__`. The source is parsed and never imported, so that a mistake is answered
+before torch is loaded, and a stranger's configuration runs nothing.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from crgan_cli.config.bounds import Bound, Count
+from crgan_cli.config.signatures import ROOT, Parameter, parameters
+from crgan_cli.errors import UserError
+
+MISSING = "???"  # OmegaConf's mark of a value that the user has to give
+
+EXTRA: dict[str, dict[str, object]] = {
+    # Keys that something other than the group's own classes reads.
+    "architecture": {"prior": Literal["uniform", "normal"]},
+    # metrics=none takes it too, so that an experiment that sets it can be run without metrics
+    "metrics": {"every": Count},
+}
+
+INJECTED: dict[str, tuple[str, ...]] = {
+    # Parameters that look like keys and that the code fills from another group.
+    "task": ("n_dis",),  # optimizer.n_dis
+}
+
+
+def nearest(word: str, candidates: list[str]) -> str | None:
+    """The candidate that `word` was probably meant to be, if any is close."""
+    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def check(config: Mapping[str, object]) -> list[str]:
+    """Everything that is wrong with a resolved configuration, one sentence or two each."""
+    groups = {
+        key: value
+        for key, value in config.items()
+        if isinstance(value, Mapping) and "_target_" in value
+    }
+    rest = {key: value for key, value in config.items() if key not in groups}
+    found = list(_check_keys("", rest, parameters(ROOT), others=[*groups]))
+    for group, settings in groups.items():
+        found += _check_group(group, settings)
+    return found
+
+
+def targets(settings: Mapping[str, object]) -> list[str]:
+    """The dotted paths in a group's `_target_`."""
+    target = settings["_target_"]
+    if isinstance(target, str):
+        return [target]
+    if isinstance(target, Mapping) and all(isinstance(path, str) for path in target.values()):
+        return [str(path) for path in target.values()]
+    raise UserError(
+        f"_target_ must be a dotted path, or a mapping of names to them, not {target!r}."
+    )
+
+
+def _check_group(group: str, settings: Mapping[str, object]) -> Iterator[str]:
+    extra = {name: Parameter(name, kind, True) for name, kind in EXTRA.get(group, {}).items()}
+    try:
+        known = {name: p for path in targets(settings) for name, p in parameters(path).items()}
+    except UserError as error:
+        yield f"{group}: {error}"
+        return
+    known = {name: p for name, p in known.items() if name not in INJECTED.get(group, ())}
+    rest = {key: value for key, value in settings.items() if key != "_target_"}
+    yield from _check_keys(group, rest, extra | known)
+
+
+def _check_keys(
+    where: str,
+    settings: Mapping[str, object],
+    known: Mapping[str, Parameter],
+    others: list[str] | None = None,
+) -> Iterator[str]:
+    """Problems of one mapping; `others` are names that are right there but not checked here."""
+    keys = {name: p.kind for name, p in known.items() if p.kind is not None}
+    for key, value in settings.items():
+        path = f"{where}.{key}" if where else key
+        if key not in keys:
+            yield _unknown(where, str(key), [*(others or []), *keys])
+        elif isinstance(keys[key], dict):
+            yield from _check_nested(path, value, keys[key])
+        elif value == MISSING:
+            yield missing(path, keys[key])
+        elif not fits(value, keys[key]):
+            yield _misfit(path, value, keys[key])
+    for name in keys.keys() - settings.keys():
+        if not known[name].optional:
+            yield missing(f"{where}.{name}" if where else name, keys[name])
+
+
+def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
+    assert isinstance(known, dict)
+    if isinstance(value, Mapping):
+        yield from _check_keys(path, value, known)
+    else:
+        example = next(iter(known))
+        yield f"{path} holds several settings, not {value!r}: type for example {path}.{example}=..."
+
+
+def _unknown(where: str, key: str, names: list[str]) -> str:
+    guess = nearest(key, names)
+    hint = f"; did you mean '{guess}'?" if guess else "."
+    has = f"It has: {', '.join(sorted(names))}." if names else "It has none."
+    return f"{where or 'The configuration'} has no key '{key}'{hint} {has}"
+
+
+def missing(path: str, kind: object = None) -> str:
+    """What to say of a value that the user has to give."""
+    return f"{path} has no value yet: type {path}={_placeholder(path, kind)}"
+
+
+def _misfit(path: str, value: object, kind: object) -> str:
+    problem = f"{path} must be {words(kind)}, not {value!r}"
+    if isinstance(value, float) and value.is_integer() and fits(int(value), kind):
+        return f"{problem}: type {path}={int(value)}"
+    if isinstance(value, (int, float)) and fits(str(value), kind):
+        return f"{problem}: put it in quotes twice, {path}='\"{value}\"'"
+    return f"{problem}."
+
+
+def fits(value: object, kind: object) -> bool:
+    """Whether a value from YAML is of an annotation's type, and in its range."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return (
+            fits(value, args[0])
+            and all(
+                bound.holds(value)  # type: ignore[arg-type]  # a number, by the line above
+                for bound in args[1:]
+                if isinstance(bound, Bound) and value is not None
+            )
+        )
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in args)
+    if origin in (Union, UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and _members_fit(value, origin, args)
+    if kind is float:
+        return type(value) in (int, float) and not math.isnan(value)  # type: ignore[arg-type]
+    return type(value) is kind  # a bool is no int here
+
+
+def _members_fit(
+    value: list[object] | tuple[object, ...], origin: type, args: tuple[object, ...]
+) -> bool:
+    if origin is list or args[-1:] == (Ellipsis,):
+        return all(fits(member, args[0]) for member in value)
+    return len(value) == len(args) and all(map(fits, value, args))
+
+
+_WORDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    None: "null",
+}
+
+
+def words(kind: object) -> str:
+    """An annotation as a user reads it: "a number of at least 0", "one of zero, reflect"."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return next((b.words for b in args[1:] if isinstance(b, Bound)), words(args[0]))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (Union, UnionType):
+        return " or ".join(words(arg) for arg in args)
+    if origin is list:
+        return f"a list [...], each {words(args[0])}"
+    if origin is tuple:
+        return f"[{', '.join('...' if arg is Ellipsis else words(arg) for arg in args)}]"
+    return _WORDS.get(kind, str(kind))
+
+
+def _placeholder(path: str, kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return str(get_args(kind)[0])
+    if path.rpartition(".")[2] in ("root", "path", "data_root"):
+        return "PATH"
+    if kind is None:
+        return "VALUE"
+    if fits("", kind):
+        return "TEXT"
+    return "NUMBER" if fits(1, kind) or fits(0.5, kind) else "VALUE"

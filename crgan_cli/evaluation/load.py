@@ -1,0 +1,117 @@
+"""From a checked configuration to the parts of a run, each by the function named after it."""
+
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from crgan_cli.config.compose import build_group, from_text
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.gan.build import players_of, prior_of
+from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.runs.checkpoint import Content, Found, Stateful, by_step, newest, read, restore
+from crgan_cli.runs.folder import RunDir
+
+
+def evaluator_of(config: DictConfig) -> Evaluator | None:
+    """The metrics with their feature extractor; None for metrics=none, which builds neither."""
+    if not config.metrics._target_:
+        return None
+    return build_group(config.metrics, extractor=build_group(config.extractor))
+
+
+def run_of(path: Path) -> RunDir | None:
+    """The run whose checkpoint this is; None for one that lies elsewhere."""
+    folder = path.absolute().parent
+    run = RunDir(folder.parent)
+    return run if run.checkpoints == folder and run.is_run() else None
+
+
+def found(path: Path, *, best: bool = False) -> Found:
+    """A checkpoint, by its file or its run's folder. Raises UserError where none is there."""
+    if not path.is_dir():
+        if best:
+            raise UserError(
+                f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
+                "Give the folder, or leave out --best."
+            )
+        return Found(path, read(path))
+    run = RunDir(path)
+    if best and not run.best.exists():
+        raise UserError(
+            f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
+            "metrics yet, or it has no metrics. Leave out --best for its newest."
+        )
+    if best:
+        return Found(run.best, read(run.best))
+    newest_one = newest(run.checkpoints)
+    if newest_one is None:
+        raise UserError(
+            f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
+            "the folder of a run, as crgan train printed it, or a checkpoint file."
+        )
+    return newest_one
+
+
+def every(path: Path) -> list[Path]:
+    """The files of all numbered checkpoints of a run, by step. Raises UserError without any."""
+    paths = by_step(RunDir(path).checkpoints)
+    if not paths:
+        raise UserError(
+            f"--all asks for the checkpoints of a run, and {path} holds none. Give the folder of a "
+            "run, as crgan train printed it."
+        )
+    return paths[::-1]
+
+
+class Trained(NamedTuple):
+    """A generator from a checkpoint, ready to draw from."""
+
+    G: nn.Module
+    prior: Prior
+    step: int
+    weights: str  # "ema" or "raw"
+    seed: int
+
+
+def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
+    """The generator of a checkpoint: the average where there is one, or what `weights` asks for."""
+    path, content = found
+    config = from_text(content["config"], str(path))
+    weights = weights or ("ema" if "ema" in content["states"] else "raw")
+    if weights == "ema" and "ema" not in content["states"]:
+        raise UserError(
+            f"{path} holds no averaged generator: it was trained with ema.decay=null. "
+            "Ask for --weights raw."
+        )
+    part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
+    G = restored(players_of(config).G, found, config, device, part, prefix)
+    return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))
+
+
+def discriminator(found: Found, device: torch.device) -> nn.Module:
+    """The discriminator of a checkpoint, in evaluation mode: its spectral norms stay put."""
+    config = from_text(found.content["config"], str(found.path))
+    return restored(players_of(config).D, found, config, device, "task", "adversary.D.")
+
+
+def restored(
+    network: nn.Module,
+    found: Found,
+    config: DictConfig,
+    device: torch.device,
+    part: str,
+    prefix: str,
+) -> nn.Module:
+    """A network with what the state `part` of a checkpoint has under `prefix`, frozen."""
+    state = found.content["states"].get(part, {})
+    own = {key.removeprefix(prefix): each for key, each in state.items() if key.startswith(prefix)}
+    content: Content = {**found.content, "states": {"network": own}}
+    restore(content, {"network": cast(Stateful, network)}, found.path)
+    # in the layout of training: another rounds differently, and metrics would differ from its log
+    layout = build_group(config.engine).layout
+    network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,93 @@
+"""A network of the user's own as a file: no Python of theirs is imported."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crgan_cli.config.bounds import Count
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
+from crgan_cli.evaluation.metrics.weights import scripted, sha256_of
+
+PROBE_SIDE = 32  # pixels of the images that the module is tried on where no size is given
+
+CONTRACT = (
+    "The module takes (N, 3, H, W) float32 images in [0, 255] and returns float features (N, dims) "
+    "or (N, dims, 1, 1), or a tuple of these and logits (N, classes)"
+)
+
+
+class TorchScript(Extractor):
+    """A module saved with torch.jit.save: (N, 3, H, W) float32 in [0, 255] -> (N, dims) float.
+
+    It may also return (N, dims, 1, 1), or a tuple of such features and logits (N, classes), and it
+    must give the same for the same images. With `resolution` the images are resized first; without,
+    they come in the data set's size. The file's code runs in TorchScript's interpreter, which has
+    no imports, but the interpreter is no sandbox: use files that you trust.
+    """
+
+    def __init__(self, path: str, resolution: Count | None = None) -> None:
+        file = Path(path).expanduser().absolute()
+        if not file.is_file():
+            raise UserError(
+                f"extractor.path={path} is not a file. It should be a module saved with "
+                f"torch.jit.save. {CONTRACT}."
+            )
+        content = file.read_bytes()
+        try:
+            net = scripted(content)
+        except RuntimeError as error:
+            raise UserError(
+                f"extractor.path={path} is not a TorchScript module. Save one with "
+                f"torch.jit.save(torch.jit.script(net.eval()), 'net.pt'); a state dict or a model "
+                f"saved with torch.save will not do. {CONTRACT}."
+            ) from error
+        self.sha256 = sha256_of(content)
+        self.name = f"{re.sub(r'[^A-Za-z0-9]+', '_', file.stem)}_{self.sha256[:8]}"
+        self.resolution = resolution
+        self.resize = (
+            f"{resolution} px, bicubic with antialiasing (torch)" if resolution else "none by crgan"
+        )
+        self.path = path
+        super().__init__(net)
+        side = resolution or PROBE_SIDE
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            probe = self.features(torch.full((2, 3, side, side), 127.5))
+        self.dims = probe.pool.shape[1]
+        self.has_logits = probe.logits is not None
+
+    def features(self, rgb: Tensor) -> Features:
+        x = bicubic(rgb, self.resolution) if self.resolution else rgb
+        n, _, height, width = x.shape
+        given = f"{n} images of {height} x {width} pixels"
+        try:
+            output = self.net(x)
+        except (RuntimeError, torch.jit.Error) as error:
+            lines = str(error).strip().splitlines() or ["no reason given"]
+            raise UserError(
+                f"extractor.path={self.path} fails on {given}: {lines[-1].strip()}. {CONTRACT}. "
+                "With extractor.resolution=N the images are resized first."
+            ) from error
+        found = columns(output, n)
+        if isinstance(found, str):
+            raise UserError(f"extractor.path={self.path} makes {found} of {given}. {CONTRACT}.")
+        return found
+
+
+def columns(output: object, n: int) -> Features | str:
+    """A module's output for `n` images as features, or what is wrong with it, in words."""
+    parts = output if isinstance(output, tuple) else (output,)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if len(tensors) < len(parts) or len(tensors) not in (1, 2):
+        return f"({', '.join(type(part).__name__ for part in parts)})"
+    pool, logits = tensors[0], tensors[1] if len(tensors) == 2 else None
+    if pool.ndim == 4 and pool.shape[2:] == (1, 1):
+        pool = pool.flatten(1)
+    for part in (pool,) if logits is None else (pool, logits):
+        if not part.is_floating_point():
+            return f"values of {part.dtype}"
+        if part.ndim != 2 or len(part) != n or part.shape[1] == 0:
+            return f"the shape {tuple(part.shape)}"
+    return Features(pool, logits)

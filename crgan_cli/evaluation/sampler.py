@@ -1,0 +1,173 @@
+"""Drawing from a generator without disturbing its training, and as a protocol asks for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crgan_cli.data.images import to_uint8
+from crgan_cli.evaluation.evaluator import Fakes
+from crgan_cli.evaluation.metrics.protocol import Protocol
+from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.system.processes import alone
+
+MARGIN = 2
+"""Black pixels between the images of a grid, and around it."""
+
+STANDING_BATCHES = 100
+"""Batches that standing statistics are the mean of: 5,000 images at 50 a batch (our choice)."""
+
+
+@contextmanager
+def undisturbed(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; modes and random numbers are put back afterwards."""
+    modes = [(layer, layer.training) for module in modules for layer in module.modules()]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        for module in modules:
+            module.eval()
+        try:
+            yield
+        finally:
+            for layer, training in modes:
+                layer.training = training
+
+
+class Codes(NamedTuple):
+    """What images are made from: drawn on the CPU, so that a seed means the same on any device."""
+
+    z: Tensor  # (N, z_dim)
+    y: Tensor | None  # (N,) class ids, None without classes
+
+
+def random_codes(
+    prior: Prior,
+    n: int,
+    seed: int,
+    *,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+) -> Codes:
+    """n codes. `labels`, (n,), are random where None; `truncation` is that of `Prior.truncated`."""
+    generator = torch.Generator().manual_seed(seed)
+    cpu = torch.device("cpu")
+    with alone():  # the codes are of all processes
+        z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
+    if truncation is not None:
+        z = prior.truncated(z, truncation)
+    return Codes(z, drawn if labels is None or not prior.classes else labels)
+
+
+def between(ends: Codes, steps: int, kind: str) -> Codes:
+    """Paths from each even code to the odd one after it, in `steps` images that keep their label.
+
+    Along the great circle for a normal prior, whose codes lie near a sphere (White 2016,
+    arXiv:1609.04468), and straight for a uniform one.
+    """
+    start, end = ends.z[0::2, None], ends.z[1::2, None]  # (paths, 1, z_dim)
+    t = torch.linspace(0, 1, steps)[None, :, None]
+    if kind == "normal":
+        cosine = torch.cosine_similarity(start, end, dim=2)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
+        angle = cosine.acos()
+        z = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
+    else:
+        z = (1 - t) * start + t * end
+    return Codes(z.flatten(0, 1), None if ends.y is None else ends.y[0::2].repeat_interleave(steps))
+
+
+class Sampler:
+    """Images of fixed codes, in batches of any size."""
+
+    def __init__(self, codes: Codes, device: torch.device) -> None:
+        self.codes = codes
+        self.device = device
+
+    def draw(self, G: nn.Module, start: int, n: int) -> Tensor:
+        """Images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
+        z, y = (None if part is None else part[start : start + n] for part in self.codes)
+        assert z is not None
+        with alone():  # each process draws batches of its own
+            return G(z.to(self.device), None if y is None else y.to(self.device)).float()
+
+
+class Scored:
+    """The images that a protocol asks for of any generator with one prior; always the same."""
+
+    def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
+        self.protocol = protocol
+        count = protocol.num_samples * protocol.repeats
+        self.sampler = Sampler(
+            random_codes(prior, count, seed, truncation=protocol.truncation), device
+        )
+        self.standing: Sampler | None = None
+        if protocol.batch_norm == "standing":
+            count = STANDING_BATCHES * protocol.batch_size
+            others = random_codes(prior, count, seed + 1, truncation=protocol.truncation)
+            self.standing = Sampler(others, device)
+
+    @contextmanager
+    def of(self, G: nn.Module) -> Iterator[Fakes]:
+        """G's images, while the block lasts; G is put back as it was."""
+        with undisturbed(G), self._normalised(G):
+            yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.codes.y)
+
+    @contextmanager
+    def _normalised(self, G: nn.Module) -> Iterator[None]:
+        """G's batch normalisation in the protocol's mode.
+
+        `running`: by the means of training. `batch`: by the statistics of each drawn batch.
+        `standing`: by the mean over new batches (Brock et al. 2019, arXiv:1809.11096, C.1).
+        """
+        layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
+        if self.protocol.batch_norm == "running" or not layers:
+            yield
+            return
+        kept = [
+            (layer, layer.momentum, [each.clone() for each in layer.buffers()]) for layer in layers
+        ]
+        try:
+            for layer in layers:
+                layer.train()
+            if self.standing is not None:
+                self._stand(G, layers, self.standing)
+            yield
+        finally:  # the modes are `undisturbed`'s to put back
+            for layer, momentum, buffers in kept:
+                layer.momentum = momentum
+                for buffer, before in zip(layer.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+
+    def _stand(self, G: nn.Module, layers: list[_BatchNorm], codes: Sampler) -> None:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
+        for start in range(0, len(codes.codes.z), self.protocol.batch_size):
+            codes.draw(G, start, self.protocol.batch_size)
+        for layer in layers:
+            layer.eval()
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide.
+
+    torchvision's make_grid would do; importing torchvision takes longer than torch itself.
+    """
+    framed = pad(to_uint8(images).cpu().expand(-1, 3, -1, -1), (0, MARGIN, 0, MARGIN))
+    rows = -(-len(framed) // columns)
+    framed = torch.cat([framed, framed.new_zeros(rows * columns - len(framed), *framed.shape[1:])])
+    tiled = framed.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)
+    return pad(tiled.flatten(3).flatten(1, 2), (MARGIN, 0, MARGIN, 0))
+
+
+def square(n: int) -> int:
+    """The columns of a grid of n images that is about as wide as high."""
+    return max(round(n**0.5), 1)
+
+
+def labels_by_row(n: int, columns: int, classes: int) -> Tensor | None:
+    """(n,) class ids, one class a row of a grid; None without classes."""
+    return torch.arange(n) // columns % classes if classes else None

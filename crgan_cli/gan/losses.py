@@ -1,0 +1,92 @@
+"""Adversarial losses: what D and G play for, on logits.
+
+Each class is one game: `d_terms` is what the discriminator minimises, `g_terms` what the generator
+minimises. Logits are D's output before any activation. Every value is a mean over the batch (and
+over the patches, where D scores patches).
+"""
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.types import Terms
+
+
+class AdversarialLoss:
+    """The two players' adversarial terms, from D's logits of real and generated images."""
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What D minimises, from its logits of real and generated images."""
+        raise NotImplementedError
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        """What G minimises, from D's logits of its images."""
+        raise NotImplementedError
+
+    def d_terms(self, seen: Seen) -> Terms:
+        """The term of D's turn."""
+        return {"adversarial/d": self.d_loss(seen.scores["real"], seen.scores["fake"])}
+
+    def g_terms(self, seen: Seen) -> Terms:
+        """The term of G's turn."""
+        return {"adversarial/g": self.g_loss(seen.scores["fake"])}
+
+
+class Minimax(AdversarialLoss):
+    """Goodfellow et al. 2014 (arXiv:1406.2661) eq. 1.
+
+    min_G max_D E log s(D(x)) + E log(1 - s(D(G(z)))), where s is the sigmoid:
+    log s(l) = -softplus(-l) and log(1 - s(l)) = -softplus(l).
+    """
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-real).mean() + softplus(fake).mean()
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        return -softplus(fake).mean()
+
+
+class NonSaturating(Minimax):
+    """Goodfellow et al. 2014 (arXiv:1406.2661) section 3: G maximises E log s(D(G(z))) instead."""
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        return softplus(-fake).mean()
+
+
+class Hinge(AdversarialLoss):
+    """Lim & Ye 2017 (arXiv:1705.02894), as in Miyato et al. 2018 (arXiv:1802.05957) eqs. 16, 17.
+
+    D: E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))).  G: -E D(G(z)).
+    """
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return relu(1 - real).mean() + relu(1 + fake).mean()
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        return -fake.mean()
+
+
+class Wasserstein(AdversarialLoss):
+    """Arjovsky et al. 2017 (arXiv:1701.07875) eq. 2: D: E D(G(z)) - E D(x).  G: -E D(G(z)).
+
+    No weight clipping: the Lipschitz constraint is the spectral norm's or the regularizer's work.
+    """
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return fake.mean() - real.mean()
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        return -fake.mean()
+
+
+class LeastSquares(AdversarialLoss):
+    """Mao et al. 2017 (arXiv:1611.04076) eq. 9: targets 1 for real and 0 for generated images.
+
+    D: 1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2.  G: 1/2 E (D(G(z)) - 1)^2.
+    """
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+    def g_loss(self, fake: Tensor) -> Tensor:
+        return 0.5 * (fake - 1).square().mean()

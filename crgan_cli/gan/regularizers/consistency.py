@@ -1,0 +1,92 @@
+"""Consistency regularization: CR, bCR and zCR. ICR is bCR and zCR together.
+
+CR: Zhang, Zhang, Odena & Lee 2020, "Consistency Regularization for Generative Adversarial
+Networks" (arXiv:1910.12027). bCR, zCR, ICR: Zhao, Singh, Lee, Zhang, Odena & Zhang 2021, "Improved
+Consistency Regularization for GANs" (arXiv:2002.04724).
+
+D(x) is the logit, before any activation. Neither side of a term is detached.
+"""
+
+from torch import Tensor
+
+from crgan_cli.config.bounds import Count, NonNegative
+from crgan_cli.gan.regularizers.base import Regularizer
+from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.types import Terms
+from crgan_cli.system import rng
+
+
+def gap(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over the batch of the squared difference; over images it is the mean over pixels too."""
+    return (a - b).square().mean()
+
+
+class ConsistencyRegularization(Regularizer):
+    """CR, arXiv:1910.12027 Algorithm 1: lambda_cr * E ||D(x) - D(T(x))||^2, real images only."""
+
+    views = ("T(real)",)
+
+    def __init__(self, lambda_cr: NonNegative, every: Count = 1) -> None:
+        super().__init__()
+        self.lambda_cr = lambda_cr
+        self.every = every
+
+    def d_terms(self, seen: Seen) -> Terms:
+        s = seen.scores
+        return {"cr/real": self.lambda_cr * gap(s["real"], s["T(real)"])}
+
+
+class BalancedConsistency(Regularizer):
+    """bCR, arXiv:2002.04724 Algorithm 1: real and generated images, each with its own T.
+
+    lambda_real * E ||D(x) - D(T(x))||^2 + lambda_fake * E ||D(G(z)) - D(T(G(z)))||^2
+    """
+
+    views = ("T(real)", "T(fake)")
+
+    def __init__(
+        self, lambda_real: NonNegative, lambda_fake: NonNegative, every: Count = 1
+    ) -> None:
+        super().__init__()
+        self.lambda_real = lambda_real
+        self.lambda_fake = lambda_fake
+        self.every = every
+
+    def d_terms(self, seen: Seen) -> Terms:
+        s = seen.scores
+        return {
+            "bcr/real": self.lambda_real * gap(s["real"], s["T(real)"]),
+            "bcr/fake": self.lambda_fake * gap(s["fake"], s["T(fake)"]),
+        }
+
+
+class LatentConsistency(Regularizer):
+    """zCR, arXiv:2002.04724 Algorithm 2, with T(z) = z + e, e ~ N(0, sigma^2), same labels.
+
+    D pays  lambda_dis * E ||D(G(z)) - D(G(T(z)))||^2
+    G pays -lambda_gen * E ||G(z) - G(T(z))||^2, unbounded below: keep lambda_gen small
+
+    The norm over an image is a mean over its pixels, on the scale of [-1, 1]: so do StudioGAN and
+    NVIDIA's code. Which norm the paper's weights belong to is not known; a sum would be 3,072 times
+    as large at 32 x 32 x 3. Noise is Gaussian whatever the prior, with standard deviation `sigma`.
+    """
+
+    views = ("near",)
+
+    def __init__(
+        self, lambda_dis: NonNegative, lambda_gen: NonNegative, sigma: NonNegative, every: Count = 1
+    ) -> None:
+        super().__init__()
+        self.lambda_dis = lambda_dis
+        self.lambda_gen = lambda_gen
+        self.sigma = sigma
+        self.every = every
+
+    def latents(self, z: Tensor) -> dict[str, Tensor]:
+        return {"near": z + self.sigma * rng.randn(*z.shape, device=z.device, dtype=z.dtype)}
+
+    def d_terms(self, seen: Seen) -> Terms:
+        return {"zcr/dis": self.lambda_dis * gap(seen.scores["fake"], seen.scores["near"])}
+
+    def g_terms(self, seen: Seen) -> Terms:
+        return {"zcr/gen": -self.lambda_gen * gap(seen.views["fake"].x, seen.views["near"].x)}

@@ -1,0 +1,176 @@
+"""Penalties on the gradient of D with respect to its input: GP, DRAGAN, JSR and R1.
+
+They are the baselines that the consistency papers compare with. A gradient's norm depends on the
+range of the pixels; here images lie in [-1, 1], as in the papers' own code for GP, DRAGAN and R1.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from crgan_cli.config.bounds import Count, NonNegative
+from crgan_cli.gan.regularizers.base import Regularizer
+from crgan_cli.gan.scoring import Seen, join, mixes_samples, widen
+from crgan_cli.gan.types import Batch, Discriminator, Terms
+from crgan_cli.networks.fast import adjoint
+from crgan_cli.networks.fast.lowered import full_precision
+from crgan_cli.system import processes, rng
+
+EPSILON = 1e-12
+"""Under the square root of a gradient's norm, whose own derivative is infinite at 0."""
+
+
+class GradientRegularizer(Regularizer):
+    """A penalty on grad_x D, which D's adjoint network computes where D is piecewise linear.
+
+    Elsewhere, and with `gradient="autograd"`, it is autograd's, and minimising it takes a double
+    backward pass through D. The numbers are the same.
+    """
+
+    sloped = 1
+
+    def __init__(self, every: Count, gradient: Literal["auto", "autograd"]) -> None:
+        super().__init__()
+        self.every = every
+        self.gradient = gradient
+
+    def differentiates_twice(self, D: Discriminator) -> bool:
+        """Whether D takes a double backward pass, for which it must not be compiled."""
+        return self.gradient == "autograd" or not adjoint.piecewise_linear(D)
+
+    def how(self, D: Discriminator) -> str:
+        """The way to D's gradient in words."""
+        return "double backward" if self.differentiates_twice(D) else "adjoint network"
+
+    def input_gradient(self, D: Discriminator, *batches: Batch) -> tuple[Tensor, ...]:
+        """grad_x D image by image, (N, C, H, W) in fp32, for each batch.
+
+        Keeps its graph to D's weights, so that a function of it can be minimised. One call of D for
+        all batches, or one for each where D mixes the images of a batch. Outside autocast: the
+        differences that a penalty acts on are below the resolution of bf16.
+        """
+        assert isinstance(D, nn.Module)
+        if len(batches) > 1 and mixes_samples(D):
+            return tuple(self.input_gradient(D, batch)[0] for batch in batches)
+        together = join(list(batches))
+        x = widen(together.x).detach()
+        with full_precision(D, x.device):
+            if self.differentiates_twice(D):
+                logits = D(x.requires_grad_(), together.y)
+                (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+            else:
+                gradient = adjoint.input_gradient(D, x, together.y)
+        return gradient.split([len(batch.x) for batch in batches])
+
+
+def squared_norm(gradient: Tensor) -> Tensor:
+    """||g||^2 per image, (N,)."""
+    return gradient.flatten(1).square().sum(1)
+
+
+def slope_penalty(gradient: Tensor) -> Tensor:
+    """E (||g|| - 1)^2."""
+    return ((squared_norm(gradient) + EPSILON).sqrt() - 1).square().mean()
+
+
+class GradientPenalty(GradientRegularizer):
+    """GP, Gulrajani et al. 2017 (arXiv:1704.00028) eq. 3: lambda_gp * E (||grad D(x_hat)|| - 1)^2.
+
+    x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair; a labelled pair keeps the real image's label.
+    """
+
+    def __init__(
+        self,
+        lambda_gp: NonNegative,
+        every: Count = 1,
+        gradient: Literal["auto", "autograd"] = "auto",
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_gp = lambda_gp
+
+    def d_terms(self, seen: Seen) -> Terms:
+        real, fake = seen.views["real"], seen.views["fake"]
+        a = rng.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
+        x_hat = Batch(a * real.x + (1 - a) * fake.x, real.y)
+        (gradient,) = self.input_gradient(seen.D, x_hat)
+        return {"gp": self.lambda_gp * slope_penalty(gradient)}
+
+
+class DRAGAN(GradientRegularizer):
+    """ "DR", Kodali et al. 2017 (arXiv:1705.07215): lambda_dr * E (||grad D(x + delta)|| - 1)^2.
+
+    The point is the one of the authors' code: x + a * (0.5 * std * u), with u ~ U[0, 1] per pixel,
+    a ~ U[0, 1] per image and std the standard deviation of the whole batch, one number, over all
+    processes that share the batch.
+    """
+
+    def __init__(
+        self,
+        lambda_dr: NonNegative,
+        every: Count = 1,
+        gradient: Literal["auto", "autograd"] = "auto",
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_dr = lambda_dr
+
+    def d_terms(self, seen: Seen) -> Terms:
+        real = seen.views["real"]
+        x = real.x
+        a = rng.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
+        u = rng.rand(*x.shape, device=x.device, dtype=x.dtype)
+        variance = processes.mean((x - processes.mean(x.mean())).square().mean())
+        delta = 0.5 * variance.sqrt() * u
+        (gradient,) = self.input_gradient(seen.D, real._replace(x=x + a * delta))
+        return {"dragan": self.lambda_dr * slope_penalty(gradient)}
+
+
+class JSRegularizer(GradientRegularizer):
+    """JSR, Roth et al. 2017 (arXiv:1705.09367) eq. 20, Algorithm 1: at the images themselves.
+
+    gamma/2 * ( E (1 - s(D(x)))^2 ||grad D(x)||^2 + E s(D(G(z)))^2 ||grad D(G(z))||^2 )
+
+    with s the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
+    """
+
+    sloped = 2
+
+    def __init__(
+        self,
+        gamma: NonNegative,
+        every: Count = 1,
+        gradient: Literal["auto", "autograd"] = "auto",
+    ) -> None:
+        super().__init__(every, gradient)
+        self.gamma = gamma
+
+    def d_terms(self, seen: Seen) -> Terms:
+        real, fake = seen.scores["real"], seen.scores["fake"]
+        at_real, at_fake = self.input_gradient(seen.D, seen.views["real"], seen.views["fake"])
+        on_real = logsigmoid(-real).mul(2).exp() * squared_norm(at_real)
+        on_fake = logsigmoid(fake).mul(2).exp() * squared_norm(at_fake)
+        return {
+            "jsr/real": 0.5 * self.gamma * on_real.mean(),
+            "jsr/fake": 0.5 * self.gamma * on_fake.mean(),
+        }
+
+
+class R1(GradientRegularizer):
+    """R1, Mescheder et al. 2018 (arXiv:1801.04406) eq. 9, whose gamma is lambda_r1 here.
+
+    lambda_r1/2 * E ||grad D(x)||^2 on real images.
+    """
+
+    def __init__(
+        self,
+        lambda_r1: NonNegative,
+        every: Count = 1,
+        gradient: Literal["auto", "autograd"] = "auto",
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_r1 = lambda_r1
+
+    def d_terms(self, seen: Seen) -> Terms:
+        (gradient,) = self.input_gradient(seen.D, seen.views["real"])
+        return {"r1": 0.5 * self.lambda_r1 * squared_norm(gradient).mean()}

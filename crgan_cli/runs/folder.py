@@ -1,0 +1,152 @@
+"""A run's folder: typed paths, claimed by one process at a time."""
+
+import json
+import os
+import secrets
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from crgan_cli.errors import UserError
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.launch import first, together
+
+Value = TypeVar("Value")
+
+
+class RunDir:
+    """Where everything of a run lies. Two processes never share one: `claim` locks it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.overrides = path / "overrides.txt"
+        self.log = path / "train.log"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "checkpoints" / "best.pt"
+        self.samples = path / "samples"
+        self.tensorboard = path / "tensorboard"
+        self.facts: dict[str, object] = {}  # written with every result: choices, protocol
+        self.alone = True  # no job of a sweep
+        self.parent_made = False  # by this process as well
+        self.made = False  # by this process, and so to be removed where no run comes of it
+        # of a run that was stopped before it began
+        self.left_by_nothing = {".lock", self.log.name, self.result.name}
+
+    def is_run(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.is_file()
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the folder and locks it while the body runs, or until the process ends.
+
+        Raises UserError where another process trains here, or something else lies here. Of the
+        processes of one run the first does that for all.
+        """
+        locks: list[FileLock] = []
+        decided(lambda: locks.append(self._locked()))
+        try:
+            yield
+        finally:
+            for lock in locks:
+                lock.release()
+
+    def _locked(self) -> FileLock:
+        lock = FileLock(self.path / ".lock")
+        try:
+            self.made = self.made or not self.path.exists()
+            self.parent_made = not self.path.parent.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = set(os.listdir(self.path)) - self.left_by_nothing
+            if foreign and not self.is_run():
+                raise UserError(
+                    f"the folder {self.path} holds other things ({', '.join(sorted(foreign)[:3])}) "
+                    "and no run. Choose another with out=FOLDER, or leave it out."
+                )
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"another crgan is training in {self.path} right now. Wait for it, stop it, or "
+                "choose another folder with out=FOLDER."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be made ({error.strerror}). Choose another "
+                "with out=FOLDER."
+            ) from None
+        return lock
+
+    def discard_if_empty(self) -> None:
+        """Removes what was made for a run that did not begin."""
+        if not first() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
+            return
+        with suppress(OSError):  # the parent may hold other runs
+            for name in self.left_by_nothing:
+                (self.path / name).unlink(missing_ok=True)
+            if self.made:
+                self.path.rmdir()
+            if self.parent_made:
+                self.path.parent.rmdir()
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """Writes result.json, in the first process of a run."""
+        if not first():
+            return
+        whole = {**result, **self.facts}
+        write_text(self.result, json.dumps(whole, indent=2) + "\n")
+
+    def read_result(self) -> dict:
+        """What `write_result` wrote; empty where nothing was, or nothing that can be read."""
+        try:
+            found = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def decided(act: Callable[[], Value]) -> Value:
+    """What `act` gives in the first process of a run, which alone calls it."""
+    if not together():  # torch takes seconds to import
+        return act()
+    from crgan_cli.system.processes import from_first
+
+    return from_first(act)
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be typed."""
+    return shlex.quote(str(path))
+
+
+def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
+    """A folder of a name that nobody has, made at once: outputs/<experiment or date>/<time>-...
+
+    Microseconds and four random letters keep two runs started together apart; the processes of one
+    run get one. Raises UserError where it cannot be made.
+    """
+    return decided(lambda: made(root, name, choices))
+
+
+def made(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
+    """`new_folder` in one process."""
+    now = datetime.now()
+    words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]
+    label = "_".join(word.strip("[]").replace(",", "+") for word in words if word)
+    stamp = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+    folder = root / (name or f"{now:%Y-%m-%d}") / "-".join(filter(None, (stamp, label)))
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be made ({error.strerror}). Choose another with "
+            "out=FOLDER."
+        ) from None
+    return folder

@@ -1,0 +1,84 @@
+"""Results that are costly to compute and kept between runs, below $CRGAN_CACHE (~/.cache/crgan).
+
+A file is one line with the SHA-256 of the rest, and a torch file of tensors and plain values, read
+with `weights_only=True`. Everything there may be deleted at any time.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from crgan_cli.system.atomic import whole
+
+log = logging.getLogger(__name__)
+
+
+def folder(kind: str) -> Path:
+    """${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
+    root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
+    return Path(root).expanduser() / kind
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """While the body runs, no other process has this file locked. Nothing where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return nullcontext()
+    return FileLock(path.with_suffix(".lock"))
+
+
+def written(facts: Mapping[str, object]) -> str:
+    """What a file is about as text, the same for the same facts."""
+    return json.dumps(facts, sort_keys=True)
+
+
+def place(kind: str, title: str, record: str) -> Path:
+    """Where the file with this `written` record belongs; `title` is for people."""
+    digest = hashlib.sha256(record.encode()).hexdigest()
+    return folder(kind) / f"{title}-{digest[:16]}.pt"
+
+
+def read(path: Path) -> dict | None:
+    """What `write` put there; None where there is nothing, or nothing whole, which is logged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("Cannot read %s (%s): it will be computed again", path, error)
+        return None
+    digest, _, body = content.partition(b"\n")
+    if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+        log.warning("%s is damaged: it will be computed again", path)
+        return None
+    try:
+        found = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        log.warning("%s cannot be read (%s): it will be computed again", path, error)
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write(path: Path, content: Mapping[str, object]) -> None:
+    """Tensors and plain values, whole or not at all.
+
+    What cannot be kept costs time, not the run: it is logged.
+    """
+    body = io.BytesIO()
+    torch.save(dict(content), body)
+    try:
+        with whole(path) as partial, partial.open("wb") as file:
+            file.write(hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n")
+            file.write(body.getbuffer())
+    except OSError as error:
+        log.warning("Cannot keep %s (%s)", path, error)

@@ -1,0 +1,22 @@
+"""The engine that fits the device."""
+
+import torch
+
+from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.engine.graphs import Graphs
+
+
+class Auto(Eager):
+    """CUDA graphs on CUDA, operation by operation elsewhere."""
+
+    def on(self, device: torch.device) -> Eager:
+        kind = Graphs if device.type == "cuda" else Eager
+        return kind(
+            precision=self.asked,
+            channels_last=self.channels_last,
+            compile=self.compile,
+            fold=self.fold,
+            spectral_norm=self.spectral_norm,
+            deterministic=self.deterministic,
+            threads=self.threads,
+        ).on(device)

@@ -1,0 +1,140 @@
+"""Whole turns as CUDA graphs: one launch in place of some hundred.
+
+At 32 pixels the kernels of a turn take less time than their launches. A captured turn is the same
+kernels on the same addresses, so its numbers are those of `engine=eager`, bit for bit, as long as
+cuDNN takes the same algorithms: another process may find others faster, unless deterministic=true.
+It follows that whatever a turn reads must lie where it lay at the capture: the ticket, the batch
+and the learning rate have fixed places that are written to before a replay.
+
+Random numbers come from the device's default generator, whose seed and offset a graph reads at each
+replay (PyTorch, "CUDA semantics", graph-safe generators); so a turn may be captured at any step.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.types import Batch, Reading, Ticket
+from crgan_cli.training.engine.eager import Eager, Turn
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3
+"""Turns of a kind that are played before it is captured: cuDNN tries its algorithms, libraries
+allocate workspaces, the optimizer makes its moments. They are real turns of the run."""
+
+
+class Captured(NamedTuple):
+    """A turn that can be played again."""
+
+    replay: Callable[[], None]
+    forget: Callable[[], None]  # gives the graph back to the driver
+    reading: Reading  # where a replay writes
+
+
+class Graphs(Eager):
+    """Plays each kind of turn some times as `Eager` does, captures it, and replays it from then."""
+
+    def on(self, device: torch.device) -> Eager:
+        if device.type != "cuda":
+            raise UserError(
+                f"engine=graphs needs a CUDA device, and device is {device}. Type engine=auto, "
+                "which takes CUDA graphs where there are any, or engine=eager."
+            )
+        return super().on(device)
+
+    def prepare(self, task: Task, device: torch.device) -> None:
+        super().prepare(task, device)
+        self.ticket: Ticket = ()
+        self.open_memory()
+
+    def begin(self) -> None:
+        super().begin()  # a checkpoint that was loaded may have put tensors elsewhere
+        self.played: Counter[Turn] = Counter()
+        self.captured: dict[Turn, Captured] = {}
+
+    def turn(
+        self, who: str, ticket: Ticket, *, measure: bool = False, share: float | None = None
+    ) -> Reading:
+        turn = Turn(who, self.task.signature(), measure, share)
+        mine = self.placed(ticket)
+        if turn not in self.captured:
+            if self.played[turn] < WARM_UP:
+                self.played[turn] += 1
+                return self.warm_up(lambda: self.play(turn, mine))
+            self.captured[turn] = self.capture(lambda: self.play(turn, mine))
+            log.debug("captured the turn %s", turn)
+        captured = self.captured[turn]
+        captured.replay()
+        return Reading(captured.reading.names, captured.reading.values.clone())
+
+    def end(self) -> None:
+        """Gives all graphs back: NCCL waits for those that hold its calls before it ends."""
+        for captured in self.captured.values():
+            captured.forget()
+        self.captured.clear()
+
+    def placed(self, ticket: Ticket) -> Ticket:
+        """The ticket in its fixed place; an empty one stays empty."""
+        if not ticket:
+            return ()
+        if not self.ticket:
+            self.ticket = tuple(part.clone() for part in ticket)
+        for place, part in zip(self.ticket, ticket, strict=True):
+            place.copy_(part)
+        return self.ticket
+
+    def keep(self, batch: Batch) -> None:
+        """Into a fixed place: other turns than the one that opens the batch read it."""
+        if self.batch is None:
+            super().keep(batch)
+            return
+        self.batch.x.copy_(batch.x)
+        if self.batch.y is not None and batch.y is not None:
+            self.batch.y.copy_(batch.y)
+
+    # --- what only a CUDA device can do ----------------------------------------------------------
+
+    def open_memory(self) -> None:
+        """A stream and a memory pool that all graphs of the run share."""
+        # Adam says at its first uncaptured step that `capturable` costs time: it is meant
+        warnings.filterwarnings("ignore", message=".*capturable=True.*")
+        self.stream = torch.cuda.Stream(self.device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, play: Callable[[], Reading]) -> Reading:
+        """Plays on the stream of the captures, so that memory and libraries know it."""
+        outer = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(outer)
+        with torch.cuda.stream(self.stream):
+            done = play()
+        outer.wait_stream(self.stream)
+        return done
+
+    def capture(self, play: Callable[[], Reading]) -> Captured:
+        """Records the kernels of a turn without running them.
+
+        Raises RunFailed where something in the turn cannot be captured.
+        """
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: a thread that prefetches images may pin memory meanwhile
+            with torch.cuda.graph(
+                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+            ):
+                reading = play()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            cause = error.__context__ or error  # the end of a broken capture hides what broke it
+            raise RunFailed(
+                f"a turn could not be captured in a CUDA graph: {cause}\nGo on operation by "
+                "operation: crgan train --from and the run's folder, with engine=eager."
+            ) from error
+        return Captured(graph.replay, graph.reset, reading)

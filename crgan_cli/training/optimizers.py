@@ -1,0 +1,67 @@
+"""Adam for both players, with the papers' settings, and the learning rate over time."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Adam as TorchAdam
+from torch.optim import Optimizer
+
+from crgan_cli.config.bounds import Count, Memory, Positive
+
+
+class Adam:
+    """Kingma & Ba 2015 (arXiv:1412.6980) for G and D, and how often D moves for each move of G."""
+
+    def __init__(
+        self,
+        lr_g: Positive,
+        lr_d: Positive,
+        beta1: Memory,
+        beta2: Memory,
+        eps: Positive,
+        n_dis: Count,
+        decay: Literal["none", "linear"],
+    ) -> None:
+        self.lr = {"g": lr_g, "d": lr_d}
+        self.betas = (beta1, beta2)
+        self.eps = eps
+        self.n_dis = n_dis
+        self.decay = decay
+
+    def optimizers(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+        """One Adam a player. Fused: one pass over all parameters of a player."""
+        return {who: self.optimizer(who, list(players[who].parameters())) for who in players}
+
+    def optimizer(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
+        """The player's Adam."""
+        return TorchAdam(parameters, **self.settings(who, parameters[0].device))
+
+    def settings(self, who: str, device: torch.device) -> dict:
+        """Of the player's Adam. The learning rate is a tensor, which a CUDA graph reads anew."""
+        return {
+            "lr": torch.tensor(self.lr[who], device=device),
+            "betas": self.betas,
+            "eps": self.eps,
+            "fused": device.type in ("cpu", "cuda"),
+            "capturable": device.type == "cuda",
+        }
+
+    def rate(self, who: str, step: int, steps: int) -> float:
+        """The player's learning rate in step `step` of `steps`, counted from 0."""
+        return self.lr[who] * (1 - step / steps if self.decay == "linear" else 1.0)
+
+    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
+        """Sets the learning rates of step `step` of `steps`, counted from 0."""
+        if self.decay == "none":
+            return
+        for who, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"].fill_(self.rate(who, step, steps))
+
+    def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """After restoring: the settings are this configuration's, not those that were saved."""
+        for who, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group.update(self.settings(who, group["params"][0].device))

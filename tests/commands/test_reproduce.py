@@ -1,0 +1,317 @@
+"""`crgan reproduce`: the tables compose, are costed, and are run, resumed and reported."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from support.published import PUBLISHED
+from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
+
+from crgan_cli.commands.reproduce import minutes_left, steps_done
+from crgan_cli.config.compose import compose, plain, to_text
+from crgan_cli.experiments import reproduction
+from crgan_cli.experiments.reproduction import (
+    Job,
+    Row,
+    Scale,
+    planned,
+    quoted,
+    scale_of,
+    state_of,
+    table_of,
+)
+from crgan_cli.runs.folder import RunDir
+from crgan_cli.training import costs
+
+ABLATION = {
+    "gaussian_noise": 21.91,
+    "flip_shift": 16.04,
+    "cutout": 17.10,
+    "cutout_flip_shift": 19.46,
+}
+"""FID of CR with each T: arXiv:1910.12027 [recall, low confidence]."""
+
+TABLES = ("biggan", "cr_augmentation_ablation", "small_models")
+
+PAIR = """
+title: None and CR
+protocol: of nobody
+rows:
+  - {name: none, label: W/O, experiment: none_cifar10_sndcgan}
+  - {name: cr, label: CR, experiment: cr_cifar10_sndcgan, overrides: [loss=hinge]}
+"""
+SIZE = ("dataset=demo", "metrics=demo", *tiny("steps=2", "samples.every=2", "metrics.every=2"))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table "pair" of two rows, and its scale "tiny"."""
+    folder = tmp_path / "tables"
+    (folder / "scale").mkdir(parents=True)
+    (folder / "pair.yaml").write_text(PAIR)
+    (folder / "scale" / "full.yaml").write_text("title: ''\nseeds: [1, 2, 3]\noverrides: []\n")
+    overrides = "".join(f"  - {word}\n" for word in SIZE)
+    (folder / "scale" / "tiny.yaml").write_text(
+        f"title: tiny\nseeds: [1]\ncpu_minutes: 0.5\noverrides:\n{overrides}"
+    )
+    monkeypatch.setattr(reproduction, "TABLES", folder)
+
+
+def jobs_of(name: str, scale: str, *typed: str) -> list[Job]:
+    return planned(table_of(name), scale_of(scale), (1,), typed, Path("nowhere"))
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def test_the_tables_are_the_papers() -> None:
+    assert tuple(reproduction.names()) == TABLES
+    experiments = {name: [row.experiment for row in table_of(name).rows] for name in TABLES}
+    assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
+    assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
+    for job in jobs_of(name, "full"):
+        own = plain(compose([f"experiment={job.row.experiment}"]))
+        if name == "cr_augmentation_ablation":
+            T = plain(compose([f"augment={job.row.name}"]))["augment"]
+            own |= {"augment": T, "published": job.config["published"]}
+            assert job.config["published"]["fid"] == ABLATION[job.row.name]
+            assert "[recall, low confidence]" in job.config["published"]["source"]
+        else:
+            assert job.config["published"]["fid"] == PUBLISHED[job.row.experiment]
+        assert job.config == own
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_at_the_demo_scale_every_row_is_small_and_needs_no_download(name: str) -> None:
+    for job in jobs_of(name, "demo"):
+        assert job.config["dataset"]["_target_"].endswith("Demo")
+        assert job.config["extractor"]["_target_"].endswith("EfficientNetLite0")
+        assert job.config["architecture"]["width"] <= 0.125
+        assert job.config["steps"] <= 1000
+        assert job.config["steps"] % job.config["metrics"]["every"] == 0
+        assert job.config["engine"]["threads"] == 1
+
+
+def test_no_two_rows_share_a_folder() -> None:
+    for name in TABLES:
+        rows = [row.name for row in table_of(name).rows]
+        assert len(set(rows)) == len(rows)
+
+
+def test_what_is_typed_last_counts() -> None:
+    row = Row("a", "A", "cr_cifar10_resnet", ("steps=1", "seed=3"))
+    scale = Scale("s", "", (1,), ("steps=2",), {"resnet": ("steps=3",), "sndcgan": ("x=1",)}, None)
+    assert reproduction.overrides_of(row, scale, ["batch_size=4"]) == (
+        *("experiment=cr_cifar10_resnet", "steps=3", "seed=3", "batch_size=4"),
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "1.5", "Null", "../b", "a b", "it's", "a\\", "é, [x] = 'y'", "C:\\'d"]
+)
+def test_a_value_is_read_as_it_was(value: str) -> None:
+    assert str(compose([f"published.source={quoted(value)}"]).published.source) == value
+
+
+# --- what it costs --------------------------------------------------------------------------------
+
+
+def test_minutes_are_the_model_by_hand() -> None:
+    small = compose(["experiment=none_cifar10_sndcgan", "batch_size=16"])
+    scoring = 40 * 30000 * 3e-4
+    # 250 launches take 0.63 ms, and the 68 GFLOP of 16 images 0.34
+    by_hand = (200000 * 250 * 2.5e-6 + scoring) / 60
+    assert costs.gpu_minutes(small, 200000) == pytest.approx(by_hand)
+    large = compose(["experiment=icr_cifar10_resnet"])
+    d, g = 0.656, 4.772  # GFLOP of a pass: three 3x3 convolutions a block, of 128 and 256 channels
+    d_turn = (g + 6 * d) + 6 * d + (3 * d + g)
+    g_turn = (3 * g + 2 * d) + 3 * g
+    seconds = 200000 * 64 * (5 * d_turn + g_turn) / 200e3 + scoring
+    assert costs.gpu_minutes(large, 200000) == pytest.approx(seconds / 60, rel=1e-3)
+
+
+def test_networks_that_cannot_be_counted_have_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert costs.gpu_minutes(compose(["architecture=dcgan"]), 100) is not None
+
+    def looks_at_numbers(self: object, x: torch.Tensor, y: object) -> torch.Tensor:
+        return x if x.sum().item() > 0 else -x
+
+    monkeypatch.setattr("crgan_cli.networks.dcgan.DCGANDiscriminator.forward", looks_at_numbers)
+    small = compose(["architecture=dcgan", "architecture.width=0.3"])
+    assert costs.gpu_minutes(small, 100) is None
+
+
+def test_disk_is_the_checkpoints_by_hand() -> None:
+    config = compose(["experiment=none_cifar10_sndcgan"])
+    assert costs.disk_bytes(config) == 4 * 3 * (3828739 + 5860865) * (3 + 1)
+    with_average = compose(["experiment=none_cifar10_sndcgan", "ema.decay=0.9"])
+    assert costs.disk_bytes(with_average) - costs.disk_bytes(config) == 4 * 3828739 * 4
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_a_table_is_run_gone_on_with_and_reported(pair: None, crgan: Crgan, tmp_path: Path) -> None:
+    """The second row fails at first: something else lies in its folder."""
+    stray = tmp_path / "out" / "cr_s1" / "notes.txt"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    words = ("reproduce", "pair", "--scale", "tiny", "--out", "out")
+    code, out, err = crgan(*words)
+    assert code == 2, err
+    assert out.startswith("None and CR – tiny\n")
+    failed = "out/cr_s1 failed with exit code 2: CR, seed 1"
+    assert err.splitlines() == [
+        "[1 of 2] W/O, seed 1: new",
+        "[2 of 2] CR, seed 1: new",
+        f"{failed}; the rest go on",
+        f"crgan reproduce: {failed}",
+        "what failed is tried again, and what is finished skipped, by: "
+        "crgan reproduce pair --scale tiny --out out",
+    ]
+    before = (tmp_path / "out/none_s1/result.json").read_bytes()
+    stray.unlink()
+    code, out, err = crgan(*words)
+    assert code == 0, err
+    assert err.splitlines()[:2] == ["[1 of 2] W/O, seed 1: finished", "[2 of 2] CR, seed 1: new"]
+    assert (tmp_path / "out/none_s1/result.json").read_bytes() == before
+    assert re.search("^CR +[0-9]", out, re.MULTILINE)
+    page = (tmp_path / "out/report/report.html").read_text(encoding="utf-8")
+    assert "regularizer=cr" in page
+    assert "W/O" in page
+    assert "24.73 (protocol differs)" in out
+    assert HEADLINE in out
+    written = {path.name for path in (tmp_path / "out" / "report").iterdir()}
+    assert {"report.md", "report.html", "table.tex", "runs.csv"} <= written
+    preview = crgan(*words, "--dry-run")[1]
+    assert preview.count("finished") == 3  # two rows, and their sum
+    assert "left: 0 s" in preview
+
+
+def test_a_dry_run_says_what_there_is_to_do(pair: None, crgan: Crgan, tmp_path: Path) -> None:
+    code, out, err = crgan("reproduce", "pair", "--dry-run", "--seeds", "4,5", "batch_size=64")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["None and CR", "published: of nobody"]
+    assert lines[3].split() == ["run", "row", "seed", "state", "minutes", "command"]
+    assert [line.split()[0] for line in lines[4:8]] == ["none_s4", "cr_s4", "none_s5", "cr_s5"]
+    assert lines[5].endswith(
+        "crgan train experiment=cr_cifar10_sndcgan loss=hinge batch_size=64 seed=4 "
+        "out=outputs/reproduce/pair/cr_s4"
+    )
+    minutes = [line.partition(" crgan")[0].split()[-1] for line in lines[4:6]]
+    assert minutes == ["11", "12"]
+    assert "4 runs, 0 finished" in lines[-2]
+    assert "performance model, not measured" in lines[-2]
+    assert lines[-1] == "disk: 1.9 GB of checkpoints"
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
+    """The real command, in a process of its own."""
+    sizes = tiny("steps=100000", "metrics.every=50000", "samples.every=50000", "log.every=1")
+    words = ("reproduce", "cr_augmentation_ablation", "--scale", "demo", "--out", "out", *sizes)
+    running = subprocess.Popen(
+        command(*words), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    run = RunDir(tmp_path / "out" / "gaussian_noise_s1")
+    deadline = time.monotonic() + 120
+    while not run.metrics.exists() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert err.splitlines()[-1].startswith(
+        "crgan reproduce: stopped. Go on with: crgan reproduce cr_augmentation_ablation "
+    )
+    assert err.splitlines()[-1].endswith("--scale demo --out out")
+    result = run.read_result()
+    assert (result["status"], result["signal"]) == ("interrupted", signal.SIGINT)
+    assert list(run.checkpoints.glob("step_*.pt"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["gaussian_noise_s1"]
+
+
+# --- what a folder holds --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """One of a table, with what a finished run of it leaves."""
+    (first, *_) = planned(table_of("biggan"), scale_of("demo"), (1,), (), tmp_path / "out")
+    first.folder.mkdir(parents=True)
+    config = compose([*first.overrides, "seed=1"])
+    RunDir(first.folder).config.write_text(to_text(config))
+    result = {"status": "finished", "step": first.config["steps"]}
+    RunDir(first.folder).result.write_text(json.dumps(result))
+    return first
+
+
+def test_a_run_is_told_by_its_folder(job: Job, tmp_path: Path) -> None:
+    run = RunDir(job.folder)
+    assert state_of(job) == "finished"
+    assert state_of(job._replace(folder=tmp_path / "gone")) == "new"
+    run.result.write_text(json.dumps({"status": "failed"}))
+    assert state_of(job) == "resume"
+    longer = {**job.config, "steps": 10 * job.config["steps"]}
+    run.result.write_text(json.dumps({"status": "finished", "step": job.config["steps"]}))
+    assert state_of(job._replace(config=longer)) == "resume"
+    with FileLock(job.folder / ".lock"):
+        assert state_of(job) == "running elsewhere"
+
+
+def test_a_run_of_other_settings_is_refused(job: Job, crgan: Crgan, tmp_path: Path) -> None:
+    words = ("reproduce", "biggan", "--scale", "demo", "--out", "out", "--dry-run")
+    changed = crgan(*words, "batch_size=8")
+    refused(changed, "none_biggan_s1 holds a run with other settings", "batch_size: 16 -> 8")
+    refused(crgan(*words, "steps=50"), "steps: 100 -> 50", "--out FOLDER")
+    refused(crgan(*words[:2], "--out", "out", "--dry-run"), "holds a run with other settings")
+
+
+def test_steps_that_are_saved_count_as_done(job: Job) -> None:
+    checkpoints = RunDir(job.folder).checkpoints
+    checkpoints.mkdir()
+    for step in (25, 50):
+        (checkpoints / f"step_{step:08d}.pt").touch()
+    assert steps_done(job.folder) == 50
+    half = minutes_left(job, scale_of("demo"), "resume")
+    assert half == pytest.approx((scale_of("demo").cpu_minutes or math.nan) / 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("small_model",), "There is no table 'small_model'; did you mean 'small_models'?"),
+        (("x",), "The tables are: biggan, cr_augmentation_ablation, small_models"),
+        ((), "required: TABLE"),
+        (("biggan", "--scale", "big"), "invalid choice: 'big'"),
+        (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),
+        (("biggan", "--seeds", "-1"), "--seeds"),
+        (("biggan", "lambda=3"), "'lambda'"),
+        (("biggan", "regularizer.lambda_cr=3"), "(in the row none_biggan)"),
+        (("biggan", "seed=3"), "give --seeds 1,2,3"),
+        (("biggan", "out=x"), "give --out FOLDER"),
+        (("biggan", "hydra.mode=RUN"), "not started by Hydra"),
+        (("biggan", "steps=1,2"), "several values"),
+        (("biggan", "--out", "file"), "file is a file"),
+        (("biggan", "--out", "full"), "full holds other things (thesis.tex) and no run"),
+    ],
+)
+def test_what_cannot_be_used_is_said(
+    words: tuple[str, ...], said: str, crgan: Crgan, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    refused(crgan("reproduce", *words, "--dry-run"), said)
+    assert not (tmp_path / "outputs").exists()

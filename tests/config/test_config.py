@@ -1,0 +1,288 @@
+"""Composition, what is refused in it, and the way from YAML to objects."""
+
+from pathlib import Path
+
+import pytest
+
+from crgan_cli.commands.train import read
+from crgan_cli.config.choices import Choices
+from crgan_cli.config.compose import (
+    build_group,
+    compose,
+    difference,
+    folder_name,
+    from_text,
+    locate,
+    pick,
+    plain,
+    to_text,
+)
+from crgan_cli.config.settings import Run
+from crgan_cli.errors import UserError
+from crgan_cli.gan.losses import Hinge
+from crgan_cli.gan.regularizers.consistency import BalancedConsistency, LatentConsistency
+
+
+def refused(*overrides: str, config_dir: Path | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        compose(overrides, str(config_dir) if config_dir else None)
+    return str(caught.value)
+
+
+def test_every_choice_composes_and_is_right() -> None:
+    groups = Choices().groups
+    del groups["experiment"]
+    for i in range(max(map(len, groups.values()))):
+        overrides = [f"{group}={names[i % len(names)]}" for group, names in groups.items()]
+        dataset = groups["dataset"][i % len(groups["dataset"])]
+        needs_root = dataset in Choices().with_key("dataset", "root")
+        needs_path = "extractor=torchscript" in overrides
+        given = [*(["dataset.root=x"] * needs_root), *(["extractor.path=x"] * needs_path)]
+        compose([*overrides, *given])
+
+
+@pytest.mark.parametrize("name", Choices().groups["experiment"])
+def test_every_experiment_composes_and_is_right(name: str) -> None:
+    published = compose([f"experiment={name}"]).published
+    if name == "demo" or name.startswith("sweep_"):  # nothing published that they are to reproduce
+        assert published.fid is None
+        return
+    assert published.fid > 0
+    assert "arXiv" in published.source
+
+
+def test_every_group_can_be_chosen_in_train_yaml() -> None:
+    assert set(Choices().groups) == {*Choices().defaults(), "experiment"}
+
+
+def test_the_defaults_are_those_of_the_readme() -> None:
+    cfg = compose([])
+    assert cfg.regularizer.lambda_cr == 10.0
+    assert "demo" in cfg.dataset._target_.lower()
+    assert cfg.metrics.num_samples == compose(["metrics=demo"]).metrics.num_samples
+    assert "hydra" not in cfg
+
+
+def test_the_command_line_wins_over_the_metrics_of_a_dataset() -> None:
+    cfg = compose(["dataset=demo", "metrics=none"])
+    assert cfg.metrics == {"_target_": {}}
+
+
+def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
+    cfg = compose(["regularizer=[cr,gp]", "regularizer.lambda_gp=3"])
+    assert list(cfg.regularizer._target_) == ["cr", "gp"]
+    assert (cfg.regularizer.lambda_cr, cfg.regularizer.lambda_gp) == (10.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("regularizr=icr", "There is no setting 'regularizr'; did you mean 'regularizer'?"),
+        ("+regularizr=icr", "no key 'regularizr'; did you mean 'regularizer'?"),
+        ("regularizer=icrr", "no choice 'icrr'; did you mean regularizer=icr? The choices of"),
+        ("regularizer=[cr,gpp]", "no choice 'gpp'; did you mean regularizer=gp?"),
+        ("regularizer.lambda_crr=3", "no key 'lambda_crr'; did you mean regularizer.lambda_cr?"),
+        ("+regularizer.lambda_crr=3", "no key 'lambda_crr'; did you mean 'lambda_cr'?"),
+        ("++regularizer.foo=3", "no key 'foo'. It has: every, lambda_cr."),
+        ("regularizr.lambda_cr=3", "did you mean 'regularizer.lambda_cr'?"),
+        ("lambda_cr=3", "did you mean 'regularizer.lambda_cr'?"),
+        ("regularizer.lambda_gp=3", "no key 'lambda_gp' here; it is a key of regularizer="),
+        ("regularizer.lambda_cr=abc", "must be a number of at least 0, not 'abc'."),
+        ("steps=2.5", "steps must be a whole number of at least 1, not 2.5."),
+        ("seed=99999999999999999999", "seed must be a whole number from 0 to 2^63 - 1"),
+        ("regularizer.lambda_cr=inf", "regularizer.lambda_cr must be a number of at least 0"),
+        ("optimizer.beta1=1", "optimizer.beta1 must be a number of at least 0 and below 1"),
+        ("out=2024", "out must be text or null, not 2024: put it in quotes twice"),
+        ("steps", "'steps' is not a setting, which has the form key=value: type steps=VALUE."),
+        ("icr", "did you mean regularizer=icr?"),
+        ("steps=", "steps=' has nothing on one side: type key=value, without spaces"),
+        ("=3", "'=3' has nothing on one side"),
+        ("dataset.root=/a(b", "cannot be read"),
+        ("seed=1,2", "gives seed several values: add -m to make one run of each."),
+        ("regularizer=cr,gp", "or regularizer=[cr,gp] for their sum in one run"),
+        ("regularizer=[cr,cr_gp]", "cr and cr_gp both set 'cr' of regularizer"),
+        ("loss=[hinge,minimax]", "hinge and minimax both set the one class of loss"),
+        ("~regularizer", "without regularizer: type regularizer=none."),
+        ("~loss", "crgan has no use for a configuration without loss."),
+        ("+experiment=x", "experiment is always there: type experiment=x"),
+        ("++loss=hinge", "loss is always there: type loss=hinge"),
+        ("loss@x=hinge", "type it without '@...'"),
+        ("experiment=typo", "experiment has no choice 'typo'."),
+        ("foo/bar=x", "There is no group 'foo/bar'. The groups are: architecture, augment,"),
+        ("hydra/launcher=x", "no configuration file 'hydra/launcher/x'. There are: basic"),
+        ("hydra.searchpath=[x]", "type --config-dir DIR instead"),
+        ("seed=${sed}", "seed is to be taken from 'sed', which there is not: type its value."),
+        ("dataset=folder", "dataset.root has no value yet: type dataset.root=PATH"),
+        ("loss._target_=os.system", "There is no class 'os.system' that crgan may build."),
+    ],
+)
+def test_bad_input_is_answered_with_the_remedy(override: str, said: str) -> None:
+    message = refused(override)
+    assert said in message
+    assert "append to your config" not in message  # Hydra's advice, which trains the default
+
+
+def test_a_key_given_twice_counts_as_typed_last() -> None:
+    assert read(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
+    assert compose(["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_path_is_taken_as_it_is_typed() -> None:
+    for value in ("my photos/été 2025", "~/x", "a#b"):
+        (typed,) = read([f"data_root={value}"])
+        assert compose([typed]).data_root == value
+    assert read(["regularizer=[cr"]) == ["regularizer=[cr"]  # a mistake in the grammar stays one
+
+
+@pytest.mark.parametrize("words", [["steps", "=", "20"], ["steps=", "20"], ["steps", "=20"]])
+def test_spaces_around_the_sign_are_named(words: list[str]) -> None:
+    assert "without spaces around '='" in refused(*words)
+
+
+def test_a_sum_in_which_one_value_would_be_lost_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "regularizer"
+    folder.mkdir()
+    lazy = "_target_: {lazy: crgan_cli.gan.regularizers.penalties.R1}\nlambda_r1: 1.0\nevery: 16\n"
+    (folder / "lazy.yaml").write_text(lazy)
+    with pytest.raises(UserError, match=r"cr and lazy both set 'every' of regularizer"):
+        compose(["regularizer=[cr,lazy]"], config_dir=str(tmp_path))
+
+
+def test_several_mistakes_are_told_together() -> None:
+    message = refused("seed=-1", "regularizer.lambda_cr=x", "+foo=1")
+    assert message.startswith("3 things are wrong with the configuration:\n  - ")
+
+
+def test_a_folder_of_ones_own_adds_choices(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    (folder / "regularizer").mkdir(parents=True)
+    (folder / "experiment").mkdir()
+    (folder / "regularizer" / "strong.yaml").write_text("defaults: [cr]\nlambda_cr: 99.0\n")
+    (folder / "experiment" / "row.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /regularizer: strong\nsteps: 7\n"
+    )
+    cfg = compose(["experiment=row", "steps=8"], str(folder))
+    assert (cfg.regularizer.lambda_cr, cfg.steps) == (99.0, 8)
+    assert "strong" in refused("regularizer=strog", config_dir=folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\nb: 2\n", "row.yaml, line 3 is not YAML"),
+        ("steps: 1\nsteps: 2\n", "row.yaml, line"),
+        ("defaults:\n  - override /regularizer: icrr\n", "did you mean regularizer=icr?"),
+        ("defaults:\n  - override /regularizr: icr\n", "did you mean 'regularizer'?"),
+        ("regularizer:\n  lambda_crr: 3\n", "did you mean 'lambda_cr'?"),
+        ("stepz: 3\n", "did you mean 'steps'?"),
+        ("steps: ${batch_sise}\n", "steps is to be taken from 'batch_sise', which there is not"),
+        ("steps: ${oc.env:CRGAN_NO_SUCH}\n", "steps cannot be worked out"),
+        ("regularizer: 3\n", "regularizer"),
+    ],
+)
+def test_a_mistake_in_ones_own_file_is_found(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "row.yaml").write_text(f"# @package _global_\n{text}")
+    message = refused("experiment=row", config_dir=tmp_path)
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_a_missing_config_dir_is_named(tmp_path: Path) -> None:
+    assert "there is no such folder" in refused(config_dir=tmp_path / "none")
+
+
+def test_text_and_back_is_the_same_configuration() -> None:
+    cfg = compose(["regularizer=icr", "out='1e3'"])
+    again = from_text(to_text(cfg))
+    assert plain(again) == plain(cfg)
+    assert again.out == "1e3"
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "3"])
+def test_text_that_is_no_configuration_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"run\.yaml"):
+        from_text(text, "run.yaml")
+
+
+def test_a_strangers_text_names_no_class_of_theirs() -> None:
+    text = to_text(compose([])).replace("crgan_cli.gan.losses.NonSaturating", "os.system")
+    with pytest.raises(UserError, match=r"In run.yaml: loss: There is no class 'os.system'"):
+        from_text(text, "run.yaml")
+
+
+def test_the_difference_is_what_matters_to_training() -> None:
+    old = compose([])
+    new = compose(["regularizer.lambda_cr=5", "device=cpu", "out=x", "checkpoint.keep=9"])
+    assert difference(old, new) == ["regularizer.lambda_cr: 10.0 -> 5"]
+    assert difference(old, old) == []
+    assert "regularizer.sigma: (absent) -> 0.03" in difference(old, compose(["regularizer=icr"]))
+
+
+def test_run_gives_the_settings_outside_the_groups() -> None:
+    run = Run.of(compose(["ema.decay=0.999", "steps=5"]))
+    assert (run.steps, run.ema.decay, run.samples.num, run.out) == (5, 0.999, 64, None)
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        "crgan_cli.commands.main.os.system",
+        "crgan_cli.commands.main.os",
+        "crgan_cli.commands.main.main",  # a function
+        "crgan_cli.config.compose.Path",  # a class, but defined elsewhere
+        "crgan_cli.gan.losses.Hinges",
+        "os.system",
+        "torch.nn.Linear",
+        "subprocess.Popen",
+        "x",
+        "",
+    ],
+)
+def test_only_classes_defined_here_are_located(dotted: str) -> None:
+    with pytest.raises(UserError, match="no class that crgan may build"):
+        locate(dotted)
+
+
+def test_a_class_is_located_where_it_is_defined() -> None:
+    assert locate("crgan_cli.gan.losses.Hinge") is Hinge
+    assert locate("torch.optim.Adam").__name__ == "Adam"
+
+
+def test_a_group_of_one_class_is_an_object_and_of_several_a_dict() -> None:
+    assert isinstance(build_group({"_target_": "crgan_cli.gan.losses.Hinge"}), Hinge)
+    built = build_group(compose(["regularizer=icr", "regularizer.sigma=0.5"]).regularizer)
+    assert isinstance(built["bcr"], BalancedConsistency)
+    assert isinstance(built["zcr"], LatentConsistency)
+    assert built["zcr"].sigma == 0.5
+    assert build_group({"_target_": {}}) == {}
+
+
+def test_a_key_that_no_class_takes_is_refused_when_building() -> None:
+    with pytest.raises(UserError, match="lambda_cr: no setting of Hinge"):
+        build_group({"_target_": "crgan_cli.gan.losses.Hinge", "lambda_cr": 1})
+
+
+class Wheel:
+    def __init__(self, size: int, colour: str = "red") -> None:
+        self.size = size
+        self.colour = colour
+
+
+def test_pick_takes_what_a_class_asks_for() -> None:
+    wheel = pick(Wheel, {"size": 3, "other": 1}, colour="blue")
+    assert (wheel.size, wheel.colour) == (3, "blue")
+    with pytest.raises(UserError, match="Wheel has no value for size"):
+        pick(Wheel, {})
+
+
+def test_a_jobs_folder_is_legal_everywhere_and_short() -> None:
+    name = folder_name(3, "dataset.root=C:\\a/b*,x=" + "y" * 200)
+    assert len(name) <= 80
+    assert not set(name) & set('\\/:*?"<>|')
+    assert name != folder_name(3, "dataset.root=C:\\a/b*,x=" + "y" * 201)
+    assert folder_name(0, "regularizer=[cr,gp],seed=1") == "0_regularizer=[cr,gp],seed=1"
+
+
+def test_a_value_that_is_not_finite_is_refused() -> None:
+    assert "must be a number" in refused("regularizer.lambda_cr=nan")

@@ -1,0 +1,200 @@
+"""What a configuration may hold, read from source that is never imported."""
+
+import subprocess
+import sys
+from typing import Annotated, Literal
+
+import pytest
+
+from crgan_cli.config.bounds import Bound, Count, NonNegative, Positive
+from crgan_cli.config.schema import check, fits, words
+from crgan_cli.config.signatures import parameters
+from crgan_cli.errors import UserError
+
+CR = "crgan_cli.gan.regularizers.consistency.ConsistencyRegularization"
+
+
+def whole(**groups: object) -> dict[str, object]:
+    """A right configuration's settings, with `groups` in place."""
+    return {
+        "seed": 1,
+        "steps": 10,
+        "batch_size": 4,
+        "device": "cpu",
+        "out": None,
+        "resume": "auto",
+        "data_root": "data",
+        "ema": {"decay": None, "start": 0},
+        "log": {"every": 1},
+        "samples": {"every": 1, "num": 4},
+        "checkpoint": {"every": 1, "keep": 3},
+        "published": {"fid": None, "source": None},
+        "sweep": {"on_error": "continue", "per_device": 1},
+    } | groups
+
+
+def cr(**settings: object) -> dict[str, object]:
+    return {"_target_": {"cr": CR}, "lambda_cr": 10.0} | settings
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "right"),
+    [
+        (1, int, True),
+        (True, int, False),
+        (1.0, int, False),
+        (1, float, True),
+        (True, float, False),
+        (float("nan"), float, False),
+        ("1", float, False),
+        (None, int | None, True),
+        ("x", int | None, False),
+        (0, Positive, False),
+        (0, NonNegative, True),
+        (-1, NonNegative, False),
+        (0, Count, False),
+        (None, Count | None, True),
+        (0, Count | None, False),
+        ("zero", Literal["zero", "reflect"], True),
+        ("zeros", Literal["zero", "reflect"], False),
+        (True, Literal[1], False),
+        ([1, 2], list[int], True),
+        ([1, "2"], list[int], False),
+        ([0.5, 1], tuple[float, float], True),
+        ([0.5], tuple[float, float], False),
+    ],
+)
+def test_a_value_fits_its_annotation_or_does_not(value: object, kind: object, right: bool) -> None:
+    assert fits(value, kind) is right
+
+
+def test_an_annotation_is_put_into_words() -> None:
+    assert words(Positive) == "a number above 0"
+    assert words(Count | None) == "a whole number of at least 1 or null"
+    assert words(Literal["zero", "reflect"]) == "one of zero, reflect"
+    assert words(list[int]) == "a list [...], each a whole number"
+    assert words(Annotated[float, Bound("a share", 0, 1)]) == "a share"
+
+
+def test_a_right_configuration_has_no_problems() -> None:
+    assert check(whole(regularizer=cr())) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            whole(regularizer=cr(lambda_crr=3)),
+            "regularizer has no key 'lambda_crr'; did you mean 'lambda_cr'? "
+            "It has: every, lambda_cr.",
+        ),
+        (
+            whole(regularizer=cr(lambda_cr=-1)),
+            "regularizer.lambda_cr must be a number of at least 0, not -1.",
+        ),
+        (
+            whole(regularizer=cr(every=True)),
+            "regularizer.every must be a whole number of at least 1, not True.",
+        ),
+        (
+            whole(steps=1e5),
+            "steps must be a whole number of at least 1, not 100000.0: type steps=100000",
+        ),
+        (whole(resume="alwys"), "resume must be one of auto, never, force, not 'alwys'."),
+        (whole(data_root="???"), "data_root has no value yet: type data_root=PATH"),
+        (whole(ema={"start": 0}), "ema.decay has no value yet: type ema.decay=NUMBER"),
+        (
+            whole(ema={"decay": 0.5, "start": 0, "stat": 1}),
+            "ema has no key 'stat'; did you mean 'start'? It has: decay, start.",
+        ),
+        (whole(log=3), "log holds several settings, not 3: type for example log.every=..."),
+        (
+            whole(regularizer={"_target_": {"cr": CR}}),
+            "regularizer.lambda_cr has no value yet: type regularizer.lambda_cr=NUMBER",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(config: dict[str, object], said: str) -> None:
+    assert check(config) == [said]
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    assert len(check(whole(seed=-1, steps="x", regularizer=cr(lambda_cr="a", foo=1)))) == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "crgan_cli.commands.main.os.system",
+        "crgan_cli.commands.main.main",
+        "crgan_cli.gan.losses.Hinges",
+        "crgan_clients.losses.Hinge",
+        "Hinge",
+        "",
+    ],
+)
+def test_a_target_that_is_no_class_of_ours_is_a_problem(path: str) -> None:
+    with pytest.raises(UserError, match=r"no class .* that crgan may build"):
+        parameters(path)
+    assert "CRGAN_PLUGINS" in check(whole(loss={"_target_": path}))[0]
+
+
+@pytest.mark.parametrize("target", [3, None, ["a.b"], {"x": 1}])
+def test_a_target_of_another_shape_is_a_problem(target: object) -> None:
+    assert "_target_ must be a dotted path" in check(whole(loss={"_target_": target}))[0]
+
+
+def test_torch_optim_is_read_through_its_imports_without_importing_it() -> None:
+    code = (
+        "import sys; from crgan_cli.config.signatures import parameters;"
+        "found = parameters('torch.optim.Adam');"
+        "print(found['lr'].kind, found['betas'].kind, found['params'].kind, found['eps'].optional);"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "<class 'float'> tuple[float, float] None True"
+
+
+PLUGIN = '''
+from __future__ import annotations
+from torch import Tensor
+from typing import Literal
+from crgan_cli.config.bounds import Positive
+Padding = Literal["zero", "reflect"]
+raise SystemExit("imported")
+
+class Base:
+    def __init__(self, D: Tensor, weight: Positive, padding: Padding = "zero",
+                 *, sizes: "list[int] | None" = None) -> None: ...
+
+class Mine(Base):
+    """Has its parent's parameters."""
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "crgan_test_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    parameters.cache_clear()
+    return "crgan_test_plugin.Mine"
+
+
+def test_a_plugin_is_read_only_where_the_user_named_it(plugin: str, monkeypatch) -> None:
+    with pytest.raises(UserError, match="CRGAN_PLUGINS"):
+        parameters(plugin)
+    monkeypatch.setenv("CRGAN_PLUGINS", "other, crgan_test_plugin")
+    found = parameters(plugin)
+    assert found["D"].kind is None  # injected by code
+    assert found["weight"].kind == Positive
+    assert found["padding"].kind == Literal["zero", "reflect"]
+    assert found["sizes"].kind == list[int] | None
+    assert [p.optional for p in found.values()] == [False, False, True, True]
+
+
+def test_a_parameter_that_code_injects_is_no_key(plugin: str, monkeypatch) -> None:
+    monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_plugin")
+    (problem,) = check(whole(loss={"_target_": plugin, "weight": 1, "D": 3}))
+    assert problem == "loss has no key 'D'. It has: padding, sizes, weight."

@@ -1,0 +1,232 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import mannwhitneyu
+from support.averages import Averages
+from support.tiny import SIDE, TinyGenerator
+from torch import Tensor, nn
+
+from crgan_cli.data.images import Images, to_float
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.artefacts.memorisation import (
+    Memorisation,
+    measure,
+    nearer,
+    nearest,
+    plot,
+    save_pairs,
+)
+from crgan_cli.evaluation.metrics.extractors import Extractor
+from crgan_cli.gan.tasks.generation import Prior
+
+CPU = torch.device("cpu")
+N = 80
+
+
+def images(n: int, seed: int) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    return Images(x, torch.zeros(n, dtype=torch.int64))
+
+
+TRAIN, HELD_OUT, OTHERS = images(300, 1), images(100, 2), images(400, 3)
+
+
+class Shower(nn.Module):
+    """A "generator" that shows stored images, chosen by the code."""
+
+    def __init__(self, shown: Images) -> None:
+        super().__init__()
+        self.shown = shown
+
+    def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
+        chosen = (z[:, 0].double() * 1e6).abs().long() % len(self.shown.x)
+        return to_float(self.shown.x[chosen])
+
+
+def measured(
+    G: nn.Module,
+    *,
+    train: Images = TRAIN,
+    extractor: Extractor | None = None,
+    n: int = N,
+    batch_size: int = 250,
+    closest: int = 6,
+    seed: int = 0,
+) -> Memorisation:
+    return measure(
+        G,
+        Prior("normal", 4, 0),
+        train,
+        HELD_OUT,
+        extractor=extractor,
+        n=n,
+        seed=seed,
+        device=CPU,
+        batch_size=batch_size,
+        closest=closest,
+    )
+
+
+def test_a_generator_of_training_images_is_found_out() -> None:
+    result = measured(Shower(TRAIN), extractor=Averages())
+    for close in result.spaces.values():
+        assert close.generated.max() == 0  # a copy is at distance 0, whatever the arithmetic
+        assert close.auc.value == 1
+        assert 0.94 < close.auc.low < 1  # 80 images are not proof of all
+        assert close.suspicious.value == 1
+        assert close.prefers_train.value == 1
+        assert torch.equal(close.pairs[:, 0], close.pairs[:, 1])
+
+
+def test_a_generator_of_new_images_is_not_accused() -> None:
+    result = measured(Shower(OTHERS), extractor=Averages())
+    for close in result.spaces.values():
+        assert close.auc.low < 0.5 < close.auc.high
+        assert close.prefers_train.low < result.train_share < close.prefers_train.high
+        assert close.suspicious.value < 0.1
+    assert result.train_share == 0.75
+
+
+def test_smooth_images_are_nearer_to_everything_and_prefer_no_side() -> None:
+    class Smooth(nn.Module):
+        def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
+            return 0.1 * Shower(OTHERS)(z, y)
+
+    close = measured(Smooth()).spaces["pixels"]
+    assert close.auc.value > 0.99
+    assert close.prefers_train.low < 0.75 < close.prefers_train.high
+
+
+def test_one_image_that_is_nearest_to_all_is_one_draw() -> None:
+    class Grey(nn.Module):
+        def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
+            return z.new_zeros(len(z), 3, SIDE, SIDE)
+
+    close = measured(Grey()).spaces["pixels"]
+    assert close.independent == pytest.approx(1)
+    assert close.prefers_train.high - close.prefers_train.low > 0.7
+    copied = measured(Shower(TRAIN)).spaces["pixels"].independent
+    assert N / 2 < copied < N  # 80 draws of 300 images, some twice
+
+
+def test_half_a_memory_shows_as_half_the_images() -> None:
+    both = Images(torch.cat([TRAIN.x, OTHERS.x[:300]]), torch.zeros(600).long())
+    close = measured(Shower(both)).spaces["pixels"]
+    assert 0.3 < close.suspicious.value < 0.7
+    assert 0.6 < close.auc.value < 0.9
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 300])
+def test_blocks_find_what_the_whole_table_holds(batch_size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(1500, 5, generator=generator)  # more than a row of blocks
+    known = torch.randn(300, 5, generator=generator)
+    found = nearest(queries, known.split(batch_size))
+    whole = torch.cdist(queries.double(), known.double()).min(1)
+    assert torch.equal(found.row, whole.indices)
+    assert torch.allclose(found.distance, whole.values, atol=1e-6)
+
+
+def test_distances_far_from_the_origin_are_as_exact_as_near_it() -> None:
+    known = torch.tensor([[1000.0, 0.0], [1001.0, 0.0]])
+    found = nearest(torch.tensor([[1000.0, 0.25]]), [known])
+    assert found.distance.tolist() == [0.25]
+
+
+def test_the_distance_is_the_root_mean_square_of_the_pixels() -> None:
+    white = Images(torch.full((1, 3, SIDE, SIDE), 255, dtype=torch.uint8), torch.zeros(1).long())
+
+    class Grey(nn.Module):
+        def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
+            return z.new_full((len(z), 3, SIDE, SIDE), -1.0)
+
+    close = measured(Grey(), train=white).spaces["pixels"]
+    assert close.generated.tolist() == pytest.approx([2.0] * N)
+
+
+def test_the_statistic_is_mann_and_whitneys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randint(0, 20, (50,), generator=generator).double()  # with ties
+    b = torch.randint(5, 25, (70,), generator=generator).double()
+    u = mannwhitneyu(b.numpy(), a.numpy()).statistic  # pairs in which b is larger
+    assert nearer(a, b) == pytest.approx(u / (50 * 70))
+    assert nearer(torch.tensor([1.0]), torch.tensor([1.0, 2.0])) == 0.75
+
+
+def test_the_size_of_a_batch_changes_nothing() -> None:
+    G = TinyGenerator()
+    whole, parts = (measured(G, extractor=Averages(), batch_size=size) for size in (400, 9))
+    for space, close in whole.spaces.items():
+        other = parts.spaces[space]
+        assert torch.allclose(close.generated, other.generated, atol=1e-6)
+        assert torch.allclose(close.held_out, other.held_out, atol=1e-6)
+
+
+def test_it_repeats_with_its_seed_and_leaves_no_trace() -> None:
+    G = TinyGenerator()
+    random = torch.get_rng_state()
+    first = measured(G)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert G.training
+    assert first.as_json() == measured(G).as_json()
+    assert first.as_json()["spaces"] != measured(G, seed=1).as_json()["spaces"]
+
+
+def test_the_closest_pairs_come_first_in_the_picture(tmp_path: Path) -> None:
+    result = measured(TinyGenerator(), closest=6)
+    close = result.spaces["pixels"]
+    ordered = close.generated.sort().values[:6]
+    fake, real = (to_float(close.pairs[:, i]) for i in (0, 1))
+    apart = (fake - real).square().mean((1, 2, 3)).sqrt()
+    assert torch.allclose(apart.double(), ordered, atol=1e-5)
+    save_pairs(result, "pixels", tmp_path / "pairs.png")
+    with Image.open(tmp_path / "pairs.png") as picture:
+        assert picture.size == (8 * (SIDE + 2) + 2, 2 * (SIDE + 2) + 2)
+        assert picture.getpixel((2, 2)) == tuple(close.pairs[0, 0, :, 0, 0].tolist())
+
+
+def test_the_result_is_json_and_a_plot(tmp_path: Path) -> None:
+    result = measured(TinyGenerator(), extractor=Averages())
+    record = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert record["train_images"] == 300
+    assert record["nearest_is_train_expected"] == 0.75
+    levels = record["spaces"]["features"]["quantiles"]
+    assert levels["generated"] == sorted(levels["generated"])
+    assert len(levels["level"]) == len(levels["held_out"])
+    plot(result, tmp_path / "memory.png")
+    assert (tmp_path / "memory.png").stat().st_size > 10_000
+
+
+def test_progress_ends_where_it_said() -> None:
+    told: list[tuple[int, int]] = []
+    measure(
+        TinyGenerator(),
+        Prior("normal", 4, 0),
+        TRAIN,
+        HELD_OUT,
+        extractor=Averages(),
+        n=20,
+        seed=0,
+        device=CPU,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1] == (2 * (20 + 20 + 300 + 100),) * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"n": 1}, "at least 2"),
+        ({"n": 101}, "held-out split has 100"),
+        ({"closest": 0}, "give 1 to 80"),
+        ({"closest": 81}, "give 1 to 80"),
+        ({"batch_size": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(wrong: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        measured(TinyGenerator(), **wrong)

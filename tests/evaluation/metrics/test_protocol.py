@@ -1,0 +1,93 @@
+"""What a protocol is called, and which numbers may be compared."""
+
+import pytest
+
+from crgan_cli.config.compose import compose
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.protocol import Protocol
+from crgan_cli.runs.protocol import differences, require_comparable
+
+PLAIN = Protocol(
+    reference="test",
+    num_real=10000,
+    num_samples=10000,
+    repeats=1,
+    rounding="uint8",
+    weights="auto",
+    batch_norm="running",
+    truncation=None,
+    batch_size=50,
+)
+RECORD = {"protocol": "cifar10_10k_test", "extractor": "inception", **PLAIN.record()}
+
+
+def protocol_of(name: str) -> Protocol:
+    metrics = compose([f"metrics={name}"]).metrics
+    chosen = {key: metrics[key] for key in Protocol._fields}
+    return Protocol(**{**chosen, "num_real": chosen["num_real"] or chosen["num_samples"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("fid10k_test", "cifar10_10k_test"),
+        ("cifar10_10k_test", "cifar10_10k_test_x3_unrounded"),
+        ("fid50k_train", "cifar10_50k_train"),
+        ("fid1k_train", "cifar10_1k_train"),
+        ("demo", "cifar10_500_test"),
+    ],
+)
+def test_the_protocols_of_conf_have_labels_of_their_own(name: str, label: str):
+    assert protocol_of(name).label("cifar10") == label
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"num_real": 5000}, "cifar10_10k_test_of5k"),
+        ({"num_samples": 1234}, "cifar10_1234_test_of10k"),
+        ({"batch_norm": "standing"}, "cifar10_10k_test_bn-standing"),
+        ({"truncation": 0.5}, "cifar10_10k_test_psi0.5"),
+    ],
+)
+def test_a_label_tells_of_every_departure(change: dict, label: str):
+    changed = PLAIN._replace(**change)
+    assert changed.label("cifar10") == label
+    assert differences(PLAIN.record(), changed.record())
+
+
+def test_the_average_where_there_is_one_compares_with_either_choice():
+    auto, ema, raw = (PLAIN._replace(weights=each).record() for each in ("auto", "ema", "raw"))
+    assert PLAIN._replace(weights="raw").label("cifar10") == "cifar10_10k_test_raw"
+    assert differences(auto, ema) == differences(auto, raw) == []
+    assert differences(ema, raw) == ["weights: ema, raw"]
+
+
+def test_what_is_not_known_of_foreign_images_is_no_difference():
+    foreign = {**PLAIN.record(), "truncation": "not known", "batch_norm": "not known"}
+    assert differences(PLAIN._replace(truncation=0.5).record(), foreign) == []
+
+
+def test_the_batch_is_part_of_the_protocol_where_images_depend_on_it():
+    small = PLAIN._replace(batch_size=10)
+    assert small.record() == PLAIN.record()
+    batch, other = (each._replace(batch_norm="batch") for each in (PLAIN, small))
+    assert differences(batch.record(), other.record()) == ["batch_size: 50, 10"]
+
+
+def test_the_same_protocol_may_differ_in_what_does_not_bear_on_the_numbers():
+    one = {**RECORD, "precision": "float32", "generator_weights": "ema", "measures": {"a": 1}}
+    other = {**RECORD, "precision": "TF32", "generator_weights": "raw", "measures": {"b": 2}}
+    require_comparable([("A", one), ("B", other)], force="--force")
+
+
+def test_a_setting_of_a_measure_that_both_have_must_be_the_same():
+    one, other = ({**RECORD, "measures": {"is_splits": n, "own": n}} for n in (10, 1))
+    assert differences(one, {**RECORD, "measures": {"is_splits": 10}}) == []
+    assert sorted(differences(one, other)) == ["is_splits: 10, 1", "own: 10, 1"]
+
+
+def test_numbers_of_different_protocols_are_refused_with_what_differs():
+    other = {**RECORD, **PLAIN._replace(reference="train").record()}
+    with pytest.raises(UserError, match=r"A and C .*\n  reference_split: test, train\n.*--force"):
+        require_comparable([("A", RECORD), ("B", RECORD), ("C", other)], force="--force")

@@ -1,0 +1,374 @@
+"""Sweeps through the real command line: a job that fails, one that is cut, skipping, reporting."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from joblib import Parallel, delayed
+from rich.console import Console
+from support.runs import TINY, command, crgan, different, environment, tiny
+
+from crgan_cli.commands.train import Plan, check
+from crgan_cli.config.choices import Choices
+from crgan_cli.errors import UserError
+from crgan_cli.experiments import jobs
+from crgan_cli.experiments.sweep import (
+    Board,
+    Job,
+    Throughput,
+    exit_code,
+    most_at_once,
+    progress_of,
+    said_of,
+    table_of,
+    told,
+    unfinished,
+)
+from crgan_cli.system import mps, threads
+
+AXES = ("regularizer=none,cr", "seed=1,2", "ema.decay=null,0.5")
+LAST = "checkpoints/step_00000006.pt"
+
+
+def name(number: int, regularizer: str, seed: int, decay: str) -> str:
+    return f"{number}_ema.decay={decay},regularizer={regularizer},seed={seed}"
+
+
+JOBS = [
+    name(0, "none", 1, "null"),
+    name(1, "none", 1, "0.5"),
+    name(2, "none", 2, "null"),
+    name(3, "none", 2, "0.5"),
+    name(4, "cr", 1, "null"),
+    name(5, "cr", 1, "0.5"),
+    name(6, "cr", 2, "null"),
+    name(7, "cr", 2, "0.5"),
+]
+
+
+def sweep(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return crgan("train", "-m", *TINY, *words, cwd=cwd)
+
+
+def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    (folder / JOBS[3]).mkdir(parents=True)
+    (folder / JOBS[3] / "notes.txt").write_text("somebody's")  # which a run does not write over
+    first = sweep(tmp_path, *AXES, "out=sweep")
+    assert first.returncode == 2, first.stderr
+    assert f"job 4 ({JOBS[3][2:]}) failed: the folder" in first.stderr
+    assert "crgan train: 1 of 8 jobs failed:" in first.stderr
+    assert "out=sweep" in first.stderr.splitlines()[-1]
+    assert "regularizer=cr ema.decay=0.5" in first.stdout
+    assert "(n=2)" in first.stdout
+    assert sorted(path.name for path in folder.glob("*_*")) == JOBS
+
+    whole = shutil.copy(folder / JOBS[0] / LAST, tmp_path / "whole.pt")
+    cut(folder / JOBS[0])
+    (folder / JOBS[3] / "notes.txt").unlink()
+    again = sweep(tmp_path, *AXES, "out=sweep")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("skipped in") == 6
+    assert again.stderr.count("finished in") == 2
+    assert "step_00000003.pt, step 3" in again.stderr  # the cut job was best there
+    # the failed job showed all of its 6 steps of 4 images, the cut one those from step 3 on
+    assert throughput_of(folder)[:3] == (2, 6, 1)
+    assert throughput_of(folder).images == (6 + 3) * 4
+    assert "2 jobs trained in" in again.stdout
+    assert "6 more trained nothing to its end" in again.stdout
+    assert different(Path(whole), folder / JOBS[0] / LAST) == []
+
+    done = crgan("report", "sweep", "--format", "md,csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open(folder / "report" / "runs.csv", encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 8
+    with open(folder / "report" / "rows.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert "(n=2)" in (folder / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def throughput_of(folder: Path) -> Throughput:
+    """What the newest start of a sweep wrote down."""
+    trained = Board(folder).throughput()
+    assert trained is not None
+    return trained
+
+
+def cut(run: Path) -> None:
+    """As a kill after the first checkpoint leaves a run."""
+    for step in (4, 6):
+        (run / f"checkpoints/step_{step:08d}.pt").unlink()
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "status": "running", "step": 2}))
+
+
+def test_on_error_stop_starts_no_further_job(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "0_seed=1").mkdir(parents=True)
+    (tmp_path / "sweep" / "0_seed=1" / "notes.txt").write_text("somebody's")
+    done = sweep(tmp_path, "seed=1,2", "out=sweep", "sweep.on_error=stop")
+    assert done.returncode == 2
+    assert "job 2 (seed=2): not started" in done.stderr
+    assert not (tmp_path / "sweep" / "1_seed=2" / "config.yaml").exists()
+
+
+def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
+    """Through Hydra's joblib launcher, whose jobs are in other processes."""
+    (tmp_path / "sweep" / "1_seed=2").mkdir(parents=True)
+    (tmp_path / "sweep" / "1_seed=2" / "notes.txt").write_text("somebody's")
+    side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
+    done = sweep(tmp_path, "seed=1,2,3", "out=sweep", *side)
+    assert done.returncode == 2, done.stderr
+    assert "job 2 (seed=2)" in done.stderr
+    assert "1 of 3 jobs failed" in done.stderr
+    for run in ("0_seed=1", "2_seed=3"):
+        assert json.loads((tmp_path / "sweep" / run / "result.json").read_text())["step"] == 6
+    assert "(n=2)" in done.stdout
+    trained = throughput_of(tmp_path / "sweep")
+    assert (trained.jobs, trained.others, trained.images) == (2, 1, 2 * 6 * 4)
+    assert 0 < trained.images_per_second < trained.of_a_job * 2
+    assert told(trained) in done.stdout
+
+
+@pytest.mark.parametrize("everybody", [True, False], ids=["terminal", "parent"])
+def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> None:
+    """Whether it reaches all processes, as from a terminal, or the sweep alone."""
+    side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
+    never = [f"{what}.every=100000" for what in ("checkpoint", "metrics", "samples")]
+    typed = command("train", "-m", *tiny("steps=100000", *never), "seed=1,2,3", "out=sweep", *side)
+    with open(tmp_path / "said", "w") as said:
+        sweeping = subprocess.Popen(
+            typed, cwd=tmp_path, env=environment(), stdout=said, stderr=said, start_new_session=True
+        )
+    runs = [tmp_path / "sweep" / name for name in ("0_seed=1", "1_seed=2")]
+    ends = time.monotonic() + 100
+    while time.monotonic() < ends and not all(map(steps_logged, runs)):
+        time.sleep(0.2)
+    (os.killpg if everybody else os.kill)(sweeping.pid, signal.SIGINT)
+    assert sweeping.wait(60) == 130, (tmp_path / "said").read_text()
+    for run in runs:
+        result = json.loads((run / "result.json").read_text())
+        assert result["status"] == "interrupted"
+        (saved,) = (run / "checkpoints").glob("step_*.pt")
+        assert int(saved.stem[5:]) >= steps_logged(run) > 0
+    assert not (tmp_path / "sweep" / "2_seed=3" / "config.yaml").exists()
+    assert "go on with the same command with out=sweep" in (tmp_path / "said").read_text()
+
+
+def steps_logged(run: Path) -> int:
+    """The step of the newest line of a run's metrics.jsonl."""
+    return progress_of(run).step
+
+
+def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "regularizer=none,cr", "regularizer.lambda_cr=1,5", "out=sweep")
+    assert done.returncode == 2
+    assert "no key 'lambda_cr' here" in done.stderr
+    assert not (tmp_path / "sweep").exists()
+
+
+# --- what jobs in processes of their own have around them -----------------------------------------
+
+BESIDE = ("seed=1,2,3", "hydra/launcher=joblib")
+
+
+def planned(*words: str) -> Plan:
+    plan = check(words, Choices(), multirun=True, whole=False)
+    assert plan is not None
+    return plan
+
+
+def test_a_sweep_knows_how_many_processes_run_its_jobs() -> None:
+    assert planned(*BESIDE, "hydra.launcher.n_jobs=2").workers == 2
+    assert planned(*BESIDE, "hydra.launcher.n_jobs=9").workers == 3  # there are no more jobs
+    assert planned("seed=1,2,3").workers == 0
+    with pytest.raises(UserError, match="n_jobs=0 runs nothing: give the number"):
+        planned(*BESIDE, "hydra.launcher.n_jobs=0")
+
+
+@pytest.mark.parametrize(
+    ("words", "shared"),
+    [
+        (["hydra.launcher.n_jobs=2", "sweep.per_device=2"], True),
+        (["hydra.launcher.n_jobs=2", "sweep.per_device=2", "device=cuda:0"], True),
+        (["hydra.launcher.n_jobs=2"], False),
+        (["hydra.launcher.n_jobs=1", "sweep.per_device=2"], False),
+        (["hydra.launcher.n_jobs=2", "sweep.per_device=2", "sweep.mps=never"], False),
+        (["hydra.launcher.n_jobs=2", "sweep.per_device=2", "device=cpu"], False),
+    ],
+)
+def test_jobs_share_a_gpu_by_mps_where_they_share_one(words: list[str], shared: bool) -> None:
+    assert planned(*BESIDE, *words).shared == shared
+
+
+@pytest.mark.parametrize(("count", "shared"), [(1, True), (1, False), (0, True)])
+def test_mps_is_there_while_jobs_share_a_gpu(
+    count: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Path] = []
+
+    @contextmanager
+    def serving(folder: Path) -> Iterator[None]:
+        served.append(folder)
+        yield
+        served.append(folder)
+
+    monkeypatch.setattr(jobs, "number_of_gpus", lambda: count)
+    monkeypatch.setattr(mps, "serving", serving)
+    with jobs.side_by_side(Board(tmp_path), 0, shared=shared):
+        assert served == [tmp_path / ".sweep"] * (count * shared)
+    assert served == [tmp_path / ".sweep"] * (2 * count * shared)
+
+
+def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "ROOT", tmp_path)  # where nothing is known of cores and groups
+    monkeypatch.setattr(threads, "affinity", lambda: set(range(9)))
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+    with jobs.side_by_side(Board(tmp_path), 2, shared=False):
+        parallel = Parallel(n_jobs=2)
+        given = list(parallel([delayed(os.getenv)(threads.VARIABLE)] * 2))
+        (process,) = parallel([delayed(os.getpid)()])
+        os.kill(cast("int", process), 0)
+    assert given == ["4", "4"]  # joblib alone would count this machine's
+    with pytest.raises(ProcessLookupError):
+        os.kill(cast("int", process), 0)
+
+
+# --- the board ------------------------------------------------------------------------------------
+
+
+def job(number: int, status: str, **more: object) -> Job:
+    return Job(number, f"seed={number}", f"{number}_seed={number}", status, **more)  # type: ignore
+
+
+def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
+    board = Board(tmp_path, total=3)
+    board.clear()
+    board.write(job(1, "running"))
+    board.write(job(0, "running"))
+    board.write(job(0, "finished", seconds=60.0, value=12.5))
+    assert [(each.number, each.status) for each in board.jobs()] == [
+        (0, "finished"),
+        (1, "running"),
+    ]
+    (tmp_path / ".sweep" / "2.json").write_text('{"numb')  # being written
+    assert len(board.jobs()) == 2
+    said = said_of(board.jobs()[0], board)
+    assert said == (
+        "finished in 1 min 0 s, 12.5; "
+        "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
+    )
+    assert unfinished(tmp_path) == f"of the 3 jobs of the sweep {tmp_path}: 1 running, 1 not begun"
+    board.clear()
+    assert board.jobs() == []
+    for number in range(3):
+        board.write(job(number, "skipped"))
+    assert unfinished(tmp_path) == unfinished(tmp_path / "no sweep") == ""
+
+
+def test_a_throughput_by_hand(tmp_path: Path) -> None:
+    """Three jobs in 20 s, of which the second overlaps with the others, and two that count not."""
+    board = Board(tmp_path, total=5)
+    board.clear()
+    board.end(20.0)
+    assert board.throughput() is None  # nothing was trained
+    board.write(job(0, "finished", images=600, training=6.0, began=100.0, ended=110.0))
+    board.write(job(1, "finished", images=800, training=4.0, began=105.0, ended=115.0))
+    board.write(job(2, "finished", images=600, training=2.0, began=110.0, ended=120.0))
+    board.write(job(3, "skipped", images=0, began=100.0, ended=120.0))
+    board.write(job(4, "failed", began=100.0))
+    board.end(20.0)
+    trained = throughput_of(tmp_path)
+    assert trained == Throughput(3, 2, 2, 20.0, 2000, 100.0, 200.0)
+    assert told(trained) == (
+        "3 jobs trained in 20 s, at most 2 side by side: 100 images/s together, 200 images/s a job "
+        "on average; 2 more trained nothing to its end"
+    )
+    assert len(board.jobs()) == 5
+
+
+@pytest.mark.parametrize(
+    ("spans", "most"),
+    [([], 0), ([(1, 2)], 1), ([(1, 2), (2, 3)], 1), ([(1, 9), (2, 5), (3, 4), (5, 6)], 3)],
+)
+def test_spans_overlap(spans: list[tuple[float, float]], most: int) -> None:
+    assert most_at_once(spans) == most
+
+
+def test_images_of_a_run_that_was_gone_on_with_are_those_since(tmp_path: Path) -> None:
+    result = {"step": 10, "images_seen": 10 * 5 * 64, "seconds": 9.0}  # n_dis=5
+    assert jobs.shown_since(0, result, 12.0) == (3200, 9.0)
+    assert jobs.shown_since(4, result, 12.0) == (6 * 5 * 64, 12.0)
+    assert jobs.shown_since(10, result, 12.0) == jobs.shown_since(0, {}, 12.0) == (0, 0.0)
+    assert jobs.steps_done(tmp_path) == 0
+    (tmp_path / "checkpoints").mkdir()
+    for step in (200, 1000):
+        (tmp_path / "checkpoints" / f"step_{step:08d}.pt").touch()
+    assert jobs.steps_done(tmp_path) == 1000
+
+
+@pytest.mark.parametrize(("codes", "code"), [([], 0), ([2, 2], 2), ([1, 2], 1), ([1], 1)])
+def test_the_exit_code_is_of_the_worst_failure(codes: list[int], code: int) -> None:
+    assert (
+        exit_code([job(9, "finished"), *(job(i, "failed", code=c) for i, c in enumerate(codes))])
+        == code
+    )
+
+
+def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.clear()
+    taken: list[int] = []
+    with board.device(2, 2) as a, board.device(2, 2) as b, board.device(2, 2) as c:
+        with board.device(2, 2) as d:
+            assert [a, b, c, d] == [0, 1, 0, 1]  # spread first, then shared
+
+            def fifth() -> None:
+                with board.device(2, 2) as index:
+                    taken.append(index)
+
+            waiting = threading.Thread(target=fifth)
+            waiting.start()
+            waiting.join(0.2)
+            assert not taken
+        waiting.join(10)
+    assert taken == [1]
+
+
+def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
+    board = Board(tmp_path, total=4)
+    board.clear()
+    run = tmp_path / "1_seed=1"
+    run.mkdir()
+    lines = [
+        {"kind": "train", "step": 100, "images_seen": 1600, "speed/images_per_second": 160.0},
+        {"kind": "eval", "step": 100, "images_seen": 1600, "fid": 41.25},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text("x" * 9000 + "\n" + text + '{"kind": "tr')
+    assert progress_of(run) == (100, 10.0, "41.25", 160.0)
+    assert progress_of(tmp_path / "absent") == (0, 0.0, "", 0.0)
+    board.write(job(0, "finished", seconds=30.0, value=39.5))
+    board.write(job(1, "running"))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_of(board, steps=700, seconds=30.0))
+    shown = console.export_text()
+    waiting = "2 of 4 jobs: 1 finished, 1 running, 2 to come, about 1 min 0 s"
+    assert f"{waiting}; 160 images/s together" in shown
+    assert "100 / 700" in shown
+    assert "41.25" in shown
+    assert "1 min 0 s" in shown.splitlines()[-1]  # 600 steps at 10 a second

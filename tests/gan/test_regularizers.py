@@ -1,0 +1,349 @@
+"""Every regularizer against its paper, written out by hand in float64: losses and gradients."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from support.tiny import SIDE, game
+from torch import Tensor, nn
+
+from crgan_cli.errors import UserError
+from crgan_cli.gan.regularizers.base import Regularizer
+from crgan_cli.gan.regularizers.consistency import (
+    BalancedConsistency,
+    ConsistencyRegularization,
+    LatentConsistency,
+)
+from crgan_cli.gan.regularizers.penalties import (
+    DRAGAN,
+    R1,
+    GradientPenalty,
+    GradientRegularizer,
+    JSRegularizer,
+)
+from crgan_cli.gan.tasks.generation import Generation
+from crgan_cli.gan.types import Batch, Terms
+from crgan_cli.networks.blocks import ResidualDiscriminator
+from crgan_cli.networks.layers import LinearHead, sum_pool
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    """Everything is drawn and computed in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+REAL = Batch(
+    torch.rand(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).double() * 2 - 1
+)
+softplus = nn.functional.softplus
+By_hand = Callable[[Generation], Tensor]
+
+
+def squares(a: Tensor, b: Tensor) -> Tensor:
+    return ((a - b) ** 2).mean()
+
+
+class Cast:
+    """The players and the images of one turn, drawn in the order in which the paper draws them."""
+
+    def __init__(self, task: Generation, *, near: float | None = None) -> None:
+        self.D, self.G, self.T = task.adversary.D, task.G, task.adversary.T
+        self.x = REAL.x
+        z = torch.randn(6, 4)
+        eps = torch.randn(6, 4) if near is not None else None
+        self.fake = self.G(z, None)
+        self.near = None if near is None or eps is None else self.G(z + near * eps, None)
+
+    def split(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """One D call for all, so that spectral norm makes one power iteration."""
+        return self.D(torch.cat(images), None).split(6)
+
+
+def adversarial(real: Tensor, fake: Tensor) -> Tensor:
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def cr_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    t_real = c.T(Batch(c.x)).x
+    real, fake, t = c.split(c.x, c.fake.detach(), t_real)
+    return adversarial(real, fake) + 10 * squares(real, t)
+
+
+def bcr_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    fake = c.fake.detach()
+    t_real, t_fake = c.T(Batch(torch.cat([c.x, fake]))).x.chunk(2)
+    d_real, d_fake, d_t_real, d_t_fake = c.split(c.x, fake, t_real, t_fake)
+    return (
+        adversarial(d_real, d_fake) + 10 * squares(d_real, d_t_real) + 7 * squares(d_fake, d_t_fake)
+    )
+
+
+def zcr_by_hand(task: Generation) -> Tensor:
+    c = Cast(task, near=0.3)
+    real, fake, near = c.split(c.x, c.fake.detach(), c.near.detach())
+    return adversarial(real, fake) + 5 * squares(fake, near)
+
+
+def icr_by_hand(task: Generation) -> Tensor:
+    """Algorithm 1 of arXiv:2002.04724 (bCR) with zCR's discriminator term added."""
+    c = Cast(task, near=0.3)
+    fake, near = c.fake.detach(), c.near.detach()
+    t_real, t_fake = c.T(Batch(torch.cat([c.x, fake]))).x.chunk(2)
+    d_real, d_fake, d_t_real, d_t_fake, d_near = c.split(c.x, fake, t_real, t_fake, near)
+    l_real, l_fake, l_dis = (
+        squares(d_real, d_t_real), squares(d_fake, d_t_fake), squares(d_fake, d_near)
+    )  # fmt: skip
+    return adversarial(d_real, d_fake) + 10 * l_real + 7 * l_fake + 5 * l_dis
+
+
+def slope(D: nn.Module, x: Tensor) -> Tensor:
+    """||grad_x D(x)|| image by image."""
+    x = x.detach().requires_grad_()
+    (g,) = torch.autograd.grad(D(x, None).sum(), x, create_graph=True)
+    return torch.stack([(each**2).sum() ** 0.5 for each in g])
+
+
+def gp_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    real, fake = c.split(c.x, c.fake.detach())
+    a = torch.rand(6, 1, 1, 1, dtype=torch.float64)
+    x_hat = a * c.x + (1 - a) * c.fake.detach()
+    return adversarial(real, fake) + 10 * ((slope(c.D, x_hat) - 1) ** 2).mean()
+
+
+def dragan_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    real, fake = c.split(c.x, c.fake.detach())
+    a = torch.rand(6, 1, 1, 1, dtype=torch.float64)
+    std = ((c.x - c.x.mean()) ** 2).mean() ** 0.5
+    u = torch.rand(6, 3, SIDE, SIDE, dtype=torch.float64)
+    near = c.x + a * 0.5 * std * u
+    return adversarial(real, fake) + 10 * ((slope(c.D, near) - 1) ** 2).mean()
+
+
+def jsr_by_hand(task: Generation) -> Tensor:
+    """One more D call for the gradients at real and generated images; the logits are at hand."""
+    c = Cast(task)
+    fake = c.fake.detach()
+    logits = c.split(c.x, fake)
+    x, x_fake = (image.detach().requires_grad_() for image in (c.x, fake))
+    slopes = torch.autograd.grad(
+        torch.cat(c.split(x, x_fake)).sum(), (x, x_fake), create_graph=True
+    )
+    s, s_fake = (1 / (1 + torch.exp(-logit)) for logit in logits)
+    on_real = (1 - s) ** 2 * (slopes[0] ** 2).sum((1, 2, 3))
+    on_fake = s_fake**2 * (slopes[1] ** 2).sum((1, 2, 3))
+    return adversarial(*logits) + 0.1 / 2 * (on_real.mean() + on_fake.mean())
+
+
+def r1_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    real, fake = c.split(c.x, c.fake.detach())
+    return adversarial(real, fake) + 10 / 2 * (slope(c.D, c.x) ** 2).mean()
+
+
+def cr() -> list[Regularizer]:
+    return [ConsistencyRegularization(lambda_cr=10)]
+
+
+def bcr() -> list[Regularizer]:
+    return [BalancedConsistency(lambda_real=10, lambda_fake=7)]
+
+
+def zcr() -> list[Regularizer]:
+    return [LatentConsistency(lambda_dis=5, lambda_gen=0.5, sigma=0.3)]
+
+
+CASES: dict[str, tuple[Callable[[], list[Regularizer]], By_hand]] = {
+    "none": (list, lambda task: adversarial(*(c := Cast(task)).split(c.x, c.fake.detach()))),
+    "cr": (cr, cr_by_hand),
+    "bcr": (bcr, bcr_by_hand),
+    "zcr": (zcr, zcr_by_hand),
+    "icr": (lambda: bcr() + zcr(), icr_by_hand),
+    "gp": (lambda: [GradientPenalty(lambda_gp=10)], gp_by_hand),
+    "dragan": (lambda: [DRAGAN(lambda_dr=10)], dragan_by_hand),
+    "jsr": (lambda: [JSRegularizer(gamma=0.1)], jsr_by_hand),
+    "r1": (lambda: [R1(lambda_r1=10)], r1_by_hand),
+}
+
+
+PENALTIES = ("gp", "dragan", "jsr", "r1")
+
+
+def total(terms: Terms) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def gradients(loss: Tensor, player: nn.Module) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(player.parameters()), allow_unused=True))
+
+
+@pytest.mark.parametrize("spectral", [False, True], ids=["plain", "spectral_norm"])
+@pytest.mark.parametrize("name", CASES)
+def test_d_pays_what_the_paper_says(name: str, spectral: bool) -> None:
+    make, by_hand = CASES[name]
+    ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
+    torch.manual_seed(7)
+    loss = total(ours.move("d", REAL).terms)
+    torch.manual_seed(7)
+    expected = by_hand(theirs)
+    torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
+    for got, want in zip(
+        gradients(loss, ours.adversary.D), gradients(expected, theirs.adversary.D), strict=True
+    ):
+        torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("spectral", [False, True], ids=["plain", "spectral_norm"])
+@pytest.mark.parametrize("name", CASES)
+def test_g_pays_what_the_paper_says(name: str, spectral: bool) -> None:
+    """Only zCR asks anything of G: -lambda_gen ||G(z) - G(z + e)||^2. No T in G's turn."""
+    make, _ = CASES[name]
+    latent = name in ("zcr", "icr")
+    ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
+    torch.manual_seed(7)
+    loss = total(ours.move("g", REAL).terms)
+    torch.manual_seed(7)
+    c = Cast(theirs, near=0.3 if latent else None)
+    expected = softplus(-c.D(c.fake, None)).mean()
+    if latent:
+        expected = expected - 0.5 * squares(c.fake, c.near)
+    torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
+    for got, want in zip(gradients(loss, ours.G), gradients(expected, theirs.G), strict=True):
+        assert (got is None) == (want is None)
+        if got is not None:
+            torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)
+
+
+def test_a_linear_critic_has_the_slope_of_its_weights() -> None:
+    """D(x) = <w, x>: grad D = w everywhere, so GP is lambda (|w| - 1)^2 whatever the images are."""
+    task = game(GradientPenalty(lambda_gp=10))
+
+    class Linear(nn.Module):
+        def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+            return 2.0 * x[:, 0, 0, 0]
+
+    task.adversary.D = Linear()
+    assert task.move("d", REAL).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
+
+
+def pooled(x: Tensor) -> nn.Module:
+    """A D that the adjoint network knows: a convolution, leaky ReLU, and a sum over places."""
+    D = ResidualDiscriminator(
+        [nn.Conv2d(x.shape[1], 4, 3), nn.LeakyReLU(0.1)], sum_pool, LinearHead(4), classes=0
+    )
+    return D.to(x)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_the_way_to_the_gradient_is_chosen_by_d_or_by_the_configuration(name: str) -> None:
+    (penalty,) = CASES[name][0]()
+    assert isinstance(penalty, GradientRegularizer)
+    custom, known = game(*CASES[name][0]()).adversary.D, pooled(REAL.x)
+    assert penalty.how(custom) == "double backward"
+    assert penalty.differentiates_twice(custom)
+    assert penalty.how(known) == "adjoint network"
+    assert not penalty.differentiates_twice(known)
+    penalty.gradient = "autograd"
+    assert penalty.differentiates_twice(known)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_the_adjoint_network_runs_no_second_backward_pass_through_d(name: str) -> None:
+    """D is called for the scores alone; nothing that D computes there leads to the images."""
+    task = game(*CASES[name][0]())
+    task.adversary.D = pooled(REAL.x)
+    calls: list[nn.Module] = []
+    task.adversary.D.register_forward_hook(lambda D, given, logits: calls.append(D))
+    loss = total(task.move("d", REAL).terms)
+    assert len(calls) == 1
+    assert all(gradient is not None for gradient in gradients(loss, task.adversary.D))
+
+
+def test_jsr_calls_a_d_with_batch_norm_for_each_batch() -> None:
+    task = game(JSRegularizer(gamma=0.1), batch_norm=True)
+    task.move("d", REAL)
+    assert task.adversary.D.calls == 2 + 2
+
+
+def test_both_sides_of_a_consistency_term_carry_gradient() -> None:
+    """d/dl of lambda mean (a - b)^2 is 2 lambda (a - b)/N for a and its negative for b."""
+    a, b = (
+        torch.tensor([1.0, 3.0], requires_grad=True),
+        torch.tensor([0.5, 5.0], requires_grad=True),
+    )
+    from crgan_cli.gan.scoring import Seen
+
+    term = cr()[0].d_terms(Seen({}, {"real": a, "T(real)": b}, None))["cr/real"]  # type: ignore[arg-type]
+    term.backward()
+    assert term.item() == pytest.approx(10 * (0.25 + 4) / 2)
+    assert a.grad is not None
+    assert b.grad is not None
+    torch.testing.assert_close(a.grad, torch.tensor([10 * 0.5, 10 * -2.0]))
+    torch.testing.assert_close(b.grad, -a.grad)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_call_whatever_the_consistency_terms(name: str) -> None:
+    task = game(*CASES[name][0]())
+    before = task.adversary.D.calls
+    task.move("d", REAL)
+    assert task.adversary.D.calls - before == 1 + (name in PENALTIES)
+
+
+def test_batch_norm_in_d_gets_one_call_a_view() -> None:
+    task = game(*bcr(), *zcr(), batch_norm=True)
+    assert not task.adversary.jointly
+    task.move("d", REAL)
+    assert task.adversary.D.calls == 5
+    assert any("5 D calls" in line for line in task.plan())
+
+
+def test_cr_and_bcr_share_one_view_of_the_real_images() -> None:
+    task = game(*cr(), *bcr())
+    assert task.adversary.roles == ("real", "fake", "T(real)", "T(fake)")
+    terms = task.move("d", REAL).terms
+    torch.testing.assert_close(terms["cr/real"], terms["bcr/real"])
+
+
+def test_lazy_terms_come_every_kth_turn_k_times_as_strong() -> None:
+    lazy = game(ConsistencyRegularization(lambda_cr=10, every=3))
+    eager = game(*cr())
+    for turn in range(6):
+        lazy.advance("d", turn)
+        torch.manual_seed(turn)
+        terms = lazy.move("d", REAL).terms
+        torch.manual_seed(turn)
+        expected = eager.move("d", REAL).terms
+        torch.testing.assert_close(terms["adversarial/d"], expected["adversarial/d"])
+        assert ("cr/real" in terms) == (turn % 3 == 0)
+        if turn % 3 == 0:
+            torch.testing.assert_close(terms["cr/real"], 3 * expected["cr/real"])
+
+
+def test_a_view_that_the_game_lacks_names_those_that_it_has() -> None:
+    class Odd(Regularizer):
+        views = ("sideways",)
+
+    with pytest.raises(UserError, match=r"'sideways'.*fake, real"):
+        game(Odd()).move("d", REAL)
+
+
+def test_two_terms_of_one_name_are_refused() -> None:
+    class Again(ConsistencyRegularization):
+        """A second class with cr's term."""
+
+    with pytest.raises(UserError, match=r"cr/real"):
+        game(*cr(), Again(lambda_cr=1)).move("d", REAL)
+
+
+def test_labels_of_the_code_and_its_neighbour_agree() -> None:
+    task = game(*zcr(), classes=5)
+    views = task.imagine(8, torch.device("cpu"))
+    assert views["fake"].y is views["near"].y
+    assert views["fake"].y is not None

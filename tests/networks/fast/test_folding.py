@@ -1,0 +1,344 @@
+"""Folded convolutions: the same numbers as the plain ones, and the choice between the two."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
+from crgan_cli.networks.fast import folding
+from crgan_cli.networks.fast.folding import (
+    FoldableConv3,
+    NearestConv3,
+    PooledConv3,
+    ZeroInsertionConv3,
+)
+from crgan_cli.networks.fast.spectral import SpectralNorm
+from crgan_cli.networks.resnet import (
+    ResNet5Discriminator,
+    ResNet5Generator,
+    ResNetDiscriminator,
+    ResNetGenerator,
+)
+from crgan_cli.networks.resnet_sngan import SNGANDiscriminator, SNGANGenerator
+
+KINDS = [PooledConv3, NearestConv3, ZeroInsertionConv3]
+IMAGES = {"resolution": 32, "channels": 3, "classes": 4, "conditional": True}
+
+
+def biggan_generator(spectral_norm: bool) -> nn.Module:
+    return BigGANGenerator(
+        **IMAGES,
+        z_dim=8,
+        embed_dim=3,
+        ch=2,
+        g_multipliers=[4, 4, 4, 2],
+        attention=True,
+        width=1.0,
+        spectral_norm=spectral_norm,
+    )
+
+
+def biggan_discriminator(spectral_norm: bool) -> nn.Module:
+    return BigGANDiscriminator(
+        **IMAGES,
+        ch=2,
+        d_multipliers=[1, 2, 2, 2],
+        d_bottom=8,
+        d_skip="always",
+        attention=True,
+        width=1.0,
+        spectral_norm=spectral_norm,
+    )
+
+
+GENERATORS = {
+    "resnet": lambda sn: ResNetGenerator(**IMAGES, z_dim=8, width=0.02),
+    "resnet_sngan": lambda sn: SNGANGenerator(**IMAGES, z_dim=8, width=0.02),
+    "biggan": biggan_generator,
+}
+DISCRIMINATORS = {
+    "resnet": lambda sn: ResNetDiscriminator(**IMAGES, width=0.03, spectral_norm=sn),
+    "resnet_sngan": lambda sn: SNGANDiscriminator(**IMAGES, width=0.03, spectral_norm=sn),
+    "biggan": biggan_discriminator,
+}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def lively(net: nn.Module) -> nn.Module:
+    """`net` in float64 with weights and biases of order 1, so that no layer hides behind a zero."""
+    net = net.double()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def assert_near(ours: Tensor, theirs: Tensor, within: float) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=within)
+
+
+def derivatives(form: folding.Form, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """Value, gradients, and gradients of a function of the gradients."""
+    leaves = [part.clone().requires_grad_() for part in (x, weight, bias)]
+    y = form(leaves[0], leaves[1], leaves[2])
+    first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+    second = torch.autograd.grad(sum((g.square().sum() for g in first), y.sum()), leaves)
+    return [part.detach() for part in (y, *first, *second)]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (2, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_folded_form_has_the_values_and_derivatives_of_the_plain_one(
+    kind: type[FoldableConv3], size: tuple[int, int]
+) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    weight, bias = (torch.randn(*s, dtype=torch.float64) for s in ((4, 3, 3, 3), (4,)))
+    plain, folded = (derivatives(form, x, weight, bias) for form in (kind.plain, kind.fold))
+    assert all(g.abs().sum() > 0 for g in plain)
+    for ours, theirs in zip(folded, plain, strict=True):
+        assert_near(ours, theirs, 1e-12 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_the_three_layers_are_what_they_are_called(folded: bool) -> None:
+    x = torch.randn(2, 3, 4, 6)
+    spread = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    corners = torch.zeros(2, 3, 8, 12)
+    corners[:, :, ::2, ::2] = x
+
+    def layer_and_conv(kind: type[FoldableConv3], before: Tensor) -> tuple[Tensor, Tensor]:
+        layer = kind(3, 5)
+        layer.folded = folded
+        return layer(x), F.conv2d(before, layer.weight, layer.bias, padding=1)
+
+    mine, conv = layer_and_conv(PooledConv3, x)
+    squares = [conv[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    torch.testing.assert_close(mine, sum(squares) / 4)
+    torch.testing.assert_close(*layer_and_conv(NearestConv3, spread))
+    torch.testing.assert_close(*layer_and_conv(ZeroInsertionConv3, corners))
+
+
+def test_zero_insertion_puts_the_value_in_the_top_left_corner_in_either_layout() -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]).repeat(1, 2, 1, 1)
+    expected = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    for layout in (torch.contiguous_format, torch.channels_last):
+        corners = folding.insert_zeros(x.contiguous(memory_format=layout))
+        assert corners.is_contiguous(memory_format=layout)
+        assert corners[0].tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_forms_work_in_bf16_and_keep_the_layout(
+    kind: type[FoldableConv3], layout: torch.memory_format
+) -> None:
+    layer = kind(8, 8).to(memory_format=layout)  # type: ignore[call-overload]
+    x = torch.randn(2, 8, 8, 8).contiguous(memory_format=layout)
+    exact = layer(x)
+    for layer.folded in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        assert y.dtype == torch.bfloat16
+        assert y.is_contiguous(memory_format=layout)
+        torch.testing.assert_close(y.float(), exact, rtol=0.02, atol=0.02)
+        y.float().square().sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()
+
+
+def judged(net: nn.Module, given: Tensor, folded: bool) -> tuple[Tensor, list[Tensor]]:
+    """The output, and the gradients of a loss that holds the slope of the output."""
+    folding.apply(net, dict.fromkeys(folding.foldable(net), folded))
+    x = given.clone().requires_grad_()
+    y = net(x, torch.arange(len(x)) % 4)
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    loss = y.square().mean() + slope.square().mean()
+    grads = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+    return y.detach(), [g for g in grads if g is not None]
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("player", ["g", "d"])
+def test_a_folded_network_is_the_plain_one(name: str, player: str, spectral_norm: bool) -> None:
+    build = (GENERATORS if player == "g" else DISCRIMINATORS)[name]
+    net = lively(build(spectral_norm))
+    given = torch.randn(3, 8) if player == "g" else torch.rand(3, 3, 32, 32)
+    for module in net.modules():
+        if isinstance(module, SpectralNorm):
+            module.eval()  # so that no power iteration tells one call from the other
+    plain, grads = judged(net, given.double(), folded=False)
+    folded, others = judged(net, given.double(), folded=True)
+    assert_near(folded, plain, 1e-11 * float(plain.abs().max()))
+    assert len(grads) >= len(list(net.parameters())) - 1
+    same = [torch.equal(ours, theirs) for ours, theirs in zip(others, grads, strict=True)]
+    assert not all(same), "the two were computed in the same way"
+    scale = max(float(g.abs().max()) for g in grads)
+    for ours, theirs in zip(others, grads, strict=True):
+        assert_near(ours, theirs, 1e-10 * scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "g", "d"),
+    [
+        ("resnet", "917664d84327", "7eabfb9e0c22"),
+        ("resnet_sngan", "874b138f60b7", "6723f82133ca"),
+        ("biggan", "8725fb9c324f", "67a024ed2a14"),
+    ],
+)
+def test_weights_have_the_names_of_checkpoints_from_before_folding(
+    name: str, g: str, d: str
+) -> None:
+    for player, digest in ((GENERATORS, g), (DISCRIMINATORS, d)):
+        keys = "\n".join(player[name](False).state_dict())
+        assert hashlib.sha256(keys.encode()).hexdigest().startswith(digest), keys
+
+
+# --- the choice ----------------------------------------------------------------------------------
+
+
+def test_a_layer_is_folded_where_that_gains_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(PooledConv3(2, 2), NearestConv3(2, 2), ZeroInsertionConv3(2, 2))
+    gains = {PooledConv3: folding.GAIN, NearestConv3: 0.7, ZeroInsertionConv3: 1.01}
+    monkeypatch.setattr(folding, "gain", lambda layer, *rest: gains[type(layer)])
+    choices = folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), {})
+    assert choices == {"0": True, "1": False, "2": False}
+    assert [layer.folded for layer in net] == [True, False, False]
+
+
+def test_equal_layers_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = GENERATORS["resnet"](False)
+    tried = []
+
+    def gain(layer: FoldableConv3, seen: folding.Sighting, *rest: object) -> float:
+        tried.append(tuple(seen.x.shape))
+        return 2.0
+
+    monkeypatch.setattr(folding, "gain", gain)
+    choices = folding.choose(net, lambda: net(torch.rand(2, 8), torch.tensor([0, 1])), {})
+    assert len(choices) == 6  # conv and shortcut of three blocks
+    assert all(choices.values())
+    assert [shape[-1] for shape in tried] == [4, 8, 16]
+
+
+def test_the_gain_is_the_plain_time_over_the_folded_one() -> None:
+    class Sleepy(PooledConv3):
+        @staticmethod
+        def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            time.sleep(0.01)
+            return PooledConv3.fold(x, weight, bias)
+
+    net = nn.Sequential(Sleepy(1, 1))
+    assert folding.choose(net, lambda: net(torch.rand(1, 1, 2, 2)), {}) == {"0": True}
+
+
+def test_a_layer_is_tried_in_the_precision_and_layout_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(PooledConv3(4, 4), PooledConv3(4, 4))
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    seen: list[tuple[torch.dtype, tuple[int, ...], torch.dtype]] = []
+    pooled = PooledConv3.fold
+
+    def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = pooled(x, weight, bias)
+        seen.append((x.dtype, x.stride(), y.dtype))
+        assert x.requires_grad
+        assert weight.requires_grad
+        return y
+
+    monkeypatch.setattr(PooledConv3, "fold", staticmethod(fold))
+
+    def autocast() -> AbstractContextManager[object]:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    x = torch.rand(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
+    folding.choose(net, lambda: net(x), {}, autocast)
+    whole = (torch.float32, x.stride(), torch.bfloat16)
+    half = (torch.bfloat16, (64, 1, 16, 4), torch.bfloat16)
+    assert list(dict.fromkeys(seen)) == [whole, half]
+
+
+@pytest.mark.parametrize("player", ["g", "d"])
+def test_choosing_leaves_no_trace(player: str) -> None:
+    net = (biggan_generator if player == "g" else biggan_discriminator)(True)
+    y = torch.tensor([0, 1])
+
+    def run() -> None:
+        net(torch.randn(2, 8) if player == "g" else torch.randn(2, 3, 32, 32), y)
+
+    net.train()
+    net.head_only = nn.BatchNorm1d(1).eval()  # a part in eval mode stays so
+    next(net.parameters()).requires_grad_(False)
+    before = deepcopy(net)
+    state = torch.get_rng_state()
+    assert len(folding.choose(net, run, {})) >= 2
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before.state_dict()[key]), key
+    for ours, theirs in zip(net.parameters(), before.parameters(), strict=True):
+        assert ours.grad is None
+        assert ours.requires_grad == theirs.requires_grad
+    for ours, theirs in zip(net.modules(), before.modules(), strict=True):
+        assert ours.training == theirs.training
+        assert not ours._forward_pre_hooks
+
+
+def test_what_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a second run on a machine folds what the first one folded."""
+    net, known = nn.Sequential(PooledConv3(2, 2)), {}
+    monkeypatch.setattr(folding, "gain", lambda *_: 2.0)
+    first = folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), known)
+    assert list(known.values()) == [True]
+    monkeypatch.setattr(folding, "gain", lambda *_: pytest.fail("tried again"))
+    assert folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), known) == first
+
+
+def test_images_are_drawn_in_the_plain_form() -> None:
+    layer, x = PooledConv3(3, 5).eval(), torch.rand(2, 3, 8, 8)
+    before = layer(x)
+    layer.folded = True
+    assert torch.equal(layer(x), before)
+    assert not torch.equal(layer.train()(x), before)  # but for rounding
+
+
+def test_a_failing_run_leaves_no_trace_either() -> None:
+    net = nn.Sequential(PooledConv3(2, 2)).train()
+    with pytest.raises(RuntimeError):
+        folding.choose(net, lambda: net(torch.rand(1, 3, 4, 4)), {})
+    assert net.training
+    assert not net[0]._forward_pre_hooks
+
+
+def test_choices_can_be_applied_to_an_equal_network_and_to_no_other() -> None:
+    net = DISCRIMINATORS["resnet"](False)
+    choices = {name: i % 2 == 0 for i, name in enumerate(folding.foldable(net))}
+    folding.apply(net, choices)
+    for equal in (DISCRIMINATORS["resnet"](False), deepcopy(net)):
+        folding.apply(equal, choices)
+        assert {n: m.folded for n, m in folding.foldable(equal).items()} == choices
+    with pytest.raises(AssertionError, match="another network"):
+        folding.apply(GENERATORS["resnet"](False), choices)
+
+
+def test_a_network_without_such_layers_is_not_even_run() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3))
+    assert folding.choose(net, lambda: pytest.fail("run"), {}) == {}
+
+
+def test_resnet5_folds_all_of_its_changes_of_size() -> None:
+    size = {"resolution": 128, "channels": 3, "width": 0.02}
+    assert len(folding.foldable(ResNet5Generator(**size, z_dim=4))) == 10
+    assert len(folding.foldable(ResNet5Discriminator(**size, spectral_norm=False))) == 12

@@ -1,0 +1,327 @@
+"""Checkpoints: a stranger's runs no code, a damaged one is named, and none is lost half written."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from crgan_cli.commands import main
+from crgan_cli.config.compose import compose, to_text
+from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.runs import checkpoint
+from crgan_cli.runs.checkpoint import Content, by_step, name_of, newest, read, restore, save, thin
+
+
+def content(step: int = 3, config: str = "seed: 1\n") -> Content:
+    """A checkpoint of a very small run."""
+    return {
+        "format": checkpoint.FORMAT,
+        "version": checkpoint.VERSION,
+        "step": step,
+        "settled": True,
+        "seconds": 1.5,
+        "random": {"seed": 1, "step": step},
+        "config": config,
+        "provenance": {"crgan": "0.9"},
+        "states": {"task": {"G.weight": torch.arange(100.0)}},
+    }
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / name_of(3)
+    save(path, content())
+    return path
+
+
+def test_what_is_saved_is_read(good: Path) -> None:
+    found = read(good)
+    assert torch.equal(found["states"]["task"].pop("G.weight"), torch.arange(100.0))
+    assert found == content() | {"states": {"task": {}}}
+    assert [path.name for path in good.parent.iterdir()] == ["step_00000003.pt"]
+
+
+# --- strangers' files ---
+
+
+class Bomb:
+    """What runs code as it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("kind", ["torch", "legacy torch", "pickle"])
+def test_a_pickle_that_runs_code_does_not_run_it(kind: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "step_00000001.pt"
+    bomb = {**content(), "states": Bomb(marker)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save(bomb, path, _use_new_zipfile_serialization=kind == "torch")
+    with pytest.raises(UserError, match="cannot be read as a crgan checkpoint") as refused:
+        read(path)
+    assert not marker.exists()
+    assert "weights_only" not in str(refused.value)  # torch's advice would be to run it
+    torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())
+    assert marker.exists()  # the bomb was one
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("architecture._target_", "os.system"), "'os.system'"),
+        (
+            ("architecture._target_", "crgan_cli.commands.main.os.system"),
+            "'crgan_cli.commands.main.os.system'",
+        ),
+        (("architecture._target_.generator", "subprocess.Popen"), "'subprocess.Popen'"),
+        (("architecture._target_.generator", "crgan_cli.runs.folder.FileLock"), "FileLock'"),
+        (("architecture._target_.generator", "torch.nn.Linear"), "'torch.nn.Linear'"),
+        (
+            ("extractor._target_", "crgan_cli.commands.main.answer"),
+            "'crgan_cli.commands.main.answer'",
+        ),
+        (("engine._target_", "pathlib.Path"), "'pathlib.Path'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "sample"])
+def test_a_configuration_that_names_other_code_is_refused(
+    command: str,
+    change: tuple[str, str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ran(*args: object, **kwargs: object) -> None:
+        pytest.fail("a stranger's code ran")
+
+    monkeypatch.setattr(os, "system", ran)
+    monkeypatch.setattr("subprocess.Popen.__init__", ran)
+    monkeypatch.chdir(tmp_path)
+    config = compose(["device=cpu"])
+    key, target = change
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = target
+    save(tmp_path / "theirs.pt", content(config=to_text(config)))
+    assert main.answer([command, "theirs.pt"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "theirs.pt" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.pt"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "- 1",
+        "a: [",
+        "a: ${b}",
+        "a: ${oc.nothing:1}",
+        "a: !!python/name:os.system",
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "theirs.pt", content(config=text))
+    assert main.answer(["sample", str(tmp_path / "theirs.pt")]) == 2
+    assert "theirs.pt" in capsys.readouterr().err
+
+
+# --- files that are something else, or damaged ---
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("image.png", "")
+
+
+SOMETHING_ELSE = {
+    "text": lambda path: path.write_text("step 3\nloss 1.2\n"),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(2000)),
+    "a zip": zipped,
+    "a folder's name": lambda path: path.mkdir(),
+    "a model": lambda path: torch.save(torch.nn.Linear(2, 2), path),
+}
+
+
+@pytest.mark.parametrize("kind", SOMETHING_ELSE)
+def test_something_else_is_named_in_words(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "this.pt"
+    SOMETHING_ELSE[kind](path)
+    with pytest.raises(UserError, match=r"this.pt cannot be read as a crgan checkpoint.* folder"):
+        read(path)
+
+
+@pytest.mark.parametrize("value", [{"weight": torch.ones(2)}, torch.ones(2), [1], "crgan"])
+def test_a_plain_torch_file_is_no_checkpoint(value: object, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "this.pt")
+    with pytest.raises(UserError, match="a PyTorch file, but not a crgan checkpoint"):
+        read(tmp_path / "this.pt")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
+def test_a_truncated_file_is_named(share: float, good: Path) -> None:
+    whole = good.read_bytes()
+    good.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UserError, match="damaged, truncated"):
+        read(good)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no file .*gone.pt. Give a checkpoint"):
+        read(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize("version", [1, 3, None, "2"])
+def test_another_version_names_the_crgan_that_wrote_it(version: object, tmp_path: Path) -> None:
+    torch.save({**content(), "version": version}, tmp_path / "new.pt")
+    with pytest.raises(UserError, match=rf"checkpoint version {version}; .*'crgan': '0.9'"):
+        read(tmp_path / "new.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("config", None), ("config", {"a": 1}), ("states", [1]), ("step", "3")]
+)
+def test_a_part_that_is_missing_or_of_another_kind_is_named(
+    key: str, value: object, tmp_path: Path
+) -> None:
+    torch.save({**content(), key: value}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=f"odd.pt is damaged: {key} is missing"):
+        read(tmp_path / "odd.pt")
+
+
+# --- a run's checkpoints ---
+
+
+def test_the_newest_good_one_is_found_and_the_others_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (2, 9, 10, 11):
+        save(tmp_path / name_of(step), content(step))
+    (tmp_path / name_of(11)).write_bytes(b"")
+    (tmp_path / name_of(10)).write_bytes((tmp_path / name_of(10)).read_bytes()[:500])
+    (tmp_path / "step_99.pt.partial").write_bytes(b"half")
+    (tmp_path / "step_x.pt").write_bytes(b"mine")
+    found = newest(tmp_path)
+    assert found is not None
+    assert (found.path.name, found.content["step"]) == (name_of(9), 9)
+    skipped = [record.getMessage() for record in caplog.records]
+    assert len(skipped) == 2
+    assert name_of(11) in skipped[0]
+    assert name_of(10) in skipped[1]
+    for step in (2, 9):
+        (tmp_path / name_of(step)).write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 4 checkpoints.*nothing was changed"):
+        newest(tmp_path)
+    assert newest(tmp_path / "nowhere") is None
+
+
+def test_the_best_is_taken_where_no_other_can_be_read(tmp_path: Path) -> None:
+    save(tmp_path / "best.pt", content(7))
+    (tmp_path / name_of(9)).write_bytes(b"")
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.content["step"] == 7
+
+
+def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    for step in (99_999_999, 100_000_000, 5):  # one digit more than the name has room for
+        (tmp_path / name_of(step)).touch()
+    assert [int(path.stem[5:]) for path in by_step(tmp_path)] == [100_000_000, 99_999_999, 5]
+
+
+def test_thinning_keeps_the_last_k_and_the_best(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save(tmp_path / name_of(step), content(step))
+    checkpoint.copy(tmp_path / name_of(1), tmp_path / "best.pt")
+    (tmp_path / "step_00000006.pt.partial").touch()
+    (tmp_path / "notes.txt").touch()
+    thin(tmp_path, 2, step=10**6)
+    names = {name_of(4), name_of(5), "best.pt", "notes.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert read(tmp_path / "best.pt")["step"] == 1
+
+
+def test_the_best_is_replaced_whole_and_apart_from_its_source(tmp_path: Path) -> None:
+    best = tmp_path / "best.pt"
+    for step in (1, 2):
+        save(tmp_path / name_of(step), content(step))
+        checkpoint.copy(tmp_path / name_of(step), best)
+    save(tmp_path / name_of(2), content(7))  # a resumed run writes a step's file again
+    assert read(best)["step"] == 2
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_best_is_copied_where_there_are_no_links(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*args: object) -> None:
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    checkpoint.copy(good, good.with_name("best.pt"))
+    assert good.with_name("best.pt").read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("where", ["torch.save", "os.fsync", "os.replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("short")])
+def test_a_write_that_fails_leaves_what_was_there(
+    where: str, error: Exception, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = good.read_bytes()
+
+    def full(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, full)
+    with pytest.raises(RunFailed, match=r"step_00000003.pt could not be written \(.*--from"):
+        save(good, content(4))
+    assert good.read_bytes() == before
+    assert [path.name for path in good.parent.iterdir()] == [good.name]
+
+
+def test_a_folder_that_cannot_be_made_is_a_failed_run(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file")
+    with pytest.raises(RunFailed, match="could not be written"):
+        save(tmp_path / "checkpoints" / name_of(1), content())
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    path, layer = tmp_path / "a.pt", torch.nn.Linear(3, 1)
+    with pytest.raises(UserError, match=r"differ in the parts \['ema', 'task'\]"):
+        restore(content(), {"ema": layer}, path)
+    with pytest.raises(UserError, match=r"a.pt does not fit this configuration: task: .*Linear"):
+        restore(content(), {"task": layer}, path)
+
+
+@pytest.mark.parametrize("part", ["task", "ema"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_state_that_is_not_finite_is_not_saved(part: str, value: float, good: Path) -> None:
+    bad = content(5)
+    bad["states"][part] = {"w": torch.tensor([0.0, value]), "n": torch.tensor(3)}
+    with pytest.raises(RunFailed, match=rf"{part}\.w is not finite after step 5.*step_00000003.pt"):
+        checkpoint.require_finite(bad, good.parent)
+    checkpoint.require_finite(content(), good.parent)
+
+
+def test_thinning_never_takes_the_checkpoint_that_a_run_went_on_from(tmp_path: Path) -> None:
+    """Damaged ones that are newer do not count among the last k."""
+    for step in (1000, 1500, 2000, 3000):
+        (tmp_path / name_of(step)).touch()
+    thin(tmp_path, 2, step=1500)
+    assert [path.name for path in by_step(tmp_path)] == [name_of(1500), name_of(1000)]

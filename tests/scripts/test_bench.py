@@ -1,0 +1,295 @@
+"""The benchmark runs, and its numbers add up; how fast anything is, is not asserted."""
+
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support.runs import PIPES, environment
+
+from crgan_cli.errors import UserError
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
+sys.path.append(str(SCRIPT.parent))  # where the script finds its own modules
+
+from benchmarks import game, kernels, micro, peers, timing  # noqa: E402
+
+EVAL = [
+    "--n",
+    "16",
+    "--batch-size",
+    "8",
+    "--rounds",
+    "1",
+    "--extractor-side",
+    "32",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
+TINY = ("architecture.width=0.05", "batch_size=4", "engine=eager", "engine.threads=1")
+CPU = torch.device("cpu")
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *words], env=environment(None), **PIPES)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """The script in this process: its start takes longer than all that it does here."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+# --- two engines beside each other ----------------------------------------------------------------
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, precision: str, *words: str) -> None:
+    fixed = "check --arch sndcgan --reg cr --steps 2 --batch 4 --width 0.05 --device cpu"
+    one, other = (f"engine=eager engine.precision={each}" for each in ("fp32", precision))
+    answer(monkeypatch, *fixed.split(), "--one", one, "--other", other, *words)
+
+
+def told(text: str) -> list[str]:
+    """The last row of a table."""
+    return [cell.strip() for cell in text.splitlines()[-1].strip("| ").split("|")]
+
+
+def test_an_engine_equals_itself_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked(monkeypatch, "fp32", "--bitwise")
+    *_, equal, _, apart = told(capsys.readouterr().out)
+    same, _, whole = equal.split()
+    assert same == whole != "0"
+    assert float(apart) == 0
+
+
+def test_engines_that_differ_end_with_1_where_bits_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        checked(monkeypatch, "bf16", "--bitwise")
+    assert ended.value.code == 1
+    assert 0 < float(told(capsys.readouterr().out)[-1]) <= 2
+
+
+# --- a step beside that of other programs ---------------------------------------------------------
+
+
+def test_a_step_is_told_in_numbers_that_belong_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "train.json", tmp_path / "train.md"
+    words = "train --arch sndcgan --reg none,gp --engine eager --precision fp32 --batch 4"
+    words += " --width 0.05 --rounds 1 --device cpu --threads 1 --steps-per-round 1"
+    words += f" --json {file} --markdown {page} optimizer.n_dis=2"
+    answer(monkeypatch, *words.split())
+    record = json.loads(file.read_text())
+    assert record["conditions"]["threads"] == 1
+    assert record["conditions"]["overrides"] == "optimizer.n_dis=2"
+    rows = {(row["regularizer"], row["side"]): row for row in record["rows"]}
+    assert list(rows) == [(r, s) for r in ("none", "gp") for s in ("peer", "eager fp32")]
+    for row in rows.values():
+        assert row["steps_per_second"] == pytest.approx(1000 / row["ms"])
+        assert row["images_per_second"] == pytest.approx(2 * 4 * row["steps_per_second"])
+        assert row["kernels"] > 0
+        assert not row["reliable"]  # of one round
+    for name in ("none", "gp"):
+        ours, theirs = rows[name, "eager fp32"], rows[name, "peer"]
+        assert ours["ratio"] == pytest.approx(theirs["ms"] / ours["ms"])
+        assert ours["tflops"] == pytest.approx(ours["step_gflop"] / ours["ms"])
+        assert ours["tflops"] / theirs["tflops"] == pytest.approx(ours["ratio"])
+        assert ours["kernels"] < theirs["kernels"]
+        assert ours["step_gflop"] < theirs["step_gflop"]
+        assert theirs["ratio"] is None
+    for (name, side), row in rows.items():
+        bare = rows["none", side]
+        assert row["cost_measured"] == pytest.approx(row["ms"] / bare["ms"])
+        assert row["cost_in_theory"] == pytest.approx(row["step_gflop"] / bare["step_gflop"])
+        assert name == "gp" or row["cost_in_theory"] == 1
+    assert page.read_text() in capsys.readouterr().out
+    assert "| sndcgan | gp | eager fp32 |" in page.read_text()
+    assert "(unreliable)" in page.read_text()
+
+
+@pytest.mark.parametrize("regularizer", peers.TERMS)
+def test_both_sides_play_the_same_game(regularizer: str) -> None:
+    config = game.configured("sndcgan", regularizer, *TINY)
+    game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_both_sides_know_labels_and_batch_norm_in_g() -> None:
+    config = game.configured("biggan_lite", "icr", *TINY)
+    game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def twice(seen: peers.Scored) -> dict[str, torch.Tensor]:
+    return {name: 2 * term for name, term in peers.cr(seen).items()}
+
+
+def detached(seen: peers.Scored) -> dict[str, torch.Tensor]:
+    return peers.cr(seen._replace(on_real=seen.on_real.detach()))
+
+
+def renamed(seen: peers.Scored) -> dict[str, torch.Tensor]:
+    return {"consistency": sum(peers.cr(seen).values())}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(twice, "cr/real is"), (detached, "D's gradients lie"), (renamed, "crgan's terms are")],
+)
+def test_sides_that_pay_differently_are_not_timed(
+    monkeypatch: pytest.MonkeyPatch, wrong: Callable[[peers.Scored], dict], said: str
+) -> None:
+    config = game.configured("resnet_sngan", "cr", *TINY, "regularizer.lambda_cr=1e4")
+    images = game.random_images(config, 8)
+    monkeypatch.setitem(peers.TERMS, "cr", (wrong,))
+    with pytest.raises(UserError, match=f"do not play the same game: {said}"):
+        game.require_equal_losses(config, images)
+
+
+def test_a_regularizer_that_others_have_no_step_for_is_refused() -> None:
+    config = game.configured("sndcgan", "r1", *TINY)
+    with pytest.raises(UserError, match="--reg r1: there is no step"):
+        game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_the_peers_step_has_the_structure_that_it_says() -> None:
+    """A D call a view, a power iteration a call, D's gradients in G's turn, and an average."""
+    config = game.configured("sndcgan", "bcr", *TINY)
+    images = game.random_images(config, 8)
+    peer = game.peer_of(config, game.game_of(config), images, CPU)
+    calls: list[int] = []
+    peer.D.register_forward_hook(lambda module, args, out: calls.append(len(out)))
+    before = [each.clone() for each in peer.average.parameters()]
+    peer.run(1)
+    assert calls == [4] * 5  # real, fake, T(real), T(fake), and G's turn
+    assert all(each.grad is not None for each in peer.D.parameters())
+    after = list(peer.average.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert set(peer.read) == {"d", "D(x)", "D(G(z))", "g"}
+
+
+def test_the_copied_spectral_norm_goes_on_from_ours() -> None:
+    config = game.configured("sndcgan", "none", *TINY)
+    D = game.game_of(config).adversary.D
+    other = peers.normalising_at_each_call(D)
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(other.eval()(x, None), D.eval()(x, None))
+    norm = other.get_submodule("layers.12.parametrizations.weight.0")
+    assert type(norm).__module__.startswith("torch.")
+    vectors = []
+    for _ in range(3):  # it moves on at every call
+        other.train()(x, None)
+        vectors.append(norm._u.clone())
+    assert len({tuple(each.tolist()) for each in vectors}) == 3
+
+
+def test_the_peers_t_keeps_what_it_does_not_move() -> None:
+    x = torch.rand(64, 3, 8, 8)
+    assert peers.flip_and_shift(x, 2).shape == x.shape
+    unmoved = peers.flip_and_shift(x, 0)
+    same = (unmoved == x).flatten(1).all(1)
+    mirrored = (unmoved == x.flip(3)).flatten(1).all(1)
+    assert bool((same ^ mirrored).all())
+    assert 0 < int(mirrored.sum()) < 64
+
+
+# --- how time is taken ---------------------------------------------------------------------------
+
+
+def test_rounds_that_lie_apart_are_not_believed() -> None:
+    def of(*seconds: float) -> timing.Timing:
+        return timing.Timing.of([timing.Round(each, each / 2) for each in seconds])
+
+    assert of(1.0, 1.1, 1.2) == (1.1, 1.0, 0.55, pytest.approx(0.2 / 1.1), True)
+    assert not of(1.0, 1.1, 1.5).reliable
+    assert not of(1.0, 1.0).reliable
+
+
+def test_rounds_are_interleaved() -> None:
+    order: list[str] = []
+    works = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    timing.interleaved(works, CPU, 2)
+    assert "".join(order) == "abcabc"
+
+
+def test_views_are_no_kernels() -> None:
+    x = torch.ones(2, 3)
+    assert kernels.of_step(lambda: x.t()[0].reshape(1, 2), CPU, compiled=False) == 0
+    assert kernels.of_step(lambda: (x.t() @ x).sum(), CPU, compiled=False) == 2
+    assert kernels.of_step(lambda: None, CPU, compiled=True) is None
+
+
+# --- single parts --------------------------------------------------------------------------------
+
+
+def test_single_parts_are_told_with_both_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(micro, "ENOUGH", 0.0)
+    file = tmp_path / "micro.json"
+    words = "micro --batch 4 --width 0.05 --dims 8 --rounds 1 --device cpu --threads 1"
+    answer(monkeypatch, *words.split(), "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    out = capsys.readouterr().out
+    assert len(rows) == 12
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"])
+        assert f"| {row['what']} | {row['others']} |" in out
+
+
+def test_both_ways_to_the_frechet_term_come_to_the_same() -> None:
+    for pair in micro.frechet(micro.Scene(CPU, 2, 0.05, 8)):
+        found = torch.as_tensor(pair.theirs()).real
+        root = found.trace() if found.ndim else found
+        assert float(pair.ours()) == pytest.approx(float(root), rel=1e-6)
+
+
+def test_what_is_no_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        answer(monkeypatch, "micro", "--only", "data,sound")
+
+
+# --- an evaluation -------------------------------------------------------------------------------
+
+
+def test_the_parts_of_an_evaluation_add_up_to_the_whole(tmp_path: Path) -> None:
+    done = bench("eval", *EVAL, "--json", str(tmp_path / "times.json"))
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "times.json").read_text())
+    parts = record["parts"]
+    assert list(parts) == [
+        "G's draw",
+        "quantise",
+        "resize and extractor",
+        "moments",
+        "Frechet term",
+        "KID",
+        "IS",
+    ]
+    assert all(each["seconds"] > 0 for each in parts.values())
+    assert sum(each["share"] for each in parts.values()) == pytest.approx(1)
+    assert sum(each["seconds"] for each in parts.values()) == pytest.approx(record["seconds"])
+    assert record["images_per_second"] == pytest.approx(16 / record["seconds"])
+    assert (record["n"], record["batch_size"], record["rounds"]) == (16, 8, 1)
+    assert (record["device"], record["threads"]) == ("cpu", 1)
+    assert record["extractor"] == "effnetlite0_32"
+    assert len(record["others"]) == 2
+    for each in record["others"].values():
+        assert each["ratio"] == pytest.approx(each["others"] / each["ours"])
+    for name in (*parts, *record["others"]):
+        assert f"| {name} |" in done.stdout
+
+
+def test_what_cannot_be_timed_is_refused() -> None:
+    done = bench("eval", *EVAL, "--n", "1")
+    assert done.returncode == 2
+    assert "--n 1: a covariance needs 2 images" in done.stderr

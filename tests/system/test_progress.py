@@ -1,0 +1,129 @@
+"""What a person watching sees."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from crgan_cli.system import progress
+from crgan_cli.system.progress import Scoring, Watch, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3599.7, "1 h 0 min"),
+        (3 * 3600 + 5 * 60 + 59, "3 h 5 min"),
+        (26 * 3600, "1 d 2 h"),
+    ],
+)
+def test_a_duration_is_said_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+class Time:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    found = Time()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=found.monotonic))
+    return found
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "crgan_cli")
+    return caplog
+
+
+def at(watch: Watch, clock: Time, seconds: float, step: int) -> None:
+    clock.seconds = seconds
+    watch.advance(step)
+    watch.speed(640.0)
+
+
+def test_plain_lines_come_at_most_every_ten_seconds(
+    clock: Time, said: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Watch(100, step=0) as watch:
+        watch.begin()
+        for seconds in range(1, 26):
+            at(watch, clock, seconds, seconds)
+        watch.scored("fid", 12.3456)
+        at(watch, clock, 30, 50)
+    assert said.messages == [
+        "step 10 of 100, 640 images/s, 1 min 30 s left",
+        "step 20 of 100, 640 images/s, 1 min 20 s left",
+        "step 50 of 100, 640 images/s, fid 12.35, 30 s left",
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_resumed_run_counts_its_own_steps_and_no_preparation(
+    clock: Time, said: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch(100, step=80)
+    clock.seconds = 500.0  # the real images are measured
+    watch.begin()
+    at(watch, clock, 510.0, 90)
+    assert said.messages == ["step 90 of 100, 10 s left"]  # no window of steps has ended yet
+
+
+def test_a_terminal_has_one_live_line_and_no_plain_ones(
+    clock: Time,
+    said: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with Watch(100, step=0) as watch:
+        assert watch.live
+        watch.scored("fid", 12.3456)
+        at(watch, clock, 60, 40)
+        watch.line.refresh()
+        watch.scoring(3, 8)
+        watch.line.refresh()
+    shown = capsys.readouterr()
+    assert said.messages == []
+    assert shown.out == ""
+    assert "640 images/s fid 12.35" in shown.err
+    assert "40/100" in shown.err
+    assert "scoring" in shown.err
+    assert "3/8" in shown.err
+    assert shown.err.count("\n") <= 2  # it is drawn over itself
+
+
+def test_after_scoring_the_line_shows_the_steps_again() -> None:
+    watch = Watch(100, step=0)
+    watch.advance(40)
+    watch.scoring(3, 8)
+    (task,) = (task for task in watch.line.tasks if task.visible)
+    assert (task.description, task.completed, task.total) == ("scoring", 3, 8)
+    watch.scoring(8, 8)
+    (task,) = (task for task in watch.line.tasks if task.visible)
+    assert (task.description, task.completed, task.total) == ("step", 40, 100)
+
+
+def test_scoring_on_its_own_writes_nothing_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Scoring() as scoring:
+        scoring.show(3, 8)
+    (task,) = scoring.line.tasks
+    assert (task.completed, task.total) == (3, 8)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,124 @@
+"""Adam for two players, and the learning rate over time."""
+
+import pytest
+import torch
+from support.tiny import TinyDiscriminator, TinyGenerator
+from torch import nn
+
+from crgan_cli.config.choices import Choices
+from crgan_cli.config.compose import build_group, compose
+from crgan_cli.training.optimizers import Adam
+
+
+def adam(**changed: object) -> Adam:
+    settings = {
+        "lr_g": 1e-3,
+        "lr_d": 4e-3,
+        "beta1": 0.5,
+        "beta2": 0.9,
+        "eps": 1e-6,
+        "n_dis": 2,
+        "decay": "none",
+    }
+    return Adam(**{**settings, **changed})  # pyright: ignore[reportArgumentType]
+
+
+def players() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {"d": TinyDiscriminator(), "g": TinyGenerator()}
+
+
+def test_each_player_has_its_own_rate_and_all_else_in_common() -> None:
+    found = adam().optimizers(players())
+    rates = {who: each.param_groups[0]["lr"].item() for who, each in found.items()}
+    assert rates == pytest.approx({"g": 1e-3, "d": 4e-3})
+    for optimizer in found.values():
+        (group,) = optimizer.param_groups
+        assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.5, 0.9), 1e-6, 0)
+
+
+def test_an_optimizer_holds_its_player_alone() -> None:
+    both = players()
+    for who, optimizer in adam().optimizers(both).items():
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        assert held == {id(p) for p in both[who].parameters()}
+
+
+def test_linear_decay_by_hand() -> None:
+    settings = adam(decay="linear")
+    optimizers = settings.optimizers(players())
+    for step, left in ((0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)):
+        settings.schedule(optimizers, step, steps=4)
+        assert optimizers["g"].param_groups[0]["lr"].item() == pytest.approx(1e-3 * left)
+        assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3 * left)
+
+
+def test_without_decay_the_rate_stays() -> None:
+    settings = adam()
+    optimizers = settings.optimizers(players())
+    settings.schedule(optimizers, 3, steps=4)
+    assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3)
+
+
+def test_a_falling_rate_keeps_its_place_in_memory() -> None:
+    """A CUDA graph reads it there."""
+    settings = adam(decay="linear")
+    optimizers = settings.optimizers(players())
+    place = optimizers["g"].param_groups[0]["lr"]
+    settings.schedule(optimizers, 2, steps=4)
+    assert optimizers["g"].param_groups[0]["lr"] is place
+
+
+def test_a_restored_optimizer_has_the_settings_of_its_configuration() -> None:
+    """The moments are those that were saved, whatever else was saved with them."""
+    before, after = adam(lr_g=5.0, beta1=0.1), adam()
+    both = players()
+    saved = before.optimizers(both)
+    for p in both["g"].parameters():
+        p.grad = torch.ones_like(p)
+    saved["g"].step()
+    restored = after.optimizers(both)
+    restored["g"].load_state_dict(saved["g"].state_dict())
+    after.refresh(restored)
+    (group,) = restored["g"].param_groups
+    assert (group["lr"].item(), group["betas"]) == (pytest.approx(1e-3), (0.5, 0.9))
+    moments = restored["g"].state_dict()["state"]
+    assert {state["step"].item() for state in moments.values()} == {1.0}
+    assert all((state["exp_avg"] > 0).all() for state in moments.values())
+
+
+def test_the_first_step_by_hand() -> None:
+    """At the first step Adam moves by lr * g / (|g| + eps), whatever the betas."""
+    player = nn.ParameterDict({"w": torch.tensor([1.0, -2.0, 0.5])})
+    (optimizer,) = adam(eps=0.1).optimizers({"d": player}).values()
+    gradient = torch.tensor([0.3, -0.1, 0.0])
+    player["w"].grad = gradient
+    optimizer.step()
+    moved = 4e-3 * gradient / (gradient.abs() + 0.1)
+    torch.testing.assert_close(player["w"].detach(), torch.tensor([1.0, -2.0, 0.5]) - moved)
+
+
+@pytest.mark.parametrize("who", ["d", "g"])
+def test_the_fused_step_is_torchs_plain_adam(who: str) -> None:
+    ours, plain = players()[who], players()[who]
+    settings = adam()
+    mine = settings.optimizers({who: ours})[who]
+    other = torch.optim.Adam(
+        plain.parameters(), lr=settings.lr[who], betas=(0.5, 0.9), eps=1e-6, foreach=False
+    )
+    for step in range(4):
+        for player, optimizer in ((ours, mine), (plain, other)):
+            generator = torch.Generator().manual_seed(step)
+            for p in player.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+    for one, two in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", Choices().groups["optimizer"])
+def test_d_follows_the_rate_of_g_unless_it_has_its_own(name: str) -> None:
+    own = compose([f"optimizer={name}", "optimizer.lr_g=3e-4"]).optimizer
+    alone = compose([f"optimizer={name}"]).optimizer
+    assert own.lr_d == (3e-4 if alone.lr_d == alone.lr_g else alone.lr_d)
+    assert build_group(own).lr == {"g": 3e-4, "d": own.lr_d}

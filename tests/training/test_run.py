@@ -1,0 +1,17 @@
+"""What a run says of itself."""
+
+from crgan_cli.config.compose import compose, flat
+from crgan_cli.training.run import telling
+
+
+def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
+    told = telling(flat(compose(["regularizer=[cr,gp]", "regularizer.lambda_cr=5", "out=here"])))
+    assert told["regularizer"] == "ConsistencyRegularization+GradientPenalty"
+    assert told["architecture"] == "SNDCGANGenerator+SNDCGANDiscriminator"
+    assert told["regularizer.lambda_cr"] == 5
+    assert told["seed"] == 1
+    assert not {"out", "data_root", "log.every", "checkpoint.keep"} & told.keys()
+
+
+def test_a_group_that_builds_nothing_says_none() -> None:
+    assert telling(flat(compose(["regularizer=none"])))["regularizer"] == "none"
