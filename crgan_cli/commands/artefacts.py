@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import seed, whole
+from crgan_cli.config import stored
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, and writes."""
     names, overrides = told_apart(args.words)
-    from crgan_cli.config import compose
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.artefacts.measure import Extent, examine, subject_of
     from crgan_cli.system.console import speaking
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
     with speaking():
         found = load.found(args.checkpoint, best=args.best)
-        before = compose.from_text(found.content["config"], str(found.path))
-        settings = compose.amended(before, overrides, CHANGEABLE, "crgan artefacts")
+        before = stored.from_text(found.content["config"], str(found.path))
+        settings = stored.amended(before, overrides, CHANGEABLE, "crgan artefacts")
         device = device_of(settings.device)
         subject = subject_of(found, settings, device, args.weights)
         folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
@@ -109,7 +109,7 @@ def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
 
 def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
     """The run's extractor, or the one that is typed. UserError where its weights are not here."""
-    from crgan_cli.config.compose import build_group
+    from crgan_cli.config.build import build_group
     from crgan_cli.errors import UserError
 
     try:

@@ -256,17 +256,17 @@ def of_two_folders(
 
 def amended(found: "Found", overrides: list[str]) -> "DictConfig":
     """A checkpoint's configuration with what is typed."""
-    from crgan_cli.config import compose
+    from crgan_cli.config import stored
 
-    before = compose.from_text(found.content["config"], str(found.path))
-    return compose.amended(before, overrides, CHANGEABLE, "crgan eval")
+    before = stored.from_text(found.content["config"], str(found.path))
+    return stored.amended(before, overrides, CHANGEABLE, "crgan eval")
 
 
 def composed(overrides: list[str]) -> "DictConfig":
     """A configuration of metrics alone."""
-    from crgan_cli.config import compose
+    from crgan_cli.config import stored
 
-    return compose.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
+    return stored.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from crgan_cli import __version__
 from crgan_cli.config.schema import nearest
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.system.console import complain, unforeseen
-from crgan_cli.system.launch import by_torchrun
+from crgan_cli.system.distributed.launch import by_torchrun
 
 COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce")
 """In the order of use, which is that of the help. Each is a module beside this one."""

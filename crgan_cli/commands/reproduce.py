@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import seed
 from crgan_cli.errors import Interrupted, UserError
+from crgan_cli.experiments import paper_tables, plan, run_table
+from crgan_cli.experiments.sweep_state import exit_code
 
 if TYPE_CHECKING:
-    from crgan_cli.experiments.reproduction import Job, Scale, Table
+    from crgan_cli.experiments.paper_tables import Scale, Table
+    from crgan_cli.experiments.plan import Job
     from crgan_cli.report.model import Report
 
 help = "Train all rows of a table of the papers, and report them beside the published numbers."
@@ -30,7 +33,7 @@ Settings typed as KEY=VALUE hold for every row."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    from crgan_cli.experiments.reproduction import names, scales
+    from crgan_cli.experiments.paper_tables import names, scales
 
     add = parser.add_argument
     parser.description = DESCRIPTION
@@ -56,25 +59,24 @@ def seeds(words: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Plans, trains and reports."""
-    from crgan_cli.experiments import reproduction
     from crgan_cli.system.console import speaking
 
-    table = reproduction.table_of(args.table)
-    scale = reproduction.scale_of(args.scale)
+    table = paper_tables.table_of(args.table)
+    scale = paper_tables.scale_of(args.scale)
     size = f"_{scale.name}" if scale.title else ""
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
-    jobs = reproduction.planned(table, scale, args.seeds or scale.seeds, args.overrides, out)
-    states = [reproduction.state_of(job) for job in jobs]  # before the first is started
+    jobs = plan.planned(table, scale, args.seeds or scale.seeds, args.overrides, out)
+    states = [run_table.state_of(job) for job in jobs]  # before the first is started
     if args.dry_run:
         print(preview(table, scale, jobs, states))
         return 0
     with speaking():
         try:
-            failures = reproduction.conduct(jobs, say)
+            failures = run_table.conduct(jobs, say)
         except Interrupted as error:
             raise Interrupted(error.signum, f"Go on with: {typed(args)}") from error
         for failure in failures:
-            say(f"crgan reproduce: {reproduction.described(failure)}")
+            say(f"crgan reproduce: {run_table.described(failure)}")
         if failures:
             say(f"what failed is tried again, and what is finished skipped, by: {typed(args)}")
         try:
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             if not failures:
                 raise
             say(f"no report: {error}")
-    return reproduction.exit_code(failures)
+    return exit_code(failure.code for failure in failures)
 
 
 def say(words: str) -> None:
@@ -102,9 +104,9 @@ def typed(args: argparse.Namespace) -> str:
 
 def report(table: "Table", scale: "Scale", jobs: Sequence["Job"], out: Path) -> None:
     """Prints the table of all runs that there are, and writes the report."""
-    from crgan_cli.commands.report import FORMATS, made, show, write
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import report_of
+    from crgan_cli.report.write import FORMATS, made, show, write
     from crgan_cli.runs.folder import RunDir
 
     begun = [job.folder for job in jobs if RunDir(job.folder).is_run()]
@@ -162,7 +164,7 @@ def preview(table: "Table", scale: "Scale", jobs: Sequence["Job"], states: Seque
 
 def minutes_left(job: "Job", scale: "Scale", state: str) -> float | None:
     """What is left of a run; None where it cannot be told."""
-    from crgan_cli.experiments.reproduction import FINISHED, NEW
+    from crgan_cli.experiments.run_table import FINISHED, NEW
     from crgan_cli.training.costs import gpu_minutes
 
     steps = int(job.config["steps"])
@@ -201,7 +203,7 @@ def totals(
 
 def checkpoint_bytes(jobs: Sequence["Job"]) -> list[int]:
     """Of each run. Those of a row are alike, and rows often are: networks are counted once."""
-    from crgan_cli.config.compose import flat
+    from crgan_cli.config.resolve import flat
     from crgan_cli.training.costs import disk_bytes
 
     known: dict[tuple[str, ...], int] = {}

@@ -1,6 +1,8 @@
 """The files behind a configuration: which groups there are, and what can be chosen in each."""
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -77,3 +79,34 @@ class Choices:
 
 def _above(file: Path, group: str) -> Path:
     return next(parent for parent in file.parents if parent.name == group)
+
+
+def choices_of(config: Mapping[str, object]) -> dict[str, str]:
+    """Group -> the one choice whose file builds what the run built, for a run that says none."""
+    found = {}
+    for group, files in files_of_groups().items():
+        own = {
+            key.removeprefix(f"{group}."): value
+            for key, value in config.items()
+            if key.startswith(f"{group}._target_") and value is not None
+        }
+        names = [name for name, targets in files.items() if targets == own]
+        if len(names) == 1:
+            found[group] = names[0]
+    return found
+
+
+@cache
+def files_of_groups() -> dict[str, dict[str, dict[str, object]]]:
+    """Group -> choice -> the classes that its file names."""
+    choices = Choices()
+    return {
+        group: {name: targets_of(choices.settings(group, name)) for name in names}
+        for group, names in choices.groups.items()
+        if group != "experiment"
+    }
+
+
+def targets_of(settings: Mapping[str, object]) -> dict[str, object]:
+    """The classes among a file's settings."""
+    return {key: value for key, value in settings.items() if key.startswith("_target_")}

@@ -7,6 +7,7 @@ without a word: no text of Hydra's reaches the user unread.
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +17,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.schema import nearest
 from crgan_cli.errors import UserError
+
+if TYPE_CHECKING:
+    pass
 
 EMPTY = "'{}' has nothing on one side: type key=value, without spaces around '='."
 
@@ -228,3 +232,23 @@ def _plain(exception: BaseException) -> str:
     ]
     text = "; ".join(line for line in told if line and "To append to your config" not in line)
     return f"{text.rstrip('.')}."
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar reads it: bare where it can be nothing but text."""
+    plainly = re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./+-]*", text, re.ASCII)
+    if plainly and text.lower() not in ("null", "true", "false", "nan", "inf"):
+        return text
+    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", text).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def read(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with text in quotes where it needs them.
+
+    A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs.
+    """
+
+    parser = OverridesParser.create()
+    last = {text.partition("=")[0]: text for text in overrides}
+    return [as_text(text, parser) for text in last.values()]

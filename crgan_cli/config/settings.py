@@ -3,7 +3,8 @@
 from typing import Literal
 
 from crgan_cli.config.bounds import Count, Memory, NonNegative, Seed, Whole
-from crgan_cli.config.compose import Settings, pick
+from crgan_cli.config.build import pick
+from crgan_cli.config.resolve import Settings
 
 
 class Ema:

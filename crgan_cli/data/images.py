@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from crgan_cli.config.bounds import Count, Fraction, Whole
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.errors import UserError
 
 Split = Literal["train", "test"]

@@ -23,7 +23,7 @@ from crgan_cli.evaluation.metrics.measures import MEASURES, Measure
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.metrics.reference import Reference, cached, given
 from crgan_cli.evaluation.reference_images import Selection
-from crgan_cli.system.processes import from_first
+from crgan_cli.system.distributed.objects import from_first
 
 log = logging.getLogger(__name__)
 

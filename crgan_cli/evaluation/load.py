@@ -7,7 +7,8 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from crgan_cli.config.compose import build_group, from_text
+from crgan_cli.config.build import build_group
+from crgan_cli.config.stored import from_text
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import players_of, prior_of

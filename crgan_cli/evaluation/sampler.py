@@ -13,7 +13,7 @@ from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation.evaluator import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.system.processes import alone
+from crgan_cli.system.distributed.world import alone
 
 MARGIN = 2
 """Black pixels between the images of a grid, and around it."""

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.augment import Chain
 from crgan_cli.gan.regularizers.base import Sum

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crgan_cli.system.processes import stacked, world
+from crgan_cli.system.distributed.tensors import stacked
+from crgan_cli.system.distributed.world import world
 
 
 class SynchronisedBatchNorm(_BatchNorm):

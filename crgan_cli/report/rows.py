@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crgan_cli.errors import UserError
-from crgan_cli.report.model import Comparison, Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.compare import comparable, compared, noted, order, published
+from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.protocols import distinct, mixed
 from crgan_cli.report.settings import (
     Settings,
     settings_of,
@@ -15,11 +17,7 @@ from crgan_cli.report.settings import (
     text,
     title_of,
 )
-from crgan_cli.report.statistics import beside_published, compare, higher_is_better, spread
-from crgan_cli.runs.protocol import Record, differences, require_comparable
-
-UNMEASURED = ("metrics.every", "metrics.floor", "metrics.batch_size", "metrics.reference_file")
-"""Keys of a protocol that do not change its numbers."""
+from crgan_cli.report.statistics import higher_is_better, spread
 
 FACTS = ("step", "images_seen")
 """What stands in a line of metrics and is none."""
@@ -100,47 +98,6 @@ def require_metric(runs: Sequence[RunFiles], metric: str) -> None:
     """Raises UserError where no run has this number."""
     if metric not in (known := metrics_of(runs)):
         raise UserError(f"--metric {metric}: no run has it. There are {', '.join(known)}.")
-
-
-def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
-    """The warning that protocols differ, if they do. Raises UserError unless `force`.
-
-    Runs that have not ended have no record; what they measure by is in their configurations.
-    """
-    measured = [run for run in runs if run.evals]
-    recorded = [run for run in measured if run.protocol]
-    asked = [*recorded[:1], *(run for run in measured if not run.protocol)]
-    try:
-        for records in (
-            [(str(run.path), run.protocol) for run in recorded],
-            [(str(run.path), asked_for(run.config)) for run in asked],
-        ):
-            if records:
-                require_comparable(records, force="--force")
-    except UserError as error:
-        if not force:
-            raise
-        first = str(error).partition("\nEvaluate")[0]
-        return [f"NOT COMPARABLE: {first}"]
-    return []
-
-
-def asked_for(config: Settings) -> Record:
-    """What a configuration says of the protocol."""
-    return {
-        key: value
-        for key, value in config.items()
-        if key.startswith(("metrics.", "extractor.", "dataset._target_")) and key not in UNMEASURED
-    }
-
-
-def distinct(records: Sequence[Record]) -> tuple[Record, ...]:
-    """One record of each protocol."""
-    found: list[Record] = []
-    for record in records:
-        if all(differences(record, other) for other in found):
-            found.append(record)
-    return tuple(found)
 
 
 def failures(runs: Sequence[RunFiles]) -> list[str]:
@@ -241,48 +198,3 @@ def note_of(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
     if counted and lacking > 0:
         said.append(f"{lacking} of {len(runs)} without numbers")
     return ", ".join(said)
-
-
-def published(row: Row, metric: str) -> str:
-    """The published FID beside ours. It is compared only where the protocols are one.
-
-    The papers' CIFAR-10 tables: FID of 10,000 images against the 10,000 test images.
-    """
-    fid = row.runs[0].published.get("fid")
-    if not isinstance(fid, int | float):
-        return ""
-    if comparable(row, metric) is None:
-        return f"{fid:g} (protocol differs)" if row.numbers else f"{fid:g}"
-    return beside_published(row.numbers["fid"], fid)
-
-
-def comparable(row: Row, metric: str) -> float | None:
-    """The published FID, where ours is of the papers' protocol."""
-    fid = row.runs[0].published.get("fid")
-    protocol = next((run.protocol for run in row.runs if run.protocol), {})
-    papers = {"num_samples": 10000, "num_real": 10000, "reference_split": "test"}
-    same = all(protocol.get(key) == value for key, value in papers.items())
-    if metric == "fid" and same and metric in row.numbers and isinstance(fid, int | float):
-        return float(fid)
-    return None
-
-
-def order(row: Row, metric: str) -> tuple[int, float]:
-    """Best first; then rows of which no run has finished, then those without the number."""
-    if metric not in row.numbers:
-        return 2, 0.0
-    mean = row.numbers[metric].mean
-    unfinished = all(run.status != "finished" for run in row.runs)
-    return int(unfinished), -mean if higher_is_better(metric) else mean
-
-
-def compared(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
-    """The best row beside each other that has the number."""
-    able = [row for row in rows if metric in row.numbers]
-    return tuple(compare(able[0], row, metric) for row in able[1:])
-
-
-def noted(row: Row, words: str) -> Row:
-    """The row with what its comparison came to, and with the steps where they are several."""
-    said = [row.note, f"at steps {', '.join(map(str, row.steps))}" if len(row.steps) > 1 else ""]
-    return row._replace(note="; ".join(part for part in (*said, words) if part))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from crgan_cli.config.compose import IGNORED
+from crgan_cli.config.stored import IGNORED
 from crgan_cli.report.model import RunFiles, Value
 
 TELLING = ("steps", "engine")

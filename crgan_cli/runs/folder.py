@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.launch import first, together
+from crgan_cli.system.distributed.launch import first, together
 
 Value = TypeVar("Value")
 
@@ -116,7 +116,7 @@ def decided(act: Callable[[], Value]) -> Value:
     """What `act` gives in the first process of a run, which alone calls it."""
     if not together():  # torch takes seconds to import
         return act()
-    from crgan_cli.system.processes import from_first
+    from crgan_cli.system.distributed.objects import from_first
 
     return from_first(act)
 

@@ -17,7 +17,7 @@ from crgan_cli.errors import RunFailed
 from crgan_cli.gan.types import Reading
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.launch import first
+from crgan_cli.system.distributed.launch import first
 
 
 class Window:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crgan_cli.system.launch import first
+from crgan_cli.system.distributed.launch import first
 
 PACKAGE = logging.getLogger("crgan_cli")
 

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from crgan_cli.system.launch import first
+from crgan_cli.system.distributed.launch import first
 
 log = logging.getLogger(__name__)
 PLAIN_EVERY_SECONDS = 10.0

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from crgan_cli.system.processes import world
+from crgan_cli.system.distributed.world import world
 
 
 def rand(

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from crgan_cli.config.compose import Settings, build_group, flat, plain
+from crgan_cli.config.build import build_group
+from crgan_cli.config.resolve import Settings, flat, plain
 
 if TYPE_CHECKING:
     from crgan_cli.gan.regularizers.base import Sum

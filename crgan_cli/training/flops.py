@@ -17,15 +17,14 @@ The gradient of the first layer's input is counted though nobody needs it, so tr
 little lower.
 """
 
-import time
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.compose import Settings, build_group, plain
+from crgan_cli.config.build import build_group
+from crgan_cli.config.resolve import Settings, plain
 from crgan_cli.gan.regularizers.base import Regularizer, Sum
 from crgan_cli.gan.types import Generator
 
@@ -113,77 +112,3 @@ def latents(part: Regularizer) -> tuple[str, ...]:
     """The roles that G draws for a part besides "fake"."""
     with torch.random.fork_rng(devices=()):  # drawing a code must not move the run's numbers
         return tuple(part.latents(torch.zeros(1, 1)))
-
-
-# --- what a device could do ----------------------------------------------------------------------
-
-
-class Peak(NamedTuple):
-    """TFLOP/s of dense matrix products, from the makers' data sheets; without their sparsity."""
-
-    bf16: float
-    tf32: float
-    fp32: float
-
-
-PEAKS = {  # NVIDIA's data sheets of each; SXM forms where there are several
-    "H200": Peak(989.0, 494.7, 67.0),
-    "H200 NVL": Peak(835.5, 417.7, 60.0),
-    "H100 PCIe": Peak(756.0, 378.0, 51.0),
-    "H100 NVL": Peak(835.0, 417.5, 60.0),
-    "H100": Peak(989.0, 494.7, 67.0),
-    "GH200": Peak(989.0, 494.7, 67.0),
-    "A100": Peak(312.0, 156.0, 19.5),
-    "A10": Peak(125.0, 62.5, 31.2),
-    "L40S": Peak(362.0, 183.0, 91.6),
-    "L4": Peak(121.0, 60.0, 30.3),
-    "RTX A6000": Peak(154.8, 77.4, 38.7),
-    "RTX 4090": Peak(165.2, 82.6, 82.6),
-    "RTX 3090": Peak(71.0, 35.6, 35.6),
-    "V100": Peak(15.7, 15.7, 15.7),  # no bf16 and no TF32 there: fp32 takes their place
-    "T4": Peak(8.1, 8.1, 8.1),
-}
-"""A part of the device's name -> its peaks. The longest part that fits counts."""
-
-SIDE = 1024  # of the matrices that a CPU is measured with
-TRIES = 5
-
-
-def peak(device: torch.device, precision: str) -> float | None:
-    """FLOP/s at most, in fp32, tf32 or bf16; None for a device that is not in the table.
-
-    A CPU is measured by a matrix product (some 0.2 s, once): what its library reaches, not what
-    its silicon could.
-    """
-    if device.type == "cpu":
-        bf16 = precision == "bf16"
-        return measured(torch.bfloat16 if bf16 else torch.float32, torch.get_num_threads())
-    if device.type != "cuda":
-        return None
-    found = peak_of(torch.cuda.get_device_name(device))
-    return 1e12 * getattr(found, precision) if found else None
-
-
-def peak_of(name: str) -> Peak | None:
-    """The row of a device's name; None for one that is not in the table."""
-    words = name.replace("-", " ").split()
-    fits = [key for key in PEAKS if set(key.split()) <= set(words)]
-    return PEAKS[max(fits, key=len)] if fits else None
-
-
-@lru_cache
-def measured(dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of a matrix product on this CPU with so many threads (PyTorch's present setting)."""
-    a = torch.ones(SIDE, SIDE, dtype=dtype)
-    best = float("inf")
-    for _ in range(TRIES):
-        began = time.perf_counter()
-        torch.mm(a, a)
-        best = min(best, time.perf_counter() - began)
-    return 2 * SIDE**3 / best
-
-
-def share_of_peak(flops_per_second: float, device: torch.device, precision: str) -> float | None:
-    """A speed as a share of what the device could do; None where that is not known."""
-    most = peak(device, precision)
-    return flops_per_second / most if most else None

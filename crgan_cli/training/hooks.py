@@ -13,7 +13,7 @@ from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import differences
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.processes import by_first
+from crgan_cli.system.distributed.objects import by_first
 from crgan_cli.system.progress import Watch
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from crgan_cli.config.compose import build_group, difference, flat, from_text, to_text
+from crgan_cli.config.build import build_group
+from crgan_cli.config.resolve import flat
 from crgan_cli.config.settings import Run
+from crgan_cli.config.stored import difference, from_text, to_text
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import dataset_of, fingerprint
 from crgan_cli.errors import UserError
@@ -23,11 +25,13 @@ from crgan_cli.runs.record import Recorder, history, recorder_of
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import logging_to, speaking
 from crgan_cli.system.device import describe, device_of
-from crgan_cli.system.launch import first
-from crgan_cli.system.processes import by_all, by_first, everyones, from_first, own_device, spread
+from crgan_cli.system.distributed.errors import lost_named
+from crgan_cli.system.distributed.launch import first
+from crgan_cli.system.distributed.objects import by_all, by_first, everyones, from_first
+from crgan_cli.system.distributed.setup import own_device
+from crgan_cli.system.distributed.tensors import spread
 from crgan_cli.system.progress import Scoring, Watch, duration
-from crgan_cli.system.voices import lost_named
-from crgan_cli.training import costs, flops
+from crgan_cli.training import costs, peaks
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import DrawSamples, Evaluate, Hook, Keeper
@@ -200,7 +204,7 @@ class Training:
         if flop is None:
             return None
         precision = self.engine.precision
-        peak = flops.peak(self.device, precision)
+        peak = peaks.peak(self.device, precision)
         name = "this CPU's matrix products" if self.device.type == "cpu" else describe(self.device)
         of = f"the {peak / 1e12:.3g} of {name} in {precision}" if peak else ""
         return Work(flop, peak, of)

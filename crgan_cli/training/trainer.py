@@ -16,7 +16,7 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.record import Recorder, Window
-from crgan_cli.system.processes import Poll
+from crgan_cli.system.distributed.objects import Poll
 from crgan_cli.system.progress import Watch
 from crgan_cli.system.signals import heard_by
 from crgan_cli.training.ema import EMA

@@ -11,7 +11,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from crgan_cli.config.compose import build_group, compose
+from crgan_cli.config.build import build_group
+from crgan_cli.config.compose import compose
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError

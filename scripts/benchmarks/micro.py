@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.frechet import factor, trace_of_root

@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 import torch
 
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.sweep import last_lines
+from crgan_cli.experiments.sweep_table import last_lines
 from crgan_cli.system import mps
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import device_of

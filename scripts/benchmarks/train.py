@@ -23,14 +23,14 @@ from typing import NamedTuple, Protocol
 import torch
 from omegaconf import DictConfig
 
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import Sum
 from crgan_cli.runs.provenance import peak_memory
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import best_precision, device_of
-from crgan_cli.training import flops
+from crgan_cli.training import flops, peaks
 
 from . import kernels
 from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses
@@ -202,7 +202,7 @@ def speeds(
         "steps_per_second": 1 / seconds,
         "images_per_second": images / seconds,
         "tflops": flop / seconds / 1e12,
-        "share_of_peak": flops.share_of_peak(flop / seconds, device, precision),
+        "share_of_peak": peaks.share_of_peak(flop / seconds, device, precision),
         "spread": timing.spread,
         "steady": timing.reliable,
     }

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 
 from crgan_cli import __version__
 from crgan_cli.commands import main
-from crgan_cli.config.compose import compose, to_text
+from crgan_cli.config.compose import compose
+from crgan_cli.config.stored import to_text
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 
 Job = tuple[DictConfig, list[str], dict[str, str | None], Path | None]

@@ -11,7 +11,7 @@ from support.run_folders import PROTOCOL, write_run
 from support.runs import Crgan, refused, train
 from support.runs import crgan as in_a_process
 
-from crgan_cli.commands import report as command
+from crgan_cli.report import write
 
 TEXTS = ("report.md", "runs.csv", "rows.csv", "table.tex")
 
@@ -74,7 +74,7 @@ def test_a_terminal_gets_a_table_that_fits(
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdout.isatty", lambda: True, raising=False)
         patch.setenv("TERM", "dumb")  # of 80 columns
-        command.show(report)
+        write.show(report)
     out = capsys.readouterr().out
     assert "[bold]4 runs" in out
     assert "lambda_cr=10" in out

@@ -15,18 +15,14 @@ from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
 from crgan_cli.commands.reproduce import minutes_left, steps_done
-from crgan_cli.config.compose import compose, plain, to_text
-from crgan_cli.experiments import reproduction
-from crgan_cli.experiments.reproduction import (
-    Job,
-    Row,
-    Scale,
-    planned,
-    quoted,
-    scale_of,
-    state_of,
-    table_of,
-)
+from crgan_cli.config.compose import compose
+from crgan_cli.config.messages import quoted
+from crgan_cli.config.resolve import plain
+from crgan_cli.config.stored import to_text
+from crgan_cli.experiments import paper_tables, plan
+from crgan_cli.experiments.paper_tables import Row, Scale, scale_of, table_of
+from crgan_cli.experiments.plan import Job, planned
+from crgan_cli.experiments.run_table import state_of
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
 
@@ -61,7 +57,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "scale" / "tiny.yaml").write_text(
         f"title: tiny\nseeds: [1]\ncpu_minutes: 0.5\noverrides:\n{overrides}"
     )
-    monkeypatch.setattr(reproduction, "TABLES", folder)
+    monkeypatch.setattr(paper_tables, "TABLES", folder)
 
 
 def jobs_of(name: str, scale: str, *typed: str) -> list[Job]:
@@ -72,7 +68,7 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[Job]:
 
 
 def test_the_tables_are_the_papers() -> None:
-    assert tuple(reproduction.names()) == TABLES
+    assert tuple(paper_tables.names()) == TABLES
     experiments = {name: [row.experiment for row in table_of(name).rows] for name in TABLES}
     assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
@@ -112,7 +108,7 @@ def test_no_two_rows_share_a_folder() -> None:
 def test_what_is_typed_last_counts() -> None:
     row = Row("a", "A", "cr_cifar10_resnet", ("steps=1", "seed=3"))
     scale = Scale("s", "", (1,), ("steps=2",), {"resnet": ("steps=3",), "sndcgan": ("x=1",)}, None)
-    assert reproduction.overrides_of(row, scale, ["batch_size=4"]) == (
+    assert plan.overrides_of(row, scale, ["batch_size=4"]) == (
         *("experiment=cr_cifar10_resnet", "steps=3", "seed=3", "batch_size=4"),
     )
 

@@ -4,20 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from crgan_cli.commands.train import read
+from crgan_cli.config.build import build_group, locate, pick
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.compose import (
-    build_group,
-    compose,
-    difference,
-    folder_name,
-    from_text,
-    locate,
-    pick,
-    plain,
-    to_text,
-)
+from crgan_cli.config.compose import compose, folder_name
+from crgan_cli.config.messages import read
+from crgan_cli.config.resolve import plain
 from crgan_cli.config.settings import Run
+from crgan_cli.config.stored import difference, from_text, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.gan.losses import Hinge
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, LatentConsistency

@@ -14,11 +14,12 @@ from support.nosync import NoSync
 from torch import Tensor
 
 from crgan_cli.data import batches as module
-from crgan_cli.data.batches import Batches, Order, fits
+from crgan_cli.data import streamed
+from crgan_cli.data.batch_sampler import Order
+from crgan_cli.data.batches import Batches, fits
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
-from crgan_cli.system import processes
-from crgan_cli.system.processes import World
+from crgan_cli.system.distributed.world import World
 
 CPU = torch.device("cpu")
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -58,13 +59,13 @@ def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     """The thread and the positions of every batch that is read."""
     seen: list[tuple[str, list[int]]] = []
-    read = module.read
+    read = streamed.read
 
     def noted(images: Images, positions: Tensor, room: Images) -> Images:
         seen.append((threading.current_thread().name, positions.tolist()))
         return read(images, positions, room)
 
-    monkeypatch.setattr(module, "read", noted)
+    monkeypatch.setattr(streamed, "read", noted)
     return seen
 
 
@@ -174,7 +175,7 @@ def test_the_stored_pixels_are_not_changed():
 
 
 def test_a_set_larger_than_a_chunk_comes_to_the_device_whole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(streamed, "CHUNK", 4)
     x, y = make(batch_size=10)[0]
     assert y is not None
     assert torch.equal(x, to_float(numbered().x[y]))
@@ -301,7 +302,7 @@ def test_a_set_that_fits_starts_no_thread():
 def test_a_reading_that_fails_is_heard_of_where_its_batch_is_asked_for(
     too_large: None, monkeypatch: pytest.MonkeyPatch
 ):
-    batches, read = make(), module.read
+    batches, read = make(), streamed.read
     expected = labels(make(), 1)
 
     def broken(images: Images, positions: Tensor, room: Images) -> Images:
@@ -309,12 +310,12 @@ def test_a_reading_that_fails_is_heard_of_where_its_batch_is_asked_for(
 
     batches.ticket(3)  # so that a batch is on its way that is not asked for
     until(lambda: not batches._source._thread._work_queue.qsize())  # type: ignore[union-attr]
-    monkeypatch.setattr(module, "read", broken)
+    monkeypatch.setattr(streamed, "read", broken)
     with pytest.raises(OSError, match="Input/output"):
         batches.ticket(0)
-    monkeypatch.setattr(module, "read", read)
+    monkeypatch.setattr(streamed, "read", read)
     assert labels(batches, 1) == expected
-    monkeypatch.setattr(module, "read", broken)
+    monkeypatch.setattr(streamed, "read", broken)
     batches.ticket(2)
     with pytest.raises(OSError, match="Input/output"):
         batches.ticket(3)
@@ -335,14 +336,14 @@ def test_the_thread_ends_with_the_batches(too_large: None):
 def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
     too_large: None, monkeypatch: pytest.MonkeyPatch
 ):
-    batches, read, released = make(), module.read, threading.Event()
+    batches, read, released = make(), streamed.read, threading.Event()
     expected = labels(make(), 1)
 
     def stuck(images: Images, positions: Tensor, room: Images) -> Images:
         released.wait(10)
         return read(images, positions, room)
 
-    monkeypatch.setattr(module, "read", stuck)
+    monkeypatch.setattr(streamed, "read", stuck)
     batches._source._look_ahead(1)  # type: ignore[union-attr]
     main = threading.main_thread().ident
     assert main is not None
@@ -376,7 +377,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(
     alone = make(batch_size=4, flip=True)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(processes, "_world", World(rank, 2, rank))
+        monkeypatch.setattr("crgan_cli.system.distributed.world._world", World(rank, 2, rank))
         parts.append(make(batch_size=4, flip=True))
     assert [each.batch_size for each in parts] == [4, 4]
     for index in range(5):
@@ -386,7 +387,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(processes, "_world", World(1, 4, 1))
+    monkeypatch.setattr("crgan_cli.system.distributed.world._world", World(1, 4, 1))
     with pytest.raises(UserError, match=r"batch_size=7 .*multiple of 4, as in batch_size=8,"):
         make(10, batch_size=7)
     assert make(10, batch_size=8).ticket(0)[0].shape == (2,)

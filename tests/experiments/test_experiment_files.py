@@ -7,8 +7,9 @@ import yaml
 from omegaconf import DictConfig
 from support.published import PUBLISHED
 
-from crgan_cli.config.choices import Choices
-from crgan_cli.config.compose import compose, conf_dir, flat
+from crgan_cli.config.choices import Choices, conf_dir
+from crgan_cli.config.compose import compose
+from crgan_cli.config.resolve import flat
 from crgan_cli.config.settings import Run
 from crgan_cli.gan.build import Players, players_of, task_of
 from crgan_cli.gan.tasks.base import Task

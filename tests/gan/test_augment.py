@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 from crgan_cli.errors import UserError
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 from crgan_cli.gan.types import Batch
-from crgan_cli.system import processes, rng
-from crgan_cli.system.processes import World
+from crgan_cli.system import rng
+from crgan_cli.system.distributed.world import World
 
 ALL = {
     "flip_shift": FlipShift(shift=2, flip=0.5, padding="reflect"),
@@ -217,7 +217,7 @@ def test_two_processes_transform_their_parts_as_one_would_the_whole(
     expected = T(Batch(whole)).x
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(processes, "_world", World(rank, 2, rank))
+        monkeypatch.setattr("crgan_cli.system.distributed.world._world", World(rank, 2, rank))
         torch.manual_seed(4)
         parts.append(T(Batch(whole.chunk(2)[rank])).x)
     assert torch.equal(torch.cat(parts), expected)

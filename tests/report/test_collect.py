@@ -11,7 +11,8 @@ from filelock import FileLock
 from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
-from crgan_cli.report.collect import KILLED, MOST_LINES, collect, headline_of
+from crgan_cli.report.collect import collect
+from crgan_cli.report.read import KILLED, MOST_LINES, headline_of
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from scipy import stats
 from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
-from crgan_cli.report.collect import KILLED, collect
+from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report
+from crgan_cli.report.read import KILLED
 from crgan_cli.report.rows import report_of
 from crgan_cli.report.settings import text
 

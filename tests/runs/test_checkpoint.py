@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from crgan_cli.commands import main
-from crgan_cli.config.compose import compose, to_text
+from crgan_cli.config.compose import compose
+from crgan_cli.config.stored import to_text
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, by_step, name_of, newest, read, restore, save, thin

@@ -61,7 +61,7 @@ def process(rank: int, size: int, port: str, act: Callable[[], object], answers:
     try:
         import torch
 
-        from crgan_cli.system.processes import joined
+        from crgan_cli.system.distributed.setup import joined
 
         torch.set_num_threads(1)
         with joined():

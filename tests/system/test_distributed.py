@@ -18,7 +18,7 @@ from support.runs import DEMO, Crgan, environment, leaves, lines, refused, tiny,
 from crgan_cli.commands import main
 from crgan_cli.commands import train as command
 from crgan_cli.errors import UserError
-from crgan_cli.system.processes import world
+from crgan_cli.system.distributed.world import world
 
 # Batch norm in G, spectral norm in D, four kinds of random numbers in a turn, lazy turns, an
 # average, an evaluation whose last batch is a part of one. Adam with a large eps: with the usual

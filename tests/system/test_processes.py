@@ -9,8 +9,10 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
 from crgan_cli.networks.synchronised import SynchronisedBatchNorm, synchronise
-from crgan_cli.system import launch, processes, rng
-from crgan_cli.system.processes import Poll, World, world
+from crgan_cli.system import rng
+from crgan_cli.system.distributed import launch, objects, setup, tensors
+from crgan_cli.system.distributed.objects import Poll
+from crgan_cli.system.distributed.world import World, alone, among, world
 
 CPU = torch.device("cpu")
 Numbers = dict[str, Tensor]
@@ -39,11 +41,11 @@ def normalised() -> Numbers:
     loss = scores.cos().mean()
     (slope,) = torch.autograd.grad(scores.sin().sum(), x, create_graph=True)
     (loss + slope.square().flatten(1).sum(1).mean()).backward()
-    processes.average_gradients(net.parameters())
+    tensors.average_gradients(net.parameters())
     found = {f"gradient of {name}": p.grad for name, p in net.named_parameters()}
     assert x.grad is not None
     found |= {name: buffer.clone() for name, buffer in net.named_buffers()}
-    found |= {"loss": processes.mean(loss.detach()), "scores": joined_rows(scores.detach())}
+    found |= {"loss": tensors.mean(loss.detach()), "scores": joined_rows(scores.detach())}
     # the gradient of the mean over all images, and a process has the mean of its own
     found["gradient of x"] = joined_rows(x.grad) / world().size
     net.eval()
@@ -56,7 +58,7 @@ def generator() -> torch.Generator:
 
 
 def joined_rows(x: Tensor) -> Tensor:
-    return torch.cat(processes.gathered(x))
+    return torch.cat(tensors.gathered(x))
 
 
 def averaged() -> Numbers:
@@ -66,7 +68,7 @@ def averaged() -> Numbers:
     plain.grad = torch.arange(24.0).view(2, 3, 2, 2) * (1 + rank)
     grad = torch.arange(24.0).view(2, 3, 2, 2) + 10 * rank
     last.grad = grad.to(memory_format=torch.channels_last)
-    processes.average_gradients([plain, last, without])
+    tensors.average_gradients([plain, last, without])
     assert without.grad is None
     assert last.grad is not None
     assert last.grad.is_contiguous(memory_format=torch.channels_last)
@@ -129,22 +131,22 @@ def decided() -> dict[str, object]:
     """What processes that think differently agree on."""
     rank = world().rank
     found: dict[str, object] = {
-        "from_first": processes.from_first(lambda: ("rank", rank)),
-        "agree": (processes.agree(rank == 1), processes.agree(False)),
-        "everyones": processes.everyones("ab"[rank]),
-        "gathered": [len(part) for part in processes.gathered(torch.zeros(rank + 2, 3))],
+        "from_first": objects.from_first(lambda: ("rank", rank)),
+        "agree": (objects.agree(rank == 1), objects.agree(False)),
+        "everyones": objects.everyones("ab"[rank]),
+        "gathered": [len(part) for part in tensors.gathered(torch.zeros(rank + 2, 3))],
     }
     ours = torch.full((2, 2), float(rank)).T
-    processes.spread([ours])
+    tensors.spread([ours])
     found["spread"] = ours
-    for name, collect in (("first", processes.from_first), ("all", processes.by_all)):
+    for name, collect in (("first", objects.from_first), ("all", objects.by_all)):
         guilty = 0 if name == "first" else 1
         try:
             collect(lambda guilty=guilty: complaint(guilty))
         except UserError as error:
             found[f"error of {name}"] = str(error)
-    with processes.alone():
-        found["alone"] = (world(), processes.agree(rank == 1), rng.rand(2, device=CPU).shape)
+    with alone():
+        found["alone"] = (world(), objects.agree(rank == 1), rng.rand(2, device=CPU).shape)
     poll = Poll()
     found["poll"] = [poll(rank == 1 and asked >= 50) for asked in range(1000)].index(True)
     return found
@@ -232,12 +234,12 @@ def test_a_process_may_count_as_alone_for_a_while(two: list[dict]) -> None:
 
 
 def test_a_process_of_its_own_waits_for_nobody() -> None:
-    assert processes.everyones(1) == [1]
-    assert processes.agree(True)
-    assert processes.from_first(lambda: 2) == processes.by_all(lambda: 2) == 2
+    assert objects.everyones(1) == [1]
+    assert objects.agree(True)
+    assert objects.from_first(lambda: 2) == objects.by_all(lambda: 2) == 2
     assert Poll()(True)
-    assert processes.own_device(torch.device("cuda:1")) == torch.device("cuda:1")
-    processes.wait()
+    assert setup.own_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    objects.wait()
 
 
 def test_synchronising_keeps_parameters_buffers_and_names() -> None:
@@ -279,11 +281,11 @@ def test_tasks_of_slurm_are_one_run_under_submitit_alone(monkeypatch: pytest.Mon
 
 
 def test_one_gpu_for_two_processes_is_refused() -> None:
-    processes.require_one_each(["a GPU-1", "a GPU-2", "b GPU-1"], 2)
+    setup.require_one_each(["a GPU-1", "a GPU-2", "b GPU-1"], 2)
     with pytest.raises(UserError, match="torchrun --nproc-per-node 1"):
-        processes.require_one_each(["a GPU-1", "a GPU-1"], 1)
+        setup.require_one_each(["a GPU-1", "a GPU-1"], 1)
 
 
 def test_a_named_gpu_is_refused_for_several_processes() -> None:
-    with processes.among(World(0, 2, 0)), pytest.raises(UserError, match="Type device=cuda"):
-        processes.own_device(torch.device("cuda:0"))
+    with among(World(0, 2, 0)), pytest.raises(UserError, match="Type device=cuda"):
+        setup.own_device(torch.device("cuda:0"))

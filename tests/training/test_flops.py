@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from crgan_cli.config.compose import build_group, compose
+from crgan_cli.config.build import build_group
+from crgan_cli.config.compose import compose
 from crgan_cli.gan import build
 from crgan_cli.gan.regularizers.base import Regularizer, Sum
 from crgan_cli.gan.regularizers.consistency import (
@@ -20,7 +21,7 @@ from crgan_cli.gan.regularizers.consistency import (
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.types import Batch
-from crgan_cli.training import flops
+from crgan_cli.training import flops, peaks
 
 
 def counted(name: str, *overrides: str) -> flops.Counted:
@@ -200,19 +201,19 @@ def test_turns_that_were_run_cost_what_the_algebra_says(words: list[str]) -> Non
     ],
 )
 def test_a_gpu_is_found_by_its_name(name: str, bf16: float) -> None:
-    found = flops.peak_of(name)
+    found = peaks.peak_of(name)
     assert found is not None
     assert found.bf16 == bf16
 
 
 def test_a_device_that_is_not_in_the_table_has_no_share() -> None:
-    assert flops.peak_of("NVIDIA Example 1") is None
-    assert flops.share_of_peak(1e12, torch.device("mps"), "fp32") is None
+    assert peaks.peak_of("NVIDIA Example 1") is None
+    assert peaks.share_of_peak(1e12, torch.device("mps"), "fp32") is None
 
 
 def test_the_cpu_is_measured_and_a_share_is_of_that() -> None:
     cpu = torch.device("cpu")
-    most = flops.peak(cpu, "fp32")
+    most = peaks.peak(cpu, "fp32")
     assert most is not None
     assert most > 1e8
-    assert flops.share_of_peak(most / 4, cpu, "fp32") == pytest.approx(0.25)
+    assert peaks.share_of_peak(most / 4, cpu, "fp32") == pytest.approx(0.25)

@@ -5,8 +5,9 @@ import torch
 from support.tiny import TinyDiscriminator, TinyGenerator
 from torch import nn
 
+from crgan_cli.config.build import build_group
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.compose import build_group, compose
+from crgan_cli.config.compose import compose
 from crgan_cli.training.optimizers import Adam
 
 

@@ -1,6 +1,7 @@
 """What a run says of itself."""
 
-from crgan_cli.config.compose import compose, flat
+from crgan_cli.config.compose import compose
+from crgan_cli.config.resolve import flat
 from crgan_cli.training.run import telling
 
 

@@ -23,7 +23,8 @@ from torchvision import datasets
 
 from crgan_cli.commands.main import answer
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.compose import compose, from_text
+from crgan_cli.config.compose import compose
+from crgan_cli.config.stored import from_text
 from crgan_cli.gan.build import players_of
 from crgan_cli.training.run import train_job
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from crgan_cli import __version__
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.data.images import Images, dataset_of, fingerprint, to_uint8
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import load

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.statistics import Moments
-from crgan_cli.system.processes import by_all, gathered, world
+from crgan_cli.system.distributed.objects import by_all
+from crgan_cli.system.distributed.tensors import gathered
+from crgan_cli.system.distributed.world import world
 
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in all)

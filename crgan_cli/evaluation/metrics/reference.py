@@ -16,7 +16,8 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.system import cache
-from crgan_cli.system.processes import agree, world
+from crgan_cli.system.distributed.objects import agree
+from crgan_cli.system.distributed.world import world
 
 VERSION = 2  # of the preprocessing and of this file's layout: a new number leaves old files unread
 FOLDER = "reference"  # of the cache

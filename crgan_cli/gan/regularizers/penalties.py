@@ -16,7 +16,8 @@ from crgan_cli.gan.scoring import Seen, join, mixes_samples, widen
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.lowered import full_precision
-from crgan_cli.system import processes, rng
+from crgan_cli.system import rng
+from crgan_cli.system.distributed import tensors
 
 EPSILON = 1e-12
 """Under the square root of a gradient's norm, whose own derivative is infinite at 0."""
@@ -120,7 +121,7 @@ class DRAGAN(GradientRegularizer):
         x = real.x
         a = rng.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
         u = rng.rand(*x.shape, device=x.device, dtype=x.dtype)
-        variance = processes.mean((x - processes.mean(x.mean())).square().mean())
+        variance = tensors.mean((x - tensors.mean(x.mean())).square().mean())
         delta = 0.5 * variance.sqrt() * u
         (gradient,) = self.input_gradient(seen.D, real._replace(x=x + a * delta))
         return {"dragan": self.lambda_dr * slope_penalty(gradient)}

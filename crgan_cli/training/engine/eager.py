@@ -29,7 +29,9 @@ from crgan_cli.networks.synchronised import synchronise
 from crgan_cli.system import cache
 from crgan_cli.system import threads as cpu_threads
 from crgan_cli.system.device import Precision, best_precision, describe, use_tf32
-from crgan_cli.system.processes import average_gradients, from_first, mean, world
+from crgan_cli.system.distributed.objects import from_first
+from crgan_cli.system.distributed.tensors import average_gradients, mean
+from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
 
 log = logging.getLogger(__name__)

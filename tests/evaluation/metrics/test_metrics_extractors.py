@@ -8,7 +8,7 @@ import torch
 from support.inceptions import local_inception, some_images
 from torch import Tensor, nn
 
-from crgan_cli.config.compose import build_group
+from crgan_cli.config.build import build_group
 from crgan_cli.config.signatures import parameters
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import inception

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from crgan_cli.errors import Interrupted, RunFailed
-from crgan_cli.system import launch
+from crgan_cli.system.distributed import launch
 
 
 @contextmanager

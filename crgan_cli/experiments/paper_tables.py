@@ -1,0 +1,94 @@
+"""The papers' tables as YAML: rows and scales."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from crgan_cli.config.messages import quoted
+from crgan_cli.config.schema import nearest
+from crgan_cli.errors import UserError
+
+TABLES = Path(__file__).parent / "tables"
+
+
+class Row(NamedTuple):
+    """One row of a table."""
+
+    name: str  # of its runs' folders
+    label: str  # as the paper calls it
+    experiment: str
+    overrides: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A table of a paper."""
+
+    name: str
+    title: str
+    protocol: str  # of the published numbers
+    rows: tuple[Row, ...]
+
+
+class Scale(NamedTuple):
+    """At what size a table is run."""
+
+    name: str
+    title: str  # added to the report's; empty for the published size
+    seeds: tuple[int, ...]  # where none are typed
+    overrides: tuple[str, ...]
+    architectures: Mapping[str, tuple[str, ...]]  # how an experiment's name ends -> more of them
+    cpu_minutes: float | None  # a run, on one thread; None where a GPU is meant
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """The tables that there are."""
+    return sorted(path.stem for path in TABLES.glob("*.yaml"))
+
+
+def scales() -> list[str]:
+    """The scales that there are."""
+    return sorted(path.stem for path in (TABLES / "scale").glob("*.yaml"))
+
+
+def table_of(name: str) -> Table:
+    """A table by its name. Raises UserError where there is none of it."""
+    if name not in names():
+        guess = nearest(name, names())
+        hint = f"; did you mean '{guess}'?" if guess else "."
+        raise UserError(f"There is no table '{name}'{hint} The tables are: {', '.join(names())}.")
+    content = read(TABLES / f"{name}.yaml")
+    rows = tuple(row_of(each) for each in content["rows"])
+    return Table(name, content["title"], content["protocol"], rows)
+
+
+def row_of(content: dict) -> Row:
+    """A row. Its published number is its experiment's, but where it names one of its own."""
+    overrides = tuple(content.get("overrides", ()))
+    if published := content.get("published"):
+        source = quoted(published["source"])
+        overrides += (f"published.fid={published['fid']}", f"published.source={source}")
+    return Row(content["name"], content["label"], content["experiment"], overrides)
+
+
+def scale_of(name: str) -> Scale:
+    """A scale by its name."""
+    content = read(TABLES / "scale" / f"{name}.yaml")
+    more = {net: tuple(each) for net, each in content.get("architectures", {}).items()}
+    return Scale(
+        name,
+        content["title"],
+        tuple(content["seeds"]),
+        tuple(content["overrides"]),
+        more,
+        content.get("cpu_minutes"),
+    )
+
+
+def read(path: Path) -> dict:
+    """A file of ours."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

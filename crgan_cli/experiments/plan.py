@@ -1,0 +1,117 @@
+"""The jobs that reproduce a table."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crgan_cli.config import compose, messages, resolve
+from crgan_cli.config.choices import Choices
+from crgan_cli.config.messages import quoted
+from crgan_cli.config.resolve import Settings
+from crgan_cli.errors import UserError
+from crgan_cli.experiments.paper_tables import Row, Scale, Table
+
+INSTEAD = {
+    "out": "give --out FOLDER",
+    "seed": "give --seeds 1,2,3",
+    "experiment": "each row is an experiment; train another with crgan train experiment=...",
+    "resume": "a table is always gone on with; give another --out to start anew",
+}
+"""Settings that a table makes itself -> what to type."""
+
+
+class Job(NamedTuple):
+    """A row with a seed."""
+
+    row: Row
+    seed: int
+    folder: Path
+    overrides: tuple[str, ...]  # of crgan train, without the seed and the folder
+    config: Settings  # whole and checked
+
+    @property
+    def words(self) -> list[str]:
+        """The command line behind `crgan`."""
+        return ["train", *self.overrides, f"seed={self.seed}", f"out={quoted(str(self.folder))}"]
+
+    @property
+    def command(self) -> str:
+        """What to type for this run alone."""
+        return shlex.join(["crgan", *self.words])
+
+
+# --- planning -------------------------------------------------------------------------------------
+
+
+def planned(
+    table: Table, scale: Scale, seeds: Sequence[int], typed: Sequence[str], out: Path
+) -> list[Job]:
+    """All runs, seed by seed, so that the first seed's table is whole first.
+
+    Raises UserError where a row cannot be run as it was typed.
+    """
+    require_own(out, table)
+    typed = texts(typed)
+    settings = {row.name: composed(row, overrides_of(row, scale, typed)) for row in table.rows}
+    return [
+        Job(
+            row,
+            seed,
+            out / f"{row.name}_s{seed}",
+            overrides_of(row, scale, typed),
+            {**settings[row.name], "seed": seed},
+        )
+        for seed in seeds
+        for row in table.rows
+    ]
+
+
+def require_own(out: Path, table: Table) -> None:
+    """Raises UserError where something else than this table's runs lies in the folder."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out {out} is a file: give a folder, which is made if it is not there.")
+    ours = re.compile(rf"({'|'.join(re.escape(row.name) for row in table.rows)})_s\d+")
+    there = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    if there and not any(ours.fullmatch(name) for name in there):
+        raise UserError(
+            f"the folder {out} holds other things ({', '.join(there[:3])}) and no run of the table "
+            f"{table.name}. Choose another with --out FOLDER, or leave it out."
+        )
+
+
+def texts(typed: Sequence[str]) -> list[str]:
+    """What was typed for all rows, in quotes where it needs them. Raises UserError for a setting
+    that the table makes itself."""
+    for word in typed:
+        key = word.partition("=")[0].lstrip("+~")
+        if key in INSTEAD or key.startswith("hydra."):
+            reason = INSTEAD.get(key, "the runs of a table are not started by Hydra")
+            raise UserError(f"'{word}': a table sets this for each of its runs: {reason}.")
+    choices = Choices()
+    with compose.searching(choices) as parser:
+        return [messages.as_text(word, parser) for word in typed]
+
+
+def overrides_of(row: Row, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:
+    """The row's, then the scale's, then what was typed; of a key's several values the last."""
+    nets = [more for net, more in scale.architectures.items() if row.experiment.endswith(f"_{net}")]
+    words = [
+        f"experiment={row.experiment}",
+        *row.overrides,
+        *scale.overrides,
+        *(word for more in nets for word in more),
+        *typed,
+    ]
+    return tuple({word.partition("=")[0]: word for word in words}.values())
+
+
+def composed(row: Row, overrides: Sequence[str]) -> Settings:
+    """A row's configuration. Raises UserError that names the row."""
+    try:
+        return resolve.plain(compose.compose(overrides))
+    except UserError as error:
+        raise UserError(f"{error} (in the row {row.name})") from error

@@ -1,0 +1,53 @@
+"""Which protocols the runs of a report were measured by."""
+
+from collections.abc import Sequence
+
+from crgan_cli.errors import UserError
+from crgan_cli.report.model import RunFiles
+from crgan_cli.report.settings import Settings
+from crgan_cli.runs.protocol import Record, differences, require_comparable
+
+
+def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
+    """The warning that protocols differ, if they do. Raises UserError unless `force`.
+
+    Runs that have not ended have no record; what they measure by is in their configurations.
+    """
+    measured = [run for run in runs if run.evals]
+    recorded = [run for run in measured if run.protocol]
+    asked = [*recorded[:1], *(run for run in measured if not run.protocol)]
+    try:
+        for records in (
+            [(str(run.path), run.protocol) for run in recorded],
+            [(str(run.path), asked_for(run.config)) for run in asked],
+        ):
+            if records:
+                require_comparable(records, force="--force")
+    except UserError as error:
+        if not force:
+            raise
+        first = str(error).partition("\nEvaluate")[0]
+        return [f"NOT COMPARABLE: {first}"]
+    return []
+
+
+def asked_for(config: Settings) -> Record:
+    """What a configuration says of the protocol."""
+    return {
+        key: value
+        for key, value in config.items()
+        if key.startswith(("metrics.", "extractor.", "dataset._target_")) and key not in UNMEASURED
+    }
+
+
+def distinct(records: Sequence[Record]) -> tuple[Record, ...]:
+    """One record of each protocol."""
+    found: list[Record] = []
+    for record in records:
+        if all(differences(record, other) for other in found):
+            found.append(record)
+    return tuple(found)
+
+
+UNMEASURED = ("metrics.every", "metrics.floor", "metrics.batch_size", "metrics.reference_file")
+"""Keys of a protocol that do not change its numbers."""

@@ -1,0 +1,105 @@
+"""Writes a report: to the terminal, and as files."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from crgan_cli.report.model import Report
+
+FORMATS = ("md", "csv", "tex", "html", "png")
+
+
+def show(report: "Report") -> None:
+    """The table: with lines that wrap on a terminal, else as text."""
+    from crgan_cli.report import tables
+
+    if not sys.stdout.isatty():
+        print(tables.plain(report))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(report.title), title_justify="left", box=SIMPLE_HEAD)
+    shown = tables.columns(report)
+    for column in shown:
+        side = "right" if column.numeric else "left"
+        table.add_column(escape(column.title), justify=side, overflow="fold")
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*map(escape, cells))
+    console = Console()
+    console.print(table)
+    for remark in tables.remarks(report):
+        console.print(remark, markup=False, highlight=False)
+
+
+def made(folder: Path) -> Path:
+    """The folder, there now. Raises UserError where it cannot be made."""
+    from crgan_cli.errors import UserError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder} cannot be made ({error.strerror}). Choose another with "
+            "--out FOLDER."
+        ) from None
+    return folder
+
+
+def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
+    """The files. Raises RunFailed where they cannot be written."""
+    from crgan_cli.errors import RunFailed
+    from crgan_cli.report import tables
+    from crgan_cli.system.atomic import write_text
+
+    texts: dict[str, dict[str, Callable[[Report], str]]] = {
+        "md": {"report.md": tables.markdown},
+        "csv": {"runs.csv": tables.runs_csv, "rows.csv": tables.rows_csv},
+        "tex": {"table.tex": tables.latex},
+    }
+    written = []
+    try:
+        shown = pictures(report, out) if "png" in wanted else []
+        written += [path for path, _ in shown]
+        for kind in wanted:
+            for name, render in texts.get(kind, {}).items():
+                write_text(out / name, render(report))
+                written.append(out / name)
+        if "html" in wanted:
+            from crgan_cli.report.html import render as page
+
+            written.append(page(report, out))
+        if "md" in wanted:
+            with open(out / "report.md", "a", encoding="utf-8") as file:
+                for path, caption in shown:
+                    link = quote(path.relative_to(out).as_posix())
+                    file.write(f"\n![{caption}]({link})\n\n{caption}\n")
+    except OSError as error:
+        raise RunFailed(f"writing to {out} failed: {error.strerror or error}.") from error
+    return written
+
+
+def pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
+    """Figures and sample grids as PNG files, each with its caption."""
+    from crgan_cli.report.drawing import write as write_drawings
+    from crgan_cli.report.figures import drawings
+    from crgan_cli.report.findings import findings
+    from crgan_cli.report.grids import pictured
+
+    drawn = drawings(report, findings(report)[0])
+    captions = [each.caption for each in drawn]
+    found = list(zip(write_drawings(drawn, out / "figures"), captions, strict=True))
+    labels = {run.path: row.label for row in report.rows for run in row.runs}
+    (out / "samples").mkdir(exist_ok=True)
+    for number, run in enumerate(pictured(report), start=1):
+        if run.samples:
+            path = out / "samples" / f"{number:02d}_{run.path.name}.png"
+            shutil.copyfile(run.samples, path)
+            found.append((path, f"{labels[run.path]}, step {run.step}"))
+    return found

@@ -1,0 +1,101 @@
+"""Tensors across the processes of a run: averaged, broadcast, gathered."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crgan_cli.system.distributed.world import world
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Every gradient becomes its mean over the processes, in one call for all."""
+    if world().size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([in_memory_order(gradient) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world().size
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    averaged = [shaped_as(old, new) for old, new in zip(gradients, parts, strict=True)]
+    torch._foreach_copy_(gradients, averaged)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def in_memory_order(x: Tensor) -> Tensor:
+    """All numbers of x, (n,); of a channels_last tensor without a copy as well."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).reshape(-1)
+    return x.reshape(-1)
+
+
+def shaped_as(x: Tensor, flat: Tensor) -> Tensor:
+    """The inverse of `in_memory_order`: `flat` in the shape and layout of x."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        n, c, h, w = x.shape
+        return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+    return flat.view(x.shape)
+
+
+@torch.no_grad()
+def mean(values: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, without gradient."""
+    if world().size == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / world().size
+
+
+@torch.no_grad()
+def spread(tensors: Iterable[Tensor]) -> None:
+    """Every tensor becomes what it is in the first process."""
+    if world().size > 1:
+        for tensor in tensors:
+            dense = tensor.contiguous()
+            dist.broadcast(dense, 0)
+            tensor.copy_(dense)
+
+
+class Stacked(torch.autograd.Function):
+    """(...) of each process -> (size, ...) of all, in every one; may be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx: object, own: Tensor) -> Tensor:
+        flat = own.new_empty(world().size * own.numel())
+        dist.all_gather_into_tensor(flat, own.reshape(-1))
+        return flat.view(world().size, *own.shape)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Collected.apply(gradient)
+
+
+class Collected(torch.autograd.Function):
+    """The transpose of `Stacked`: (size, ...) of each process -> the sum of this one's rows."""
+
+    @staticmethod
+    def forward(ctx: object, rows: Tensor) -> Tensor:
+        total = rows.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[world().rank].clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Stacked.apply(gradient)
+
+
+def stacked(own: Tensor) -> Tensor:
+    """(size, ...): a tensor of every process, by rank. The shapes are the same."""
+    return Stacked.apply(own)
+
+
+@torch.no_grad()
+def gathered(rows: Tensor) -> list[Tensor]:
+    """A tensor of every process, by rank. They may differ in their number of rows."""
+    if world().size == 1:
+        return [rows]
+    counts = stacked(torch.tensor(len(rows))).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return [part[:count] for part, count in zip(stacked(padded), counts, strict=True)]
