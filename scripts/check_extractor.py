@@ -21,7 +21,7 @@ from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.kid import kernel_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
-from crgan_cli.evaluation.reference_images import choose
+from crgan_cli.evaluation.reference_images import random_subset
 
 Distortion = Callable[[Tensor], Tensor]
 
@@ -55,8 +55,8 @@ def shift(pixels: int) -> Distortion:
 
 def distorted(train: Images, count: int) -> dict[str, Tensor]:
     """Name -> (count, 1, 32, 32) uint8."""
-    x = train.x[choose(count, torch.arange(len(train.x)))]
-    halves = train.x[choose(count, (train.y < 5).nonzero().flatten())]
+    x = train.x[random_subset(count, torch.arange(len(train.x)))]
+    halves = train.x[random_subset(count, (train.y < 5).nonzero().flatten())]
     pixelwise: dict[str, Distortion] = {
         **{f"blur sigma {s}": blur(s) for s in (0.5, 1.0, 2.0)},
         **{f"noise sd {s}": noise(s) for s in (4, 10, 25)},
@@ -86,7 +86,7 @@ def main() -> None:
     test = Demo(resolution=32, channels=1, classes=10).load("test")
     train = Demo(resolution=32, channels=1, classes=10).load("train")
     shuffled = torch.randperm(most, generator=torch.Generator().manual_seed(3))
-    real = extractor(test.x[choose(most, torch.arange(len(test.x)))][shuffled]).pool
+    real = extractor(test.x[random_subset(most, torch.arange(len(test.x)))][shuffled]).pool
     moments = {n: Moments.of(real[:n]) for n in counts}
     floors: dict[int, float] = {}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crgan_cli.data.embedded import FOLDER, to_grid
+from crgan_cli.data.embedded import FOLDER, pack_grid
 from crgan_cli.data.idx import find_idx, read_idx
 from crgan_cli.errors import UserError
 
@@ -75,7 +75,7 @@ def pack(source: Path, out: Path, per_class: dict[str, int]) -> list[Path]:
         pixels = official(source, f"{OFFICIAL[split]}-images-idx3-ubyte")
         labels = official(source, f"{OFFICIAL[split]}-labels-idx1-ubyte")
         path = out / f"fashion_mnist_{split}.png"
-        grid = to_grid(in_turn(pixels, labels, count))
+        grid = pack_grid(in_turn(pixels, labels, count))
         Image.fromarray(grid).save(path, optimize=True)
         written.append(path)
     return written

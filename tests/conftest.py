@@ -56,7 +56,7 @@ def crgan(
 
     def answer(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main.answer([str(word) for word in words])
+        code = main.run_command([str(word) for word in words])
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import seed, whole
+from crgan_cli.commands.sample import parse_nonnegative_int, parse_seed
 from crgan_cli.config import stored
 
 if TYPE_CHECKING:
@@ -50,40 +50,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MEASUREMENT",
         help=f"some of them (all); then KEY=VALUE, of {', '.join(CHANGEABLE)}",
     )
-    add("--n", type=whole, default=1000, help="images of each kind (1000)")
+    add("--n", type=parse_nonnegative_int, default=1000, help="images of each kind (1000)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
     add("--out", type=Path, metavar="FOLDER", help="where to write (the run's artefacts/)")
-    add("--seed", type=seed, default=0, help="of codes, images and detectors (0)")
-    add("--batch-size", type=whole, default=100, metavar="B", help="images at once (100)")
+    add("--seed", type=parse_seed, default=0, help="of codes, images and detectors (0)")
+    add(
+        "--batch-size",
+        type=parse_nonnegative_int,
+        default=100,
+        metavar="B",
+        help="images at once (100)",
+    )
     add("--pixels-only", action="store_true", help="no features: quick, needs no extractor")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, and writes."""
-    names, overrides = told_apart(args.words)
+    names, overrides = split_arguments(args.words)
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.artefacts.measure import Extent, examine, subject_of
-    from crgan_cli.system.console import speaking
-    from crgan_cli.system.device import device_of
-    from crgan_cli.system.progress import Scoring
+    from crgan_cli.evaluation.artefacts.measure import MeasureOptions, load_model, measure_one
+    from crgan_cli.system.console import log_to_stderr
+    from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.progress import EvalProgress
 
-    with speaking():
-        found = load.found(args.checkpoint, best=args.best)
+    with log_to_stderr():
+        found = load.find_checkpoint(args.checkpoint, best=args.best)
         before = stored.from_text(found.content["config"], str(found.path))
-        settings = stored.amended(before, overrides, CHANGEABLE, "crgan artefacts")
-        device = device_of(settings.device)
-        subject = subject_of(found, settings, device, args.weights)
-        folder = args.out or folder_for(found.path, subject.trained.step, subject.trained.weights)
+        settings = stored.with_overrides(before, overrides, CHANGEABLE, "crgan artefacts")
+        device = resolve_device(settings.device)
+        subject = load_model(found, settings, device, args.weights)
+        folder = args.out or output_folder(
+            found.path, subject.trained.step, subject.trained.weights
+        )
         require_folder(folder)
         extractor = None
         if not args.pixels_only and {"diversity", "memorisation"} & set(names):
-            extractor = extractor_of(settings, device)
+            extractor = build_extractor(settings, device)
         print(f"{found.path} at step {subject.trained.step}, {subject.trained.weights} weights")
         for name in names:
-            with Scoring(name) as scoring:
-                extent = Extent(args.n, args.seed, args.batch_size, extractor, scoring.show)
-                outcome = examine(subject, name, extent, folder)
+            with EvalProgress(name) as scoring:
+                extent = MeasureOptions(args.n, args.seed, args.batch_size, extractor, scoring.show)
+                outcome = measure_one(subject, name, extent, folder)
             print(name)
             for line in outcome.lines:
                 print(f"  {line}")
@@ -91,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
+def split_arguments(words: list[str]) -> tuple[list[str], list[str]]:
     """Names of measurements, all where none is given, and overrides."""
     from crgan_cli.config.schema import nearest
     from crgan_cli.errors import UserError
@@ -107,7 +115,7 @@ def told_apart(words: list[str]) -> tuple[list[str], list[str]]:
     ]
 
 
-def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
+def build_extractor(settings: "DictConfig", device: "torch.device") -> "Extractor":
     """The run's extractor, or the one that is typed. UserError where its weights are not here."""
     from crgan_cli.config.build import build_group
     from crgan_cli.errors import UserError
@@ -120,12 +128,12 @@ def extractor_of(settings: "DictConfig", device: "torch.device") -> "Extractor":
     return extractor
 
 
-def folder_for(checkpoint: Path, step: int, weights: str) -> Path:
+def output_folder(checkpoint: Path, step: int, weights: str) -> Path:
     """In the run of the checkpoint. Raises UserError where it lies in none."""
     from crgan_cli.errors import UserError
     from crgan_cli.evaluation import load
 
-    run = load.run_of(checkpoint)
+    run = load.find_run(checkpoint)
     if run is None:
         raise UserError(f"{checkpoint} lies in no run's folder: say where to write, --out FOLDER.")
     return run.path / "artefacts" / f"step_{step:08d}_{weights}"

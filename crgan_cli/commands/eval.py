@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from crgan_cli.evaluation.checkpoints import Evaluation, Scorer
-    from crgan_cli.runs.checkpoint import Found
+    from crgan_cli.runs.checkpoint import LoadedCheckpoint
     from crgan_cli.runs.protocol import Record
 
     Accept = Callable[[Record], None]
@@ -22,10 +22,10 @@ help = "Score a run, a checkpoint or a folder of images: FID, IS, KID by a state
 CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
 """What may be set anew for a checkpoint; all else is the run's."""
 
-WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
+CHANGEABLE_WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
 """What may be set where there is no run to take it from."""
 
-MOOT = (
+UNUSED_FOR_FOLDERS = (
     "dataset",
     "data_root",
     "metrics.reference=",
@@ -76,13 +76,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, and writes down."""
-    from crgan_cli.evaluation.checkpoints import record_of
+    from crgan_cli.evaluation.checkpoints import last_record
     from crgan_cli.runs.protocol import Record, require_comparable
-    from crgan_cli.system.console import speaking
+    from crgan_cli.system.console import log_to_stderr
 
-    paths, overrides = told_apart(args.what)
-    require_sense(args, paths)
-    other = record_of(args.against) if args.against else None
+    paths, overrides = split_paths_and_overrides(args.what)
+    check_arguments(args, paths)
+    other = last_record(args.against) if args.against else None
 
     def accept(record: Record) -> None:
         """Refuses another protocol before anything is scored by it."""
@@ -90,21 +90,21 @@ def run(args: argparse.Namespace) -> int:
             theirs = (str(args.against), other.protocol)
             require_comparable([("this", record), theirs], force="--force")
 
-    with speaking():
-        evaluations = list(scored(args, paths, overrides, accept))
-    show_protocol(evaluations[-1])
+    with log_to_stderr():
+        evaluations = list(evaluate_and_record(args, paths, overrides, accept))
+    print_protocol(evaluations[-1])
     if other:
-        show_beside(evaluations[-1], other, str(args.against))
+        print_comparison(evaluations[-1], other, str(args.against))
     return 0
 
 
-def told_apart(words: list[str]) -> tuple[list[Path], list[str]]:
+def split_paths_and_overrides(words: list[str]) -> tuple[list[Path], list[str]]:
     """Paths, and overrides: KEY=VALUE that is not the name of something there."""
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     return [Path(word) for word in words if word not in overrides], overrides
 
 
-def require_sense(args: argparse.Namespace, paths: list[Path]) -> None:
+def check_arguments(args: argparse.Namespace, paths: list[Path]) -> None:
     """Raises UserError for arguments that do not go together."""
     from crgan_cli.errors import UserError
 
@@ -133,26 +133,26 @@ def require_sense(args: argparse.Namespace, paths: list[Path]) -> None:
         )
 
 
-def scored(
+def evaluate_and_record(
     args: argparse.Namespace, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[Evaluation]":
     """Each evaluation that was asked for, printed and written down as soon as it is there."""
-    from crgan_cli.evaluation.checkpoints import RECORDS, append
+    from crgan_cli.evaluation.checkpoints import RECORDS, append_record
 
     if args.samples:
-        made = of_samples(args.samples, paths, overrides, accept)
+        made = evaluate_samples(args.samples, paths, overrides, accept)
     elif len(paths) == 2:
-        made = of_two_folders(paths[0], paths[1], overrides, accept)
+        made = evaluate_two_folders(paths[0], paths[1], overrides, accept)
     else:
-        made = of_checkpoints(args, paths[0], overrides, accept)
+        made = evaluate_checkpoints(args, paths[0], overrides, accept)
     for evaluation, folder in made:
-        show(evaluation)
+        print_evaluation(evaluation)
         for file in [*([folder / RECORDS] if folder else []), *([args.json] if args.json else [])]:
-            append(evaluation, file)
+            append_record(evaluation, file)
         yield evaluation
 
 
-def of_checkpoints(
+def evaluate_checkpoints(
     args: argparse.Namespace, path: Path, overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, Path | None]]":
     """Of a checkpoint or a run; with the folder of the run that it lies in."""
@@ -160,18 +160,18 @@ def of_checkpoints(
     from crgan_cli.evaluation.checkpoints import require_exportable, save_curve
 
     require_no_images(path)
-    newest = load.found(path, best=args.best)
-    files = load.every(path) if args.all else [newest.path]
-    config = amended(newest, overrides)
+    newest = load.find_checkpoint(path, best=args.best)
+    files = load.all_checkpoints(path) if args.all else [newest.path]
+    config = config_with_overrides(newest, overrides)
     if args.weights and "weights" in config.metrics:  # not so for metrics=none
         config.metrics.weights = args.weights
     evaluations = []
-    with scorer_of(config, accept) as scorer:
+    with make_scorer(config, accept) as scorer:
         if args.export:
             require_exportable(scorer.evaluator)
         for file in files:  # one at a time in memory
-            lies_in = load.run_of(file)
-            evaluation = with_export(scorer, load.found(file), args.export)
+            lies_in = load.find_run(file)
+            evaluation = evaluate_with_export(scorer, load.find_checkpoint(file), args.export)
             evaluations.append(evaluation)
             yield evaluation, lies_in.path if lies_in else None
     if args.all:
@@ -192,7 +192,9 @@ def require_no_images(path: Path) -> None:
         )
 
 
-def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evaluation":
+def evaluate_with_export(
+    scorer: "Scorer", found: "LoadedCheckpoint", export: Path | None
+) -> "Evaluation":
     """The numbers of one checkpoint, with its images written to `export` if that is given."""
     from crgan_cli.evaluation.pictures import Export
 
@@ -204,24 +206,28 @@ def with_export(scorer: "Scorer", found: "Found", export: Path | None) -> "Evalu
     return evaluation
 
 
-def of_samples(
+def evaluate_samples(
     samples: Path, paths: list[Path], overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, None]]":
     """Of a folder or a zip, by the protocol and the data of a run, or of what is typed."""
-    from crgan_cli.data.collection import collection
+    from crgan_cli.data.collection import read_collection
     from crgan_cli.evaluation import load
 
-    images = collection(samples)
-    config = amended(load.found(paths[0]), overrides) if paths else composed(overrides)
-    with scorer_of(config, accept) as scorer:
+    images = read_collection(samples)
+    config = (
+        config_with_overrides(load.find_checkpoint(paths[0]), overrides)
+        if paths
+        else metrics_config(overrides)
+    )
+    with make_scorer(config, accept) as scorer:
         yield scorer.images(samples, images), None
 
 
-def of_two_folders(
+def evaluate_two_folders(
     first: Path, second: Path, overrides: list[str], accept: "Accept"
 ) -> "Iterator[tuple[Evaluation, None]]":
     """Of the images in one against those in the other."""
-    from crgan_cli.data.collection import collection
+    from crgan_cli.data.collection import read_collection
     from crgan_cli.errors import UserError
     from crgan_cli.runs.folder import RunDir
 
@@ -239,48 +245,51 @@ def of_two_folders(
                 f"run's data: crgan eval {path} --samples PATH."
             )
     for word in overrides:
-        if word.startswith(MOOT):
+        if word.startswith(UNUSED_FOR_FOLDERS):
             raise UserError(
                 f"'{word}' is of no use with two folders: the real images are all those in "
                 f"{second}. Leave it out."
             )
-    generated, real = collection(first, "the first path"), collection(second, "the second path")
+    generated, real = (
+        read_collection(first, "the first path"),
+        read_collection(second, "the second path"),
+    )
     sizes = [
         f"metrics.num_samples={len(generated.images.x)}",
         f"metrics.num_real={len(real.images.x)}",
     ]
-    config = composed(["metrics=fid10k_test", "metrics.reference=all", *sizes, *overrides])
-    with scorer_of(config, accept) as scorer:
-        yield scorer.two((first, second), generated, real), None
+    config = metrics_config(["metrics=fid10k_test", "metrics.reference=all", *sizes, *overrides])
+    with make_scorer(config, accept) as scorer:
+        yield scorer.two_folders((first, second), generated, real), None
 
 
-def amended(found: "Found", overrides: list[str]) -> "DictConfig":
+def config_with_overrides(found: "LoadedCheckpoint", overrides: list[str]) -> "DictConfig":
     """A checkpoint's configuration with what is typed."""
     from crgan_cli.config import stored
 
     before = stored.from_text(found.content["config"], str(found.path))
-    return stored.amended(before, overrides, CHANGEABLE, "crgan eval")
+    return stored.with_overrides(before, overrides, CHANGEABLE, "crgan eval")
 
 
-def composed(overrides: list[str]) -> "DictConfig":
+def metrics_config(overrides: list[str]) -> "DictConfig":
     """A configuration of metrics alone."""
     from crgan_cli.config import stored
 
-    return stored.partly(overrides, WITHOUT_RUN, "crgan eval without a run")
+    return stored.compose_partial(overrides, CHANGEABLE_WITHOUT_RUN, "crgan eval without a run")
 
 
 @contextmanager
-def scorer_of(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
+def make_scorer(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
     """What scores by the configuration, with its progress shown."""
     from crgan_cli.evaluation.checkpoints import Scorer
-    from crgan_cli.system.device import device_of
-    from crgan_cli.system.progress import Scoring
+    from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.progress import EvalProgress
 
-    with Scoring() as scoring:
-        yield Scorer(config, device_of(config.device), scoring.show, accept)
+    with EvalProgress() as scoring:
+        yield Scorer(config, resolve_device(config.device), scoring.show, accept)
 
 
-def show(evaluation: "Evaluation") -> None:
+def print_evaluation(evaluation: "Evaluation") -> None:
     """The numbers, with the name of their protocol."""
     of, protocol = evaluation.of, evaluation.protocol
     step = f" at step {of['step']}, {protocol['generator_weights']} weights" if "step" in of else ""
@@ -289,7 +298,7 @@ def show(evaluation: "Evaluation") -> None:
         print(f"  {name:32s} {round(value, 4) + 0.0:.4f}")  # + 0.0: never "-0.0000"
 
 
-def show_protocol(evaluation: "Evaluation") -> None:
+def print_protocol(evaluation: "Evaluation") -> None:
     """Everything that the numbers depend on."""
     print("by the protocol")
     for key, value in evaluation.protocol.items():
@@ -301,7 +310,7 @@ def show_protocol(evaluation: "Evaluation") -> None:
             print(f"  {key:32s} {value}")
 
 
-def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
+def print_comparison(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
     """The numbers of both, and the difference of what both have."""
     from crgan_cli.runs.protocol import differences
 
@@ -314,9 +323,9 @@ def show_beside(ours: "Evaluation", theirs: "Evaluation", name: str) -> None:
     for key in dict.fromkeys([*ours.values, *theirs.values]):
         here, there = ours.values.get(key), theirs.values.get(key)
         both = "-" if here is None or there is None else f"{here - there:+.4f}"
-        print(f"  {key:32s} {number(here):>12s} {number(there):>12s} {both:>12s}")
+        print(f"  {key:32s} {format_number(here):>12s} {format_number(there):>12s} {both:>12s}")
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """One of a table."""
     return "-" if value is None else f"{value:.4f}"

@@ -18,8 +18,8 @@ from typing import NoReturn, Protocol
 from crgan_cli import __version__
 from crgan_cli.config.schema import nearest
 from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.system.console import complain, unforeseen
-from crgan_cli.system.distributed.launch import by_torchrun
+from crgan_cli.system.console import format_unexpected, print_error
+from crgan_cli.system.distributed.launch import is_torchrun
 
 COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce")
 """In the order of use, which is that of the help. Each is a module beside this one."""
@@ -53,10 +53,10 @@ def load(name: str) -> Command:
 
 def main() -> None:
     """The console script: ends with `sys.exit`."""
-    sys.exit(answer(sys.argv[1:]))
+    sys.exit(run_command(sys.argv[1:]))
 
 
-def answer(argv: list[str]) -> int:
+def run_command(argv: list[str]) -> int:
     """Runs one command line, puts its failure into words, and returns the exit code."""
     title = "crgan"
     try:
@@ -66,32 +66,32 @@ def answer(argv: list[str]) -> int:
         sys.stdout.flush()  # here, so that a closed pipe is noticed here
         return code
     except UserError as error:
-        return complain(f"{title}: error: {error}", code=2)
+        return print_error(f"{title}: error: {error}", code=2)
     except RunFailed as error:
-        return complain(f"{title}: failed: {error}", code=1)
+        return print_error(f"{title}: failed: {error}", code=1)
     except Interrupted as error:
-        return complain(f"{title}: stopped. {error}".rstrip(), code=128 + error.signum)
+        return print_error(f"{title}: stopped. {error}".rstrip(), code=128 + error.signum)
     except KeyboardInterrupt:
-        return complain(f"{title}: stopped.", code=128 + signal.SIGINT)
+        return print_error(f"{title}: stopped.", code=128 + signal.SIGINT)
     except BrokenPipeError:  # `crgan train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return complain(f"{title}: failed: {unforeseen(error)}", code=1)
+        return print_error(f"{title}: failed: {format_unexpected(error)}", code=1)
 
 
 def dispatch(argv: list[str]) -> int:
     """Finds the command and runs it."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview())
+        print(help_text())
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"crgan {__version__}")
         return 0
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS:
-        raise UserError(unknown(name))
-    if by_torchrun() and name != "train":
+        raise UserError(unknown_command(name))
+    if is_torchrun() and name != "train":
         raise UserError(
             f"torchrun has started several processes, and crgan {name} is for one. Type it without "
             "torchrun."
@@ -107,7 +107,7 @@ def dispatch(argv: list[str]) -> int:
     return command.run(parser.parse_intermixed_args(rest))
 
 
-def overview() -> str:
+def help_text() -> str:
     """The text of `crgan --help`."""
     lines = "\n".join(f"  {name:11}{load(name).help}" for name in COMMANDS)
     return (
@@ -119,7 +119,7 @@ def overview() -> str:
     )
 
 
-def unknown(name: str) -> str:
+def unknown_command(name: str) -> str:
     """What to say to a misspelt command."""
     guess = nearest(name, list(COMMANDS))
     if "=" in name:

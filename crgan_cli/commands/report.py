@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.report.write import FORMATS, made, show, write
+from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
 
 if TYPE_CHECKING:
     pass
@@ -32,14 +32,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add("folders", nargs="+", metavar="DIR", type=Path, help="runs, or folders of runs")
     add("--out", type=Path, metavar="FOLDER", help="where to write (DIR/report; of several report)")
-    add("--format", type=formats, default=FORMATS, metavar=",".join(FORMATS), help="which (all)")
+    add(
+        "--format",
+        type=parse_formats,
+        default=FORMATS,
+        metavar=",".join(FORMATS),
+        help="which (all)",
+    )
     add("--step", choices=("last", "best"), default="last", help="of each run (last)")
     add("--metric", metavar="NAME", help="the number to compare by (what the protocol names)")
     add("--title", help="of the report")
     add("--force", action="store_true", help="also of numbers of different protocols")
 
 
-def formats(words: str) -> tuple[str, ...]:
+def parse_formats(words: str) -> tuple[str, ...]:
     """Names of formats, by commas."""
     found = tuple(words.split(","))
     if not set(found) <= set(FORMATS):
@@ -49,31 +55,33 @@ def formats(words: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, prints and writes."""
-    from crgan_cli.experiments.sweep_state import unfinished
+    from crgan_cli.experiments.sweep_state import describe_unfinished
     from crgan_cli.report.collect import collect
-    from crgan_cli.report.rows import report_of
-    from crgan_cli.system.console import speaking
+    from crgan_cli.report.rows import build_report
+    from crgan_cli.system.console import log_to_stderr
 
-    with speaking():
+    with log_to_stderr():
         found = collect(args.folders, args.metric)
-        report = report_of(
+        report = build_report(
             found,
             step=args.step,
             metric=args.metric,
             force=args.force,
-            title=args.title or title(args.folders, len(found)),
+            title=args.title or default_title(args.folders, len(found)),
         )
-        lacking = tuple(words for folder in args.folders if (words := unfinished(folder)))
+        lacking = tuple(words for folder in args.folders if (words := describe_unfinished(folder)))
         report = report._replace(warnings=(*lacking, *report.warnings))
         alone = len(args.folders) == 1
-        out = made(args.out or (args.folders[0] / "report" if alone else Path("report")))
-        show(report)
-        for path in write(report, out, args.format):
+        out = make_report_folder(
+            args.out or (args.folders[0] / "report" if alone else Path("report"))
+        )
+        print_report(report)
+        for path in write_report(report, out, args.format):
             print(path)
     return 0
 
 
-def title(folders: list[Path], runs: int) -> str:
+def default_title(folders: list[Path], runs: int) -> str:
     """What is compared."""
     names = ", ".join(folder.resolve().name for folder in folders[:3])
     more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""

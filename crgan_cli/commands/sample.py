@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from crgan_cli.evaluation.sampler import Codes
+    from crgan_cli.evaluation.sampler import Latents
     from crgan_cli.gan.tasks.generation import Prior
 
 Number = TypeVar("Number", int, float)
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
-    add("--n", type=whole, default=64, help="how many images (64)")
+    add("--n", type=parse_nonnegative_int, default=64, help="how many images (64)")
     add(
         "--out",
         type=Path,
@@ -28,40 +28,58 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="FILE.png: one grid; FILE.zip or a folder: one PNG an image (samples.png)",
     )
-    add("--classes", type=class_list, metavar="0,3", help="which classes, by rows")
-    add("--truncation", type=above_zero, metavar="T", help="normal prior: |z| <= T; uniform: T z")
-    add("--interpolate", type=whole, metavar="STEPS", help="rows from one code to another")
-    add("--seed", type=seed, default=0, help="of the codes (0)")
+    add("--classes", type=parse_classes, metavar="0,3", help="which classes, by rows")
+    add(
+        "--truncation",
+        type=parse_positive,
+        metavar="T",
+        help="normal prior: |z| <= T; uniform: T z",
+    )
+    add(
+        "--interpolate",
+        type=parse_nonnegative_int,
+        metavar="STEPS",
+        help="rows from one code to another",
+    )
+    add("--seed", type=parse_seed, default=0, help="of the codes (0)")
     add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--batch-size", type=whole, default=100, metavar="B", help="images drawn at once (100)")
+    add(
+        "--batch-size",
+        type=parse_nonnegative_int,
+        default=100,
+        metavar="B",
+        help="images drawn at once (100)",
+    )
 
 
-def whole(text: str) -> int:
+def parse_nonnegative_int(text: str) -> int:
     """A number of at least 1."""
-    return number(int, text, lambda value: value >= 1, "a whole number of at least 1")
+    return parse_number(int, text, lambda value: value >= 1, "a whole number of at least 1")
 
 
-def seed(text: str) -> int:
+def parse_seed(text: str) -> int:
     """What torch takes as a seed."""
-    return number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
+    return parse_number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
 
 
-def above_zero(text: str) -> float:
+def parse_positive(text: str) -> float:
     """A number above 0."""
-    return number(float, text, lambda value: value > 0, "a number above 0")
+    return parse_number(float, text, lambda value: value > 0, "a number above 0")
 
 
-def class_list(text: str) -> list[int]:
+def parse_classes(text: str) -> list[int]:
     """Class ids, by commas."""
     return [
-        number(int, part, lambda value: value >= 0, "a class's number (as in 0,3)")
+        parse_number(int, part, lambda value: value >= 0, "a class's number (as in 0,3)")
         for part in text.split(",")
     ]
 
 
-def number(kind: type[Number], text: str, holds: Callable[[Number], bool], words: str) -> Number:
+def parse_number(
+    kind: type[Number], text: str, holds: Callable[[Number], bool], words: str
+) -> Number:
     """The number that `text` spells; argparse's error where it is not what the words say."""
     with suppress(ValueError):
         value = kind(text)
@@ -74,19 +92,19 @@ def run(args: argparse.Namespace) -> int:
     """Draws and writes."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import target_of
-    from crgan_cli.evaluation.sampler import Sampler, undisturbed
-    from crgan_cli.system.console import speaking
-    from crgan_cli.system.device import device_of
+    from crgan_cli.evaluation.pictures import image_writer
+    from crgan_cli.evaluation.sampler import Sampler, eval_mode
+    from crgan_cli.system.console import log_to_stderr
+    from crgan_cli.system.device import resolve_device
 
-    with speaking():
-        device = device_of(args.device)
-        found = load.found(args.checkpoint, best=args.best)
-        model = load.trained(found, device, args.weights)
-        codes, columns = codes_of(args, model.prior)
-        target, sampler = target_of(args.out), Sampler(codes, device)
+    with log_to_stderr():
+        device = resolve_device(args.device)
+        found = load.find_checkpoint(args.checkpoint, best=args.best)
+        model = load.load_generator(found, device, args.weights)
+        codes, columns = make_latents(args, model.prior)
+        target, sampler = image_writer(args.out), Sampler(codes, device)
         try:
-            with undisturbed(model.G):
+            with eval_mode(model.G):
                 for start in range(0, len(codes.z), args.batch_size):
                     target.add(sampler.draw(model.G, start, args.batch_size))
             target.finish(columns)
@@ -96,20 +114,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def codes_of(args: argparse.Namespace, prior: "Prior") -> "tuple[Codes, int]":
+def make_latents(args: argparse.Namespace, prior: "Prior") -> "tuple[Latents, int]":
     """The codes asked for, and the columns of their grid."""
     import torch
 
     from crgan_cli.errors import UserError
-    from crgan_cli.evaluation.sampler import between, labels_by_row, random_codes, square
+    from crgan_cli.evaluation.sampler import (
+        class_per_row,
+        grid_columns,
+        interpolate,
+        sample_latents,
+    )
 
     if args.classes is not None and not set(args.classes) <= set(range(prior.classes)):
         known = f"the classes 0 to {prior.classes - 1}" if prior.classes else "no classes"
         raise UserError(f"--classes {args.classes}: this generator has {known}.")
     steps = args.interpolate
     n = 2 * -(-args.n // steps) if steps else args.n  # two ends a path, and enough paths
-    columns = 2 if steps else square(n)
-    rows = labels_by_row(n, columns, len(args.classes) if args.classes else prior.classes)
+    columns = 2 if steps else grid_columns(n)
+    rows = class_per_row(n, columns, len(args.classes) if args.classes else prior.classes)
     labels = torch.tensor(args.classes)[rows] if args.classes and rows is not None else rows
-    codes = random_codes(prior, n, args.seed, labels=labels, truncation=args.truncation)
-    return (between(codes, steps, prior.kind), steps) if steps else (codes, columns)
+    codes = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
+    return (interpolate(codes, steps, prior.kind), steps) if steps else (codes, columns)

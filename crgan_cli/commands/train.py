@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.config import stored
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import read
+from crgan_cli.config.messages import quote_overrides
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.check import check, key_of
-from crgan_cli.experiments.launch import through_hydra
-from crgan_cli.system.distributed.launch import by_torchrun
+from crgan_cli.experiments.check import check_jobs, override_key
+from crgan_cli.experiments.launch import run_hydra
+from crgan_cli.system.distributed.launch import is_torchrun
 
 if TYPE_CHECKING:
     pass
 
 help = "Train a GAN; settings are typed as key=value."
 
-CONTINUABLE = ("steps", "device", "engine")
+RESUMABLE_KEYS = ("steps", "device", "engine")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,32 +44,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks everything that was typed, then trains, together with what torchrun has started."""
-    if not by_torchrun():
-        return answered(args)
-    from crgan_cli.system.distributed.setup import joined
+    if not is_torchrun():
+        return run_in_process(args)
+    from crgan_cli.system.distributed.setup import distributed_run
 
-    with joined():
-        return answered(args)
+    with distributed_run():
+        return run_in_process(args)
 
 
-def answered(args: argparse.Namespace) -> int:
+def run_in_process(args: argparse.Namespace) -> int:
     """`run` in one process."""
     choices = Choices(args.config_dir)
     if args.help:
-        from crgan_cli.config.help import manual
+        from crgan_cli.config.help import help_text
 
-        print(manual(choices))
+        print(help_text(choices))
         return 0
     if args.start is not None:
-        return continue_run(args)
+        return resume_run(args)
     if args.hydra_help:
-        return through_hydra(args, ["--hydra-help"], [])
-    flags = shown_only(args)
-    args.overrides = read(args.overrides)
-    plan = check(args.overrides, choices, multirun=args.multirun, whole=not flags)
+        return run_hydra(args, ["--hydra-help"], [])
+    flags = print_flags(args)
+    args.overrides = quote_overrides(args.overrides)
+    plan = check_jobs(args.overrides, choices, multirun=args.multirun, whole=not flags)
     if flags or plan is None:
-        return through_hydra(args, flags, args.overrides)
-    if by_torchrun():
+        return run_hydra(args, flags, args.overrides)
+    if is_torchrun():
         raise UserError(
             "torchrun starts several processes for one run, and -m asks for several runs. Type "
             "crgan train -m without torchrun, and give each run one GPU (hydra/launcher=joblib), "
@@ -79,11 +79,11 @@ def answered(args: argparse.Namespace) -> int:
     # the runs' folders are named after what differs between them
     unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]"
     placed = f"hydra.sweep.dir='{plan.folder}'"
-    own = [each for each in args.overrides if key_of(each) not in ("out", "hydra.sweep.dir")]
-    return through_hydra(args, ["--multirun"], [unnamed, placed, *own], plan)
+    own = [each for each in args.overrides if override_key(each) not in ("out", "hydra.sweep.dir")]
+    return run_hydra(args, ["--multirun"], [unnamed, placed, *own], plan)
 
 
-def shown_only(args: argparse.Namespace) -> list[str]:
+def print_flags(args: argparse.Namespace) -> list[str]:
     """Hydra's flags that print something instead of training."""
     if args.cfg and args.info:
         raise UserError("--cfg and --info print different things: type one of them.")
@@ -97,7 +97,7 @@ def shown_only(args: argparse.Namespace) -> list[str]:
     return flags or (["--info", args.info] if args.info else [])
 
 
-def continue_run(args: argparse.Namespace) -> int:
+def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: goes on where the run in that folder left off, as it was configured."""
 
     if args.multirun or args.cfg or args.info:
@@ -110,7 +110,7 @@ def continue_run(args: argparse.Namespace) -> int:
             "run, as crgan train printed it."
         )
     cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
-    cfg = stored.amended(cfg, args.overrides, CONTINUABLE, "--from")
+    cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
     from crgan_cli.training.run import train_job
 

@@ -30,10 +30,10 @@ class Bound:
 Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
 NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
 Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]
-Memory = Annotated[
-    float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)
+Decay = Annotated[float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)]
+PositiveFraction = Annotated[
+    float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)
 ]
-Fraction = Annotated[float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)]
-Count = Annotated[int, Bound("a whole number of at least 1", low=1)]
+PositiveInt = Annotated[int, Bound("a whole number of at least 1", low=1)]
 Seed = Annotated[int, Bound("a whole number from 0 to 2^63 - 1", low=0, high=2**63 - 1)]
-Whole = Annotated[int, Bound("a whole number of at least 0", low=0)]
+NonNegativeInt = Annotated[int, Bound("a whole number of at least 0", low=0)]

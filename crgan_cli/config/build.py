@@ -5,12 +5,12 @@ from inspect import isclass, signature
 from typing import Any
 
 from crgan_cli.config import schema
-from crgan_cli.config.resolve import Settings, plain
+from crgan_cli.config.resolve import Settings, to_plain
 from crgan_cli.config.signatures import ALLOWED, trusted
 from crgan_cli.errors import UserError
 
 
-def locate(dotted: str) -> type:
+def import_class(dotted: str) -> type:
     """The class at a dotted path, if it is *defined* in crgan_cli, torch.optim or a plug-in.
 
     A checkpoint carries its configuration, and a stranger's must not run what it names.
@@ -28,9 +28,9 @@ def locate(dotted: str) -> type:
     return found
 
 
-def pick(cls: type, settings: Settings, **injected: Any) -> Any:
+def build_from(cls: type, settings: Settings, **injected: Any) -> Any:
     """An object of `cls`, each parameter taken by its name from `injected` or else `settings`."""
-    offered = {**plain(settings), **injected}
+    offered = {**to_plain(settings), **injected}
     known = signature(cls).parameters
     missing = [n for n, p in known.items() if p.default is p.empty and n not in offered]
     if missing:
@@ -40,18 +40,18 @@ def pick(cls: type, settings: Settings, **injected: Any) -> Any:
 
 def build_group(settings: Settings, **injected: Any) -> Any:
     """What a group's `_target_` names: an object, or name -> object where it is a mapping."""
-    given = plain(settings)
+    given = to_plain(settings)
     target = given.pop("_target_")
     paths = {"": target} if isinstance(target, str) else dict(target)
-    classes = {name: locate(path) for name, path in paths.items()}
+    classes = {name: import_class(path) for name, path in paths.items()}
     used = {name for cls in classes.values() for name in signature(cls).parameters}
     spare = [key for key in given if key not in used and not _read_elsewhere(key)]
     if spare:
         names = ", ".join(cls.__name__ for cls in classes.values()) or "nothing"
         raise UserError(f"{', '.join(spare)}: no setting of {names}.")
-    built = {name: pick(cls, given, **injected) for name, cls in classes.items()}
+    built = {name: build_from(cls, given, **injected) for name, cls in classes.items()}
     return built[""] if isinstance(target, str) else built
 
 
 def _read_elsewhere(key: str) -> bool:
-    return any(key in keys for keys in schema.EXTRA.values())
+    return any(key in keys for keys in schema.READ_BY_OTHERS.values())

@@ -81,10 +81,10 @@ def _above(file: Path, group: str) -> Path:
     return next(parent for parent in file.parents if parent.name == group)
 
 
-def choices_of(config: Mapping[str, object]) -> dict[str, str]:
+def infer_choices(config: Mapping[str, object]) -> dict[str, str]:
     """Group -> the one choice whose file builds what the run built, for a run that says none."""
     found = {}
-    for group, files in files_of_groups().items():
+    for group, files in targets_by_choice().items():
         own = {
             key.removeprefix(f"{group}."): value
             for key, value in config.items()
@@ -97,16 +97,16 @@ def choices_of(config: Mapping[str, object]) -> dict[str, str]:
 
 
 @cache
-def files_of_groups() -> dict[str, dict[str, dict[str, object]]]:
+def targets_by_choice() -> dict[str, dict[str, dict[str, object]]]:
     """Group -> choice -> the classes that its file names."""
     choices = Choices()
     return {
-        group: {name: targets_of(choices.settings(group, name)) for name in names}
+        group: {name: target_keys(choices.settings(group, name)) for name in names}
         for group, names in choices.groups.items()
         if group != "experiment"
     }
 
 
-def targets_of(settings: Mapping[str, object]) -> dict[str, object]:
+def target_keys(settings: Mapping[str, object]) -> dict[str, object]:
     """The classes among a file's settings."""
     return {key: value for key, value in settings.items() if key.startswith("_target_")}

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.resolve import _flat, plain
+from crgan_cli.config.resolve import _flat, to_plain
 from crgan_cli.errors import UserError
 
 _ABSENT = object()
@@ -42,14 +42,14 @@ def compose(
 ) -> DictConfig:
     """The configuration that `overrides` ask for, whole and checked; UserError if it is not."""
     choices = Choices(config_dir)
-    with searching(choices) as parser:
-        for override in messages.parse(overrides, choices, parser):
-            messages.single(override, choices)
-        return checked(without_hydra(draft(overrides, choices, config_name)))
+    with hydra_search_path(choices) as parser:
+        for override in messages.parse_overrides(overrides, choices, parser):
+            messages.require_one_value(override, choices)
+        return require_valid(drop_hydra_node(compose_unchecked(overrides, choices, config_name)))
 
 
 @contextmanager
-def searching(choices: Choices) -> Iterator[OverridesParser]:
+def hydra_search_path(choices: Choices) -> Iterator[OverridesParser]:
     """Opens Hydra's search path over crgan's folder, and gives a parser that knows its files."""
     hydra = GlobalHydra.instance()
     hydra.clear()  # one that an earlier, interrupted call has left
@@ -57,8 +57,10 @@ def searching(choices: Choices) -> Iterator[OverridesParser]:
         yield OverridesParser.create(config_loader=hydra.config_loader())
 
 
-def draft(overrides: Sequence[str], choices: Choices, config_name: str = "train") -> DictConfig:
-    """Composed, hydra's own node included, and not yet checked. Inside `searching`."""
+def compose_unchecked(
+    overrides: Sequence[str], choices: Choices, config_name: str = "train"
+) -> DictConfig:
+    """Composed, hydra's own node included, and not yet checked. Inside `hydra_search_path`."""
     try:
         return _hydra(overrides, choices, config_name)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
@@ -78,20 +80,20 @@ def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) ->
     """The dotted keys that there are once the groups are chosen; none if that is what fails."""
     groups = [text for text in overrides if text.partition("=")[0] in choices.groups]
     try:
-        config = without_hydra(_hydra(groups, choices, config_name))
+        config = drop_hydra_node(_hydra(groups, choices, config_name))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError):
         return []
     return list(_flat(OmegaConf.to_container(config, resolve=False)))
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
+def drop_hydra_node(config: DictConfig) -> DictConfig:
     """The configuration proper, with its interpolations."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def checked(config: DictConfig) -> DictConfig:
+def require_valid(config: DictConfig) -> DictConfig:
     """The same configuration, known to be right; UserError with all that is wrong with it."""
-    found = schema.check(plain(config))
+    found = schema.find_problems(to_plain(config))
     if len(found) == 1:
         raise UserError(found[0])
     if found:

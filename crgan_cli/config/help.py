@@ -29,7 +29,7 @@ all, and the files say where each value comes from. A sum of regularizers: regul
 """
 
 
-def manual(choices: Choices) -> str:
+def help_text(choices: Choices) -> str:
     """The whole help text."""
     groups = "\n".join(_groups(choices))
     settings = "\n".join(_settings((choices.folders[0] / "train.yaml").read_text(encoding="utf-8")))

@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 EMPTY = "'{}' has nothing on one side: type key=value, without spaces around '='."
 
 
-def parse(overrides: Sequence[str], choices: Choices, parser: OverridesParser) -> list[Override]:
+def parse_overrides(
+    overrides: Sequence[str], choices: Choices, parser: OverridesParser
+) -> list[Override]:
     """The overrides, parsed. UserError where Hydra would misread one or follow it silently."""
     for text, following in itertools.zip_longest(overrides, overrides[1:], fillvalue="="):
         if text.startswith("=") or (text.endswith("=") and "=" not in following):
             raise UserError(EMPTY.format(text))
     parsed = [_parse(text, choices, parser) for text in overrides]
     for override in parsed:
-        _refuse(override, choices)
+        _check(override, choices)
     return parsed
 
 
-def as_text(override: str, parser: OverridesParser) -> str:
+def quote_if_needed(override: str, parser: OverridesParser) -> str:
     """An override whose value Hydra cannot read (a path with spaces or accents), in quotes.
 
     What has quotes, brackets or commas is left as it is: there the grammar was meant.
@@ -49,7 +51,7 @@ def as_text(override: str, parser: OverridesParser) -> str:
     return override
 
 
-def single(override: Override, choices: Choices) -> None:
+def require_one_value(override: Override, choices: Choices) -> None:
     """UserError where an override of one run has several values."""
     if override.is_sweep_override():
         text, key = override.input_line, override.key_or_group
@@ -82,7 +84,7 @@ def _unreadable(text: str, choices: Choices, reason: str) -> str:
     return f"The value in '{text}' cannot be read ({first}): put it in quotes, '{key}=\"{value}\"'."
 
 
-def _refuse(override: Override, choices: Choices) -> None:
+def _check(override: Override, choices: Choices) -> None:
     key, text = override.key_or_group, override.input_line or ""
     if text.endswith("=") or not key:
         raise UserError(EMPTY.format(text))
@@ -109,7 +111,7 @@ def _refuse_choice(override: Override, choices: Choices) -> None:
         raise UserError(f"'{text}' matches no choice. {_list(group, choices)}")
     for value in values:
         if str(value) not in choices.groups[group]:
-            raise UserError(no_choice(group, str(value), choices))
+            raise UserError(unknown_choice(group, str(value), choices))
     for value in _alternatives(override):
         if isinstance(value, list):
             _refuse_sum(group, [str(getattr(name, "text", name)) for name in value], choices)
@@ -142,7 +144,7 @@ def _values(override: Override) -> Iterator[object]:
             yield getattr(member, "text", member)  # a quoted string keeps its text apart
 
 
-def no_choice(group: str, name: str, choices: Choices) -> str:
+def unknown_choice(group: str, name: str, choices: Choices) -> str:
     """What to say to a misspelt choice."""
     if name == "None":
         name = "null"
@@ -173,7 +175,7 @@ def explain(exception: BaseException, choices: Choices, keys: Sequence[str] = ()
             return _no_file(error, choices)
         found = re.search(r"Could not override '([^']+)'", str(error))
         if found:
-            return f"{_where(str(error))}{no_key(found[1], choices, keys)}"
+            return f"{_where(str(error))}{unknown_key(found[1], choices, keys)}"
     return _plain(exception)
 
 
@@ -183,7 +185,7 @@ def _chain(exception: BaseException | None) -> Iterator[BaseException]:
         exception = exception.__cause__ or exception.__context__
 
 
-def no_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
+def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
     """What to say to a misspelt key or group."""
     group, _, last = key.partition(".")
     if last and group in choices.groups:
@@ -206,7 +208,7 @@ def no_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
 def _no_file(error: MissingConfigException, choices: Choices) -> str:
     group, _, name = (error.missing_cfg_file or "").removeprefix("/").rpartition("/")
     if group in choices.groups:
-        return f"{_where(str(error))}{no_choice(group, name, choices)}"
+        return f"{_where(str(error))}{unknown_choice(group, name, choices)}"
     there = f" There are: {', '.join(sorted(error.options))}." if error.options else ""
     return f"There is no configuration file '{error.missing_cfg_file}'.{there}"
 
@@ -234,7 +236,7 @@ def _plain(exception: BaseException) -> str:
     return f"{text.rstrip('.')}."
 
 
-def quoted(text: str) -> str:
+def hydra_quoted(text: str) -> str:
     """A text as Hydra's grammar reads it: bare where it can be nothing but text."""
     plainly = re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./+-]*", text, re.ASCII)
     if plainly and text.lower() not in ("null", "true", "false", "nan", "inf"):
@@ -243,7 +245,7 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def read(overrides: Sequence[str]) -> list[str]:
+def quote_overrides(overrides: Sequence[str]) -> list[str]:
     """The overrides, with text in quotes where it needs them.
 
     A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs.
@@ -251,4 +253,4 @@ def read(overrides: Sequence[str]) -> list[str]:
 
     parser = OverridesParser.create()
     last = {text.partition("=")[0]: text for text in overrides}
-    return [as_text(text, parser) for text in last.values()]
+    return [quote_if_needed(text, parser) for text in last.values()]

@@ -13,7 +13,7 @@ from crgan_cli.errors import UserError
 Settings = Mapping[str, Any]
 
 
-def plain(settings: Settings) -> dict[str, Any]:
+def to_plain(settings: Settings) -> dict[str, Any]:
     """Plain dictionaries and lists, interpolations resolved."""
     if not isinstance(settings, DictConfig):
         return dict(settings)
@@ -23,7 +23,7 @@ def plain(settings: Settings) -> dict[str, Any]:
         raise UserError(_interpolation(error)) from error
 
 
-def complete(config: DictConfig) -> bool:
+def is_complete(config: DictConfig) -> bool:
     """Whether no value is left that only the user can give."""
     try:
         return not OmegaConf.missing_keys(config)
@@ -34,15 +34,15 @@ def complete(config: DictConfig) -> bool:
 def _interpolation(error: OmegaConfBaseException) -> str:
     said = str(error).splitlines()[0].rstrip(".")
     if lacking := re.search(r"Missing mandatory value: ([\w.]+)", said):
-        return schema.missing(lacking[1])
+        return schema.missing_value(lacking[1])
     if not (name := re.search(r"Interpolation key '([^']+)' not found", said)):
         return f"{error.full_key or 'A value'} cannot be worked out: {said}."
     return f"{error.full_key} is to be taken from '{name[1]}', which there is not: type its value."
 
 
-def flat(settings: Settings) -> dict[str, Any]:
+def flatten(settings: Settings) -> dict[str, Any]:
     """Dotted key -> value, interpolations resolved, lists whole."""
-    return _flat(plain(settings))
+    return _flat(to_plain(settings))
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

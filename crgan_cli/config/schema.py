@@ -11,20 +11,20 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from crgan_cli.config.bounds import Bound, Count
+from crgan_cli.config.bounds import Bound, PositiveInt
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
 from crgan_cli.errors import UserError
 
 MISSING = "???"  # OmegaConf's mark of a value that the user has to give
 
-EXTRA: dict[str, dict[str, object]] = {
+READ_BY_OTHERS: dict[str, dict[str, object]] = {
     # Keys that something other than the group's own classes reads.
     "architecture": {"prior": Literal["uniform", "normal"]},
     # metrics=none takes it too, so that an experiment that sets it can be run without metrics
-    "metrics": {"every": Count},
+    "metrics": {"every": PositiveInt},
 }
 
-INJECTED: dict[str, tuple[str, ...]] = {
+FILLED_BY_CODE: dict[str, tuple[str, ...]] = {
     # Parameters that look like keys and that the code fills from another group.
     "task": ("n_dis",),  # optimizer.n_dis
 }
@@ -36,7 +36,7 @@ def nearest(word: str, candidates: list[str]) -> str | None:
     return found[0] if found else None
 
 
-def check(config: Mapping[str, object]) -> list[str]:
+def find_problems(config: Mapping[str, object]) -> list[str]:
     """Everything that is wrong with a resolved configuration, one sentence or two each."""
     groups = {
         key: value
@@ -50,7 +50,7 @@ def check(config: Mapping[str, object]) -> list[str]:
     return found
 
 
-def targets(settings: Mapping[str, object]) -> list[str]:
+def target_paths(settings: Mapping[str, object]) -> list[str]:
     """The dotted paths in a group's `_target_`."""
     target = settings["_target_"]
     if isinstance(target, str):
@@ -63,13 +63,15 @@ def targets(settings: Mapping[str, object]) -> list[str]:
 
 
 def _check_group(group: str, settings: Mapping[str, object]) -> Iterator[str]:
-    extra = {name: Parameter(name, kind, True) for name, kind in EXTRA.get(group, {}).items()}
+    extra = {
+        name: Parameter(name, kind, True) for name, kind in READ_BY_OTHERS.get(group, {}).items()
+    }
     try:
-        known = {name: p for path in targets(settings) for name, p in parameters(path).items()}
+        known = {name: p for path in target_paths(settings) for name, p in parameters(path).items()}
     except UserError as error:
         yield f"{group}: {error}"
         return
-    known = {name: p for name, p in known.items() if name not in INJECTED.get(group, ())}
+    known = {name: p for name, p in known.items() if name not in FILLED_BY_CODE.get(group, ())}
     rest = {key: value for key, value in settings.items() if key != "_target_"}
     yield from _check_keys(group, rest, extra | known)
 
@@ -89,12 +91,12 @@ def _check_keys(
         elif isinstance(keys[key], dict):
             yield from _check_nested(path, value, keys[key])
         elif value == MISSING:
-            yield missing(path, keys[key])
-        elif not fits(value, keys[key]):
+            yield missing_value(path, keys[key])
+        elif not matches(value, keys[key]):
             yield _misfit(path, value, keys[key])
     for name in keys.keys() - settings.keys():
         if not known[name].optional:
-            yield missing(f"{where}.{name}" if where else name, keys[name])
+            yield missing_value(f"{where}.{name}" if where else name, keys[name])
 
 
 def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
@@ -113,26 +115,26 @@ def _unknown(where: str, key: str, names: list[str]) -> str:
     return f"{where or 'The configuration'} has no key '{key}'{hint} {has}"
 
 
-def missing(path: str, kind: object = None) -> str:
+def missing_value(path: str, kind: object = None) -> str:
     """What to say of a value that the user has to give."""
     return f"{path} has no value yet: type {path}={_placeholder(path, kind)}"
 
 
 def _misfit(path: str, value: object, kind: object) -> str:
-    problem = f"{path} must be {words(kind)}, not {value!r}"
-    if isinstance(value, float) and value.is_integer() and fits(int(value), kind):
+    problem = f"{path} must be {describe_type(kind)}, not {value!r}"
+    if isinstance(value, float) and value.is_integer() and matches(int(value), kind):
         return f"{problem}: type {path}={int(value)}"
-    if isinstance(value, (int, float)) and fits(str(value), kind):
+    if isinstance(value, (int, float)) and matches(str(value), kind):
         return f"{problem}: put it in quotes twice, {path}='\"{value}\"'"
     return f"{problem}."
 
 
-def fits(value: object, kind: object) -> bool:
+def matches(value: object, kind: object) -> bool:
     """Whether a value from YAML is of an annotation's type, and in its range."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return (
-            fits(value, args[0])
+            matches(value, args[0])
             and all(
                 bound.holds(value)  # type: ignore[arg-type]  # a number, by the line above
                 for bound in args[1:]
@@ -142,7 +144,7 @@ def fits(value: object, kind: object) -> bool:
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in args)
     if origin in (Union, UnionType):
-        return any(fits(value, arg) for arg in args)
+        return any(matches(value, arg) for arg in args)
     if origin in (list, tuple):
         return isinstance(value, (list, tuple)) and _members_fit(value, origin, args)
     if kind is float:
@@ -154,8 +156,8 @@ def _members_fit(
     value: list[object] | tuple[object, ...], origin: type, args: tuple[object, ...]
 ) -> bool:
     if origin is list or args[-1:] == (Ellipsis,):
-        return all(fits(member, args[0]) for member in value)
-    return len(value) == len(args) and all(map(fits, value, args))
+        return all(matches(member, args[0]) for member in value)
+    return len(value) == len(args) and all(map(matches, value, args))
 
 
 _WORDS: dict[object, str] = {
@@ -168,19 +170,19 @@ _WORDS: dict[object, str] = {
 }
 
 
-def words(kind: object) -> str:
+def describe_type(kind: object) -> str:
     """An annotation as a user reads it: "a number of at least 0", "one of zero, reflect"."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return next((b.words for b in args[1:] if isinstance(b, Bound)), words(args[0]))
+        return next((b.words for b in args[1:] if isinstance(b, Bound)), describe_type(args[0]))
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
     if origin in (Union, UnionType):
-        return " or ".join(words(arg) for arg in args)
+        return " or ".join(describe_type(arg) for arg in args)
     if origin is list:
-        return f"a list [...], each {words(args[0])}"
+        return f"a list [...], each {describe_type(args[0])}"
     if origin is tuple:
-        return f"[{', '.join('...' if arg is Ellipsis else words(arg) for arg in args)}]"
+        return f"[{', '.join('...' if arg is Ellipsis else describe_type(arg) for arg in args)}]"
     return _WORDS.get(kind, str(kind))
 
 
@@ -191,6 +193,6 @@ def _placeholder(path: str, kind: object) -> str:
         return "PATH"
     if kind is None:
         return "VALUE"
-    if fits("", kind):
+    if matches("", kind):
         return "TEXT"
-    return "NUMBER" if fits(1, kind) or fits(0.5, kind) else "VALUE"
+    return "NUMBER" if matches(1, kind) or matches(0.5, kind) else "VALUE"

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from crgan_cli.config.bounds import Count, Memory, NonNegative, Seed, Whole
-from crgan_cli.config.build import pick
+from crgan_cli.config.bounds import Decay, NonNegative, NonNegativeInt, PositiveInt, Seed
+from crgan_cli.config.build import build_from
 from crgan_cli.config.resolve import Settings
 
 
 class Ema:
     """Moving average of the generator's weights; `decay` None means none is kept."""
 
-    def __init__(self, decay: Memory | None, start: Whole) -> None:
+    def __init__(self, decay: Decay | None, start: NonNegativeInt) -> None:
         self.decay = decay
         self.start = start
 
@@ -18,14 +18,14 @@ class Ema:
 class Log:
     """Steps between two lines of the log."""
 
-    def __init__(self, every: Count) -> None:
+    def __init__(self, every: PositiveInt) -> None:
         self.every = every
 
 
 class Samples:
     """Steps between two sample grids, and the images in each."""
 
-    def __init__(self, every: Count, num: Count) -> None:
+    def __init__(self, every: PositiveInt, num: PositiveInt) -> None:
         self.every = every
         self.num = num
 
@@ -33,7 +33,7 @@ class Samples:
 class Checkpoints:
     """Steps between two checkpoints, and how many of the last are kept."""
 
-    def __init__(self, every: Count, keep: Count) -> None:
+    def __init__(self, every: PositiveInt, keep: PositiveInt) -> None:
         self.every = every
         self.keep = keep
 
@@ -47,7 +47,7 @@ class SweepSettings:
     def __init__(
         self,
         on_error: Literal["continue", "stop"],
-        per_device: Count,
+        per_device: PositiveInt,
         mps: Literal["auto", "never"] = "auto",  # older configurations have none
     ) -> None:
         self.on_error = on_error
@@ -72,8 +72,8 @@ class Run:
     def __init__(
         self,
         seed: Seed,
-        steps: Count,
-        batch_size: Count,
+        steps: PositiveInt,
+        batch_size: PositiveInt,
         device: str,
         out: str | None,
         resume: Literal["auto", "never", "force"],
@@ -110,5 +110,5 @@ class Run:
             "published": Published,
             "sweep": SweepSettings,
         }
-        made = {key: pick(of, config[key]) for key, of in nested.items() if key in config}
-        return pick(cls, config, **made)
+        made = {key: build_from(of, config[key]) for key, of in nested.items() if key in config}
+        return build_from(cls, config, **made)

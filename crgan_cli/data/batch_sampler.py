@@ -7,7 +7,7 @@ from torch import Tensor
 from crgan_cli.system.distributed.world import world
 
 
-class Order:
+class BatchSampler:
     """Which images a batch holds. Position i < count is image i, and count + i its mirror image.
 
     Each epoch visits an image at most once, as itself or mirrored, by a draw from (seed, epoch)

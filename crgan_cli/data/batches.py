@@ -8,19 +8,19 @@ and a thread reads one batch ahead of the training.
 import torch
 from torch import Tensor
 
-from crgan_cli.data.batch_sampler import Order
+from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.images import Images, to_float
-from crgan_cli.data.on_device import Resident
-from crgan_cli.data.streamed import Streamed
+from crgan_cli.data.on_device import DeviceImages
+from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
-from crgan_cli.gan.types import Batch, Ticket
+from crgan_cli.gan.types import Batch, BatchInputs
 from crgan_cli.system.distributed.world import world
 
 RESIDENT_BYTES = 2 * 1024**3
 """Pixels up to this size live in the memory of a device that is no GPU."""
 
 
-def fits(pixels: int, memory: int | None) -> bool:
+def fits_in_memory(pixels: int, memory: int | None) -> bool:
     """Whether a set of `pixels` bytes lives on the device: a GPU of `memory` bytes gives a quarter.
 
     None stands for any other device, which gives RESIDENT_BYTES.
@@ -52,9 +52,9 @@ class Batches:
         flip: bool,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        check(batch_size, len(images.x), world().size)
-        resident = fits(images.x.nbytes * (1 + flip), memory_of(device))
-        order = Order(
+        require_enough_images(batch_size, len(images.x), world().world_size)
+        resident = fits_in_memory(images.x.nbytes * (1 + flip), memory_of(device))
+        order = BatchSampler(
             len(images.x),
             batch_size,
             seed=seed,
@@ -63,33 +63,33 @@ class Batches:
         )
         self.batch_size = batch_size
         self.batches_per_epoch = order.batches_per_epoch
-        self._source: Resident | Streamed
+        self._source: DeviceImages | HostImages
         if resident:
-            self._source = Resident(images, order, flip=flip, device=device, layout=layout)
+            self._source = DeviceImages(images, order, flip=flip, device=device, layout=layout)
         else:
-            self._source = Streamed(images, order, device=device, layout=layout)
+            self._source = HostImages(images, order, device=device, layout=layout)
 
-    def ticket(self, index: int) -> Ticket:
-        """What `open` makes the batch `index` >= 0 from.
+    def inputs(self, index: int) -> BatchInputs:
+        """What `to_batch` makes the batch `index` >= 0 from.
 
         The tensors may be views of what is kept here, so they are not to be written to.
         """
-        return self._source.ticket(index)
+        return self._source.inputs(index)
 
-    def open(self, *ticket: Tensor) -> Batch:
+    def to_batch(self, *ticket: Tensor) -> Batch:
         """x (n, C, H, W) float32 in [-1, 1], in `layout`, and y (n,) int64, both on the device.
 
         Draws nothing and waits for nothing: a CUDA graph can capture it.
         """
-        x, y = self._source.open(*ticket)
+        x, y = self._source.to_batch(*ticket)
         return Batch(to_float(x), y)
 
     def __getitem__(self, index: int) -> Batch:
         """The batch itself."""
-        return self.open(*self.ticket(index))
+        return self.to_batch(*self.inputs(index))
 
 
-def check(batch_size: int, count: int, processes: int) -> None:
+def require_enough_images(batch_size: int, count: int, processes: int) -> None:
     """Raises UserError where `count` images give no such batch, or processes no equal parts."""
     if batch_size > count:
         raise UserError(

@@ -29,7 +29,7 @@ from torch import Tensor
 from crgan_cli.data.decode import UNREADABLE, decode, quiet_pillow
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.system.cache import folder as cache_folder
+from crgan_cli.system.cache import cache_folder as cache_folder
 
 FORMAT = 1  # raise it when `decode` changes what it returns
 CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy
@@ -37,7 +37,7 @@ CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy
 log = logging.getLogger(__name__)
 
 
-class Decoding(Protocol):
+class Decoder(Protocol):
     """How files become pixels. A tuple of numbers too, which the name of the cache holds."""
 
     @property
@@ -49,7 +49,7 @@ class Decoding(Protocol):
     def skip_unreadable(self) -> bool: ...
 
     @property
-    def remedy(self) -> str:
+    def hint(self) -> str:
         """What to do about unreadable files, in a sentence."""
         ...
 
@@ -58,7 +58,7 @@ class Decoding(Protocol):
         ...
 
 
-class Recipe(NamedTuple):
+class SquareDecoder(NamedTuple):
     """Squares of one size and colour, whatever the files are; see `decode`."""
 
     resolution: int
@@ -71,7 +71,7 @@ class Recipe(NamedTuple):
         return (self.channels, self.resolution, self.resolution)
 
     @property
-    def remedy(self) -> str:
+    def hint(self) -> str:
         return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
 
     def decode(self, content: bytes) -> np.ndarray:
@@ -82,10 +82,10 @@ class Decoded(NamedTuple):
     """Pixels, and which of the files they are from."""
 
     x: Tensor  # (N, C, H, W) uint8, memory-mapped
-    kept: list[int]  # N positions in the list of files
+    indices: list[int]  # N positions in the list of files
 
 
-def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> Decoded:
+def decode_cached(files: ImageFiles, entries: Sequence[Entry], recipe: Decoder) -> Decoded:
     """The pixels of `entries`, from the cache where they are in it.
 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
@@ -109,12 +109,12 @@ def decoded(files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> De
     return found
 
 
-def _key(root: Path, entries: Sequence[Entry], recipe: Decoding) -> str:
+def _key(root: Path, entries: Sequence[Entry], recipe: Decoder) -> str:
     content = json.dumps([FORMAT, str(root), recipe, entries])
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _open(folder: Path, recipe: Decoding) -> Decoded | None:
+def _open(folder: Path, recipe: Decoder) -> Decoded | None:
     """What is in the cache, or None where nothing is or what is there is damaged."""
     try:
         kept = json.loads((folder / "kept.json").read_text())
@@ -128,13 +128,13 @@ def _open(folder: Path, recipe: Decoding) -> Decoded | None:
     return Decoded(torch.from_numpy(pixels), kept)
 
 
-def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Decoding) -> None:
+def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Decoder) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     try:
         kept = []
         # appended, not memory-mapped: a full disk is then an exception, and not a SIGBUS
         with quiet_pillow(), open(unfinished / "pixels.u8", "wb") as out:
-            for position, pixels in readable(files, entries, recipe):
+            for position, pixels in select_readable(files, entries, recipe):
                 out.write(pixels.tobytes())
                 kept.append(position)
         (unfinished / "kept.json").write_text(json.dumps(kept))
@@ -145,8 +145,8 @@ def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Dec
     log.info("decoded %d images of %s into %s", len(kept), files.root, folder)
 
 
-def readable(
-    files: ImageFiles, entries: Sequence[Entry], recipe: Decoding
+def select_readable(
+    files: ImageFiles, entries: Sequence[Entry], recipe: Decoder
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Position and pixels of each file, in order. Inside `quiet_pillow`.
 
@@ -163,14 +163,14 @@ def readable(
             "left out %d unreadable images of %d: %s",
             len(unreadable),
             len(entries),
-            listed(unreadable),
+            format_list(unreadable),
         )
     else:
-        refuse(unreadable, files, len(entries), recipe.remedy)
+        require_readable(unreadable, files, len(entries), recipe.hint)
 
 
 def _decode_all(
-    files: ImageFiles, entries: Sequence[Entry], recipe: Decoding
+    files: ImageFiles, entries: Sequence[Entry], recipe: Decoder
 ) -> Iterator[np.ndarray | str]:
     """Each file's pixels, or why it has none, in order."""
     console = Console(stderr=True)
@@ -183,7 +183,7 @@ def _decode_all(
             yield from pool.map(one, chunk)
 
 
-def _decode_one(files: ImageFiles, recipe: Decoding, entry: Entry) -> np.ndarray | str:
+def _decode_one(files: ImageFiles, recipe: Decoder, entry: Entry) -> np.ndarray | str:
     try:
         return recipe.decode(files.read(entry))
     except UNREADABLE as error:
@@ -195,18 +195,18 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def listed(names: list[str]) -> str:
+def format_list(names: list[str]) -> str:
     """The first ten."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
-def refuse(unreadable: list[str], files: ImageFiles, total: int, remedy: str) -> None:
+def require_readable(unreadable: list[str], files: ImageFiles, total: int, hint: str) -> None:
     """Raises UserError if any file is unreadable, with what to do about it."""
     if unreadable:
         if len(unreadable) == total:
-            remedy = f"None is left: correct {files.asked}."
+            hint = f"None is left: correct {files.option}."
         raise UserError(
             f"{len(unreadable)} of {total} images in {files.root} are unreadable: "
-            f"{listed(unreadable)}. {remedy}"
+            f"{format_list(unreadable)}. {hint}"
         )

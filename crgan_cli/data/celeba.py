@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from crgan_cli.config.bounds import Count, Fraction, Whole
-from crgan_cli.data.cache import Recipe, decoded
+from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
+from crgan_cli.data.cache import SquareDecoder, decode_cached
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.data.images import Images, Split
-from crgan_cli.data.standard import Standard
+from crgan_cli.data.standard import TorchvisionDataset
 from crgan_cli.errors import UserError
 
 IMAGES = "img_align_celeba"
@@ -24,7 +24,7 @@ NUMBERS = {"train": "0", "test": "2"}  # the official validation part, 1, is not
 log = logging.getLogger(__name__)
 
 
-class CelebA(Standard):
+class CelebA(TorchvisionDataset):
     """Centre squares of `crop` pixels, resized to `resolution`; no classes.
 
     The official partition is used where its file is there; otherwise the last tenth, by name, is
@@ -38,12 +38,12 @@ class CelebA(Standard):
         self,
         *,
         root: str,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
-        crop: Count,
-        fraction: Fraction = 1.0,
-        fraction_seed: Whole = 0,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
+        crop: PositiveInt,
+        fraction: PositiveFraction = 1.0,
+        fraction_seed: NonNegativeInt = 0,
         flip: bool = False,
     ) -> None:
         super().__init__(
@@ -75,7 +75,9 @@ class CelebA(Standard):
                 f"{files.root} has {len(files.entries)} images and none of them is in the {split} "
                 f"split ({self.split_rule}). Put all of CelebA there."
             )
-        x, _ = decoded(files, entries, Recipe(self.resolution, self.channels, self.crop, False))
+        x, _ = decode_cached(
+            files, entries, SquareDecoder(self.resolution, self.channels, self.crop, False)
+        )
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
     def _images(self) -> Path | None:

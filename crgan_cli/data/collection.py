@@ -17,9 +17,9 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from crgan_cli.data.cache import decoded, readable, reason, refuse
+from crgan_cli.data.cache import decode_cached, reason, require_readable, select_readable
 from crgan_cli.data.decode import UNREADABLE, quiet_pillow
-from crgan_cli.data.files import Entry, ImageFiles, below_outer
+from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import UserError
 
@@ -31,12 +31,12 @@ IN_MEMORY_BYTES = 1024**3
 
 JPEGS = (".jpg", ".jpeg", ".jfif")
 EXPORTED = {"generated", "real"}  # the folders of `crgan eval --export`
-MEND = "Repair or remove them, or make them anew."
+CONVERT_HINT = "Repair or remove them, or make them anew."
 
 log = logging.getLogger(__name__)
 
 
-class Collection(NamedTuple):
+class ImageCollection(NamedTuple):
     """Images with where they are from and the names of their classes."""
 
     images: Images  # in order of their names; y is zeros without classes
@@ -44,7 +44,7 @@ class Collection(NamedTuple):
     sha256: str  # `fingerprint` of the images
 
 
-class AsIs(NamedTuple):
+class UnchangedImages(NamedTuple):
     """Files that are all of one shape already."""
 
     channels: int
@@ -60,8 +60,8 @@ class AsIs(NamedTuple):
         return False
 
     @property
-    def remedy(self) -> str:
-        return MEND
+    def hint(self) -> str:
+        return CONVERT_HINT
 
     def decode(self, content: bytes) -> np.ndarray:
         """(C, H, W) uint8. Raises ValueError if the file changed since its header was read."""
@@ -81,43 +81,43 @@ class Header(NamedTuple):
     height: int
 
 
-def collection(path: Path, asked: str = "--samples") -> Collection:
+def read_collection(path: Path, asked: str = "--samples") -> ImageCollection:
     """All images of a folder or a zip. `asked` is the option that they were given by, for errors.
 
     If every image lies in a sub-folder (of a lone outer folder, perhaps), these are its classes.
     Raises UserError unless all can be read, have one size, and are all grey or all RGB.
     """
     files = ImageFiles(str(path), asked)
-    placed = below_outer(files.entries)
+    placed = strip_outer_folder(files.entries)
     tops = {parts[0] if parts else "" for _, parts in placed}
     if tops == EXPORTED:
         raise UserError(
             f"{files.root} is what crgan eval --export wrote: {asked} takes one of its two folders "
             "(unpack a zip first). Give its generated/ or real/."
         )
-    recipe = common(headers(files), files)
+    recipe = common_header(read_headers(files), files)
     warn_of_jpeg(files)
     names = () if "" in tops else tuple(sorted(tops))
     number = {name: label for label, name in enumerate(names)}
     y = torch.tensor([number[parts[0]] if names else 0 for _, parts in placed])
-    images = Images(pixels_of(files, recipe), y)
-    return Collection(images, names, fingerprint(images))
+    images = Images(read_pixels(files, recipe), y)
+    return ImageCollection(images, names, fingerprint(images))
 
 
-def headers(files: ImageFiles) -> list[Header]:
+def read_headers(files: ImageFiles) -> list[Header]:
     """Mode and size of every file, without its pixels. Raises UserError for unreadable ones."""
     found, unreadable = [], []
     with quiet_pillow():
         for entry in files.entries:
             try:
-                found.append(header(files, entry))
+                found.append(read_header(files, entry))
             except UNREADABLE as error:
                 unreadable.append(f"{entry.name} ({reason(error)})")
-    refuse(unreadable, files, len(files.entries), MEND)
+    require_readable(unreadable, files, len(files.entries), CONVERT_HINT)
     return found
 
 
-def header(files: ImageFiles, entry: Entry) -> Header:
+def read_header(files: ImageFiles, entry: Entry) -> Header:
     """Of one file. Raises one of UNREADABLE."""
     with files.open(entry) as file, Image.open(file) as picture:
         return Header(mode_of(picture), picture.width, picture.height)
@@ -133,7 +133,7 @@ def mode_of(picture: ImageFile.ImageFile) -> str:
     return picture.mode
 
 
-def common(found: list[Header], files: ImageFiles) -> AsIs:
+def common_header(found: list[Header], files: ImageFiles) -> UnchangedImages:
     """The shape that all files have; raises UserError, naming examples, where there is none."""
     names = [entry.name for entry in files.entries]
     strange = [at for at, head in enumerate(found) if head.mode not in CHANNELS]
@@ -142,7 +142,7 @@ def common(found: list[Header], files: ImageFiles) -> AsIs:
         raise UserError(
             f"{len(strange)} of {len(names)} images in {files.root} are neither 8-bit grey nor "
             f"8-bit RGB: {shown} (in Pillow's words). A score depends on how they are converted, "
-            f"so crgan leaves that to you: {converted(names, to_8_bit(found[strange[0]].mode))}"
+            f"so crgan leaves that to you: {convert(names, to_8_bit(found[strange[0]].mode))}"
         )
     sizes = [f"{head.width}x{head.height}" for head in found]
     if one_of_each := examples(names, sizes):
@@ -150,16 +150,16 @@ def common(found: list[Header], files: ImageFiles) -> AsIs:
         raise UserError(
             f"The images in {files.root} have different sizes: {one_of_each}. Their score depends "
             "on how they are resized, so crgan leaves that to you: "
-            + converted(names, f"-resize '{most}!'")
+            + convert(names, f"-resize '{most}!'")
         )
     colours = ["grey" if CHANNELS[head.mode] == 1 else "RGB" for head in found]
     if one_of_each := examples(names, colours):
         raise UserError(
             f"Some images in {files.root} are grey and some are RGB: {one_of_each}. Make them all "
-            f"RGB: {converted(names, '-type TrueColor -define png:color-type=2')}"
+            f"RGB: {convert(names, '-type TrueColor -define png:color-type=2')}"
         )
     first = found[0]
-    return AsIs(CHANNELS[first.mode], first.height, first.width)
+    return UnchangedImages(CHANNELS[first.mode], first.height, first.width)
 
 
 def examples(names: list[str], values: list[str]) -> str:
@@ -178,7 +178,7 @@ def to_8_bit(mode: str) -> str:
     return "-depth 8" if "16" in mode else "-colorspace sRGB -depth 8"
 
 
-def converted(names: list[str], options: str) -> str:
+def convert(names: list[str], options: str) -> str:
     """What to type."""
     ending = Path(names[0]).suffix
     return (
@@ -199,13 +199,13 @@ def warn_of_jpeg(files: ImageFiles) -> None:
         )
 
 
-def pixels_of(files: ImageFiles, recipe: AsIs) -> Tensor:
+def read_pixels(files: ImageFiles, recipe: UnchangedImages) -> Tensor:
     """(N, C, H, W) uint8: in memory, or memory-mapped from the cache where they are many."""
     shape = (len(files.entries), *recipe.shape)
     if np.prod(shape, dtype=np.int64) > IN_MEMORY_BYTES:
-        return decoded(files, files.entries, recipe).x
+        return decode_cached(files, files.entries, recipe).x
     x = np.empty(shape, dtype=np.uint8)
     with quiet_pillow():
-        for position, pixels in readable(files, files.entries, recipe):
+        for position, pixels in select_readable(files, files.entries, recipe):
             x[position] = pixels
     return torch.from_numpy(x)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crgan_cli.data.images import Dataset, Facts, Images, Split
-from crgan_cli.data.standard import FASHION_NAMES, padded
+from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.standard import FASHION_NAMES, pad_to_32
 from crgan_cli.errors import UserError
 
 FOLDER = Path(__file__).parent / "demo"
@@ -19,14 +19,14 @@ TILE = 28
 COLUMNS = 200  # a multiple of 10, so that a column shows one class
 
 
-def to_grid(tiles: np.ndarray) -> np.ndarray:
+def pack_grid(tiles: np.ndarray) -> np.ndarray:
     """(N, 28, 28), N a multiple of 200 -> (28 * N / 200, 28 * 200), row by row."""
     rows = tiles.reshape(-1, COLUMNS, TILE, TILE)
     return rows.transpose(0, 2, 1, 3).reshape(-1, COLUMNS * TILE)
 
 
-def from_grid(grid: np.ndarray) -> np.ndarray:
-    """The inverse of `to_grid`."""
+def unpack_grid(grid: np.ndarray) -> np.ndarray:
+    """The inverse of `pack_grid`."""
     rows = grid.reshape(-1, TILE, COLUMNS, TILE)
     return rows.transpose(0, 2, 1, 3).reshape(-1, TILE, TILE)
 
@@ -38,7 +38,7 @@ class Demo(Dataset):
     """
 
     title = "The demo set"
-    facts = Facts(32, 1, 10, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
     class_names = FASHION_NAMES
 
     def read(self, split: Split) -> Images:
@@ -46,10 +46,10 @@ class Demo(Dataset):
         path = FOLDER / f"fashion_mnist_{split}.png"
         try:
             with Image.open(path) as picture:
-                tiles = from_grid(np.asarray(picture))
+                tiles = unpack_grid(np.asarray(picture))
         except (OSError, ValueError) as error:
             raise UserError(
                 f"The embedded images in {path} cannot be read ({error}): install crgan again, or "
                 "write them anew with scripts/make_demo_data.py."
             ) from error
-        return padded(tiles, np.arange(len(tiles)) % 10)
+        return pad_to_32(tiles, np.arange(len(tiles)) % 10)

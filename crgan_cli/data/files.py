@@ -29,19 +29,19 @@ class Entry(NamedTuple):
 
     name: str  # relative to the root, with forward slashes
     size: int  # bytes
-    stamp: int  # modification time in ns, or the checksum in a zip's directory
+    mtime: int  # modification time in ns, or the checksum in a zip's directory
 
 
 class ImageFiles:
     """The image files below a folder or in a zip, sorted by name.
 
-    Hidden files and folders, symbolic links and macOS's `__MACOSX` are left out. `asked` is what
+    Hidden files and folders, symbolic links and macOS's `__MACOSX` are left out. `option` is what
     the user typed the root after, for the errors.
     """
 
     def __init__(self, root: str, asked: str = "dataset.root=") -> None:
         self.root = Path(root).expanduser().absolute()
-        self.asked = asked
+        self.option = asked
         if not self.root.exists():
             raise UserError(
                 f"There is nothing at {self.root}: {asked} must be a folder of images or a "
@@ -65,7 +65,7 @@ class ImageFiles:
         return self._zip.open(entry.name) if self._zip else (self.root / entry.name).open("rb")
 
 
-def below_outer(entries: list[Entry]) -> list[tuple[Entry, tuple[str, ...]]]:
+def strip_outer_folder(entries: list[Entry]) -> list[tuple[Entry, tuple[str, ...]]]:
     """Entries with the folders above them, but for a lone outer folder around all of them."""
     below = [(entry, PurePosixPath(entry.name).parts[:-1]) for entry in entries]
     while len({parts[:1] for _, parts in below}) == 1 and below[0][1]:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crgan_cli.config.bounds import Count, Fraction, Whole
-from crgan_cli.data.cache import Recipe, decoded
+from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
+from crgan_cli.data.cache import SquareDecoder, decode_cached
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.files import Entry, ImageFiles, below_outer
+from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Dataset, Images, Split, stratified
 from crgan_cli.errors import UserError
 
@@ -41,13 +41,13 @@ class Folder(Dataset):
         self,
         *,
         root: str,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
-        holdout: Fraction = 0.1,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
+        holdout: PositiveFraction = 0.1,
         skip_unreadable: bool = False,
-        fraction: Fraction = 1.0,
-        fraction_seed: Whole = 0,
+        fraction: PositiveFraction = 1.0,
+        fraction_seed: NonNegativeInt = 0,
         flip: bool = False,
     ) -> None:
         super().__init__(
@@ -77,8 +77,8 @@ class Folder(Dataset):
         split_items = splits[split] if "test" in splits else self._held_out(splits["train"], split)
         order = np.random.RandomState(SEED).permutation(len(split_items))
         items = [split_items[position] for position in order]
-        recipe = Recipe(self.resolution, self.channels, None, self.skip_unreadable)
-        x, kept = decoded(files, [item.entry for item in items], recipe)
+        recipe = SquareDecoder(self.resolution, self.channels, None, self.skip_unreadable)
+        x, kept = decode_cached(files, [item.entry for item in items], recipe)
         y = [labels.get(items[position].label or "", 0) for position in kept]
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
@@ -125,7 +125,7 @@ def stem_of(root: Path) -> str:
 
 def _official(entries: list[Entry]) -> dict[str, list[tuple[Entry, tuple[str, ...]]]]:
     """Entries with the folders above them, by split: {"train", "test"}, or all as {"train"}."""
-    below = below_outer(entries)
+    below = strip_outer_folder(entries)
     tops = {parts[:1] for _, parts in below}
     tests = [name for name in TEST_NAMES if (name,) in tops]
     # a class may be called "train": splits only where nothing else lies beside them

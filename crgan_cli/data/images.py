@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from crgan_cli.config.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
 from crgan_cli.config.build import build_group
 from crgan_cli.errors import UserError
 
@@ -25,7 +25,7 @@ class Images(NamedTuple):
     y: Tensor  # (N,) int64 class ids, zeros where there are no classes
 
 
-class Facts(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What a published data set is, whatever its YAML says."""
 
     resolution: int
@@ -75,17 +75,17 @@ class Dataset:
     """
 
     title = "The data set"
-    facts: Facts | None = None
+    facts: DatasetInfo | None = None
     class_names: tuple[str, ...] = ()
 
     def __init__(
         self,
         *,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
-        fraction: Fraction = 1.0,
-        fraction_seed: Whole = 0,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
+        fraction: PositiveFraction = 1.0,
+        fraction_seed: NonNegativeInt = 0,
         flip: bool = False,
     ) -> None:
         self.resolution = resolution
@@ -118,7 +118,7 @@ class Dataset:
             images = Images(*(part[torch.from_numpy(picked)] for part in images))
         return images if self.classes else Images(images.x, torch.zeros_like(images.y))
 
-    def _compare_with(self, facts: Facts) -> None:
+    def _compare_with(self, facts: DatasetInfo) -> None:
         wrong = [
             f"dataset.{key}={getattr(self, key)}"
             for key in ("resolution", "channels", "classes")
@@ -153,6 +153,11 @@ class Dataset:
             )
 
 
-def dataset_of(config: DictConfig) -> Dataset:
+def build_dataset(config: DictConfig) -> Dataset:
     """The data set, not read yet."""
     return build_group(config.dataset)
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """(1, 32, 32) -> 1 x 32 x 32."""
+    return " x ".join(map(str, shape))

@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor
 
-from crgan_cli.data.batch_sampler import Order
+from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.images import Images
 from crgan_cli.data.streamed import CHUNK
-from crgan_cli.gan.types import Ticket
+from crgan_cli.gan.types import BatchInputs
 
 
-class Resident:
+class DeviceImages:
     """Images that live on the device. A ticket is the positions of a batch: (n,) int64."""
 
     def __init__(
         self,
         images: Images,
-        order: Order,
+        order: BatchSampler,
         *,
         flip: bool,
         device: torch.device,
@@ -24,19 +24,19 @@ class Resident:
         self._order = order
         self._shape = (-1, *images.x.shape[1:])
         self._last = layout == torch.channels_last
-        self._x = rows(images.x, flip=flip, device=device, channels_last=self._last)
+        self._x = flat_images(images.x, flip=flip, device=device, channels_last=self._last)
         self._y = images.y.to(device).repeat(1 + flip)
 
-    def ticket(self, index: int) -> Ticket:
+    def inputs(self, index: int) -> BatchInputs:
         return (self._order[index],)
 
-    def open(self, *ticket: Tensor) -> Images:
+    def to_batch(self, *ticket: Tensor) -> Images:
         (positions,) = ticket
         x = self._x.index_select(0, positions)
         return Images(unflatten(x, self._shape, self._last), self._y.index_select(0, positions))
 
 
-def rows(x: Tensor, *, flip: bool, device: torch.device, channels_last: bool) -> Tensor:
+def flat_images(x: Tensor, *, flip: bool, device: torch.device, channels_last: bool) -> Tensor:
     """(N, C, H, W) -> a row an image on the device, and with `flip` their mirror images after them.
 
     In rows a selection is one copy of memory, whatever the order of the pixels in them.

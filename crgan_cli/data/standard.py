@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from crgan_cli.config.bounds import Count, Fraction, Whole
+from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
 from crgan_cli.data.idx import find_idx, read_idx
-from crgan_cli.data.images import Dataset, Facts, Images, Split
+from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
 from crgan_cli.errors import UserError
 
 FASHION_NAMES = (
@@ -33,24 +33,24 @@ FASHION_NAMES = (
 )
 
 
-def padded(grey: np.ndarray, labels: np.ndarray) -> Images:
+def pad_to_32(grey: np.ndarray, labels: np.ndarray) -> Images:
     """(N, 28, 28) uint8 and (N,) -> (N, 1, 32, 32) with a black border of 2, and int64 labels."""
     framed = np.pad(grey, ((0, 0), (2, 2), (2, 2)))[:, None]
     return Images(torch.from_numpy(framed), torch.from_numpy(labels.astype(np.int64)))
 
 
-class Standard(Dataset):
+class TorchvisionDataset(Dataset):
     """A published data set below a data root, downloaded where its files are absent."""
 
     def __init__(
         self,
         *,
         root: str,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
-        fraction: Fraction = 1.0,
-        fraction_seed: Whole = 0,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
+        fraction: PositiveFraction = 1.0,
+        fraction_seed: NonNegativeInt = 0,
         flip: bool = False,
     ) -> None:
         super().__init__(
@@ -98,11 +98,11 @@ def _quiet_and_bounded() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-class Cifar10(Standard):
+class Cifar10(TorchvisionDataset):
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photos of 32x32, 10 classes."""
 
     title = "CIFAR-10"
-    facts = Facts(resolution=32, channels=3, classes=10)
+    facts = DatasetInfo(resolution=32, channels=3, classes=10)
 
     def read(self, split: Split) -> Images:
         """The official split in its official order. Every file's md5 is checked before reading."""
@@ -144,14 +144,14 @@ class Cifar100(Cifar10):
     """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour photos of 32x32, 100 fine classes."""
 
     title = "CIFAR-100"
-    facts = Facts(resolution=32, channels=3, classes=100)
+    facts = DatasetInfo(resolution=32, channels=3, classes=100)
 
 
-class Mnist(Standard):
+class Mnist(TorchvisionDataset):
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey digits of 28x28, padded to 32x32."""
 
     title = "MNIST"
-    facts = Facts(32, 1, 10, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
     class_names = tuple("0123456789")
     folder = "MNIST"  # torchvision's name of the class is that of the folder
 
@@ -166,7 +166,7 @@ class Mnist(Standard):
                 f"{labels.shape}; {self.title} has (N, 28, 28) and (N,). Put its own files "
                 "there, or use dataset=folder for other images."
             )
-        return padded(pixels, labels)
+        return pad_to_32(pixels, labels)
 
     @property
     def _raw(self) -> Path:
@@ -201,6 +201,6 @@ class FashionMnist(Mnist):
     """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): MNIST's shape, 10 kinds of garments."""
 
     title = "Fashion-MNIST"
-    facts = Facts(32, 1, 10, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
     class_names = FASHION_NAMES
     folder = "FashionMNIST"

@@ -12,18 +12,18 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from crgan_cli.data.collection import Collection
+from crgan_cli.data.collection import ImageCollection
 from crgan_cli.data.folder import stem_of
-from crgan_cli.data.images import dataset_of, to_float, to_uint8
+from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.features import Progress
 from crgan_cli.evaluation.pictures import Export
-from crgan_cli.evaluation.reference_images import choose
-from crgan_cli.evaluation.sampler import Scored
+from crgan_cli.evaluation.reference_images import random_subset
+from crgan_cli.evaluation.sampler import EvalSampler
 from crgan_cli.report.plots import BLUE, GREY, panels, save
-from crgan_cli.runs.checkpoint import Found
+from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import UNKNOWN, Record
 
@@ -56,7 +56,7 @@ class Scorer:
         """`show` gets (images done, images in all); `accept` the protocol's record as soon as it is
         known, and may raise. Raises UserError for metrics=none.
         """
-        evaluator = load.evaluator_of(config)
+        evaluator = load.build_evaluator(config)
         if evaluator is None:
             raise UserError(
                 "this run has metrics=none. Add a protocol, for example metrics=fid10k_test, or "
@@ -73,50 +73,52 @@ class Scorer:
     def prepare(self) -> None:
         """Measures the real images of the configuration's data set, once."""
         if not self.prepared:
-            self.evaluator.prepare(dataset_of(self.config), progress=self.show)
+            self.evaluator.prepare(build_dataset(self.config), progress=self.show)
             self.accept(self.evaluator.describe())
         self.prepared = True
 
-    def checkpoint(self, found: Found, export: Export | None = None) -> Evaluation:
+    def checkpoint(self, found: LoadedCheckpoint, export: Export | None = None) -> Evaluation:
         """The numbers of a checkpoint's generator; `export` gets all images that are scored."""
         asked = self.evaluator.protocol.weights
-        model = load.trained(found, self.device, None if asked == "auto" else asked)
+        model = load.load_generator(found, self.device, None if asked == "auto" else asked)
         self.prepare()
-        scored = Scored(self.evaluator.protocol, model.prior, model.seed, self.device)
+        scored = EvalSampler(self.evaluator.protocol, model.prior, model.seed, self.device)
         try:
-            with scored.of(model.G) as fakes:
-                values = self.evaluator(exported(fakes, export), progress=self.show)
+            with scored.images(model.G) as fakes:
+                values = self.evaluator(exported_class_names(fakes, export), progress=self.show)
         except RunFailed as error:  # images that are not finite
             raise RunFailed(f"{found.path} at step {model.step}: {error}") from None
         if export:
-            export.add("real", self.evaluator.real(dataset_of(self.config)).images.x)
+            export.add("real", self.evaluator.reference_images(build_dataset(self.config)).images.x)
         return Evaluation(
             {"checkpoint": str(found.path), "step": model.step},
             values,
             {**self.evaluator.describe(), "generator_weights": model.weights},
         )
 
-    def images(self, path: Path, found: Collection) -> Evaluation:
+    def images(self, path: Path, found: ImageCollection) -> Evaluation:
         """The numbers of images that are there already."""
         self._take_as_they_are()
-        dataset = dataset_of(self.config)
+        dataset = build_dataset(self.config)
         shape = (dataset.channels, dataset.resolution, dataset.resolution)
         self._require_fitting(path, found, shape, f"dataset={dataset.name}")
         y = None
         if self.compares_classes and found.class_names:
             dataset.load("train")  # a folder's class names are known when it was read
-            y = labels_of(path, found, dataset.class_names, f"dataset={dataset.name}")
+            y = class_labels(path, found, dataset.class_names, f"dataset={dataset.name}")
         self.prepare()
         return self._score(path, found, y)
 
-    def two(self, paths: tuple[Path, Path], found: Collection, real: Collection) -> Evaluation:
-        """The numbers of the images `found` against all of `real`, at the second of the paths."""
+    def two_folders(
+        self, paths: tuple[Path, Path], found: ImageCollection, real: ImageCollection
+    ) -> Evaluation:
+        """The numbers of the images `found` against all of `real`, at the second path."""
         path, other = paths
         self._take_as_they_are()
         self._require_fitting(path, found, tuple(real.images.x.shape[1:]), str(other))
         y = None
         if self.compares_classes and found.class_names:
-            y = labels_of(path, found, real.class_names, str(other))
+            y = class_labels(path, found, real.class_names, str(other))
         self.evaluator.prepare_images(
             stem_of(other), real.images, labelled=bool(real.class_names), progress=self.show
         )
@@ -136,15 +138,15 @@ class Scorer:
         return any(measure.needs_labels for measure in self.evaluator.measures.values())
 
     def _require_fitting(
-        self, path: Path, found: Collection, shape: tuple[int, ...], whose: str
+        self, path: Path, found: ImageCollection, shape: tuple[int, ...], whose: str
     ) -> None:
         """Raises UserError, before the real images are measured, for too few or other images."""
         images, protocol = found.images, self.evaluator.protocol
         if tuple(images.x.shape[1:]) != shape:
             raise UserError(
-                f"the images in {path} are {by(tuple(images.x.shape[1:]))} (channels x height x "
-                f"width), and those of {whose} {by(shape)}. Give images of one kind: a score "
-                "depends on how they are converted, so crgan leaves that to you."
+                f"the images in {path} are {format_shape(tuple(images.x.shape[1:]))} (channels x "
+                f"height x width), and those of {whose} {format_shape(shape)}. Give images of one "
+                "kind: a score depends on how they are converted, so crgan leaves that to you."
             )
         wanted = protocol.num_samples * protocol.repeats
         if len(images.x) < wanted:
@@ -156,10 +158,10 @@ class Scorer:
                 f"Give {at_most} metrics.repeats=1: the numbers are then of another protocol."
             )
 
-    def _score(self, path: Path, found: Collection, y: Tensor | None) -> Evaluation:
+    def _score(self, path: Path, found: ImageCollection, y: Tensor | None) -> Evaluation:
         images, protocol = found.images, self.evaluator.protocol
         wanted = protocol.num_samples * protocol.repeats
-        rows = choose(wanted, torch.arange(len(images.x)))
+        rows = random_subset(wanted, torch.arange(len(images.x)))
         fakes = Fakes(
             lambda start, n: to_float(images.x[rows[start : start + n]]),
             None if y is None else y[rows],
@@ -170,12 +172,7 @@ class Scorer:
         return Evaluation({"samples": str(path), "samples_sha256": found.sha256}, values, record)
 
 
-def by(shape: tuple[int, ...]) -> str:
-    """(1, 32, 32) -> 1 x 32 x 32."""
-    return " x ".join(map(str, shape))
-
-
-def labels_of(path: Path, found: Collection, names: Sequence[str], whose: str) -> Tensor:
+def class_labels(path: Path, found: ImageCollection, names: Sequence[str], whose: str) -> Tensor:
     """(N,) the classes of images in sub-folders, numbered as `names` are.
 
     A sub-folder is called as a class or by its number: its own place in the alphabet means nothing.
@@ -193,7 +190,7 @@ def labels_of(path: Path, found: Collection, names: Sequence[str], whose: str) -
     return torch.tensor([numbers[name] for name in found.class_names])[found.images.y]
 
 
-def exported(fakes: Fakes, export: Export | None) -> Fakes:
+def exported_class_names(fakes: Fakes, export: Export | None) -> Fakes:
     """The same images, each put down as it is drawn."""
     if export is None:
         return fakes
@@ -217,7 +214,7 @@ def require_exportable(evaluator: Evaluator) -> None:
         )
 
 
-def record_of(path: Path) -> Evaluation:
+def last_record(path: Path) -> Evaluation:
     """The last evaluation of a run or in a file. Raises UserError where there is none."""
     file = path / RECORDS if path.is_dir() else path
     if not path.exists():
@@ -226,8 +223,8 @@ def record_of(path: Path) -> Evaluation:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
         if not lines and path.is_dir():
-            return result_of(RunDir(path))
-        return parsed(lines[-1])
+            return record_from_result(RunDir(path))
+        return parse_records(lines[-1])
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
             f"--against {path}: there is no evaluation that can be read. Give the folder of a run "
@@ -236,13 +233,15 @@ def record_of(path: Path) -> Evaluation:
         ) from error
 
 
-def result_of(run: RunDir) -> Evaluation:
+def record_from_result(run: RunDir) -> Evaluation:
     """The last metrics of the training itself."""
     result = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-    return parsed({"checkpoint": str(run.path), **result["last"], "protocol": result["protocol"]})
+    return parse_records(
+        {"checkpoint": str(run.path), **result["last"], "protocol": result["protocol"]}
+    )
 
 
-def parsed(record: dict) -> Evaluation:
+def parse_records(record: dict) -> Evaluation:
     """`Evaluation.as_json`, read back."""
     protocol = dict(record["protocol"])
     of = {key: record[key] for key in ("checkpoint", "step", "samples") if key in record}
@@ -273,7 +272,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     return path
 
 
-def append(evaluation: Evaluation, path: Path) -> None:
+def append_record(evaluation: Evaluation, path: Path) -> None:
     """Adds a line to a file. Raises RunFailed where it cannot be written."""
     try:
         with open(path, "a", encoding="utf-8") as file:

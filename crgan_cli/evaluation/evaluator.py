@@ -13,17 +13,24 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.config.bounds import Count, Positive
+from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, fingerprint, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor
-from crgan_cli.evaluation.metrics.features import Column, Draw, FeatureSet, Progress, Stop, extract
+from crgan_cli.evaluation.metrics.features import (
+    Draw,
+    FeatureKind,
+    FeatureSet,
+    Progress,
+    Stop,
+    extract,
+)
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
-from crgan_cli.evaluation.metrics.measures import MEASURES, Measure
+from crgan_cli.evaluation.metrics.measures import MEASURES, Metric
 from crgan_cli.evaluation.metrics.protocol import Protocol
-from crgan_cli.evaluation.metrics.reference import Reference, cached, given
-from crgan_cli.evaluation.reference_images import Selection
-from crgan_cli.system.distributed.objects import from_first
+from crgan_cli.evaluation.metrics.reference import Reference, from_file, load_or_compute
+from crgan_cli.evaluation.reference_images import ReferenceImages
+from crgan_cli.system.distributed.objects import broadcast_from_main
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +73,20 @@ class Evaluator:
             ]
         ],
         reference: Literal["train", "test", "all"],
-        num_samples: Count,
-        num_real: Count | None,
-        repeats: Count,
+        num_samples: PositiveInt,
+        num_real: PositiveInt | None,
+        repeats: PositiveInt,
         rounding: Literal["uint8", "none"],
         weights: Literal["auto", "ema", "raw"],
         batch_norm: Literal["running", "standing", "batch"],
         truncation: Positive | None,
         floor: bool,
         reference_file: str | None,
-        batch_size: Count,
-        every: Count,
-        is_splits: Count = 10,
-        kid_subsets: Count = 100,
-        kid_subset_size: Count | None = None,
+        batch_size: PositiveInt,
+        every: PositiveInt,
+        is_splits: PositiveInt = 10,
+        kid_subsets: PositiveInt = 100,
+        kid_subset_size: PositiveInt | None = None,
     ) -> None:
         self.extractor = extractor
         self.protocol = Protocol(
@@ -97,10 +104,10 @@ class Evaluator:
             "is": {"splits": is_splits},
             "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
         }
-        self.measures: dict[str, Measure] = {
+        self.measures: dict[str, Metric] = {
             name: MEASURES[name](**given_settings.get(name, {})) for name in measures
         }
-        self.keep: frozenset[Column] = frozenset().union(
+        self.keep: frozenset[FeatureKind] = frozenset().union(
             *(measure.keeps for measure in self.measures.values())
         )
         self.floor = floor
@@ -183,16 +190,16 @@ class Evaluator:
 
         Raises UserError where the reference split has fewer than `num_real` images.
         """
-        chosen = self.real(dataset)
-        others = chosen.others(self.protocol.num_samples) if self.floor else None
+        chosen = self.reference_images(dataset)
+        others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         labelled = bool(dataset.classes)
         self.prepare_images(
             dataset.name, chosen.images, others, labelled, progress=progress, stop=stop
         )
 
-    def real(self, dataset: Dataset) -> Selection:
+    def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """The real images that the generated ones are compared with."""
-        return Selection(dataset, self.protocol.reference, self.protocol.num_real)
+        return ReferenceImages(dataset, self.protocol.reference, self.protocol.num_real)
 
     def prepare_images(
         self,
@@ -220,7 +227,9 @@ class Evaluator:
             "resize": e.resize,
             "precision": e.precision,
         }
-        keep: frozenset[Column] = self.keep - {"logits"}  # no measure asks what real images are
+        keep: frozenset[FeatureKind] = self.keep - {
+            "logits"
+        }  # no measure asks what real images are
 
         def measure(images: Images) -> FeatureSet:
             def draw(start: int, n: int) -> Tensor:
@@ -245,9 +254,9 @@ class Evaluator:
 
         features = "pool" in keep
         if self.reference_file:
-            found = given(self.reference_file, provenance, with_features=features)
+            found = from_file(self.reference_file, provenance, with_features=features)
         else:
-            found = cached(provenance, compute, with_features=features)
+            found = load_or_compute(provenance, compute, with_features=features)
         self._reference = found.to(e.device)
         self.dataset = name
         self._images_sha256 = str(provenance["images"])
@@ -325,7 +334,7 @@ class Evaluator:
             progress=shown,
             stop=stop,
         )
-        return from_first(lambda: self._compared(found))
+        return broadcast_from_main(lambda: self._compared(found))
 
     def _compared(self, found: FeatureSet) -> dict[str, float]:
         """The numbers of all measures."""

@@ -11,27 +11,35 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.stored import from_text
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
-from crgan_cli.gan.build import players_of, prior_of
+from crgan_cli.gan.build import build_networks, build_prior
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.runs.checkpoint import Content, Found, Stateful, by_step, newest, read, restore
+from crgan_cli.runs.checkpoint import (
+    Content,
+    LoadedCheckpoint,
+    Stateful,
+    list_checkpoints,
+    load,
+    load_latest,
+    restore,
+)
 from crgan_cli.runs.folder import RunDir
 
 
-def evaluator_of(config: DictConfig) -> Evaluator | None:
+def build_evaluator(config: DictConfig) -> Evaluator | None:
     """The metrics with their feature extractor; None for metrics=none, which builds neither."""
     if not config.metrics._target_:
         return None
     return build_group(config.metrics, extractor=build_group(config.extractor))
 
 
-def run_of(path: Path) -> RunDir | None:
+def find_run(path: Path) -> RunDir | None:
     """The run whose checkpoint this is; None for one that lies elsewhere."""
     folder = path.absolute().parent
     run = RunDir(folder.parent)
     return run if run.checkpoints == folder and run.is_run() else None
 
 
-def found(path: Path, *, best: bool = False) -> Found:
+def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
     """A checkpoint, by its file or its run's folder. Raises UserError where none is there."""
     if not path.is_dir():
         if best:
@@ -39,7 +47,7 @@ def found(path: Path, *, best: bool = False) -> Found:
                 f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
                 "Give the folder, or leave out --best."
             )
-        return Found(path, read(path))
+        return LoadedCheckpoint(path, load(path))
     run = RunDir(path)
     if best and not run.best.exists():
         raise UserError(
@@ -47,8 +55,8 @@ def found(path: Path, *, best: bool = False) -> Found:
             "metrics yet, or it has no metrics. Leave out --best for its newest."
         )
     if best:
-        return Found(run.best, read(run.best))
-    newest_one = newest(run.checkpoints)
+        return LoadedCheckpoint(run.best, load(run.best))
+    newest_one = load_latest(run.checkpoints)
     if newest_one is None:
         raise UserError(
             f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
@@ -57,9 +65,9 @@ def found(path: Path, *, best: bool = False) -> Found:
     return newest_one
 
 
-def every(path: Path) -> list[Path]:
+def all_checkpoints(path: Path) -> list[Path]:
     """The files of all numbered checkpoints of a run, by step. Raises UserError without any."""
-    paths = by_step(RunDir(path).checkpoints)
+    paths = list_checkpoints(RunDir(path).checkpoints)
     if not paths:
         raise UserError(
             f"--all asks for the checkpoints of a run, and {path} holds none. Give the folder of a "
@@ -68,7 +76,7 @@ def every(path: Path) -> list[Path]:
     return paths[::-1]
 
 
-class Trained(NamedTuple):
+class LoadedGenerator(NamedTuple):
     """A generator from a checkpoint, ready to draw from."""
 
     G: nn.Module
@@ -78,7 +86,9 @@ class Trained(NamedTuple):
     seed: int
 
 
-def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
+def load_generator(
+    found: LoadedCheckpoint, device: torch.device, weights: str | None
+) -> LoadedGenerator:
     """The generator of a checkpoint: the average where there is one, or what `weights` asks for."""
     path, content = found
     config = from_text(content["config"], str(path))
@@ -89,19 +99,19 @@ def trained(found: Found, device: torch.device, weights: str | None) -> Trained:
             "Ask for --weights raw."
         )
     part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
-    G = restored(players_of(config).G, found, config, device, part, prefix)
-    return Trained(G, prior_of(config, G), content["step"], weights, int(config.seed))
+    G = load_network(build_networks(config).G, found, config, device, part, prefix)
+    return LoadedGenerator(G, build_prior(config, G), content["step"], weights, int(config.seed))
 
 
-def discriminator(found: Found, device: torch.device) -> nn.Module:
+def load_discriminator(found: LoadedCheckpoint, device: torch.device) -> nn.Module:
     """The discriminator of a checkpoint, in evaluation mode: its spectral norms stay put."""
     config = from_text(found.content["config"], str(found.path))
-    return restored(players_of(config).D, found, config, device, "task", "adversary.D.")
+    return load_network(build_networks(config).D, found, config, device, "task", "adversary.D.")
 
 
-def restored(
+def load_network(
     network: nn.Module,
-    found: Found,
+    found: LoadedCheckpoint,
     config: DictConfig,
     device: torch.device,
     part: str,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.sampler import grid
+from crgan_cli.evaluation.sampler import make_grid
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What Pillow writes of an RGB picture wherever it is installed."""
@@ -25,16 +25,16 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 def save_picture(picture: Tensor, path: Path) -> None:
     """Writes a uint8 picture, (1 or 3, H, W), as the kind of file that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    as_pillow(picture).save(path)
+    to_pillow(picture).save(path)
 
 
-def as_pillow(picture: Tensor) -> Image.Image:
+def to_pillow(picture: Tensor) -> Image.Image:
     """(1 or 3, H, W) uint8 -> a Pillow image."""
     channels_last = picture.permute(1, 2, 0).numpy()
     return Image.fromarray(channels_last[..., 0] if len(picture) == 1 else channels_last)
 
 
-class Target(Protocol):
+class ImageWriter(Protocol):
     """Where images go, batch by batch."""
 
     def add(self, images: Tensor) -> None:
@@ -46,7 +46,7 @@ class Target(Protocol):
         ...
 
 
-class Grid:
+class GridWriter:
     """One picture of all."""
 
     def __init__(self, path: Path) -> None:
@@ -57,10 +57,10 @@ class Grid:
         self.batches.append(images.cpu())
 
     def finish(self, columns: int) -> None:
-        save_picture(grid(torch.cat(self.batches), columns), self.path)
+        save_picture(make_grid(torch.cat(self.batches), columns), self.path)
 
 
-class Pngs(ABC):
+class PngWriter(ABC):
     """One PNG an image, numbered from 000000.png, perhaps in folders."""
 
     def __init__(self) -> None:
@@ -71,9 +71,9 @@ class Pngs(ABC):
 
     def put(self, images: Tensor, folder: str = "") -> None:
         """(N, 1 or 3, H, W) uint8, after the images that are in the folder already."""
-        self.counts.setdefault(folder, 0)  # `abandon` has to know where the first one failed
+        self.counts.setdefault(folder, 0)  # `discard` has to know where the first one failed
         for picture in images.cpu():
-            self.write(numbered(folder, self.counts[folder]), png_of(picture))
+            self.write(png_name(folder, self.counts[folder]), encode_png(picture))
             self.counts[folder] += 1
 
     @abstractmethod
@@ -85,11 +85,11 @@ class Pngs(ABC):
         """All are there."""
 
     @abstractmethod
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """There will be no more: what was written is removed."""
 
 
-class Folder(Pngs):
+class FolderWriter(PngWriter):
     """In a new or an empty folder: nothing is lost."""
 
     def __init__(self, path: Path, asked: str = "--out") -> None:
@@ -97,7 +97,7 @@ class Folder(Pngs):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder. Give another {asked}.")
         self.path = path
-        self.made = not path.exists()
+        self.created_here = not path.exists()
         path.mkdir(exist_ok=True)  # one that cannot be is told of before there are images
 
     def write(self, name: str, png: bytes) -> None:
@@ -111,17 +111,17 @@ class Folder(Pngs):
     def finish(self, columns: int = 0) -> None:
         pass
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         for folder, count in self.counts.items():
             for number in range(count + 1):  # the last one may be there in part
-                (self.path / numbered(folder, number)).unlink(missing_ok=True)
+                (self.path / png_name(folder, number)).unlink(missing_ok=True)
         made = [self.path / folder for folder in self.counts if folder]
-        for folder in [*made, *([self.path] if self.made else [])]:
+        for folder in [*made, *([self.path] if self.created_here else [])]:
             with suppress(OSError):  # somebody else's file is in it
                 folder.rmdir()
 
 
-class Zip(Pngs):
+class ZipWriter(PngWriter):
     """In a zip, which is there once it is whole."""
 
     def __init__(self, path: Path) -> None:
@@ -138,21 +138,21 @@ class Zip(Pngs):
         self.file.close()
         self.partial.replace(self.path)
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         with suppress(OSError):  # it writes the directory: on a full disk it cannot
             self.file.close()
         self.partial.unlink(missing_ok=True)
 
 
-def numbered(folder: str, number: int) -> str:
+def png_name(folder: str, number: int) -> str:
     """The name of an image."""
     return f"{folder}/{number:06d}.png" if folder else f"{number:06d}.png"
 
 
-def png_of(picture: Tensor) -> bytes:
+def encode_png(picture: Tensor) -> bytes:
     """A uint8 picture, (1 or 3, H, W), on the CPU -> a PNG file."""
     png = io.BytesIO()
-    as_pillow(picture).save(png, "png")
+    to_pillow(picture).save(png, "png")
     return png.getvalue()
 
 
@@ -172,22 +172,22 @@ class Export:
         self.path = path
         if path.suffix.lower() == ".zip" and path.is_dir():
             raise UserError(f"{asked} {path} is a folder, and its name a zip's. Give another one.")
-        with possible(path, asked):
+        with require_writable(path, asked):
             self.files = pngs_at(path, asked)
 
     def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
         """(N, 1 or 3, H, W) uint8, as they are scored, in order."""
         assert images.dtype == torch.uint8, f"what was scored is uint8, not {images.dtype}"
-        with self.telling():
+        with self.explain_failure():
             self.files.put(images, kind)
 
     def finish(self) -> None:
         """All are there."""
-        with self.telling():
+        with self.explain_failure():
             self.files.finish()
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def explain_failure(self) -> Iterator[None]:
         """Says what a failure was about."""
         try:
             yield
@@ -204,15 +204,15 @@ class Export:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            return self.files.abandon()
+            return self.files.discard()
         try:
             self.finish()
         except BaseException:
-            self.files.abandon()
+            self.files.discard()
             raise
 
 
-def target_of(path: Path) -> Target:
+def image_writer(path: Path) -> ImageWriter:
     """By the name: .zip, a picture, or else a folder. Raises UserError where none can be there."""
     suffix = path.suffix.lower()
     if suffix and suffix not in (".zip", *PICTURES):
@@ -222,17 +222,17 @@ def target_of(path: Path) -> Target:
         )
     if suffix and path.is_dir():
         raise UserError(f"--out {path} is a folder, and its name a file's. Give another --out.")
-    with possible(path, "--out"):
-        return Grid(path) if suffix in PICTURES else pngs_at(path, "--out")
+    with require_writable(path, "--out"):
+        return GridWriter(path) if suffix in PICTURES else pngs_at(path, "--out")
 
 
-def pngs_at(path: Path, asked: str) -> Pngs:
+def pngs_at(path: Path, asked: str) -> PngWriter:
     """A zip by the name .zip, or else a folder."""
-    return Zip(path) if path.suffix.lower() == ".zip" else Folder(path, asked)
+    return ZipWriter(path) if path.suffix.lower() == ".zip" else FolderWriter(path, asked)
 
 
 @contextmanager
-def possible(path: Path, asked: str) -> Iterator[None]:
+def require_writable(path: Path, asked: str) -> Iterator[None]:
     """Makes the folder around `path`; what cannot be written in the body is a UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

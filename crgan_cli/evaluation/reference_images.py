@@ -13,7 +13,7 @@ SEED = 0  # which images are taken where a split has more than are asked for
 log = logging.getLogger(__name__)
 
 
-class Selection:
+class ReferenceImages:
     """`count` images of a split ("train", "test", or "all" for both), the same at every call.
 
     Raises UserError where the split has fewer.
@@ -22,7 +22,7 @@ class Selection:
     def __init__(self, dataset: Dataset, split: str, count: int) -> None:
         self.dataset = dataset
         self.split = split
-        images = split_of(dataset, split)
+        images = resolve_split(dataset, split)
         available = len(images.x)
         if available < count:
             raise UserError(
@@ -31,10 +31,10 @@ class Selection:
                 "less, or another metrics.reference (train, test, all): the numbers are then of "
                 "another protocol."
             )
-        self.rows = choose(count, torch.arange(available))
-        self.images = take(images, self.rows)
+        self.rows = random_subset(count, torch.arange(available))
+        self.images = select_rows(images, self.rows)
 
-    def others(self, count: int) -> Images | None:
+    def other_images(self, count: int) -> Images | None:
         """Images outside of the selection, None where there are too few: from training if it has
         them, since those are what a perfect generator would reproduce."""
         for split in () if self.split == "all" else ("train", "test"):
@@ -46,12 +46,12 @@ class Selection:
             if split == self.split:
                 free[self.rows] = False
             if free.sum() >= count:
-                return take(images, choose(count, free.nonzero().flatten()))
+                return select_rows(images, random_subset(count, free.nonzero().flatten()))
         log.warning("No %d further real images: the floor is not reported", count)
         return None
 
 
-def choose(count: int, rows: Tensor) -> Tensor:
+def random_subset(count: int, rows: Tensor) -> Tensor:
     """`count` of the indices `rows`, in ascending order: the same at every call.
 
     Random and not the first, since a folder of images is sorted by class.
@@ -60,7 +60,7 @@ def choose(count: int, rows: Tensor) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
 
 
-def split_of(dataset: Dataset, split: str) -> Images:
+def resolve_split(dataset: Dataset, split: str) -> Images:
     """The images of a split, or of both, training images first, for "all"."""
     if split != "all":
         return dataset.load("train" if split == "train" else "test")
@@ -68,6 +68,6 @@ def split_of(dataset: Dataset, split: str) -> Images:
     return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
 
 
-def take(images: Images, rows: Tensor) -> Images:
+def select_rows(images: Images, rows: Tensor) -> Images:
     """The images at the indices `rows`."""
     return Images(images.x[rows], images.y[rows])

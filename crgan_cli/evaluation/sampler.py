@@ -13,7 +13,7 @@ from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation.evaluator import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.system.distributed.world import alone
+from crgan_cli.system.distributed.world import as_single_process
 
 MARGIN = 2
 """Black pixels between the images of a grid, and around it."""
@@ -23,7 +23,7 @@ STANDING_BATCHES = 100
 
 
 @contextmanager
-def undisturbed(*modules: nn.Module) -> Iterator[None]:
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; modes and random numbers are put back afterwards."""
     modes = [(layer, layer.training) for module in modules for layer in module.modules()]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -37,32 +37,32 @@ def undisturbed(*modules: nn.Module) -> Iterator[None]:
                 layer.training = training
 
 
-class Codes(NamedTuple):
+class Latents(NamedTuple):
     """What images are made from: drawn on the CPU, so that a seed means the same on any device."""
 
     z: Tensor  # (N, z_dim)
     y: Tensor | None  # (N,) class ids, None without classes
 
 
-def random_codes(
+def sample_latents(
     prior: Prior,
     n: int,
     seed: int,
     *,
     labels: Tensor | None = None,
     truncation: float | None = None,
-) -> Codes:
-    """n codes. `labels`, (n,), are random where None; `truncation` is that of `Prior.truncated`."""
+) -> Latents:
+    """n codes. `labels`, (n,), are random if None; `truncation` as in `Prior.truncate`."""
     generator = torch.Generator().manual_seed(seed)
     cpu = torch.device("cpu")
-    with alone():  # the codes are of all processes
-        z, drawn = prior.codes(n, cpu, generator), prior.labels(n, cpu, generator)
+    with as_single_process():  # the codes are of all processes
+        z, drawn = prior.sample_z(n, cpu, generator), prior.sample_y(n, cpu, generator)
     if truncation is not None:
-        z = prior.truncated(z, truncation)
-    return Codes(z, drawn if labels is None or not prior.classes else labels)
+        z = prior.truncate(z, truncation)
+    return Latents(z, drawn if labels is None or not prior.classes else labels)
 
 
-def between(ends: Codes, steps: int, kind: str) -> Codes:
+def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
     """Paths from each even code to the odd one after it, in `steps` images that keep their label.
 
     Along the great circle for a normal prior, whose codes lie near a sphere (White 2016,
@@ -76,13 +76,15 @@ def between(ends: Codes, steps: int, kind: str) -> Codes:
         z = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
     else:
         z = (1 - t) * start + t * end
-    return Codes(z.flatten(0, 1), None if ends.y is None else ends.y[0::2].repeat_interleave(steps))
+    return Latents(
+        z.flatten(0, 1), None if ends.y is None else ends.y[0::2].repeat_interleave(steps)
+    )
 
 
 class Sampler:
     """Images of fixed codes, in batches of any size."""
 
-    def __init__(self, codes: Codes, device: torch.device) -> None:
+    def __init__(self, codes: Latents, device: torch.device) -> None:
         self.codes = codes
         self.device = device
 
@@ -90,33 +92,33 @@ class Sampler:
         """Images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
         z, y = (None if part is None else part[start : start + n] for part in self.codes)
         assert z is not None
-        with alone():  # each process draws batches of its own
+        with as_single_process():  # each process draws batches of its own
             return G(z.to(self.device), None if y is None else y.to(self.device)).float()
 
 
-class Scored:
+class EvalSampler:
     """The images that a protocol asks for of any generator with one prior; always the same."""
 
     def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
         self.protocol = protocol
         count = protocol.num_samples * protocol.repeats
         self.sampler = Sampler(
-            random_codes(prior, count, seed, truncation=protocol.truncation), device
+            sample_latents(prior, count, seed, truncation=protocol.truncation), device
         )
         self.standing: Sampler | None = None
         if protocol.batch_norm == "standing":
             count = STANDING_BATCHES * protocol.batch_size
-            others = random_codes(prior, count, seed + 1, truncation=protocol.truncation)
+            others = sample_latents(prior, count, seed + 1, truncation=protocol.truncation)
             self.standing = Sampler(others, device)
 
     @contextmanager
-    def of(self, G: nn.Module) -> Iterator[Fakes]:
+    def images(self, G: nn.Module) -> Iterator[Fakes]:
         """G's images, while the block lasts; G is put back as it was."""
-        with undisturbed(G), self._normalised(G):
+        with eval_mode(G), self._batch_norm_mode(G):
             yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.codes.y)
 
     @contextmanager
-    def _normalised(self, G: nn.Module) -> Iterator[None]:
+    def _batch_norm_mode(self, G: nn.Module) -> Iterator[None]:
         """G's batch normalisation in the protocol's mode.
 
         `running`: by the means of training. `batch`: by the statistics of each drawn batch.
@@ -133,15 +135,15 @@ class Scored:
             for layer in layers:
                 layer.train()
             if self.standing is not None:
-                self._stand(G, layers, self.standing)
+                self._standing_statistics(G, layers, self.standing)
             yield
-        finally:  # the modes are `undisturbed`'s to put back
+        finally:  # the modes are `eval_mode`'s to put back
             for layer, momentum, buffers in kept:
                 layer.momentum = momentum
                 for buffer, before in zip(layer.buffers(), buffers, strict=True):
                     buffer.copy_(before)
 
-    def _stand(self, G: nn.Module, layers: list[_BatchNorm], codes: Sampler) -> None:
+    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], codes: Sampler) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
@@ -151,7 +153,7 @@ class Scored:
             layer.eval()
 
 
-def grid(images: Tensor, columns: int) -> Tensor:
+def make_grid(images: Tensor, columns: int) -> Tensor:
     """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide.
 
     torchvision's make_grid would do; importing torchvision takes longer than torch itself.
@@ -163,11 +165,11 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return pad(tiled.flatten(3).flatten(1, 2), (MARGIN, 0, MARGIN, 0))
 
 
-def square(n: int) -> int:
+def grid_columns(n: int) -> int:
     """The columns of a grid of n images that is about as wide as high."""
     return max(round(n**0.5), 1)
 
 
-def labels_by_row(n: int, columns: int, classes: int) -> Tensor | None:
+def class_per_row(n: int, columns: int, classes: int) -> Tensor | None:
     """(n,) class ids, one class a row of a grid; None without classes."""
     return torch.arange(n) // columns % classes if classes else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from crgan_cli.config import resolve
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.parallel import may_share, workers_of
+from crgan_cli.experiments.parallel import count_workers, may_share_gpu
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
@@ -18,21 +18,21 @@ MOST_CHECKED = 64
 """Jobs of a sweep that are checked before the first starts (0.1 s each); the rest in their turn."""
 
 
-class Plan(NamedTuple):
+class SweepPlan(NamedTuple):
     """A sweep that was checked."""
 
     common: list[str]  # the keys that all jobs have in common
     folder: Path
     jobs: int | None  # None where the sweeper decides as it goes
     steps: int  # of each
-    side_by_side: bool  # in processes of their own
+    parallel: bool  # in processes of their own
     workers: int = 0  # that joblib's launcher starts; 0 for other launchers
     shared: bool = False  # several are to share a GPU, if there is one, by MPS
 
 
-def check(
+def check_jobs(
     overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: bool
-) -> Plan | None:
+) -> SweepPlan | None:
     """Composes and checks every job; UserError on the first that is wrong.
 
     `whole`: also what only a run needs. Returns None for a single run; an experiment can ask for a
@@ -40,47 +40,51 @@ def check(
     """
     from crgan_cli.config import compose, messages
 
-    with compose.searching(choices) as parser:
-        parsed = messages.parse(overrides, choices, parser)
-        first = compose.draft(next(typical(parsed)), choices)
+    with compose.hydra_search_path(choices) as parser:
+        parsed = messages.parse_overrides(overrides, choices, parser)
+        first = compose.compose_unchecked(next(jobs_to_check(parsed)), choices)
         multirun = multirun or str(first.hydra.mode).endswith("MULTIRUN")
         if not multirun:
             for override in parsed:
-                messages.single(override, choices)
+                messages.require_one_value(override, choices)
         swept = dict(first.hydra.sweeper.get("params") or {}) if multirun else {}
-        added = messages.parse([f"{key}={text}" for key, text in swept.items()], choices, parser)
+        added = messages.parse_overrides(
+            [f"{key}={text}" for key, text in swept.items()], choices, parser
+        )
         every = [*added, *parsed]
         basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
         if basic and multirun:
-            require_countable(every)
-        for job in itertools.islice(typical(every), MOST_CHECKED):
+            require_finite_sweep(every)
+        for job in itertools.islice(jobs_to_check(every), MOST_CHECKED):
             try:
-                composed = compose.without_hydra(compose.draft(job, choices))
-                if whole or resolve.complete(composed):
-                    compose.checked(composed)
+                composed = compose.drop_hydra_node(compose.compose_unchecked(job, choices))
+                if whole or resolve.is_complete(composed):
+                    compose.require_valid(composed)
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
     if not multirun:
         return None
-    if any(key_of(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed):
+    if any(
+        override_key(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed
+    ):
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
-    jobs = math.prod(len(column) for column in columns(every)) if basic else None
+    jobs = math.prod(len(column) for column in override_columns(every)) if basic else None
     beside = not str(first.hydra.launcher._target_).endswith("BasicLauncher")
-    workers = workers_of(first.hydra.launcher, jobs)
-    return Plan(
+    workers = count_workers(first.hydra.launcher, jobs)
+    return SweepPlan(
         [o.get_key_element() for o in parsed if not o.is_sweep_override()],
         Path(first.out or first.hydra.sweep.dir),
         jobs,
         int(first.steps),
         beside,
         workers,
-        beside and workers != 1 and may_share(first),
+        beside and workers != 1 and may_share_gpu(first),
     )
 
 
-def require_countable(parsed: "Sequence[Override]") -> None:
+def require_finite_sweep(parsed: "Sequence[Override]") -> None:
     """Raises UserError where Hydra's own sweeper would not know which values to take."""
     for override in parsed:
         if override.is_interval_sweep():
@@ -91,27 +95,27 @@ def require_countable(parsed: "Sequence[Override]") -> None:
             )
 
 
-def key_of(override: str) -> str:
+def override_key(override: str) -> str:
     """The key of KEY=VALUE."""
     return override.partition("=")[0].lstrip("+~")
 
 
-def columns(parsed: "Sequence[Override]") -> list[list[str]]:
+def override_columns(parsed: "Sequence[Override]") -> list[list[str]]:
     """For each key its overrides, in the order in which Hydra's own sweeper takes them."""
-    table = {override.get_key_element(): list(alternatives(override)) for override in parsed}
+    table = {override.get_key_element(): list(expand(override)) for override in parsed}
     return list(table.values())
 
 
-def typical(parsed: "Sequence[Override]") -> Iterator[tuple[str, ...]]:
+def jobs_to_check(parsed: "Sequence[Override]") -> Iterator[tuple[str, ...]]:
     """The jobs of a sweep: first some that have every value at least once, then all."""
-    values = columns(parsed)
+    values = override_columns(parsed)
     longest = max(map(len, values), default=1)
     first = [tuple(column[i % len(column)] for column in values) for i in range(longest)]
     yield from first
     yield from (job for job in itertools.product(*values) if job not in first)
 
 
-def alternatives(override: "Override") -> Iterator[str]:
+def expand(override: "Override") -> Iterator[str]:
     """An override with each of its values."""
     key = override.get_key_element()
     if override.is_discrete_sweep():

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import yaml
 
-from crgan_cli.config.messages import quoted
+from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.schema import nearest
 from crgan_cli.errors import UserError
 
 TABLES = Path(__file__).parent / "tables"
 
 
-class Row(NamedTuple):
+class PaperRow(NamedTuple):
     """One row of a table."""
 
     name: str  # of its runs' folders
@@ -22,13 +22,13 @@ class Row(NamedTuple):
     overrides: tuple[str, ...]
 
 
-class Table(NamedTuple):
+class PaperTable(NamedTuple):
     """A table of a paper."""
 
     name: str
     title: str
     protocol: str  # of the published numbers
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
 
 
 class Scale(NamedTuple):
@@ -45,39 +45,41 @@ class Scale(NamedTuple):
 # --- reading --------------------------------------------------------------------------------------
 
 
-def names() -> list[str]:
+def table_names() -> list[str]:
     """The tables that there are."""
     return sorted(path.stem for path in TABLES.glob("*.yaml"))
 
 
-def scales() -> list[str]:
+def scale_names() -> list[str]:
     """The scales that there are."""
     return sorted(path.stem for path in (TABLES / "scale").glob("*.yaml"))
 
 
-def table_of(name: str) -> Table:
+def load_table(name: str) -> PaperTable:
     """A table by its name. Raises UserError where there is none of it."""
-    if name not in names():
-        guess = nearest(name, names())
+    if name not in table_names():
+        guess = nearest(name, table_names())
         hint = f"; did you mean '{guess}'?" if guess else "."
-        raise UserError(f"There is no table '{name}'{hint} The tables are: {', '.join(names())}.")
-    content = read(TABLES / f"{name}.yaml")
-    rows = tuple(row_of(each) for each in content["rows"])
-    return Table(name, content["title"], content["protocol"], rows)
+        raise UserError(
+            f"There is no table '{name}'{hint} The tables are: {', '.join(table_names())}."
+        )
+    content = read_yaml(TABLES / f"{name}.yaml")
+    rows = tuple(parse_row(each) for each in content["rows"])
+    return PaperTable(name, content["title"], content["protocol"], rows)
 
 
-def row_of(content: dict) -> Row:
+def parse_row(content: dict) -> PaperRow:
     """A row. Its published number is its experiment's, but where it names one of its own."""
     overrides = tuple(content.get("overrides", ()))
     if published := content.get("published"):
-        source = quoted(published["source"])
+        source = hydra_quoted(published["source"])
         overrides += (f"published.fid={published['fid']}", f"published.source={source}")
-    return Row(content["name"], content["label"], content["experiment"], overrides)
+    return PaperRow(content["name"], content["label"], content["experiment"], overrides)
 
 
-def scale_of(name: str) -> Scale:
+def load_scale(name: str) -> Scale:
     """A scale by its name."""
-    content = read(TABLES / "scale" / f"{name}.yaml")
+    content = read_yaml(TABLES / "scale" / f"{name}.yaml")
     more = {net: tuple(each) for net, each in content.get("architectures", {}).items()}
     return Scale(
         name,
@@ -89,6 +91,6 @@ def scale_of(name: str) -> Scale:
     )
 
 
-def read(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
     """A file of ours."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -10,15 +10,15 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.sweep_state import Board
+from crgan_cli.experiments.sweep_state import SweepState
 from crgan_cli.system import mps
-from crgan_cli.system.threads import shared_by
+from crgan_cli.system.threads import split_threads
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def workers_of(launcher: "DictConfig", jobs: int | None) -> int:
+def count_workers(launcher: "DictConfig", jobs: int | None) -> int:
     """The processes that joblib's launcher starts for some jobs; 0 for another launcher."""
     if not str(launcher._target_).endswith("JoblibLauncher"):
         return 0
@@ -32,14 +32,14 @@ def workers_of(launcher: "DictConfig", jobs: int | None) -> int:
     return min(effective_n_jobs(launcher.n_jobs), jobs or sys.maxsize)
 
 
-def may_share(cfg: "DictConfig") -> bool:
+def may_share_gpu(cfg: "DictConfig") -> bool:
     """Whether jobs side by side are to share a GPU by MPS, where there are both."""
     several = cfg.sweep.per_device > 1 and cfg.sweep.mps == "auto"
     return several and str(cfg.device).startswith(("auto", "cuda"))
 
 
 @contextmanager
-def side_by_side(board: Board, workers: int, *, shared: bool) -> Iterator[None]:
+def parallel_jobs(board: SweepState, workers: int, *, shared: bool) -> Iterator[None]:
     """What jobs in processes of their own need around them.
 
     `workers` is how many joblib starts, 0 for other launchers, whose jobs may be on other machines;
@@ -47,24 +47,24 @@ def side_by_side(board: Board, workers: int, *, shared: bool) -> Iterator[None]:
     """
     with ExitStack() as around:
         if workers:
-            around.enter_context(shared_by(workers))
-        if shared and number_of_gpus():
-            around.enter_context(mps.serving(board.path))
+            around.enter_context(split_threads(workers))
+        if shared and count_visible_gpus():
+            around.enter_context(mps.mps_daemon(board.path))
         if workers:
-            around.enter_context(workers_leaving())
-        around.enter_context(letting_jobs_save(board))
+            around.enter_context(shut_down_workers())
+        around.enter_context(forward_first_signal(board))
         yield
 
 
-def number_of_gpus() -> int:
+def count_visible_gpus() -> int:
     """How many CUDA devices jobs find here; imports torch."""
-    from crgan_cli.system.device import gpus
+    from crgan_cli.system.device import count_gpus
 
-    return gpus()
+    return count_gpus()
 
 
 @contextmanager
-def workers_leaving() -> Iterator[None]:
+def shut_down_workers() -> Iterator[None]:
     """joblib's processes end with the body; idle, they would keep their part of a GPU for minutes.
 
     They are killed where the body ends badly, as joblib does itself.
@@ -81,7 +81,7 @@ def workers_leaving() -> Iterator[None]:
 
 
 @contextmanager
-def letting_jobs_save(board: Board) -> Iterator[None]:
+def forward_first_signal(board: SweepState) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM goes to the jobs, which save and end; the second ends all.
 
     Without it the launcher would kill them where they are.
@@ -92,7 +92,7 @@ def letting_jobs_save(board: Board) -> Iterator[None]:
             signal.signal(each, before[each])
         board.stop()
         print("stopping: the jobs save what they have; once more ends at once", file=sys.stderr)
-        for child in children():
+        for child in child_processes():
             with suppress(ProcessLookupError):
                 os.kill(child, signum)
 
@@ -106,7 +106,7 @@ def letting_jobs_save(board: Board) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def children() -> list[int]:
+def child_processes() -> list[int]:
     """Processes that this one has started; none where the system does not tell (it is Linux's)."""
     try:
         listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from crgan_cli.config import compose, messages, resolve
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import quoted
+from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import Settings
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.paper_tables import Row, Scale, Table
+from crgan_cli.experiments.paper_tables import PaperRow, PaperTable, Scale
 
-INSTEAD = {
+RESERVED = {
     "out": "give --out FOLDER",
     "seed": "give --seeds 1,2,3",
     "experiment": "each row is an experiment; train another with crgan train experiment=...",
@@ -22,10 +22,10 @@ INSTEAD = {
 """Settings that a table makes itself -> what to type."""
 
 
-class Job(NamedTuple):
+class TableJob(NamedTuple):
     """A row with a seed."""
 
-    row: Row
+    row: PaperRow
     seed: int
     folder: Path
     overrides: tuple[str, ...]  # of crgan train, without the seed and the folder
@@ -34,7 +34,12 @@ class Job(NamedTuple):
     @property
     def words(self) -> list[str]:
         """The command line behind `crgan`."""
-        return ["train", *self.overrides, f"seed={self.seed}", f"out={quoted(str(self.folder))}"]
+        return [
+            "train",
+            *self.overrides,
+            f"seed={self.seed}",
+            f"out={hydra_quoted(str(self.folder))}",
+        ]
 
     @property
     def command(self) -> str:
@@ -45,22 +50,22 @@ class Job(NamedTuple):
 # --- planning -------------------------------------------------------------------------------------
 
 
-def planned(
-    table: Table, scale: Scale, seeds: Sequence[int], typed: Sequence[str], out: Path
-) -> list[Job]:
+def plan_jobs(
+    table: PaperTable, scale: Scale, seeds: Sequence[int], typed: Sequence[str], out: Path
+) -> list[TableJob]:
     """All runs, seed by seed, so that the first seed's table is whole first.
 
     Raises UserError where a row cannot be run as it was typed.
     """
-    require_own(out, table)
-    typed = texts(typed)
-    settings = {row.name: composed(row, overrides_of(row, scale, typed)) for row in table.rows}
+    require_own_folder(out, table)
+    typed = quote_overrides(typed)
+    settings = {row.name: compose_row(row, job_overrides(row, scale, typed)) for row in table.rows}
     return [
-        Job(
+        TableJob(
             row,
             seed,
             out / f"{row.name}_s{seed}",
-            overrides_of(row, scale, typed),
+            job_overrides(row, scale, typed),
             {**settings[row.name], "seed": seed},
         )
         for seed in seeds
@@ -68,7 +73,7 @@ def planned(
     ]
 
 
-def require_own(out: Path, table: Table) -> None:
+def require_own_folder(out: Path, table: PaperTable) -> None:
     """Raises UserError where something else than this table's runs lies in the folder."""
     if not out.exists():
         return
@@ -83,20 +88,20 @@ def require_own(out: Path, table: Table) -> None:
         )
 
 
-def texts(typed: Sequence[str]) -> list[str]:
+def quote_overrides(typed: Sequence[str]) -> list[str]:
     """What was typed for all rows, in quotes where it needs them. Raises UserError for a setting
     that the table makes itself."""
     for word in typed:
         key = word.partition("=")[0].lstrip("+~")
-        if key in INSTEAD or key.startswith("hydra."):
-            reason = INSTEAD.get(key, "the runs of a table are not started by Hydra")
+        if key in RESERVED or key.startswith("hydra."):
+            reason = RESERVED.get(key, "the runs of a table are not started by Hydra")
             raise UserError(f"'{word}': a table sets this for each of its runs: {reason}.")
     choices = Choices()
-    with compose.searching(choices) as parser:
-        return [messages.as_text(word, parser) for word in typed]
+    with compose.hydra_search_path(choices) as parser:
+        return [messages.quote_if_needed(word, parser) for word in typed]
 
 
-def overrides_of(row: Row, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:
+def job_overrides(row: PaperRow, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:
     """The row's, then the scale's, then what was typed; of a key's several values the last."""
     nets = [more for net, more in scale.architectures.items() if row.experiment.endswith(f"_{net}")]
     words = [
@@ -109,9 +114,9 @@ def overrides_of(row: Row, scale: Scale, typed: Sequence[str]) -> tuple[str, ...
     return tuple({word.partition("=")[0]: word for word in words}.values())
 
 
-def composed(row: Row, overrides: Sequence[str]) -> Settings:
+def compose_row(row: PaperRow, overrides: Sequence[str]) -> Settings:
     """A row's configuration. Raises UserError that names the row."""
     try:
-        return resolve.plain(compose.compose(overrides))
+        return resolve.to_plain(compose.compose(overrides))
     except UserError as error:
         raise UserError(f"{error} (in the row {row.name})") from error

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from crgan_cli.config import stored
 from crgan_cli.errors import Interrupted, UserError
-from crgan_cli.experiments.plan import Job
+from crgan_cli.experiments.plan import TableJob
 from crgan_cli.report.read import is_locked
 from crgan_cli.runs.folder import RunDir
-from crgan_cli.system.signals import heard_by
+from crgan_cli.system.signals import handle_signals
 
 NEW, RESUME, FINISHED, RUNNING = "new", "resume", "finished", "running elsewhere"
 
@@ -20,11 +20,11 @@ NEW, RESUME, FINISHED, RUNNING = "new", "resume", "finished", "running elsewhere
 class Failure(NamedTuple):
     """A run that ended badly. It has said why."""
 
-    job: Job
+    job: TableJob
     code: int  # its exit code
 
 
-def state_of(job: Job) -> str:
+def job_state(job: TableJob) -> str:
     """What is to be done for a run: one of NEW, RESUME, FINISHED and RUNNING.
 
     Raises UserError where its folder holds a run of other settings.
@@ -49,18 +49,18 @@ def state_of(job: Job) -> str:
     return FINISHED if done else RESUME
 
 
-class Conductor:
+class ProcessRunner:
     """Runs one process after another, and passes signals on to the one that runs."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.child: subprocess.Popen[bytes] | None = None
 
-    def listening(self) -> AbstractContextManager[None]:
+    def handling_signals(self) -> AbstractContextManager[None]:
         """Handles the signals while the body runs."""
-        return heard_by(self.heard)
+        return handle_signals(self.on_signal)
 
-    def heard(self, signum: int, frame: FrameType | None) -> None:
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler. A run saves itself on the first signal, and ends on the second."""
         self.signum = signum
         if self.child is not None:
@@ -84,27 +84,27 @@ class Conductor:
         return code if code >= 0 else 128 - code
 
 
-def conduct(jobs: Sequence[Job], say: Callable[[str], None]) -> list[Failure]:
+def run_jobs(jobs: Sequence[TableJob], say: Callable[[str], None]) -> list[Failure]:
     """Runs what is not finished, one after another. Returns what failed; the rest go on.
 
     Raises Interrupted where a signal has come: the run was saved.
     """
-    conductor = Conductor()
+    conductor = ProcessRunner()
     failures = []
-    with conductor.listening():
+    with conductor.handling_signals():
         for number, job in enumerate(jobs, start=1):
-            state = state_of(job)  # now: another crgan may have come before
+            state = job_state(job)  # now: another crgan may have come before
             say(f"[{number} of {len(jobs)}] {job.row.label}, seed {job.seed}: {state}")
             code = conductor.run(job.words) if state in (NEW, RESUME) else 0
             if conductor.signum is not None:
                 raise Interrupted(conductor.signum)
             if code:
                 failures.append(Failure(job, code))
-                say(f"{described(failures[-1])}; the rest go on")
+                say(f"{describe_failure(failures[-1])}; the rest go on")
     return failures
 
 
-def described(failure: Failure) -> str:
+def describe_failure(failure: Failure) -> str:
     """A failure on one line."""
     job = failure.job
     return f"{job.folder} failed with exit code {failure.code}: {job.row.label}, seed {job.seed}"

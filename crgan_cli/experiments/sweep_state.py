@@ -16,7 +16,7 @@ FOLDER = ".sweep"
 """In the sweep's folder: a file for each job of the newest start, and the devices' locks."""
 
 
-class Job(NamedTuple):
+class SweepJob(NamedTuple):
     """One job of a sweep, as its file tells."""
 
     number: int  # from 0
@@ -33,7 +33,7 @@ class Job(NamedTuple):
     ended: float = 0.0
 
 
-class Board:
+class SweepState:
     """The jobs of a sweep, on disk."""
 
     def __init__(self, folder: Path, total: int | None = None) -> None:
@@ -49,17 +49,17 @@ class Board:
         if self.total is not None:
             (self.path / "total").write_text(str(self.total))
 
-    def write(self, job: Job) -> None:
+    def write(self, job: SweepJob) -> None:
         """How a job stands now."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / f"{job.number}.json", json.dumps(job._asdict()) + "\n")
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[SweepJob]:
         """All jobs that have begun, by number; a file that is being written is left out."""
         found = []
         for file in self.path.glob("[0-9]*.json"):
             with suppress(OSError, ValueError, TypeError):
-                found.append(Job(**json.loads(file.read_text(encoding="utf-8"))))
+                found.append(SweepJob(**json.loads(file.read_text(encoding="utf-8"))))
         return sorted(found)
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class Board:
         return (self.path / "stop").exists()
 
     @contextmanager
-    def device(self, count: int, per_device: int) -> Iterator[int]:
+    def acquire_device(self, count: int, per_device: int) -> Iterator[int]:
         """The index of one of `count` devices that fewer than `per_device` jobs have; waits.
 
         The lock ends with the process that holds it, however that ends.
@@ -93,9 +93,9 @@ class Board:
             time.sleep(0.5)
 
 
-def unfinished(folder: Path) -> str:
+def describe_unfinished(folder: Path) -> str:
     """What the newest start of the sweep in a folder has not brought to an end; "" for nothing."""
-    board = Board(folder)
+    board = SweepState(folder)
     states = [job.status for job in board.jobs()]
     with suppress(OSError, ValueError):
         total = int((board.path / "total").read_text())

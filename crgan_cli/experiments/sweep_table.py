@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from crgan_cli.experiments.sweep_state import Board, Job
-from crgan_cli.system.progress import duration, one_table
+from crgan_cli.experiments.sweep_state import SweepJob, SweepState
+from crgan_cli.system.progress import format_duration, hide_live_lines
 
 LINES_READ = 4096
 """Bytes at the end of metrics.jsonl in which the newest line is looked for."""
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """How far a run is, from its metrics.jsonl."""
 
     step: int = 0
@@ -29,10 +29,10 @@ class Progress(NamedTuple):
     images_per_second: float = 0.0
 
 
-def progress_of(run: Path) -> Progress:
+def read_progress(run: Path) -> RunProgress:
     """Reads the end of a run's log; cheap, whatever its length."""
     step, metric, steps, images = 0, "", 0.0, 0.0
-    for line in last_lines(run / "metrics.jsonl"):
+    for line in read_last_lines(run / "metrics.jsonl"):
         step = int(line.get("step", step))
         if line.get("kind") == "eval":
             name = next((key for key in line if key.startswith(("fid", "fd"))), "")
@@ -40,10 +40,10 @@ def progress_of(run: Path) -> Progress:
         elif line.get("images_seen"):
             images = line.get("speed/images_per_second", 0.0)
             steps = images * step / line["images_seen"]
-    return Progress(step, steps, metric, images)
+    return RunProgress(step, steps, metric, images)
 
 
-def last_lines(path: Path) -> list[dict]:
+def read_last_lines(path: Path) -> list[dict]:
     """The whole lines at the end of a JSONL file."""
     try:
         with open(path, "rb") as file:
@@ -59,7 +59,7 @@ def last_lines(path: Path) -> list[dict]:
 
 
 @contextmanager
-def shown(board: Board, steps: int) -> Iterator[None]:
+def live_table(board: SweepState, steps: int) -> Iterator[None]:
     """A live table of the jobs on a terminal, while the block lasts; nothing anywhere else."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -67,10 +67,10 @@ def shown(board: Board, steps: int) -> Iterator[None]:
         return
     began = time.monotonic()
     with (
-        one_table(),
+        hide_live_lines(),
         Live(
             console=console,
-            get_renderable=lambda: table_of(board, steps, time.monotonic() - began),
+            get_renderable=lambda: make_table(board, steps, time.monotonic() - began),
             refresh_per_second=1,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # else it belongs in the file it was sent to
@@ -79,11 +79,11 @@ def shown(board: Board, steps: int) -> Iterator[None]:
         yield
 
 
-def table_of(board: Board, steps: int, seconds: float) -> Table:
+def make_table(board: SweepState, steps: int, seconds: float) -> Table:
     """How each job stands; of many, those that run and the last that ended."""
     jobs = board.jobs()
-    far = {job: progress_of(board.folder / job.folder) for job in jobs[-20:]}
-    title = summary(board, jobs, seconds)
+    far = {job: read_progress(board.folder / job.folder) for job in jobs[-20:]}
+    title = summarize(board, jobs, seconds)
     if speed := sum(now.images_per_second for job, now in far.items() if job.status == "running"):
         title += f"; {speed:.4g} images/s together"
     table = Table(title=title, title_justify="left", box=None, expand=True)
@@ -98,12 +98,12 @@ def table_of(board: Board, steps: int, seconds: float) -> Table:
             job.status,
             f"{now.step} / {steps}",
             f"{job.value:.4g}" if job.value is not None else now.metric,
-            duration(left) if left is not None else "",
+            format_duration(left) if left is not None else "",
         )
     return table
 
 
-def summary(board: Board, jobs: Sequence[Job], seconds: float) -> str:
+def summarize(board: SweepState, jobs: Sequence[SweepJob], seconds: float) -> str:
     """How many jobs are in which state, and about how long the rest takes."""
     states = ["finished", "skipped", "running", "failed", "interrupted", "not started"]
     counts = {state: sum(job.status == state for job in jobs) for state in states}
@@ -112,14 +112,14 @@ def summary(board: Board, jobs: Sequence[Job], seconds: float) -> str:
     ended = [job for job in jobs if job.status in ("finished", "failed")]
     waiting = (board.total or len(jobs)) - len(jobs)
     if waiting:
-        time_left = f", about {duration(seconds / len(ended) * waiting)}" if ended else ""
+        time_left = f", about {format_duration(seconds / len(ended) * waiting)}" if ended else ""
         told.append(f"{waiting} to come{time_left}")
     return f"{len(jobs)}{total} jobs: {', '.join(told)}"
 
 
-def said_of(job: Job, board: Board) -> str:
+def format_finished(job: SweepJob, board: SweepState) -> str:
     """One line when a job has ended well."""
     value = "" if job.value is None else f", {job.value:.4g}"
     jobs = board.jobs()
     spent = sum(each.seconds for each in jobs)
-    return f"{job.status} in {duration(job.seconds)}{value}; {summary(board, jobs, spent)}"
+    return f"{job.status} in {format_duration(job.seconds)}{value}; {summarize(board, jobs, spent)}"

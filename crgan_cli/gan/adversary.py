@@ -5,22 +5,31 @@ from torch import Tensor, nn
 from crgan_cli.errors import UserError
 from crgan_cli.gan.augment import Augment
 from crgan_cli.gan.losses import AdversarialLoss
-from crgan_cli.gan.regularizers.base import Sum
-from crgan_cli.gan.scoring import Seen, divided, join, mixes_samples, score, widen
-from crgan_cli.gan.types import Batch, Move, Views
+from crgan_cli.gan.regularizers.base import CombinedRegularizer
+from crgan_cli.gan.scoring import (
+    ScoredViews,
+    at_least_fp32,
+    concatenate,
+    mixes_samples,
+    score,
+    split_views,
+)
+from crgan_cli.gan.types import Batch, PlayerLoss, Views
 from crgan_cli.system import rng
 
 
 class Adversary(nn.Module):
     """Both players' terms for one D, which scores all it must see in one call where it may."""
 
-    def __init__(self, D: nn.Module, loss: AdversarialLoss, regularizer: Sum, T: Augment) -> None:
+    def __init__(
+        self, D: nn.Module, loss: AdversarialLoss, regularizer: CombinedRegularizer, T: Augment
+    ) -> None:
         super().__init__()
         self.D = D
         self.loss = loss
         self.regularizer = regularizer
         self.T = T
-        self.jointly = not mixes_samples(D)
+        self.score_jointly = not mixes_samples(D)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -28,30 +37,34 @@ class Adversary(nn.Module):
         return tuple(dict.fromkeys(("real", "fake", *self.regularizer.d_views)))
 
     @property
-    def differentiates_twice(self) -> bool:
+    def needs_double_backward(self) -> bool:
         """Whether a penalty differentiates D's backward pass."""
-        return any(part.differentiates_twice(self.D) for part in self.regularizer.every_part)
+        return any(part.needs_double_backward(self.D) for part in self.regularizer.members)
 
-    def d_move(self, real: Batch, fakes: Views) -> Move:
+    def discriminator_loss(self, real: Batch, fakes: Views) -> PlayerLoss:
         """What D pays for real images and for generated ones; nothing of it reaches G."""
-        images = {"real": real} | {role: seam(batch, detach=True) for role, batch in fakes.items()}
-        views = pick(images, self.roles, self.T)
-        seen = Seen(views, score(self.D, views, jointly=self.jointly), self.D)
-        return Move(self.loss.d_terms(seen) | self.regularizer.d_terms(seen), gauges(seen))
+        images = {"real": real} | {
+            role: for_discriminator(batch, detach=True) for role, batch in fakes.items()
+        }
+        views = select_views(images, self.roles, self.T)
+        scored = ScoredViews(views, score(self.D, views, jointly=self.score_jointly), self.D)
+        return PlayerLoss(
+            self.loss.d_terms(scored) | self.regularizer.d_terms(scored), diagnostics(scored)
+        )
 
-    def g_move(self, fakes: Views) -> Move:
+    def generator_loss(self, fakes: Views) -> PlayerLoss:
         """What G pays. D sees the generated images as they are: there is no T in G's turn."""
-        views = {role: seam(batch, detach=False) for role, batch in fakes.items()}
-        seen = Seen(views, score(self.D, {"fake": views["fake"]}, jointly=True), self.D)
-        return Move(self.loss.g_terms(seen) | self.regularizer.g_terms(seen), {})
+        views = {role: for_discriminator(batch, detach=False) for role, batch in fakes.items()}
+        scored = ScoredViews(views, score(self.D, {"fake": views["fake"]}, jointly=True), self.D)
+        return PlayerLoss(self.loss.g_terms(scored) | self.regularizer.g_terms(scored), {})
 
 
-def seam(batch: Batch, *, detach: bool) -> Batch:
+def for_discriminator(batch: Batch, *, detach: bool) -> Batch:
     """Generated images as D gets them: fp32, whatever precision G works in."""
-    return batch._replace(x=widen(batch.x.detach() if detach else batch.x))
+    return batch._replace(x=at_least_fp32(batch.x.detach() if detach else batch.x))
 
 
-def pick(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
+def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
     """The images by the roles asked for; "T(role)" is made from `role`, with a T of its own.
 
     Raises UserError for a role that this game does not have.
@@ -68,11 +81,11 @@ def pick(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
     plain = {role: views[role] for role, source in sources.items() if role != source}
     if not plain:
         return views
-    with rng.joined(len(plain)):
-        return views | divided(T(join(list(plain.values()))), plain)
+    with rng.draws_for(len(plain)):
+        return views | split_views(T(concatenate(list(plain.values()))), plain)
 
 
-def gauges(seen: Seen) -> dict[str, Tensor]:
+def diagnostics(scored: ScoredViews) -> dict[str, Tensor]:
     """Mean logits of real and generated images and the gap between them."""
-    real, fake = (seen.scores[role].detach().mean() for role in ("real", "fake"))
+    real, fake = (scored.scores[role].detach().mean() for role in ("real", "fake"))
     return {"logits/real": real, "logits/fake": fake, "logits/gap": real - fake}

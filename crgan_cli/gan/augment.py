@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from crgan_cli.config.bounds import Count, NonNegative, Probability, Whole
+from crgan_cli.config.bounds import NonNegative, NonNegativeInt, PositiveInt, Probability
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import Batch
 from crgan_cli.system import rng
@@ -58,7 +58,7 @@ class FlipShift(Augment):
     """
 
     def __init__(
-        self, shift: Whole, flip: Probability, padding: Literal["reflect", "zero"]
+        self, shift: NonNegativeInt, flip: Probability, padding: Literal["reflect", "zero"]
     ) -> None:
         super().__init__()
         self.shift = shift
@@ -165,7 +165,7 @@ class Cutout(Augment):
     Its centre is uniform over the image, so the square may hang over the edge.
     """
 
-    def __init__(self, size: Count) -> None:
+    def __init__(self, size: PositiveInt) -> None:
         super().__init__()
         self.size = size
         self._visible: dict[tuple[int, torch.device], Tensor] = {}

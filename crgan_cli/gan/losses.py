@@ -8,7 +8,7 @@ over the patches, where D scores patches).
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Terms
 
 
@@ -23,13 +23,13 @@ class AdversarialLoss:
         """What G minimises, from D's logits of its images."""
         raise NotImplementedError
 
-    def d_terms(self, seen: Seen) -> Terms:
+    def d_terms(self, scored: ScoredViews) -> Terms:
         """The term of D's turn."""
-        return {"adversarial/d": self.d_loss(seen.scores["real"], seen.scores["fake"])}
+        return {"adversarial/d": self.d_loss(scored.scores["real"], scored.scores["fake"])}
 
-    def g_terms(self, seen: Seen) -> Terms:
+    def g_terms(self, scored: ScoredViews) -> Terms:
         """The term of G's turn."""
-        return {"adversarial/g": self.g_loss(seen.scores["fake"])}
+        return {"adversarial/g": self.g_loss(scored.scores["fake"])}
 
 
 class Minimax(AdversarialLoss):

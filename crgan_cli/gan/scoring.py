@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crgan_cli.gan.types import Batch, Discriminator, Views
 
 
-class Seen(NamedTuple):
+class ScoredViews(NamedTuple):
     """What a player's turn has to work with: images by role, D's logits of them, and D itself."""
 
     views: Views
@@ -35,7 +35,7 @@ def mixes_samples(module: nn.Module) -> bool:
     )
 
 
-def join(batches: list[Batch]) -> Batch:
+def concatenate(batches: list[Batch]) -> Batch:
     """The batches one after another. All are conditioned, or none is."""
     x = torch.cat([batch.x for batch in batches])
     labels = [batch.y for batch in batches if batch.y is not None]
@@ -43,14 +43,14 @@ def join(batches: list[Batch]) -> Batch:
     return Batch(x, torch.cat(labels) if labels else None)
 
 
-def divided(together: Batch, views: Views) -> Views:
+def split_views(together: Batch, views: Views) -> Views:
     """The views that `together` was joined from, with its images."""
     sizes = [len(batch.x) for batch in views.values()]
     parts = zip(views.items(), together.x.split(sizes), strict=True)
     return {role: batch._replace(x=x) for (role, batch), x in parts}
 
 
-def widen(logits: Tensor) -> Tensor:
+def at_least_fp32(logits: Tensor) -> Tensor:
     """fp32 or wider: consistency terms are small differences of logits, which bf16 would drop."""
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
@@ -58,7 +58,7 @@ def widen(logits: Tensor) -> Tensor:
 def score(D: Discriminator, views: Views, *, jointly: bool) -> dict[str, Tensor]:
     """role -> logits of D. `jointly` scores all views in one call."""
     if not jointly:
-        return {role: widen(D(batch.x, batch.y)) for role, batch in views.items()}
-    together = join(list(views.values()))
-    logits = widen(D(together.x, together.y))
+        return {role: at_least_fp32(D(batch.x, batch.y)) for role, batch in views.items()}
+    together = concatenate(list(views.values()))
+    logits = at_least_fp32(D(together.x, together.y))
     return dict(zip(views, logits.split([len(batch.x) for batch in views.values()]), strict=True))

@@ -12,7 +12,7 @@ class Batch(NamedTuple):
     y: Tensor | None = None  # (N,) int64 class ids, or None without conditioning
 
 
-Ticket = tuple[Tensor, ...]
+BatchInputs = tuple[Tensor, ...]
 """What a turn is handed to make its batch of: on the device, and of fixed shapes. () is none."""
 
 Views = dict[str, Batch]
@@ -41,14 +41,14 @@ class Discriminator(Protocol):
         ...
 
 
-class Move(NamedTuple):
+class PlayerLoss(NamedTuple):
     """What one player's turn comes to."""
 
     terms: Terms  # their sum is the player's loss
-    gauges: Terms  # detached, for the log alone
+    diagnostics: Terms  # detached, for the log alone
 
 
-class Reading(NamedTuple):
+class TurnLog(NamedTuple):
     """The numbers of a turn for the log, still on the device."""
 
     names: tuple[str, ...]

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import (
     SEED_SIDE,
@@ -25,19 +25,19 @@ from crgan_cli.networks.blocks import (
     up_shortcut_1x1,
 )
 from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3
-from crgan_cli.networks.fast.spectral import spectrally_normalise
+from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     Norm,
+    PlainBatchNorm,
     ProjectionHead,
     SelfAttention,
     ToUnitInterval,
-    UnconditionalBatchNorm,
     code_norm,
     head,
-    initialise,
+    init_weights,
     label_count,
     require_resolution,
-    scaled,
+    scale_channels,
     sum_pool,
 )
 
@@ -70,7 +70,7 @@ def _chunk(z_dim: int, chunks: int) -> int:
     return z_dim // chunks
 
 
-class Attended(nn.Module):
+class WithAttention(nn.Module):
     """A generator's block followed by self-attention."""
 
     def __init__(self, block: nn.Module, channels: int) -> None:
@@ -96,14 +96,14 @@ class BigGANGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
-        z_dim: Count,
-        embed_dim: Count,
-        ch: Count,
-        g_multipliers: list[Count],
+        z_dim: PositiveInt,
+        embed_dim: PositiveInt,
+        ch: PositiveInt,
+        g_multipliers: list[PositiveInt],
         attention: bool,
         width: Positive,
         spectral_norm: bool,
@@ -112,11 +112,11 @@ class BigGANGenerator(ResidualGenerator):
         labels = label_count(conditional, classes)
         chunk = _chunk(z_dim, count + 1)
         norm = code_norm(chunk + (embed_dim if labels else 0))
-        widths = [scaled(ch * m, width) for m in g_multipliers[: count + 1]]
+        widths = [scale_channels(ch * m, width) for m in g_multipliers[: count + 1]]
         super().__init__(
             widths,
             lambda c_in, c_out: _up(c_in, c_out, norm),
-            UnconditionalBatchNorm,
+            PlainBatchNorm,
             torch.tanh,
             seed_dim=chunk,
             z_dim=z_dim,
@@ -124,10 +124,10 @@ class BigGANGenerator(ResidualGenerator):
             classes=labels,
         )
         if attention:
-            self.blocks[-2] = Attended(self.blocks[-2], widths[-2])
-        initialise(self, nn.init.orthogonal_)
+            self.blocks[-2] = WithAttention(self.blocks[-2], widths[-2])
+        init_weights(self, nn.init.orthogonal_)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
         # Made last, to stay out of spectral norm: normalised, it cripples the conditioning.
         self.shared = nn.Embedding(labels, embed_dim) if labels else None
         if self.shared is not None:
@@ -153,12 +153,12 @@ class BigGANDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
-        ch: Count,
-        d_multipliers: list[Count],
+        ch: PositiveInt,
+        d_multipliers: list[PositiveInt],
         d_bottom: Literal[4, 8],
         d_skip: Literal["always", "widths_differ"],
         attention: bool,
@@ -167,18 +167,18 @@ class BigGANDiscriminator(ResidualDiscriminator):
     ) -> None:
         count = _blocks_up(resolution, len(d_multipliers)) + 1
         labels = label_count(conditional, classes)
-        widths = [channels, *(scaled(ch * m, width) for m in d_multipliers[-count:])]
+        widths = [channels, *(scale_channels(ch * m, width) for m in d_multipliers[-count:])]
         downs = int(log2(resolution // d_bottom))
         block = {"always": _always_skipping, "widths_differ": _skipping_to_new_widths}[d_skip]
         blocks = [block(c_in, c_out, i < downs) for i, (c_in, c_out) in enumerate(pairwise(widths))]
         if attention:
             blocks.insert(1, SelfAttention(widths[1]))
         super().__init__([ToUnitInterval(), *blocks], sum_pool, head(widths[-1], labels), labels)
-        initialise(self, nn.init.orthogonal_)
+        init_weights(self, nn.init.orthogonal_)
         if isinstance(self.head, ProjectionHead):
             nn.init.xavier_normal_(self.head.embed.weight)  # compare_gan, whatever the rest has
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
 
 
 def _body(c_in: int, c_out: int, down: bool) -> nn.Module:

@@ -5,15 +5,15 @@ Radford et al. 2016 (arXiv:1511.06434), as built in compare_gan/architectures/dc
 
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Count, Positive
-from crgan_cli.networks.fast.spectral import spectrally_normalise
+from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     LinearHead,
     ToUnitInterval,
-    initialise,
-    normal_002,
+    init_normal_002,
+    init_weights,
     require_resolution,
-    scaled,
+    scale_channels,
 )
 
 
@@ -46,11 +46,13 @@ class DCGANGenerator(nn.Module):
 
     classes = 0
 
-    def __init__(self, resolution: Count, channels: Count, z_dim: Count, width: Positive) -> None:
+    def __init__(
+        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+    ) -> None:
         _require_multiple_of_16(resolution)
         super().__init__()
         self.z_dim, self.resolution, self.channels = z_dim, resolution, channels
-        a, b, c, d = (scaled(w, width) for w in (512, 256, 128, 64))
+        a, b, c, d = (scale_channels(w, width) for w in (512, 256, 128, 64))
         side = resolution // 16
         self.layers = nn.Sequential(
             nn.Linear(z_dim, a * side**2),
@@ -65,7 +67,7 @@ class DCGANGenerator(nn.Module):
             SameDeconv5(d, channels),
             nn.Tanh(),
         )
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         """(N, z_dim) -> (N, C, H, W) in [-1, 1]; `y` is not used."""
@@ -83,15 +85,15 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
+        resolution: PositiveInt,
+        channels: PositiveInt,
         width: Positive,
         batch_norm: bool,
         spectral_norm: bool,
     ) -> None:
         _require_multiple_of_16(resolution)
         super().__init__()
-        a, b, c, d = (scaled(w, width) for w in (64, 128, 256, 512))
+        a, b, c, d = (scale_channels(w, width) for w in (64, 128, 256, 512))
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
         self.layers = nn.Sequential(
             ToUnitInterval(),
@@ -102,9 +104,9 @@ class DCGANDiscriminator(nn.Module):
             nn.Flatten(),
         )
         self.head = LinearHead(d * (resolution // 16) ** 2)
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N,) logits; `y` is not used."""

@@ -16,7 +16,7 @@ WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 """The layers that are initialised and spectrally normalised. Batch norm is neither."""
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """`channels` times `width`, rounded, at least 1."""
     return max(1, round(channels * width))
 
@@ -44,14 +44,14 @@ def label_count(conditional: bool, classes: int) -> int:
 # --- initialisation ------------------------------------------------------------------------------
 
 
-def weighted(root: nn.Module) -> Iterator[nn.Module]:
+def has_weight(root: nn.Module) -> Iterator[nn.Module]:
     """The layers of `root` with a weight matrix or kernel."""
     return (module for module in root.modules() if isinstance(module, WEIGHTED))
 
 
-def initialise(root: nn.Module, draw: Callable[[Tensor], object]) -> None:
+def init_weights(root: nn.Module, draw: Callable[[Tensor], object]) -> None:
     """`draw` fills every weight of `root` in place; every bias becomes 0."""
-    for module in weighted(root):
+    for module in has_weight(root):
         assert isinstance(module.weight, Tensor)
         draw(module.weight)
         bias = getattr(module, "bias", None)
@@ -59,12 +59,12 @@ def initialise(root: nn.Module, draw: Callable[[Tensor], object]) -> None:
             nn.init.zeros_(bias)
 
 
-def normal_002(weight: Tensor) -> Tensor:
+def init_normal_002(weight: Tensor) -> Tensor:
     """N(0, 0.02), compare_gan's default for every weight."""
     return nn.init.normal_(weight, std=0.02)
 
 
-def glorot_sngan(weight: Tensor) -> Tensor:
+def init_glorot_sngan(weight: Tensor) -> Tensor:
     """SNGAN's Glorot uniform: gain sqrt 2 for 3x3 kernels, 1 for everything else."""
     gain = 2**0.5 if weight.ndim == 4 and weight.shape[-1] == 3 else 1.0
     return nn.init.xavier_uniform_(weight, gain)
@@ -76,7 +76,7 @@ Norm = Callable[[int], nn.Module]
 """channels -> a module called with (x, code)."""
 
 
-class UnconditionalBatchNorm(nn.Module):
+class PlainBatchNorm(nn.Module):
     """Batch norm that ignores the code. It wraps and does not inherit, so that the batch norm
     within can be exchanged for a synchronised one."""
 
@@ -111,7 +111,7 @@ class ConditionalBatchNorm(nn.Module):
 def label_norm(classes: int) -> Norm:
     """Batch norm by class, or plain batch norm where `classes` is 0."""
     if classes == 0:
-        return UnconditionalBatchNorm
+        return PlainBatchNorm
     return lambda channels: ConditionalBatchNorm(channels, lambda c: nn.Embedding(classes, c))
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from crgan_cli.config.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.networks.blocks import (
     Conv3,
     Residual,
@@ -23,19 +23,19 @@ from crgan_cli.networks.blocks import (
     up_shortcut_3x3,
 )
 from crgan_cli.networks.fast.folding import PooledConv3, ZeroInsertionConv3
-from crgan_cli.networks.fast.spectral import spectrally_normalise
+from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     Norm,
+    PlainBatchNorm,
     ToUnitInterval,
-    UnconditionalBatchNorm,
     head,
-    initialise,
+    init_normal_002,
+    init_weights,
     label_count,
     label_norm,
     mean_pool,
-    normal_002,
     require_resolution,
-    scaled,
+    scale_channels,
     sigmoid_image,
 )
 
@@ -63,18 +63,18 @@ class ResNetGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
-        z_dim: Count,
+        z_dim: PositiveInt,
         width: Positive,
     ) -> None:
         _require_32(resolution)
         labels = label_count(conditional, classes)
         norm = label_norm(labels)
         super().__init__(
-            [scaled(256, width)] * 4,
+            [scale_channels(256, width)] * 4,
             lambda c_in, c_out: _up(c_in, c_out, norm),
             norm,
             sigmoid_image,
@@ -83,7 +83,7 @@ class ResNetGenerator(ResidualGenerator):
             channels=channels,
             classes=labels,
         )
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
 
 
 class ResNetDiscriminator(ResidualDiscriminator):
@@ -91,16 +91,16 @@ class ResNetDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
         width: Positive,
         spectral_norm: bool,
     ) -> None:
         _require_32(resolution)
         labels = label_count(conditional, classes)
-        c = scaled(128, width)
+        c = scale_channels(128, width)
         blocks = [
             ToUnitInterval(),
             _down(channels, c, PooledConv3),
@@ -109,39 +109,41 @@ class ResNetDiscriminator(ResidualDiscriminator):
             _down(c, c, conv3),
         ]
         super().__init__(blocks, mean_pool, head(c, labels), labels)
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
 
 
 class ResNet5Generator(ResidualGenerator):
     """Five blocks up: 512, 512, 256, 256, 128, 64 channels."""
 
-    def __init__(self, resolution: Count, channels: Count, z_dim: Count, width: Positive) -> None:
+    def __init__(
+        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+    ) -> None:
         _require_128(resolution)
         super().__init__(
-            [scaled(64 * m, width) for m in (8, 8, 4, 4, 2, 1)],
-            lambda c_in, c_out: _up(c_in, c_out, UnconditionalBatchNorm),
-            UnconditionalBatchNorm,
+            [scale_channels(64 * m, width) for m in (8, 8, 4, 4, 2, 1)],
+            lambda c_in, c_out: _up(c_in, c_out, PlainBatchNorm),
+            PlainBatchNorm,
             sigmoid_image,
             seed_dim=z_dim,
             z_dim=z_dim,
             channels=channels,
             classes=0,
         )
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
 
 
 class ResNet5Discriminator(ResidualDiscriminator):
     """Six blocks, all of them down (128 to 2): 64, 128, 256, 256, 512, 512 channels."""
 
     def __init__(
-        self, resolution: Count, channels: Count, width: Positive, spectral_norm: bool
+        self, resolution: PositiveInt, channels: PositiveInt, width: Positive, spectral_norm: bool
     ) -> None:
         _require_128(resolution)
-        widths = [channels, *(scaled(64 * m, width) for m in (1, 2, 4, 4, 8, 8))]
+        widths = [channels, *(scale_channels(64 * m, width) for m in (1, 2, 4, 4, 8, 8))]
         blocks = [_down(c_in, c_out, PooledConv3) for c_in, c_out in pairwise(widths)]
         super().__init__([ToUnitInterval(), *blocks], mean_pool, head(widths[-1], 0), classes=0)
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)

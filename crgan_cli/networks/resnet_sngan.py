@@ -8,7 +8,7 @@ the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, G
 import torch
 from torch import nn
 
-from crgan_cli.config.bounds import Count, Positive, Whole
+from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.networks.blocks import (
     Residual,
     ResidualDiscriminator,
@@ -21,17 +21,17 @@ from crgan_cli.networks.blocks import (
     up_shortcut_1x1,
 )
 from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3
-from crgan_cli.networks.fast.spectral import spectrally_normalise
+from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     ConditionalBatchNorm,
-    UnconditionalBatchNorm,
-    glorot_sngan,
+    PlainBatchNorm,
     head,
-    initialise,
+    init_glorot_sngan,
+    init_weights,
     label_count,
     label_norm,
     require_resolution,
-    scaled,
+    scale_channels,
     sum_pool,
 )
 
@@ -46,27 +46,27 @@ class SNGANGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
-        z_dim: Count,
+        z_dim: PositiveInt,
         width: Positive,
     ) -> None:
         _require_32(resolution)
         labels = label_count(conditional, classes)
         norm = label_norm(labels)
         super().__init__(
-            [scaled(256, width)] * 4,
+            [scale_channels(256, width)] * 4,
             lambda a, b: UpBlock(a, b, norm, NearestConv3, up_shortcut_1x1(a, b)),
-            UnconditionalBatchNorm,
+            PlainBatchNorm,
             torch.tanh,
             seed_dim=z_dim,
             z_dim=z_dim,
             channels=channels,
             classes=labels,
         )
-        initialise(self, glorot_sngan)
+        init_weights(self, init_glorot_sngan)
         nn.init.xavier_uniform_(self.out.weight)  # gain sqrt 2 belongs to the blocks' 3x3 only
         _start_neutral(self)
 
@@ -76,16 +76,16 @@ class SNGANDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: Count,
-        channels: Count,
-        classes: Whole,
+        resolution: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt,
         conditional: bool,
         width: Positive,
         spectral_norm: bool,
     ) -> None:
         _require_32(resolution)
         labels = label_count(conditional, classes)
-        c, pool = scaled(128, width), nn.AvgPool2d(2)
+        c, pool = scale_channels(128, width), nn.AvgPool2d(2)
         blocks = [
             Residual(first_body(channels, c, PooledConv3), down_shortcut_1x1(channels, c, pool)),
             Residual(body(c, c, PooledConv3), down_shortcut_1x1(c, c, pool)),
@@ -93,13 +93,13 @@ class SNGANDiscriminator(ResidualDiscriminator):
             Residual(body(c, c, conv3), nn.Identity()),
         ]
         super().__init__(blocks, sum_pool, head(c, labels), labels)
-        initialise(self, glorot_sngan)
+        init_weights(self, init_glorot_sngan)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
 
 
 def _start_neutral(generator: nn.Module) -> None:
     """Every class begins with gain 1 and shift 0, as in sngan_projection."""
     for module in generator.modules():
         if isinstance(module, ConditionalBatchNorm):
-            initialise(module, nn.init.zeros_)
+            init_weights(module, nn.init.zeros_)

@@ -5,9 +5,15 @@ Miyato et al. 2018 (arXiv:1802.05957), table 3, as built in compare_gan/architec
 
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Count, Positive
-from crgan_cli.networks.fast.spectral import spectrally_normalise
-from crgan_cli.networks.layers import LinearHead, initialise, normal_002, require_resolution, scaled
+from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.networks.fast.spectral import apply_spectral_norm
+from crgan_cli.networks.layers import (
+    LinearHead,
+    init_normal_002,
+    init_weights,
+    require_resolution,
+    scale_channels,
+)
 
 
 def _require_multiple_of_8(resolution: int) -> None:
@@ -29,11 +35,13 @@ class SNDCGANGenerator(nn.Module):
 
     classes = 0
 
-    def __init__(self, resolution: Count, channels: Count, z_dim: Count, width: Positive) -> None:
+    def __init__(
+        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+    ) -> None:
         _require_multiple_of_8(resolution)
         super().__init__()
         self.z_dim, self.resolution, self.channels = z_dim, resolution, channels
-        a, b, c, d = (scaled(w, width) for w in (512, 256, 128, 64))
+        a, b, c, d = (scale_channels(w, width) for w in (512, 256, 128, 64))
         side = resolution // 8
         self.layers = nn.Sequential(
             nn.Linear(z_dim, a * side**2),
@@ -46,7 +54,7 @@ class SNDCGANGenerator(nn.Module):
             nn.Conv2d(d, channels, 3, padding=1),
             nn.Tanh(),
         )
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         """(N, z_dim) -> (N, C, H, W) in [-1, 1]; `y` is not used."""
@@ -59,11 +67,11 @@ class SNDCGANDiscriminator(nn.Module):
     classes = 0
 
     def __init__(
-        self, resolution: Count, channels: Count, width: Positive, spectral_norm: bool
+        self, resolution: PositiveInt, channels: PositiveInt, width: Positive, spectral_norm: bool
     ) -> None:
         _require_multiple_of_8(resolution)
         super().__init__()
-        a, b, c, d = (scaled(w, width) for w in (64, 128, 256, 512))
+        a, b, c, d = (scale_channels(w, width) for w in (64, 128, 256, 512))
         self.layers = nn.Sequential(
             *_same(channels, a),
             *_down(a, b),
@@ -75,9 +83,9 @@ class SNDCGANDiscriminator(nn.Module):
             nn.Flatten(),
         )
         self.head = LinearHead(d * (resolution // 8) ** 2)
-        initialise(self, normal_002)
+        init_weights(self, init_normal_002)
         if spectral_norm:
-            spectrally_normalise(self)
+            apply_spectral_norm(self)
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N,) logits; `y` is not used."""

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crgan_cli.system.distributed.tensors import stacked
+from crgan_cli.system.distributed.tensors import all_gather
 from crgan_cli.system.distributed.world import world
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """Ioffe & Szegedy 2015 (arXiv:1502.03167) Algorithm 1, the mini-batch being that of all
     processes: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
@@ -24,15 +24,15 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape. In evaluation mode, and for a process alone, as ever."""
-        if world().size == 1 or not self.training:
+        if world().world_size == 1 or not self.training:
             return super().forward(input)
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         others = [d for d in range(x.ndim) if d != 1]
         own = torch.stack(torch.var_mean(x, others, correction=0))  # (2, C)
-        variances, means = stacked(own).unbind(1)
+        variances, means = all_gather(own).unbind(1)
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)
-        self.remember(mean, var, world().size * x.numel() // x.shape[1])
+        self.update_running_stats(mean, var, world().world_size * x.numel() // x.shape[1])
         scale = (var + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
@@ -43,7 +43,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         return y.to(input.dtype)
 
     @torch.no_grad()
-    def remember(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def update_running_stats(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Moves the running statistics towards these, the variance unbiased as in nn.BatchNorm."""
         if self.running_mean is None or self.running_var is None:
             return
@@ -54,20 +54,20 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.running_var.lerp_(var * (count / (count - 1)), share)
 
 
-def synchronise(module: nn.Module) -> None:
+def convert_sync_batchnorm(module: nn.Module) -> None:
     """Every batch normalisation below `module` becomes one over all processes.
 
     Parameters, buffers and their names stay as they are.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, _BatchNorm) and not isinstance(layer, SynchronisedBatchNorm):
+            if isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm):
                 setattr(parent, name, synchronised(layer))
 
 
-def synchronised(layer: _BatchNorm) -> SynchronisedBatchNorm:
+def synchronised(layer: _BatchNorm) -> SyncBatchNorm:
     """The same layer over all processes, with the very parameters and buffers of `layer`."""
-    new = SynchronisedBatchNorm(
+    new = SyncBatchNorm(
         layer.num_features,
         layer.eps,
         layer.momentum,

@@ -22,14 +22,14 @@ def collect(paths: Sequence[Path], metric: str | None = None) -> list[RunFiles]:
     newest `crgan eval`. Raises UserError where there is no run, none with numbers, or one that
     cannot be read.
     """
-    folders = {folder.resolve(): folder for path in paths for folder in found_below(path)}
+    folders = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
     runs = [read_run(folder, metric) for folder in sorted(folders.values())]
     if not any(run.evals for run in runs):
-        raise UserError(without_numbers(runs))
+        raise UserError(describe_unmeasured(runs))
     return runs
 
 
-def found_below(path: Path) -> list[Path]:
+def find_runs(path: Path) -> list[Path]:
     """The runs at or below `path`. Raises UserError where there is none."""
     if not path.exists():
         raise UserError(
@@ -52,7 +52,7 @@ def found_below(path: Path) -> list[Path]:
     return found
 
 
-def without_numbers(runs: Sequence[RunFiles]) -> str:
+def describe_unmeasured(runs: Sequence[RunFiles]) -> str:
     """What to say where no run was ever evaluated."""
     first = runs[0].path
     if any(run.config.get("metrics._target_") for run in runs):

@@ -9,7 +9,7 @@ USUAL_LATENT = 0.1
 """Sigma of the noise on z at which the consistency of D in the latent is told."""
 
 
-class Reading(NamedTuple):
+class QuantityByRow(NamedTuple):
     """One run's number with its 95 % interval."""
 
     value: float
@@ -17,7 +17,7 @@ class Reading(NamedTuple):
     high: float
 
 
-class Question(NamedTuple):
+class Quantity(NamedTuple):
     """What was measured; two runs that were asked the same can be compared."""
 
     measurement: str
@@ -27,24 +27,26 @@ class Question(NamedTuple):
     least: float = 0.0  # that an axis spans: smaller differences mean nothing
 
 
-class Answer(NamedTuple):
+class RunValue(NamedTuple):
     """What one run says to a question."""
 
-    reading: Reading
+    reading: QuantityByRow
     reference: float | None
 
 
 class Finding(NamedTuple):
     """One question, and the answers of all rows."""
 
-    question: Question
+    question: Quantity
     reference: float | None  # mean over all runs
-    rows: tuple[tuple[Reading, ...], ...]  # one a row of the report, one a run that was measured
+    rows: tuple[
+        tuple[QuantityByRow, ...], ...
+    ]  # one a row of the report, one a run that was measured
 
 
 def findings(report: Report) -> tuple[list[Finding], list[str]]:
     """All questions that some run answers, and what could not be read, in words."""
-    asked: dict[Question, list[list[Answer]]] = {}
+    asked: dict[Quantity, list[list[RunValue]]] = {}
     unread = []
     for number, row in enumerate(report.rows):
         for run in row.runs:
@@ -64,7 +66,7 @@ def findings(report: Report) -> tuple[list[Finding], list[str]]:
     return sorted(found, key=lambda each: order.index(each.question.measurement)), unread
 
 
-def finding(question: Question, rows: Sequence[Sequence[Answer]]) -> Finding:
+def finding(question: Quantity, rows: Sequence[Sequence[RunValue]]) -> Finding:
     """The answers of all rows to one question."""
     references = [a.reference for row in rows for a in row if a.reference is not None]
     return Finding(
@@ -74,10 +76,10 @@ def finding(question: Question, rows: Sequence[Sequence[Answer]]) -> Finding:
     )
 
 
-Answers = Iterator[tuple[Question, Answer]]
+Answers = Iterator[tuple[Quantity, RunValue]]
 
 
-def inside(record: object, *keys: str | int) -> object:
+def get_path(record: object, *keys: str | int) -> object:
     """The entry at a path. Raises LookupError where there is none."""
     for key in keys:
         match record, key:
@@ -92,7 +94,7 @@ def inside(record: object, *keys: str | int) -> object:
 
 def entries(record: object, *keys: str | int) -> Mapping[str, object]:
     """The mapping at a path."""
-    found = inside(record, *keys)
+    found = get_path(record, *keys)
     if not isinstance(found, Mapping):
         raise LookupError(keys[-1])
     return found
@@ -100,7 +102,7 @@ def entries(record: object, *keys: str | int) -> Mapping[str, object]:
 
 def number(record: object, *keys: str | int) -> float:
     """The number at a path."""
-    found = inside(record, *keys)
+    found = get_path(record, *keys)
     if not isinstance(found, int | float):
         raise LookupError(keys[-1])
     return float(found)
@@ -108,7 +110,7 @@ def number(record: object, *keys: str | int) -> float:
 
 def numbers(record: object, *keys: str | int) -> list[float]:
     """The list of numbers at a path."""
-    found = inside(record, *keys)
+    found = get_path(record, *keys)
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise LookupError(keys[-1])
     return [number(found, i) for i in range(len(found))]
@@ -117,7 +119,7 @@ def numbers(record: object, *keys: str | int) -> list[float]:
 def leakage(run: RunFiles) -> Answers:
     """The share of generated images that look augmented, for every T that could be read."""
     for name, body in entries(run.artefacts["leakage"], "transforms").items():
-        if inside(body, "generated") is None or inside(body, "floor") is None:
+        if get_path(body, "generated") is None or get_path(body, "floor") is None:
             continue  # the detector could not tell T(real) from real: there is no share
         made = {k: v for k, v in entries(body, "transform").items() if k != "T"}
         said = ", ".join(f"{key}={value}" for key, value in made.items())
@@ -125,14 +127,14 @@ def leakage(run: RunFiles) -> Answers:
             100 * number(body, "generated", key) for key in ("share", "low", "high")
         )
         yield (
-            Question(
+            Quantity(
                 "leakage",
                 f"{name} ({said})" if said else name,
                 "% of generated images look augmented",
                 "held-out real images",
                 least=10.0,
             ),
-            Answer(Reading(share, low, high), 100 * number(body, "floor", "share")),
+            RunValue(QuantityByRow(share, low, high), 100 * number(body, "floor", "share")),
         )
 
 
@@ -150,13 +152,16 @@ def consistency(run: RunFiles) -> Answers:
             at = numbers(curve, "strength")
             place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
             mean, se = (number(curve, key, place) for key in ("relative", "relative_se"))
-            question = Question(
+            question = Quantity(
                 "consistency",
                 f"{family} {at[place]:g}, {source.replace('_', '-')} images",
                 "E (D(x) - D(T(x)))² / (2 Var D)",
                 "",
             )
-            yield question, Answer(Reading(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
+            yield (
+                question,
+                RunValue(QuantityByRow(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None),
+            )
 
 
 def diversity(run: RunFiles) -> Answers:
@@ -165,25 +170,25 @@ def diversity(run: RunFiles) -> Answers:
         if not (ratio := entries(pair)["ratio"]):
             continue
         mean, se = numbers(ratio)
-        question = Question(
+        question = Quantity(
             "diversity",
             space,
             "distance of pairs, generated relative to real",
             "as far apart as real images",
         )
-        yield question, Answer(Reading(mean, mean - 2 * se, mean + 2 * se), 1.0)
+        yield question, RunValue(QuantityByRow(mean, mean - 2 * se, mean + 2 * se), 1.0)
 
 
 def memorisation(run: RunFiles) -> Answers:
     """Whether generated images are nearer to the training set than new images are."""
     for space, body in entries(run.artefacts["memorisation"], "spaces").items():
-        question = Question(
+        question = Quantity(
             "memorisation",
             space,
             "P(nearer to the training set than a held-out image)",
             "no nearer than new images",
         )
-        yield question, Answer(Reading(*numbers(body, "auc")), 0.5)
+        yield question, RunValue(QuantityByRow(*numbers(body, "auc")), 0.5)
 
 
 READERS: Mapping[str, Callable[[RunFiles], Answers]] = {

@@ -8,7 +8,7 @@ from statistics import median
 from crgan_cli.report import plots
 from crgan_cli.report.drawing import Drawing, direction
 from crgan_cli.report.figures import drawings, mean
-from crgan_cli.report.findings import Finding, Reading, findings
+from crgan_cli.report.findings import Finding, QuantityByRow, findings
 from crgan_cli.report.grids import samples
 from crgan_cli.report.markup import NONE, Markup, counted, escaped, joined, table, tag
 from crgan_cli.report.model import Report, Row, Spread
@@ -26,16 +26,16 @@ def render(report: Report, folder: Path) -> Path:
     """Writes `folder`/report.html and returns its path. Nothing in it depends on when it is
     written: the same run folders give the same bytes."""
     path = folder / "report.html"
-    write_text(path, page(report))
+    write_text(path, build_page(report))
     return path
 
 
-def page(report: Report) -> str:
+def build_page(report: Report) -> str:
     """The whole page."""
     found, unread = findings(report)
     sections = [
-        ("results", "Results", [results(report), further(report), *comparisons(report)]),
-        ("figures", "Figures", plotted(drawings(report, found))),
+        ("results", "Results", [results(report), more_metrics(report), *comparisons(report)]),
+        ("figures", "Figures", figure_section(drawings(report, found))),
         ("samples", "Samples", samples(report)),
         ("artefacts", "Artefact measurements", artefacts(report, found)),
         ("protocol", "Protocol", protocols(report)),
@@ -45,7 +45,7 @@ def page(report: Report) -> str:
     kept = [(key, title, parts) for key, title, parts in sections if any(parts)]
     links = [tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in kept]
     body = [
-        tag("header", tag("h1", report.title), tag("p", lead(report), class_="lead")),
+        tag("header", tag("h1", report.title), tag("p", intro(report), class_="lead")),
         warnings([*report.warnings, *unread]),
         tag("nav", tag("ul", *links), aria_label="Sections"),
         tag(
@@ -66,7 +66,7 @@ def page(report: Report) -> str:
     return "<!doctype html>\n" + tag("html", tag("head", *head), tag("body", *body), lang="en")
 
 
-def lead(report: Report) -> str:
+def intro(report: Report) -> str:
     """What the page is about, in a sentence."""
     count = sum(len(row.runs) for row in report.rows)
     text = f"{counted(count, 'run')} in {counted(len(report.rows), 'row')}"
@@ -92,7 +92,7 @@ def chips(row: Row) -> Markup:
     return joined(tag("span", each, class_="chip") for each in given) if given else escaped(NONE)
 
 
-def amount(spread: Spread | None) -> str:
+def count_text(spread: Spread | None) -> str:
     """Mean ± deviation (n) where there is one."""
     return NONE if spread is None or not math.isfinite(spread.mean) else spread_text(spread)
 
@@ -117,7 +117,7 @@ def results(report: Report) -> Markup:
     body = [
         (
             chips(row),
-            amount(row.numbers.get(report.headline)),
+            count_text(row.numbers.get(report.headline)),
             span(row.steps),
             row.note,
             published(row),
@@ -163,7 +163,7 @@ def speed_and_memory(row: Row) -> tuple[str, str]:
     )
 
 
-def further(report: Report) -> Markup:
+def more_metrics(report: Report) -> Markup:
     """The metrics beside the headline."""
     others, floor = shown_metrics(report)[1:], f"{report.headline}_floor"
     known = any(floor in row.numbers for row in report.rows)
@@ -176,7 +176,10 @@ def further(report: Report) -> Markup:
             table(
                 "Further metrics",
                 ["Settings", *(unbroken(titled(n)) for n in others), *names[len(others) :]],
-                [[chips(r), *(amount(r.numbers.get(name)) for name in names)] for r in report.rows],
+                [
+                    [chips(r), *(count_text(r.numbers.get(name)) for name in names)]
+                    for r in report.rows
+                ],
                 numeric=range(1, len(names) + 1),
                 note="At the same steps. A floor is what real images score against real ones.",
             ),
@@ -202,7 +205,7 @@ def comparisons(report: Report) -> list[Markup]:
     ]
 
 
-def plotted(found: Sequence[Drawing]) -> list[Markup]:
+def figure_section(found: Sequence[Drawing]) -> list[Markup]:
     """The figures, drawn into the page."""
     parts = []
     for each in found:
@@ -226,7 +229,7 @@ def artefacts(report: Report, found: Sequence[Finding]) -> list[Markup]:
         for each in found
     ]
     body = [
-        [chips(row), *(told(each.rows[i]) for each in found)]
+        [chips(row), *(finding_section(each.rows[i]) for each in found)]
         for i, row in enumerate(report.rows)
         if any(each.rows[i] for each in found)
     ]
@@ -243,7 +246,7 @@ def artefacts(report: Report, found: Sequence[Finding]) -> list[Markup]:
     ]
 
 
-def told(readings: Sequence[Reading]) -> str:
+def finding_section(readings: Sequence[QuantityByRow]) -> str:
     """The readings of a row in a cell."""
     if not readings:
         return NONE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from crgan_cli.system.atomic import whole
+from crgan_cli.system.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,5 +166,5 @@ def svg(figure: "Figure", prefix: str) -> str:
 
 def save(figure: "Figure", path: Path) -> None:
     """Writes the figure as the kind of file that the name says, .png or .svg or .pdf."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         figure.savefig(partial, format=path.suffix.removeprefix(".") or "png", dpi=120)

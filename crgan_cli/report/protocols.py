@@ -8,7 +8,7 @@ from crgan_cli.report.settings import Settings
 from crgan_cli.runs.protocol import Record, differences, require_comparable
 
 
-def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
+def protocol_warning(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
     """The warning that protocols differ, if they do. Raises UserError unless `force`.
 
     Runs that have not ended have no record; what they measure by is in their configurations.
@@ -19,7 +19,7 @@ def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
     try:
         for records in (
             [(str(run.path), run.protocol) for run in recorded],
-            [(str(run.path), asked_for(run.config)) for run in asked],
+            [(str(run.path), requested_protocol(run.config)) for run in asked],
         ):
             if records:
                 require_comparable(records, force="--force")
@@ -31,7 +31,7 @@ def mixed(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
     return []
 
 
-def asked_for(config: Settings) -> Record:
+def requested_protocol(config: Settings) -> Record:
     """What a configuration says of the protocol."""
     return {
         key: value
@@ -40,7 +40,7 @@ def asked_for(config: Settings) -> Record:
     }
 
 
-def distinct(records: Sequence[Record]) -> tuple[Record, ...]:
+def unique_protocols(records: Sequence[Record]) -> tuple[Record, ...]:
     """One record of each protocol."""
     found: list[Record] = []
     for record in records:

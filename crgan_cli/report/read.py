@@ -12,11 +12,11 @@ from statistics import median
 import yaml
 from filelock import FileLock, Timeout
 
-from crgan_cli.config.choices import choices_of
-from crgan_cli.config.resolve import flat
+from crgan_cli.config.choices import infer_choices
+from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError
 from crgan_cli.report.model import RunFiles, Value
-from crgan_cli.report.statistics import secondary
+from crgan_cli.report.statistics import is_secondary
 from crgan_cli.runs.folder import RunDir
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ HEADLINE = re.compile(r"(class_)?fi?d(_infinity)?(_|$)|kid(_|$)")
 
 KILLED = "ended without a word: killed, or out of memory"
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where it was built
+Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where it was built
 
 
 def read_run(path: Path, metric: str | None = None) -> RunFiles:
@@ -41,11 +41,11 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     result = run.read_result()
     config = read_config(run, result)
     train, evals = read_metrics(run.metrics)
-    protocol = part(result, "protocol")
+    protocol = read_part(result, "protocol")
     if not evals or (metric and not any(metric in line for line in evals)):
-        later = evaluations(path / EVALUATIONS, metric)
+        later = read_evaluations(path / EVALUATIONS, metric)
         evals, protocol = later if later[0] else (evals, protocol)
-    status, error = state(run, result)
+    status, error = run_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0
     step = int(max([0, *(line["step"] for line in (*train, *evals)), result.get("step", 0)]))
@@ -54,21 +54,22 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         status=status,
         error=error,
         config=config,
-        choices={k: str(v) for k, v in part(result, "choices").items()} or choices_of(config),
+        choices={k: str(v) for k, v in read_part(result, "choices").items()}
+        or infer_choices(config),
         step=step,
         steps=int(str(config["steps"])),
         seed=int(str(config["seed"])),
         train=train,
         evals=evals,
         protocol=protocol,
-        headline=str(protocol.get("headline") or headline_of(evals)),
+        headline=str(protocol.get("headline") or primary_metric_of(evals)),
         published={
             key: config.get(f"published.{key}")
             for key in ("fid", "source")
             if config.get("published.fid") is not None
         },
-        seconds=float(result.get("seconds") or so_far(train, speed)),
-        device=str(part(result, "provenance").get("device", "")),
+        seconds=float(result.get("seconds") or result_so_far(train, speed)),
+        device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
         peak_memory_bytes=int(result.get("peak_memory_bytes", 0)),
         samples=max(run.samples.glob("step_*.png"), default=None),
@@ -76,13 +77,13 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     )
 
 
-def part(result: Mapping[str, object], key: str) -> Mapping[str, object]:
+def read_part(result: Mapping[str, object], key: str) -> Mapping[str, object]:
     """A record within result.json; empty where there is none."""
     found = result.get(key)
     return found if isinstance(found, dict) else {}
 
 
-def so_far(train: Sequence[Mapping[str, float]], speed: float) -> float:
+def result_so_far(train: Sequence[Mapping[str, float]], speed: float) -> float:
     """Seconds of training of a run that has not said them, by its log."""
     return train[-1].get("images_seen", 0.0) / speed if speed else 0.0
 
@@ -90,21 +91,21 @@ def so_far(train: Sequence[Mapping[str, float]], speed: float) -> float:
 def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
     """Dotted key -> value, lists as texts. Raises UserError where it is no run's configuration."""
     try:
-        content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Loader)
-        keys = flat(content) if isinstance(content, dict) else {}
+        content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Parser)
+        keys = flatten(content) if isinstance(content, dict) else {}
         for key in ("seed", "steps"):
             int(str(keys[key]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        made = part(result, "provenance").get("crgan")
+        made = read_part(result, "provenance").get("crgan")
         version = f" It was made by crgan {made}." if made else ""
         raise UserError(
             f"{run.config} cannot be read as the configuration of a run.{version} Leave the run "
             "out (give the folders of the others), or report it with the crgan that made it."
         ) from error
-    return {key: plain(value) for key, value in keys.items()}
+    return {key: flatten_config(value) for key, value in keys.items()}
 
 
-def plain(value: object) -> Value:
+def flatten_config(value: object) -> Value:
     """A value that can be compared and shown; a list as it is typed."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
@@ -115,26 +116,26 @@ def read_metrics(
     path: Path,
 ) -> tuple[tuple[Mapping[str, float], ...], tuple[Mapping[str, float], ...]]:
     """The lines of kind train, at most about MOST_LINES of them, and all of kind eval."""
-    lines = text_of(path).splitlines()
+    lines = read_text(path).splitlines()
     # unread, a line tells its kind by how `record.py` begins it
     train = [line for line in lines if line.startswith('{"kind": "train"')]
     every = -(-len(train) // MOST_LINES) or 1
     thinned = train[:-1][::every] + train[-1:]
     rest = [line for line in lines if not line.startswith('{"kind": "train"')]
     return (
-        tuple(numbers(line) for line in parsed(thinned, path)),
-        tuple(numbers(line) for line in parsed(rest, path) if line.get("kind") == "eval"),
+        tuple(only_numbers(line) for line in parse_line(thinned, path)),
+        tuple(only_numbers(line) for line in parse_line(rest, path) if line.get("kind") == "eval"),
     )
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """A file's text; empty where there is none."""
     with suppress(FileNotFoundError):
         return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 
-def parsed(lines: Sequence[str], path: Path) -> Iterator[dict]:
+def parse_line(lines: Sequence[str], path: Path) -> Iterator[dict]:
     """The records in lines of JSON with a step. A crash cuts a line short: it is left out."""
     for line in lines:
         try:
@@ -147,7 +148,7 @@ def parsed(lines: Sequence[str], path: Path) -> Iterator[dict]:
         yield record
 
 
-def numbers(record: Mapping[str, object]) -> dict[str, float]:
+def only_numbers(record: Mapping[str, object]) -> dict[str, float]:
     """The finite numbers of a line."""
     return {
         key: value
@@ -156,29 +157,29 @@ def numbers(record: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-def evaluations(
+def read_evaluations(
     path: Path, metric: str | None
 ) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, object]]:
     """The evaluations by the newest protocol (that has `metric`), by step, and the protocol."""
     lines = [
         line
-        for line in parsed(text_of(path).splitlines(), path)
+        for line in parse_line(read_text(path).splitlines(), path)
         if isinstance(line.get("protocol"), dict) and (metric is None or metric in line)
     ]
     if not lines:
         return (), {}
     newest = lines[-1]["protocol"]
-    by_step = {line["step"]: numbers(line) for line in lines if line["protocol"] == newest}
+    by_step = {line["step"]: only_numbers(line) for line in lines if line["protocol"] == newest}
     return tuple(by_step[step] for step in sorted(by_step)), newest
 
 
-def headline_of(evals: Sequence[Mapping[str, float]]) -> str:
+def primary_metric_of(evals: Sequence[Mapping[str, float]]) -> str:
     """What picks the best step, of a run that has not come to say it."""
     names = evals[-1] if evals else ()
-    return next((name for name in names if HEADLINE.match(name) and not secondary(name)), "")
+    return next((name for name in names if HEADLINE.match(name) and not is_secondary(name)), "")
 
 
-def state(run: RunDir, result: Mapping[str, object]) -> tuple[str, str]:
+def run_status(run: RunDir, result: Mapping[str, object]) -> tuple[str, str]:
     """The status of a run, and its error. One that says it runs and holds no lock was killed."""
     status = str(result.get("status", "running"))
     if status == "running" and not is_locked(run.path / ".lock"):

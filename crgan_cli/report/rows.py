@@ -5,19 +5,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crgan_cli.errors import UserError
-from crgan_cli.report.compare import comparable, compared, noted, order, published
+from crgan_cli.report.compare import (
+    compare_published,
+    compare_to_best,
+    is_comparable,
+    sort_rows,
+    with_note,
+)
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
-from crgan_cli.report.protocols import distinct, mixed
+from crgan_cli.report.protocols import protocol_warning, unique_protocols
 from crgan_cli.report.settings import (
     Settings,
+    find_swept_key,
+    identifying_settings,
+    setting_text,
     settings_of,
+    settings_title,
     short_names,
-    swept_key,
-    telling,
-    text,
-    title_of,
 )
-from crgan_cli.report.statistics import higher_is_better, spread
+from crgan_cli.report.statistics import higher_is_better, mean_and_std
 
 FACTS = ("step", "images_seen")
 """What stands in a line of metrics and is none."""
@@ -25,7 +31,7 @@ FACTS = ("step", "images_seen")
 Line = Mapping[str, float]
 
 
-def report_of(
+def build_report(
     runs: Sequence[RunFiles],
     *,
     step: str = "last",
@@ -40,29 +46,29 @@ def report_of(
     """
     headline = metric or common_headline(runs)
     require_metric(runs, headline)
-    warnings = [*mixed(runs, force=force), *failures(runs)]
-    groups = grouped(runs)
+    warnings = [*protocol_warning(runs, force=force), *failure_notes(runs)]
+    groups = group_by_settings(runs)
     table, varied = settings_of([group[0] for group in groups])
     names = short_names(varied, runs)
     rows = []
     for group, settings in zip(groups, table, strict=True):
-        single, repeated = one_a_seed(group, headline)
+        single, repeated = one_per_seed(group, headline)
         warnings += repeated
-        label = " ".join(f"{names[key]}={text(value)}" for key, value in settings.items())
-        counted = number_of(single, headline)
-        rows.append(row_of(label or title_of(group[0]), settings, single, counted, step))
-    rows.sort(key=lambda row: order(row, headline))
-    comparisons = compared(rows, headline)
+        label = " ".join(f"{names[key]}={setting_text(value)}" for key, value in settings.items())
+        counted = primary_value(single, headline)
+        rows.append(build_row(label or settings_title(group[0]), settings, single, counted, step))
+    rows.sort(key=lambda row: sort_rows(row, headline))
+    comparisons = compare_to_best(rows, headline)
     words = {each.other: each.words for each in comparisons}
     return Report(
         title=title,
         headline=headline,
         step=step,
-        rows=tuple(noted(row, words.get(row.label, "")) for row in rows),
+        rows=tuple(with_note(row, words.get(row.label, "")) for row in rows),
         varied=varied,
-        swept=swept_key(varied, table),
+        swept=find_swept_key(varied, table),
         comparisons=comparisons,
-        protocols=distinct([run.protocol for run in runs if run.protocol and run.evals]),
+        protocols=unique_protocols([run.protocol for run in runs if run.protocol and run.evals]),
         warnings=tuple(warnings),
     )
 
@@ -76,19 +82,19 @@ def common_headline(runs: Sequence[RunFiles]) -> str:
     if not named:
         raise UserError(
             "no run says which of its numbers tells the best step: give one with --metric, of "
-            f"{', '.join(metrics_of(runs))}."
+            f"{', '.join(all_metrics(runs))}."
         )
     return named.most_common(1)[0][0]
 
 
-def number_of(runs: Sequence[RunFiles], headline: str) -> str:
+def primary_value(runs: Sequence[RunFiles], headline: str) -> str:
     """The number that picks the step of a row: its own where a forced report is by another one."""
     if any(headline in line for run in runs for line in run.evals):
         return headline
     return next((run.headline for run in runs if run.headline), headline)
 
 
-def metrics_of(runs: Sequence[RunFiles]) -> list[str]:
+def all_metrics(runs: Sequence[RunFiles]) -> list[str]:
     """All numbers that there are, in the order of the runs."""
     names = dict.fromkeys(name for run in runs for line in run.evals for name in line)
     return [name for name in names if name not in FACTS]
@@ -96,11 +102,11 @@ def metrics_of(runs: Sequence[RunFiles]) -> list[str]:
 
 def require_metric(runs: Sequence[RunFiles], metric: str) -> None:
     """Raises UserError where no run has this number."""
-    if metric not in (known := metrics_of(runs)):
+    if metric not in (known := all_metrics(runs)):
         raise UserError(f"--metric {metric}: no run has it. There are {', '.join(known)}.")
 
 
-def failures(runs: Sequence[RunFiles]) -> list[str]:
+def failure_notes(runs: Sequence[RunFiles]) -> list[str]:
     """A line for every run that ended badly."""
     return [
         f"{run.path} {run.status} at step {run.step} of {run.steps}"
@@ -113,21 +119,21 @@ def failures(runs: Sequence[RunFiles]) -> list[str]:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def grouped(runs: Sequence[RunFiles]) -> list[list[RunFiles]]:
+def group_by_settings(runs: Sequence[RunFiles]) -> list[list[RunFiles]]:
     """Runs that differ in nothing but SILENT keys, in the order in which they come."""
     groups: dict[frozenset[tuple[str, Value]], list[RunFiles]] = {}
     for run in runs:
-        groups.setdefault(frozenset(telling(run.config).items()), []).append(run)
+        groups.setdefault(frozenset(identifying_settings(run.config).items()), []).append(run)
     return list(groups.values())
 
 
-def one_a_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles], list[str]]:
+def one_per_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles], list[str]]:
     """The run of each seed that came furthest, and a warning for every other.
 
     A seed that is run twice gives the same numbers twice, and no further evidence.
     """
     kept: dict[int, RunFiles] = {}
-    for run in sorted(group, key=lambda run: (measured(run, metric), run.step), reverse=True):
+    for run in sorted(group, key=lambda run: (progress_key(run, metric), run.step), reverse=True):
         kept.setdefault(run.seed, run)
     repeated = [
         f"{run.path} repeats {kept[run.seed].path} (the same settings and seed {run.seed}) and is "
@@ -138,18 +144,20 @@ def one_a_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles], 
     return [run for _, run in sorted(kept.items())], repeated
 
 
-def measured(run: RunFiles, metric: str) -> tuple[bool, bool]:
+def progress_key(run: RunFiles, metric: str) -> tuple[bool, bool]:
     """Whether a run has the number, and whether it has ended well."""
     return any(metric in line for line in run.evals), run.status == "finished"
 
 
-def row_of(label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: str) -> Row:
+def build_row(
+    label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: str
+) -> Row:
     """A row, with a note on what its numbers are of.
 
     Where some of its runs have finished, the numbers are theirs: another's at half its way would
     pull the mean.
     """
-    lines = {run.path: chosen(run, metric, step) for run in runs}
+    lines = {run.path: chosen_evaluation(run, metric, step) for run in runs}
     able = [run for run in runs if lines[run.path]]
     ended = [run for run in able if run.status == "finished"] or able
     at = [lines[run.path] for run in ended]
@@ -157,15 +165,17 @@ def row_of(label: str, settings: Settings, runs: Sequence[RunFiles], metric: str
         label=label,
         settings=settings,
         runs=tuple(runs),
-        numbers=numbers(at, metric),
+        numbers=step_numbers(at, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=note_of(runs, ended),
+        note=row_note(runs, ended),
         steps=tuple(sorted({int(line["step"]) for line in at})),
     )
-    return row._replace(published=published(row, metric), comparable=comparable(row, metric))
+    return row._replace(
+        published=compare_published(row, metric), comparable=is_comparable(row, metric)
+    )
 
 
-def chosen(run: RunFiles, metric: str, step: str) -> Line:
+def chosen_evaluation(run: RunFiles, metric: str, step: str) -> Line:
     """The evaluation that counts; empty where none has the number."""
     lines = [line for line in run.evals if math.isfinite(line.get(metric, math.nan))]
     if not lines or step == "last":
@@ -174,17 +184,17 @@ def chosen(run: RunFiles, metric: str, step: str) -> Line:
     return min(lines, key=lambda line: sign * line[metric])
 
 
-def numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
+def step_numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
     """Name -> spread, `metric` first; of numbers that all lines have."""
     names = [name for name in (lines[0] if lines else {}) if name not in (*FACTS, metric)]
     return {
-        name: spread([line[name] for line in lines])
+        name: mean_and_std([line[name] for line in lines])
         for name in ([metric, *names] if lines else [])
         if all(name in line for line in lines)
     }
 
 
-def note_of(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
+def row_note(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
     """What a reader must know of a row's runs, of which `counted` gave the numbers."""
     states = Counter(run.status for run in runs if run.status != "finished")
     said = [f"{count} of {len(runs)} {state}" for state, count in states.items()]

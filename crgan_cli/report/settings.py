@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from crgan_cli.config.stored import IGNORED
+from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME
 from crgan_cli.report.model import RunFiles, Value
 
-TELLING = ("steps", "engine")
+COMPARED_ANYWAY = ("steps", "engine")
 """May change when a run is resumed, and yet a longer run, or one in bf16, is another setting."""
 
-RESUMABLE = tuple(key for key in IGNORED if key not in TELLING)
+RESUMABLE = tuple(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY)
 
-SILENT = ("seed", "log", "samples", "engine.threads", *RESUMABLE)
+NOT_COMPARED = ("seed", "log", "samples", "engine.threads", *RESUMABLE)
 """Keys in which the runs of a row may differ."""
 
 TITLES = ("dataset", "architecture", "regularizer")
@@ -20,12 +20,12 @@ TITLES = ("dataset", "architecture", "regularizer")
 Settings = Mapping[str, Value]
 
 
-def telling(config: Settings) -> dict[str, Value]:
+def identifying_settings(config: Settings) -> dict[str, Value]:
     """The settings that tell rows apart."""
     return {
         key: value
         for key, value in config.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in SILENT)
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPARED)
     }
 
 
@@ -35,7 +35,7 @@ def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple
     A group's choice stands for all that comes with it: `regularizer` -> icr, and a weight beside it
     only where it differs between rows of one choice.
     """
-    configs = [telling(run.config) for run in runs]
+    configs = [identifying_settings(run.config) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     varied = [key for key in keys if len({config.get(key, "") for config in configs}) > 1]
     columns: dict[str, list[Value]] = {}
@@ -44,8 +44,8 @@ def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple
         names = [choice_of(run, group) for run in runs]
         if len(set(names)) > 1:
             columns[group] = list(names)
-            told |= {key for key in varied if follows(key, group, configs, names)}
-    shown = {key for key in varied if key not in told and not copied(key, configs)}
+            told |= {key for key in varied if fixed_by_choice(key, group, configs, names)}
+    shown = {key for key in varied if key not in told and not copied_from_dataset(key, configs)}
     listed = [*columns, *(key for key in keys if key in shown)]
     table = [
         {
@@ -70,7 +70,9 @@ def choice_of(run: RunFiles, group: str) -> str:
     return "+".join(targets) or "none"
 
 
-def follows(key: str, group: str, configs: Sequence[Settings], names: Sequence[str]) -> bool:
+def fixed_by_choice(
+    key: str, group: str, configs: Sequence[Settings], names: Sequence[str]
+) -> bool:
     """Whether a key of the group has one value for each of its choices."""
     if not key.startswith(f"{group}."):
         return False
@@ -80,7 +82,7 @@ def follows(key: str, group: str, configs: Sequence[Settings], names: Sequence[s
     return all(len(found) == 1 for found in values.values())
 
 
-def copied(key: str, configs: Sequence[Settings]) -> bool:
+def copied_from_dataset(key: str, configs: Sequence[Settings]) -> bool:
     """Whether a key is the data set's: architectures take theirs from it."""
     original = f"dataset.{key.rpartition('.')[2]}"
     return key != original and all(
@@ -95,7 +97,7 @@ def short_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, str]
     return {key: tail if endings[tail] < 2 else key for key, tail in tails.items()}
 
 
-def text(value: Value) -> str:
+def setting_text(value: Value) -> str:
     """A setting as it is typed."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -103,12 +105,12 @@ def text(value: Value) -> str:
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
-def title_of(run: RunFiles) -> str:
+def settings_title(run: RunFiles) -> str:
     """The name of a row that is the only one."""
     return " ".join(f"{group}={choice_of(run, group)}" for group in TITLES)
 
 
-def swept_key(varied: Sequence[str], table: Sequence[Settings]) -> str:
+def find_swept_key(varied: Sequence[str], table: Sequence[Settings]) -> str:
     """The one key in which rows differ by a number."""
     numeric = [
         key

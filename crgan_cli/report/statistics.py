@@ -15,21 +15,21 @@ from crgan_cli.report.model import Comparison, Row, Spread
 NOISE = 0.05
 """Differences at least this probable by chance alone are called noise."""
 
-RISING = ("is", "precision", "recall", "density", "coverage")
+HIGHER_IS_BETTER = ("is", "precision", "recall", "density", "coverage")
 """Numbers that are better when higher; all others are distances."""
 
 
 def higher_is_better(metric: str) -> bool:
     """Whether a model is better when this number is higher."""
-    return metric.split("_")[0] in RISING
+    return metric.split("_")[0] in HIGHER_IS_BETTER
 
 
-def secondary(metric: str) -> bool:
+def is_secondary(metric: str) -> bool:
     """Whether a number is of another one: its spread, its floor, one class's part of it."""
     return bool(re.search(r"_(sd|std|single|floor)(_|$)|^class_fi?d_\d+(_|$)", metric))
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_and_std(values: Sequence[float]) -> Spread:
     """At least one value: mean, and sample standard deviation where there are two or more."""
     deviation = stdev(values) if len(values) > 1 else None
     return Spread(tuple(values), fmean(values), deviation)
@@ -61,14 +61,14 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
     return math.exp(log_front) * (total - 1.0) / a
 
 
-def two_sided(t: float, freedom: float) -> float:
+def two_sided_p(t: float, freedom: float) -> float:
     """P(|T| >= |t|) of Student's t with `freedom` > 0 degrees of freedom."""
     if math.isinf(t):
         return 0.0
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
+def welch_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Two-sided p-value that both have one mean, variances not being equal; None below two values.
 
     Values that never vary differ surely, or not at all.
@@ -80,7 +80,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
     if va + vb == 0:
         return float(gap == 0)
     freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    return two_sided(gap / math.sqrt(va + vb), freedom)
+    return two_sided_p(gap / math.sqrt(va + vb), freedom)
 
 
 def one_more(values: Sequence[float], other: float) -> float | None:
@@ -95,22 +95,22 @@ def one_more(values: Sequence[float], other: float) -> float | None:
     gap = other - fmean(values)
     if width == 0:
         return float(gap == 0)
-    return two_sided(gap / width, n - 1)
+    return two_sided_p(gap / width, n - 1)
 
 
 def compare(best: Row, other: Row, metric: str) -> Comparison:
     """The best row beside another that has the number as well."""
-    p = welch(best.numbers[metric].values, other.numbers[metric].values)
+    p = welch_test(best.numbers[metric].values, other.numbers[metric].values)
     if p is None:
         words = "n=1: no statement"
     elif p > NOISE:
-        words = f"within the noise of the best ({p_text(p)})"
+        words = f"within the noise of the best ({format_p(p)})"
     else:
-        words = f"worse than the best ({p_text(p)})"
+        words = f"worse than the best ({format_p(p)})"
     return Comparison(best.label, other.label, p, words)
 
 
-def p_text(p: float) -> str:
+def format_p(p: float) -> str:
     """A p-value in two digits."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
@@ -122,4 +122,4 @@ def beside_published(ours: Spread, published: float) -> str:
     if p is None:
         return f"{published:g}: {gap}, n=1: no statement"
     place = "within" if p > NOISE else "outside"
-    return f"{published:g}: {gap}, {place} our spread ({p_text(p)})"
+    return f"{published:g}: {gap}, {place} our spread ({format_p(p)})"

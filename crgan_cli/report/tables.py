@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
-from crgan_cli.report.rows import FACTS, chosen, metrics_of, number_of
-from crgan_cli.report.settings import text
-from crgan_cli.report.statistics import higher_is_better, secondary
+from crgan_cli.report.rows import FACTS, all_metrics, chosen_evaluation, primary_value
+from crgan_cli.report.settings import setting_text
+from crgan_cli.report.statistics import higher_is_better, is_secondary
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -55,7 +55,7 @@ def cells(report: Report, of: Callable[[Row], str]) -> tuple[str, ...]:
 def shown_metrics(report: Report) -> list[str]:
     """The headline and the other numbers that say something on their own."""
     names = dict.fromkeys(name for row in report.rows for name in row.numbers)
-    others = [name for name in names if not secondary(name) and name != report.headline]
+    others = [name for name in names if not is_secondary(name) and name != report.headline]
     return [report.headline, *others]
 
 
@@ -110,7 +110,7 @@ def remarks(report: Report) -> list[str]:
             "they flatter every row, and most of all one that was evaluated often."
         )
     sources = {
-        f"published {text(fid)}: {text(source)}"
+        f"published {setting_text(fid)}: {setting_text(source)}"
         for row in report.rows
         if (fid := row.runs[0].published.get("fid")) is not None
         and (source := row.runs[0].published.get("source"))
@@ -239,10 +239,10 @@ def rows_csv(report: Report) -> str:
 
 def runs_csv(report: Report) -> str:
     """One line a run: what came of it, the numbers of the step that counts, and all settings."""
-    names = metrics_of([run for row in report.rows for run in row.runs])
+    names = all_metrics([run for row in report.rows for run in row.runs])
 
     def line(row: Row, run: RunFiles) -> dict[str, object]:
-        at = chosen(run, number_of(row.runs, report.headline), report.step)
+        at = chosen_evaluation(run, primary_value(row.runs, report.headline), report.step)
         return {
             "run": run.path,
             "row": row.label,
@@ -263,7 +263,7 @@ def runs_csv(report: Report) -> str:
 
 def setting(value: Value) -> Value:
     """As it is typed where YAML and Python differ; a number as a number."""
-    return text(value) if value is None or isinstance(value, bool) else value
+    return setting_text(value) if value is None or isinstance(value, bool) else value
 
 
 def csv_text(lines: Iterable[dict[str, object]]) -> str:

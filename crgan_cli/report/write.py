@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FORMATS = ("md", "csv", "tex", "html", "png")
 
 
-def show(report: "Report") -> None:
+def print_report(report: "Report") -> None:
     """The table: with lines that wrap on a terminal, else as text."""
     from crgan_cli.report import tables
 
@@ -38,7 +38,7 @@ def show(report: "Report") -> None:
         console.print(remark, markup=False, highlight=False)
 
 
-def made(folder: Path) -> Path:
+def make_report_folder(folder: Path) -> Path:
     """The folder, there now. Raises UserError where it cannot be made."""
     from crgan_cli.errors import UserError
 
@@ -52,7 +52,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
+def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
     """The files. Raises RunFailed where they cannot be written."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.report import tables
@@ -65,7 +65,7 @@ def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
     }
     written = []
     try:
-        shown = pictures(report, out) if "png" in wanted else []
+        shown = write_pictures(report, out) if "png" in wanted else []
         written += [path for path, _ in shown]
         for kind in wanted:
             for name, render in texts.get(kind, {}).items():
@@ -85,7 +85,7 @@ def write(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
     return written
 
 
-def pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
+def write_pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
     """Figures and sample grids as PNG files, each with its caption."""
     from crgan_cli.report.drawing import write as write_drawings
     from crgan_cli.report.figures import drawings

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol, TypedDict, cast
 import torch
 
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.system.atomic import whole
+from crgan_cli.system.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
@@ -65,14 +65,14 @@ KINDS = {
 """What a file of this version must hold before anything in it is used."""
 
 
-class Found(NamedTuple):
+class LoadedCheckpoint(NamedTuple):
     """A checkpoint with its place."""
 
     path: Path
     content: Content
 
 
-def name_of(step: int) -> str:
+def file_name(step: int) -> str:
     """The file name of the checkpoint after `step` steps."""
     return f"step_{step:08d}.pt"
 
@@ -83,7 +83,7 @@ def save(path: Path, content: Content) -> None:
     Raises RunFailed where it cannot be written.
     """
     try:
-        with whole(path) as partial, open(partial, "wb") as file:
+        with atomic_path(path) as partial, open(partial, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
@@ -95,7 +95,7 @@ def save(path: Path, content: Content) -> None:
         ) from error
 
 
-def read(path: Path) -> Content:
+def load(path: Path) -> Content:
     """The content of a checkpoint. Raises UserError for what is none, or is damaged."""
     try:
         with warnings.catch_warnings():
@@ -136,15 +136,15 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def newest(folder: Path) -> Found | None:
+def load_latest(folder: Path) -> LoadedCheckpoint | None:
     """The newest checkpoint of a run that can be read; None where there are none.
 
     Damaged ones are passed over, and said. Raises UserError where all are damaged.
     """
-    paths = [*by_step(folder), *folder.glob("best.pt")]
+    paths = [*list_checkpoints(folder), *folder.glob("best.pt")]
     for path in paths:
         try:
-            return Found(path, read(path))
+            return LoadedCheckpoint(path, load(path))
         except UserError as error:
             log.warning("skipping a damaged checkpoint: %s", error)
     if paths:
@@ -155,23 +155,23 @@ def newest(folder: Path) -> Found | None:
     return None
 
 
-def by_step(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The numbered checkpoints in a folder, newest first."""
     paths = (path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+\.pt", path.name))
     return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
 
 
-def thin(folder: Path, keep: int, step: int) -> None:
+def delete_old(folder: Path, keep: int, step: int) -> None:
     """Deletes all but the newest `keep` checkpoints up to `step`, and half-written files.
 
     What is newer than `step` was damaged, or the run would have gone on from there.
     """
-    upto = [path for path in by_step(folder) if int(path.stem[5:]) <= step]
-    for path in {*by_step(folder), *folder.glob("*.partial")} - set(upto[:keep]):
+    upto = [path for path in list_checkpoints(folder) if int(path.stem[5:]) <= step]
+    for path in {*list_checkpoints(folder), *folder.glob("*.partial")} - set(upto[:keep]):
         path.unlink()
 
 
-def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict]:
+def state_dicts(parts: Mapping[str, Stateful]) -> dict[str, dict]:
     """The states of all parts, by name."""
     return {name: part.state_dict() for name, part in parts.items()}
 
@@ -194,7 +194,7 @@ def require_finite(content: Content, folder: Path) -> None:
     for part in ("task", "ema"):
         for name, value in content["states"].get(part, {}).items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                kept = next(iter(by_step(folder)), None)
+                kept = next(iter(list_checkpoints(folder)), None)
                 raise RunFailed(
                     f"{part}.{name} is not finite after step {content['step']}, so this state is "
                     f"not saved; the last good checkpoint is {kept}. Try a smaller learning rate "
@@ -202,9 +202,9 @@ def require_finite(content: Content, folder: Path) -> None:
                 )
 
 
-def copy(path: Path, to: Path) -> None:
+def link_or_copy(path: Path, to: Path) -> None:
     """A second name for a checkpoint, all or nothing: a link where the file system has links."""
-    with whole(to) as partial:
+    with atomic_path(to) as partial:
         try:
             os.link(path, partial)
         except OSError:

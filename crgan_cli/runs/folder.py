@@ -14,13 +14,13 @@ from filelock import FileLock, Timeout
 
 from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.distributed.launch import first, together
+from crgan_cli.system.distributed.launch import is_distributed, is_main
 
 Value = TypeVar("Value")
 
 
 class RunDir:
-    """Where everything of a run lies. Two processes never share one: `claim` locks it."""
+    """Where everything of a run lies. Two processes never share one: `lock` locks it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,10 +33,10 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
-        self.facts: dict[str, object] = {}  # written with every result: choices, protocol
-        self.alone = True  # no job of a sweep
+        self.extra_fields: dict[str, object] = {}  # written with every result: choices, protocol
+        self.is_single_run = True  # no job of a sweep
         self.parent_made = False  # by this process as well
-        self.made = False  # by this process, and so to be removed where no run comes of it
+        self.created_here = False  # by this process, and so to be removed where no run comes of it
         # of a run that was stopped before it began
         self.left_by_nothing = {".lock", self.log.name, self.result.name}
 
@@ -45,14 +45,14 @@ class RunDir:
         return self.config.is_file()
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Makes the folder and locks it while the body runs, or until the process ends.
 
         Raises UserError where another process trains here, or something else lies here. Of the
         processes of one run the first does that for all.
         """
         locks: list[FileLock] = []
-        decided(lambda: locks.append(self._locked()))
+        on_main_only(lambda: locks.append(self._locked()))
         try:
             yield
         finally:
@@ -62,7 +62,7 @@ class RunDir:
     def _locked(self) -> FileLock:
         lock = FileLock(self.path / ".lock")
         try:
-            self.made = self.made or not self.path.exists()
+            self.created_here = self.created_here or not self.path.exists()
             self.parent_made = not self.path.parent.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = set(os.listdir(self.path)) - self.left_by_nothing
@@ -86,21 +86,21 @@ class RunDir:
 
     def discard_if_empty(self) -> None:
         """Removes what was made for a run that did not begin."""
-        if not first() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
+        if not is_main() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
             return
         with suppress(OSError):  # the parent may hold other runs
             for name in self.left_by_nothing:
                 (self.path / name).unlink(missing_ok=True)
-            if self.made:
+            if self.created_here:
                 self.path.rmdir()
             if self.parent_made:
                 self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """Writes result.json, in the first process of a run."""
-        if not first():
+        if not is_main():
             return
-        whole = {**result, **self.facts}
+        whole = {**result, **self.extra_fields}
         write_text(self.result, json.dumps(whole, indent=2) + "\n")
 
     def read_result(self) -> dict:
@@ -112,16 +112,16 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
 
-def decided(act: Callable[[], Value]) -> Value:
+def on_main_only(act: Callable[[], Value]) -> Value:
     """What `act` gives in the first process of a run, which alone calls it."""
-    if not together():  # torch takes seconds to import
+    if not is_distributed():  # torch takes seconds to import
         return act()
-    from crgan_cli.system.distributed.objects import from_first
+    from crgan_cli.system.distributed.objects import broadcast_from_main
 
-    return from_first(act)
+    return broadcast_from_main(act)
 
 
-def quoted(path: Path) -> str:
+def shell_quoted(path: Path) -> str:
     """A path as it can be typed."""
     return shlex.quote(str(path))
 
@@ -132,10 +132,10 @@ def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) 
     Microseconds and four random letters keep two runs started together apart; the processes of one
     run get one. Raises UserError where it cannot be made.
     """
-    return decided(lambda: made(root, name, choices))
+    return on_main_only(lambda: create_folder(root, name, choices))
 
 
-def made(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
+def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
     """`new_folder` in one process."""
     now = datetime.now()
     words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]

@@ -7,22 +7,22 @@ from contextlib import contextmanager, suppress
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.runs import checkpoint
-from crgan_cli.runs.folder import RunDir, quoted
+from crgan_cli.runs.folder import RunDir, shell_quoted
 
 log = logging.getLogger(__name__)
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
-def finished(run: RunDir, steps: int) -> dict | None:
+def finished_result(run: RunDir, steps: int) -> dict | None:
     """The result of a run that has all its steps, so that nothing has to be built to know it."""
     result = run.read_result()
     if result.get("status") != "finished" or result.get("step") != steps:
         return None
-    newest = checkpoint.newest(run.checkpoints)
+    newest = checkpoint.load_latest(run.checkpoints)
     return result if newest and newest.content["step"] == steps else None
 
 
-def headline_in(result: dict) -> float | None:
+def primary_metric(result: dict) -> float | None:
     """The headline metric in a finished run's result.json; None without metrics."""
     if "last" not in result:
         return None
@@ -30,22 +30,22 @@ def headline_in(result: dict) -> float | None:
 
 
 @contextmanager
-def reported(run: RunDir) -> Iterator[None]:
+def recording_failure(run: RunDir) -> Iterator[None]:
     """Writes how a run ended badly into its folder, and passes the error on."""
     try:
         yield
     except Interrupted as stopped:
-        mark(run, {"status": "interrupted", "signal": stopped.signum})
-        log.info("stopped and saved; go on with: crgan train --from %s", quoted(run.path))
+        write_status(run, {"status": "interrupted", "signal": stopped.signum})
+        log.info("stopped and saved; go on with: crgan train --from %s", shell_quoted(run.path))
         raise
     except KeyboardInterrupt:
-        mark(run, {"status": "interrupted"})
+        write_status(run, {"status": "interrupted"})
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise RunFailed(
                 f"writing to {run.path} failed: {error.strerror}. What was written is whole. Free "
-                f"some space and go on with: crgan train --from {quoted(run.path)}"
+                f"some space and go on with: crgan train --from {shell_quoted(run.path)}"
             ) from error
         expected = isinstance(error, UserError | RunFailed)
         log.error(
@@ -55,12 +55,12 @@ def reported(run: RunDir) -> Iterator[None]:
             exc_info=None if expected else error,
             extra={"for_the_file": True},
         )
-        mark(run, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        write_status(run, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         error.add_note(f"More is in {run.log}.")
         raise
 
 
-def mark(run: RunDir, result: Mapping[str, object]) -> None:
+def write_status(run: RunDir, result: Mapping[str, object]) -> None:
     """Writes how a run ended, where that can be written: the error itself must come through."""
     with suppress(OSError):
         run.write_result(result)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from crgan_cli import __version__
-from crgan_cli.system.device import describe
+from crgan_cli.system.device import describe_device
 
 
 def peak_memory(device: torch.device) -> int:
@@ -32,7 +32,7 @@ def provenance(data: str, device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": version("torchvision"),
-        "device": describe(device),
+        "device": describe_device(device),
         "training_images_sha256": data,
     }
 

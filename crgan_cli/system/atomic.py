@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Where to write what is to be `path`: moved there if the body ends well, else removed.
 
     The name in between ends with .partial and holds the process, so that two can write one file.
@@ -24,5 +24,5 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text, UTF-8."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")

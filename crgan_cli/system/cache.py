@@ -17,18 +17,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from crgan_cli.system.atomic import whole
+from crgan_cli.system.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 
 
-def folder(kind: str) -> Path:
+def cache_folder(kind: str) -> Path:
     """${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
     root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
     return Path(root).expanduser() / kind
 
 
-def locked(path: Path) -> AbstractContextManager[object]:
+def cache_lock(path: Path) -> AbstractContextManager[object]:
     """While the body runs, no other process has this file locked. Nothing where it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,19 +37,19 @@ def locked(path: Path) -> AbstractContextManager[object]:
     return FileLock(path.with_suffix(".lock"))
 
 
-def written(facts: Mapping[str, object]) -> str:
+def cache_key(facts: Mapping[str, object]) -> str:
     """What a file is about as text, the same for the same facts."""
     return json.dumps(facts, sort_keys=True)
 
 
-def place(kind: str, title: str, record: str) -> Path:
-    """Where the file with this `written` record belongs; `title` is for people."""
+def cache_path(kind: str, title: str, record: str) -> Path:
+    """Where the file with this `cache_key` record belongs; `title` is for people."""
     digest = hashlib.sha256(record.encode()).hexdigest()
-    return folder(kind) / f"{title}-{digest[:16]}.pt"
+    return cache_folder(kind) / f"{title}-{digest[:16]}.pt"
 
 
-def read(path: Path) -> dict | None:
-    """What `write` put there; None where there is nothing, or nothing whole, which is logged."""
+def load_cached(path: Path) -> dict | None:
+    """What `save_cached` wrote; None if there is nothing, or it is damaged, which is logged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def read(path: Path) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-def write(path: Path, content: Mapping[str, object]) -> None:
+def save_cached(path: Path, content: Mapping[str, object]) -> None:
     """Tensors and plain values, whole or not at all.
 
     What cannot be kept costs time, not the run: it is logged.
@@ -77,7 +77,7 @@ def write(path: Path, content: Mapping[str, object]) -> None:
     body = io.BytesIO()
     torch.save(dict(content), body)
     try:
-        with whole(path) as partial, partial.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             file.write(hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n")
             file.write(body.getbuffer())
     except OSError as error:

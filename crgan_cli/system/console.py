@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crgan_cli.system.distributed.launch import first
+from crgan_cli.system.distributed.launch import is_main
 
 PACKAGE = logging.getLogger("crgan_cli")
 
 
-class Spoken(logging.Handler):
+class StderrHandler(logging.Handler):
     """Messages on stderr, whatever stderr is at the time: the live line stands in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -23,28 +23,28 @@ class Spoken(logging.Handler):
 
 
 @contextmanager
-def speaking() -> Iterator[None]:
+def log_to_stderr() -> Iterator[None]:
     """Messages of all crgan go to stderr while the body runs; of several processes' the first's."""
-    handler = Spoken(logging.INFO if first() else logging.ERROR)
+    handler = StderrHandler(logging.INFO if is_main() else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    with attached(handler):
+    with attached_handler(handler):
         yield
 
 
 @contextmanager
-def logging_to(file: Path) -> Iterator[None]:
+def log_to_file(file: Path) -> Iterator[None]:
     """They also go to the end of a file, those of the first of several processes."""
-    if not first():
+    if not is_main():
         yield
         return
     handler = logging.FileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    with attached(handler):
+    with attached_handler(handler):
         yield
 
 
 @contextmanager
-def attached(handler: logging.Handler) -> Iterator[None]:
+def attached_handler(handler: logging.Handler) -> Iterator[None]:
     """The handler listens to the package while the body runs."""
     PACKAGE.setLevel(logging.INFO)
     PACKAGE.addHandler(handler)
@@ -55,7 +55,7 @@ def attached(handler: logging.Handler) -> Iterator[None]:
         handler.close()
 
 
-def complain(message: str, *, code: int) -> int:
+def print_error(message: str, *, code: int) -> int:
     """Prints a failure, with its traceback where CRGAN_DEBUG=1 asks for it."""
     if os.environ.get("CRGAN_DEBUG") == "1":
         traceback.print_exc()
@@ -63,7 +63,7 @@ def complain(message: str, *, code: int) -> int:
     return code
 
 
-def unforeseen(error: BaseException) -> str:
+def format_unexpected(error: BaseException) -> str:
     """An exception that nobody foresaw, on one line. Its notes name the log with its traceback."""
     notes = getattr(error, "__notes__", [])
     where = " ".join(notes) or "CRGAN_DEBUG=1 in front of the same command shows the traceback."

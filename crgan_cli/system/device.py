@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
-def device_of(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device of a configuration: auto, cpu, cuda, cuda:N or mps. `auto` says what it chose.
 
     Raises UserError where the device asked for is not there: nothing falls back to the CPU.
     """
     if name == "auto":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        log.info("device=auto: using %s", describe(device))
+        log.info("device=auto: using %s", describe_device(device))
         return device
     try:
         device = torch.device(name)
@@ -36,12 +36,12 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def gpus() -> int:
+def count_gpus() -> int:
     """How many CUDA devices there are."""
     return torch.cuda.device_count()
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
@@ -59,7 +59,7 @@ def best_precision(device: torch.device) -> Precision:
     return "bf16" if device.type == "cpu" and able else "fp32"
 
 
-def use_tf32(wanted: bool) -> None:
+def allow_tf32(wanted: bool) -> None:
     """Whether fp32 convolutions and matrix products on CUDA may round their factors to TF32."""
     torch.backends.cudnn.allow_tf32 = wanted
     torch.backends.cuda.matmul.allow_tf32 = wanted

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from crgan_cli.errors import Interrupted
-from crgan_cli.system.signals import heard_by
+from crgan_cli.system.signals import handle_signals
 
 PROGRAM = "nvidia-cuda-mps-control"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 10
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[None]:
+def mps_daemon(folder: Path) -> Iterator[None]:
     """MPS for the processes that the body starts; says on stderr what is done.
 
     A daemon that runs already is used as it is. Else one is started, with its pipes and its log
@@ -41,10 +41,10 @@ def serving(folder: Path) -> Iterator[None]:
     """
     program = shutil.which(PROGRAM)
     if there := running_already(os.environ):
-        say(f"jobs that share a GPU run at once, through the MPS daemon of {there}")
+        send_command(f"jobs that share a GPU run at once, through the MPS daemon of {there}")
         served = nullcontext()
     elif program is None:
-        say(f"jobs that share a GPU take turns on it: MPS needs {PROGRAM} on PATH")
+        send_command(f"jobs that share a GPU take turns on it: MPS needs {PROGRAM} on PATH")
         served = nullcontext()
     else:
         served = daemon(program, folder)
@@ -52,7 +52,7 @@ def serving(folder: Path) -> Iterator[None]:
         yield
 
 
-def say(what: str) -> None:
+def send_command(what: str) -> None:
     """A line about the sweep, where those about its jobs go."""
     print(what, file=sys.stderr)
 
@@ -76,17 +76,19 @@ def daemon(program: str, folder: Path) -> Iterator[None]:
         logs = folder.absolute() / "mps_log"
         logs.mkdir(parents=True, exist_ok=True)
         own = {PIPES: str(pipes), LOGS: str(logs)}
-        if problem := tell(program, ["-d"], "", own, logs):
-            say(f"jobs that share a GPU take turns on it: MPS does not start ({problem})")
+        if problem := mps_control(program, ["-d"], "", own, logs):
+            send_command(f"jobs that share a GPU take turns on it: MPS does not start ({problem})")
             yield
             return
-        say(f"jobs that share a GPU run at once, through MPS (sweep.mps=never: without); {logs}")
+        send_command(
+            f"jobs that share a GPU run at once, through MPS (sweep.mps=never: without); {logs}"
+        )
         try:
-            with added(own), heard_by(end):
+            with added(own), handle_signals(end):
                 yield
         finally:
-            with heard_by(wait):
-                leave(program, own, logs)
+            with handle_signals(wait):
+                stop_daemon(program, own, logs)
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def room_for_pipes(folder: Path) -> Iterator[Path]:
         yield Path(short)
 
 
-def tell(
+def mps_control(
     program: str, arguments: list[str], command: str, own: Mapping[str, str], logs: Path
 ) -> str:
     """Runs the control program, in a session of its own that no Ctrl-C reaches.
@@ -117,7 +119,7 @@ def tell(
                 text=True,
                 stdout=file,
                 stderr=file,
-                env={**surroundings(os.environ), **own},
+                env={**daemon_env(os.environ), **own},
                 timeout=3 * PATIENCE_SECONDS,
                 start_new_session=True,
                 check=False,
@@ -130,7 +132,7 @@ def tell(
     return words or f"exit code {done.returncode}"
 
 
-def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+def daemon_env(environment: Mapping[str, str]) -> dict[str, str]:
     """The daemon's environment. It serves all GPUs where ours are chosen by number.
 
     Its processes see the GPUs that it sees and count these anew: numbers would be taken twice.
@@ -140,10 +142,10 @@ def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key not in dropped}
 
 
-def leave(program: str, own: Mapping[str, str], logs: Path) -> None:
+def stop_daemon(program: str, own: Mapping[str, str], logs: Path) -> None:
     """Ends the daemon, or says how."""
-    if problem := tell(program, [], f"quit -t {PATIENCE_SECONDS}\n", own, logs):
-        say(
+    if problem := mps_control(program, [], f"quit -t {PATIENCE_SECONDS}\n", own, logs):
+        send_command(
             f"the MPS daemon could not be stopped ({problem}). Type: "
             f"echo quit -t 0 | {PIPES}={shlex.quote(own[PIPES])} {PROGRAM}"
         )

@@ -22,8 +22,8 @@ def rand(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """(n, *shape), uniform in [0, 1)."""
-    whole = (n * world().size, *shape)
-    return own(torch.rand(whole, device=device, dtype=dtype, generator=generator))
+    whole = (n * world().world_size, *shape)
+    return local_rows(torch.rand(whole, device=device, dtype=dtype, generator=generator))
 
 
 def randn(
@@ -34,8 +34,8 @@ def randn(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """(n, *shape), N(0, 1)."""
-    whole = (n * world().size, *shape)
-    return own(torch.randn(whole, device=device, dtype=dtype, generator=generator))
+    whole = (n * world().world_size, *shape)
+    return local_rows(torch.randn(whole, device=device, dtype=dtype, generator=generator))
 
 
 def randint(
@@ -47,15 +47,15 @@ def randint(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """(n, *shape) int64, uniform in low .. high - 1."""
-    whole = (n * world().size, *shape)
-    return own(torch.randint(low, high, whole, device=device, generator=generator))
+    whole = (n * world().world_size, *shape)
+    return local_rows(torch.randint(low, high, whole, device=device, generator=generator))
 
 
 _batches = 1
 
 
 @contextmanager
-def joined(batches: int) -> Iterator[None]:
+def draws_for(batches: int) -> Iterator[None]:
     """While the body runs, rows are drawn for as many batches one after another.
 
     Every process has a part of each, so its rows of all do not lie in one piece.
@@ -68,7 +68,7 @@ def joined(batches: int) -> Iterator[None]:
         _batches = before
 
 
-def own(rows: Tensor) -> Tensor:
+def local_rows(rows: Tensor) -> Tensor:
     """This process's share of the rows of all."""
     rank, size, _ = world()
     if size == 1:

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 @contextmanager
-def heard_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP go to `handler` while the body runs; not SIGHUP under nohup."""
     hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that closes
     kinds = [signal.SIGINT, signal.SIGTERM]

@@ -17,29 +17,29 @@ VARIABLE = "OMP_NUM_THREADS"
 ROOT = Path("/")
 
 
-def sensible() -> int:
+def default_num_threads() -> int:
     """CPU threads for training in this process, at least 1.
 
     The least of the cores that it may run on, of what its control group allows it, and of
     OMP_NUM_THREADS where somebody has set that.
     """
-    return share(1)
+    return thread_share(1)
 
 
-def share(processes: int) -> int:
-    """`sensible` for each of some processes that run side by side on this machine."""
-    each = max(available(ROOT, affinity()) // processes, 1)
-    return min(each, asked(os.environ) or each)
+def thread_share(processes: int) -> int:
+    """`default_num_threads` for each of some processes that run side by side on this machine."""
+    each = max(available_cpus(ROOT, affinity()) // processes, 1)
+    return min(each, requested_threads(os.environ) or each)
 
 
 @contextmanager
-def shared_by(processes: int) -> Iterator[int]:
+def split_threads(processes: int) -> Iterator[int]:
     """Gives each process that is started in the body its share, by OMP_NUM_THREADS.
 
     joblib hands that on where it is set. Its own choice counts the CPUs that share a core one by
     one, and places for jobs that there are not.
     """
-    before, each = os.environ.get(VARIABLE), share(processes)
+    before, each = os.environ.get(VARIABLE), thread_share(processes)
     os.environ[VARIABLE] = str(each)
     try:
         yield each
@@ -56,19 +56,19 @@ def affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def asked(environment: Mapping[str, str]) -> int | None:
+def requested_threads(environment: Mapping[str, str]) -> int | None:
     """OMP_NUM_THREADS, of a list its first number; None where it is unset or no number."""
     first = environment.get(VARIABLE, "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) else None
 
 
-def available(root: Path, cpus: Collection[int]) -> int:
+def available_cpus(root: Path, cpus: Collection[int]) -> int:
     """The cores among these CPUs, or what the control group allows if that is less; at least 1."""
-    quotas = [quota for quota in map(quota_in, groups(root)) if quota is not None]
-    return max(min([cores(root, cpus), *map(math.ceil, quotas)]), 1)
+    quotas = [quota for quota in map(quota_in, control_groups(root)) if quota is not None]
+    return max(min([physical_cores(root, cpus), *map(math.ceil, quotas)]), 1)
 
 
-def cores(root: Path, cpus: Collection[int]) -> int:
+def physical_cores(root: Path, cpus: Collection[int]) -> int:
     """How many cores these CPUs belong to; a CPU that nothing is known of is one by itself."""
     found = set()
     for cpu in cpus:
@@ -78,7 +78,7 @@ def cores(root: Path, cpus: Collection[int]) -> int:
     return len(found)
 
 
-def groups(root: Path) -> Iterator[Path]:
+def control_groups(root: Path) -> Iterator[Path]:
     """The folders of the control groups that bound this process's CPU time, innermost first.
 
     Version 2 has one tree, version 1 one for each controller. A tree can be mounted from below its

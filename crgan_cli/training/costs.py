@@ -12,47 +12,47 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.resolve import Settings, flat, plain
+from crgan_cli.config.resolve import Settings, flatten, to_plain
 
 if TYPE_CHECKING:
-    from crgan_cli.gan.regularizers.base import Sum
-    from crgan_cli.training.flops import Counted
+    from crgan_cli.gan.regularizers.base import CombinedRegularizer
+    from crgan_cli.training.flops import CountedNetworks
 
 LAUNCHES = 250  # of a step with one D turn and no regularizer [counted on a CPU: SNDCGAN, bf16]
-LAUNCHES_OF_PART = 35  # which scores further images with D, or differentiates it [as above]
-LAUNCHES_OF_LATENTS = 65  # of a part that draws further images from G [as above]
-SECONDS_A_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [inf: performance model]
-FLOP_A_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [inf: performance model]
-SECONDS_A_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf: performance model]
+LAUNCHES_PER_PART = 35  # which scores further images with D, or differentiates it [as above]
+LAUNCHES_PER_LATENT_PART = 65  # of a part that draws further images from G [as above]
+SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [inf: performance model]
+FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [inf: performance model]
+SECONDS_PER_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf: performance model]
 
 
 def gpu_minutes(config: Settings, steps: int) -> float | None:
     """Minutes that `steps` take on one H200, with evaluations [inf: performance model, not
     measured]; None for networks that cannot be counted without being made."""
-    flop = flop_a_step(config)
+    flop = flops_per_step(config)
     if flop is None:
         return None
-    training = steps * seconds_a_step(config, flop)
-    return (training + scoring_seconds(flat(config), steps)) / 60
+    training = steps * seconds_per_step(config, flop)
+    return (training + scoring_seconds(flatten(config), steps)) / 60
 
 
-def flop_a_step(config: Settings) -> float | None:
+def flops_per_step(config: Settings) -> float | None:
     """FLOP of all turns of a step, as the networks are written; None where they cannot be counted
     without being made."""
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
-    counted = networks(config)
+    counted = count_networks(config)
     if counted is None:
         return None
-    turns = flops.turns(counted, regularizer(config))
-    return flops.step(turns, n_dis=n_dis(config), batch_size=int(config["batch_size"]))
+    turns = flops.flops_per_turn(counted, build_regularizer(config))
+    return flops.flops_per_step(turns, n_dis=n_dis(config), batch_size=int(config["batch_size"]))
 
 
-def regularizer(config: Settings) -> "Sum":
+def build_regularizer(config: Settings) -> "CombinedRegularizer":
     """The regularizer of a configuration, to ask what it does."""
-    from crgan_cli.gan.regularizers.base import Sum
+    from crgan_cli.gan.regularizers.base import CombinedRegularizer
 
-    return Sum(**build_group(config["regularizer"]))
+    return CombinedRegularizer(**build_group(config["regularizer"]))
 
 
 def n_dis(config: Settings) -> int:
@@ -60,31 +60,33 @@ def n_dis(config: Settings) -> int:
     return int(config["optimizer"]["n_dis"])
 
 
-def networks(config: Settings) -> "Counted | None":
+def count_networks(config: Settings) -> "CountedNetworks | None":
     """The networks, counted once for all the runs that share them."""
-    architecture, dataset = plain(config)["architecture"], config["dataset"]
+    architecture, dataset = to_plain(config)["architecture"], config["dataset"]
     return _networks(json.dumps(architecture), int(dataset["resolution"]), int(dataset["channels"]))
 
 
 @lru_cache
-def _networks(architecture: str, resolution: int, channels: int) -> "Counted | None":
+def _networks(architecture: str, resolution: int, channels: int) -> "CountedNetworks | None":
     from crgan_cli.training import flops
 
     try:
-        return flops.counted(json.loads(architecture), resolution=resolution, channels=channels)
+        return flops.count_networks(
+            json.loads(architecture), resolution=resolution, channels=channels
+        )
     except (RuntimeError, NotImplementedError):  # of a plug-in that needs numbers to work with
         return None
 
 
-def seconds_a_step(config: Settings, flop: float) -> float:
+def seconds_per_step(config: Settings, flop: float) -> float:
     """The longer of two times: to launch a step's kernels, and to compute what they compute."""
     from crgan_cli.training import flops
 
     launches = LAUNCHES + sum(
-        LAUNCHES_OF_PART + LAUNCHES_OF_LATENTS * len(flops.latents(part))
-        for part in regularizer(config).every_part
+        LAUNCHES_PER_PART + LAUNCHES_PER_LATENT_PART * len(flops.latent_roles(part))
+        for part in build_regularizer(config).members
     )
-    return max(launches * (n_dis(config) + 1) / 2 * SECONDS_A_LAUNCH, flop / FLOP_A_SECOND)
+    return max(launches * (n_dis(config) + 1) / 2 * SECONDS_PER_LAUNCH, flop / FLOPS_PER_SECOND)
 
 
 def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
@@ -94,17 +96,17 @@ def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
     each, repeats, every = (
         int(str(keys[f"metrics.{key}"])) for key in ("num_samples", "repeats", "every")
     )
-    return steps // every * each * repeats * SECONDS_A_SCORED_IMAGE
+    return steps // every * each * repeats * SECONDS_PER_SCORED_IMAGE
 
 
 def disk_bytes(config: Settings) -> int:
     """Checkpoints of a run at their most: the last `keep` and the best, of weights and Adam."""
-    G, D = weights(config["architecture"])
+    G, D = count_weights(config["architecture"])
     averaged = G if config["ema"]["decay"] is not None else 0
     return 4 * (3 * (G + D) + averaged) * (config["checkpoint"]["keep"] + 1)  # Adam: two moments
 
 
-def weights(architecture: Settings) -> tuple[int, int]:
+def count_weights(architecture: Settings) -> tuple[int, int]:
     """How many numbers G and D learn."""
     import torch
 

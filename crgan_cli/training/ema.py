@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from crgan_cli.config.bounds import Memory
+from crgan_cli.config.bounds import Decay
 
 
 class EMA:
@@ -15,12 +15,12 @@ class EMA:
     Buffers are copied: batch statistics and spectral norm's vectors are not averaged.
     """
 
-    def __init__(self, G: nn.Module, decay: Memory, start: int) -> None:
+    def __init__(self, G: nn.Module, decay: Decay, start: int) -> None:
         self.G = deepcopy(G).requires_grad_(False)
         self.decay = decay
         self.start = start
 
-    def share(self, step: int) -> float:
+    def lerp_weight(self, step: int) -> float:
         """What the weights after step number `step`, counted from 1, make up of the average."""
         return 1.0 if step <= self.start else 1 - self.decay
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.resolve import Settings, plain
-from crgan_cli.gan.regularizers.base import Regularizer, Sum
+from crgan_cli.config.resolve import Settings, to_plain
+from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.types import Generator
 
 IMAGES = 2  # in a counted batch; batch norm refuses one image
@@ -34,32 +34,32 @@ DOUBLE_BACKWARD = 6  # forward, input gradient, and backward through both
 ADJOINT = 4  # forward without a graph, the adjoint network, and backward through it alone
 
 
-class Net(NamedTuple):
+class NetworkFlops(NamedTuple):
     """GFLOP of one forward pass of one image."""
 
     d: float
     g: float
 
 
-class Turns(NamedTuple):
+class TurnFlops(NamedTuple):
     """GFLOP of one turn of each player, per image of the batch."""
 
     d: float
     g: float
 
 
-class Counted(NamedTuple):
+class CountedNetworks(NamedTuple):
     """An architecture without its weights, and what its passes cost."""
 
-    net: Net
+    net: NetworkFlops
     D: nn.Module  # on the meta device, to ask what it is made of
 
 
-def counted(architecture: Settings, *, resolution: int, channels: int) -> Counted:
+def count_networks(architecture: Settings, *, resolution: int, channels: int) -> CountedNetworks:
     """The networks of a configuration's `architecture`, for images of that side."""
     from torch.utils.flop_counter import FlopCounterMode  # its import takes a second
 
-    settings = plain(architecture)
+    settings = to_plain(architecture)
     if "spectral_norm" in settings:
         settings["spectral_norm"] = False  # autocast knows no meta tensors, and it is no conv
     with torch.device("meta"):
@@ -75,31 +75,31 @@ def counted(architecture: Settings, *, resolution: int, channels: int) -> Counte
 
     z = torch.zeros(IMAGES, cast(Generator, G).z_dim, device="meta")
     x = torch.zeros(IMAGES, channels, resolution, resolution, device="meta")
-    return Counted(Net(d=passed(D, x), g=passed(G, z)), D)
+    return CountedNetworks(NetworkFlops(d=passed(D, x), g=passed(G, z)), D)
 
 
-def turns(counted: Counted, regularizer: Sum) -> Turns:
+def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -> TurnFlops:
     """What the turns of a game with this regularizer cost.
 
     Lazy parts count with their share of the turns. A view that several parts ask for is scored
     once: as often as the part that asks most often.
     """
-    net, parts = counted.net, regularizer.every_part
-    views = 2 + often((role, part) for part in parts for role in part.d_views)
-    drawn = 1 + often((role, part) for part in parts for role in latents(part))
+    net, parts = counted.net, regularizer.members
+    views = 2 + mean_extra_roles((role, part) for part in parts for role in part.d_views)
+    drawn = 1 + mean_extra_roles((role, part) for part in parts for role in latent_roles(part))
     d = FORWARD_BACKWARD * views * net.d + drawn * net.g
     for part in parts:
-        passes = DOUBLE_BACKWARD if part.differentiates_twice(counted.D) else ADJOINT
-        d += passes * part.sloped / part.every * net.d
-    return Turns(d=d, g=FORWARD_BACKWARD * drawn * net.g + 2 * net.d)
+        passes = DOUBLE_BACKWARD if part.needs_double_backward(counted.D) else ADJOINT
+        d += passes * part.gradient_views / part.every * net.d
+    return TurnFlops(d=d, g=FORWARD_BACKWARD * drawn * net.g + 2 * net.d)
 
 
-def step(turns: Turns, *, n_dis: int, batch_size: int) -> float:
+def flops_per_step(turns: TurnFlops, *, n_dis: int, batch_size: int) -> float:
     """FLOP of `n_dis` turns of D and one of G."""
     return 1e9 * batch_size * (n_dis * turns.d + turns.g)
 
 
-def often(asked: Iterable[tuple[str, Regularizer]]) -> float:
+def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
     """How many roles beside "real" and "fake" there are in a turn, on average."""
     shares: dict[str, float] = {}
     for role, part in asked:
@@ -108,7 +108,7 @@ def often(asked: Iterable[tuple[str, Regularizer]]) -> float:
     return sum(shares.values())
 
 
-def latents(part: Regularizer) -> tuple[str, ...]:
+def latent_roles(part: Regularizer) -> tuple[str, ...]:
     """The roles that G draws for a part besides "fake"."""
     with torch.random.fork_rng(devices=()):  # drawing a code must not move the run's numbers
         return tuple(part.latents(torch.zeros(1, 1)))

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
-from crgan_cli.evaluation.sampler import Sampler, Scored, grid, undisturbed
+from crgan_cli.evaluation.sampler import EvalSampler, Sampler, eval_mode, make_grid
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import differences
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.distributed.objects import by_first
-from crgan_cli.system.progress import Watch
+from crgan_cli.system.distributed.objects import on_main
+from crgan_cli.system.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from crgan_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[], None]
+CheckStop = Callable[[], None]
 """Raises Interrupted where somebody wants the run to stop."""
 
 
@@ -30,7 +30,7 @@ class Hook(Protocol):
 
     every: int
 
-    def __call__(self, trainer: "Trainer", check: Check) -> None: ...
+    def __call__(self, trainer: "Trainer", check: CheckStop) -> None: ...
 
 
 class DrawSamples:
@@ -49,22 +49,22 @@ class DrawSamples:
         self.run = run
         self.recorder = recorder
 
-    def __call__(self, trainer: "Trainer", check: Check) -> None:
-        by_first(lambda: self.draw(trainer))
+    def __call__(self, trainer: "Trainer", check: CheckStop) -> None:
+        on_main(lambda: self.draw(trainer))
 
     def draw(self, trainer: "Trainer") -> None:
         """Draws and writes the grid."""
-        with undisturbed(trainer.G):
-            picture = grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
+        with eval_mode(trainer.G):
+            picture = make_grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
         save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
-        self.recorder.picture("samples", picture, trainer.step)
+        self.recorder.image("samples", picture, trainer.step)
 
 
 class Evaluate:
     """Metrics of images of fixed codes, and which step had the best so far."""
 
     def __init__(
-        self, evaluator: Evaluator, scored: Scored, recorder: Recorder, watch: Watch
+        self, evaluator: Evaluator, scored: EvalSampler, recorder: Recorder, watch: TrainingProgress
     ) -> None:
         self.every = evaluator.every
         self.evaluator = evaluator
@@ -74,8 +74,8 @@ class Evaluate:
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
-    def __call__(self, trainer: "Trainer", check: Check) -> None:
-        with self.scored.of(trainer.generator(self.evaluator.protocol.weights)) as fakes:
+    def __call__(self, trainer: "Trainer", check: CheckStop) -> None:
+        with self.scored.images(trainer.generator(self.evaluator.protocol.weights)) as fakes:
             values = self.evaluator(fakes, progress=self.watch.scoring, stop=check)
         headline = values[self.evaluator.headline]
         self.last = {"step": trainer.step, **values}
@@ -85,7 +85,7 @@ class Evaluate:
             "eval",
             trainer.step,
             values,
-            name_on_board=self.evaluator.tag,
+            tag=self.evaluator.tag,
             images_seen=trainer.images_seen,
         )
         self.watch.scored(self.evaluator.headline, headline)
@@ -105,7 +105,7 @@ class Evaluate:
             self.best = {}
 
 
-class Keeper:
+class CheckpointManager:
     """Writes checkpoints: the last `keep`, and the best one."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Keeper:
         """Whether this step has the best metrics so far."""
         return self.evaluate is not None and self.evaluate.best.get("step") == step
 
-    def parts(self, trainer: "Trainer") -> dict[str, Stateful]:
+    def stateful_parts(self, trainer: "Trainer") -> dict[str, Stateful]:
         """All that has a state, by the name it is saved under."""
         parts: dict[str, Stateful] = {"window": trainer.window}
         parts["task"] = cast(Stateful, trainer.task)
@@ -149,33 +149,33 @@ class Keeper:
             "format": checkpoint.FORMAT,
             "version": checkpoint.VERSION,
             "step": trainer.step,
-            "settled": trainer.settled,
+            "settled": trainer.hooks_done,
             "seconds": trainer.seconds,
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
-            "states": checkpoint.states_of(self.parts(trainer)),
+            "states": checkpoint.state_dicts(self.stateful_parts(trainer)),
         }
-        by_first(lambda: self.write(content, trainer.step))
+        on_main(lambda: self.write(content, trainer.step))
 
     def write(self, content: Content, step: int) -> None:
         """Writes a checkpoint, and drops those that are no longer kept."""
         checkpoint.require_finite(content, self.run.checkpoints)
-        path = self.run.checkpoints / checkpoint.name_of(step)
+        path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)
-        self.keep_best(path, step)
-        checkpoint.thin(self.run.checkpoints, self.keep, step)
+        self.link_best(path, step)
+        checkpoint.delete_old(self.run.checkpoints, self.keep, step)
 
-    def keep_best(self, path: Path, step: int) -> None:
+    def link_best(self, path: Path, step: int) -> None:
         """Gives the checkpoint of the best step its second name."""
         if self.is_best(step):
-            checkpoint.copy(path, self.run.best)
+            checkpoint.link_or_copy(path, self.run.best)
 
-    def load(self, trainer: "Trainer", found: checkpoint.Found) -> None:
+    def load(self, trainer: "Trainer", found: checkpoint.LoadedCheckpoint) -> None:
         """Puts the trainer where the checkpoint left it."""
-        checkpoint.restore(found.content, self.parts(trainer), found.path)
+        checkpoint.restore(found.content, self.stateful_parts(trainer), found.path)
         trainer.step = found.content["step"]
-        trainer.settled = found.content["settled"]
+        trainer.hooks_done = found.content["settled"]
         trainer.seconds_before = found.content["seconds"]
         # a kill may have come between the two
-        by_first(lambda: self.keep_best(found.path, trainer.step))
+        on_main(lambda: self.link_best(found.path, trainer.step))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import Count, Memory, Positive
+from crgan_cli.config.bounds import Decay, Positive, PositiveInt
 
 
 class Adam:
@@ -18,10 +18,10 @@ class Adam:
         self,
         lr_g: Positive,
         lr_d: Positive,
-        beta1: Memory,
-        beta2: Memory,
+        beta1: Decay,
+        beta2: Decay,
         eps: Positive,
-        n_dis: Count,
+        n_dis: PositiveInt,
         decay: Literal["none", "linear"],
     ) -> None:
         self.lr = {"g": lr_g, "d": lr_d}
@@ -30,11 +30,11 @@ class Adam:
         self.n_dis = n_dis
         self.decay = decay
 
-    def optimizers(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+    def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """One Adam a player. Fused: one pass over all parameters of a player."""
-        return {who: self.optimizer(who, list(players[who].parameters())) for who in players}
+        return {who: self.build_one(who, list(players[who].parameters())) for who in players}
 
-    def optimizer(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
+    def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
         """The player's Adam."""
         return TorchAdam(parameters, **self.settings(who, parameters[0].device))
 
@@ -48,7 +48,7 @@ class Adam:
             "capturable": device.type == "cuda",
         }
 
-    def rate(self, who: str, step: int, steps: int) -> float:
+    def learning_rate(self, who: str, step: int, steps: int) -> float:
         """The player's learning rate in step `step` of `steps`, counted from 0."""
         return self.lr[who] * (1 - step / steps if self.decay == "linear" else 1.0)
 
@@ -58,7 +58,7 @@ class Adam:
             return
         for who, optimizer in optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"].fill_(self.rate(who, step, steps))
+                group["lr"].fill_(self.learning_rate(who, step, steps))
 
     def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
         """After restoring: the settings are this configuration's, not those that were saved."""

@@ -48,7 +48,7 @@ def peak(device: torch.device, precision: str) -> float | None:
     """
     if device.type == "cpu":
         bf16 = precision == "bf16"
-        return measured(torch.bfloat16 if bf16 else torch.float32, torch.get_num_threads())
+        return measure_cpu(torch.bfloat16 if bf16 else torch.float32, torch.get_num_threads())
     if device.type != "cuda":
         return None
     found = peak_of(torch.cuda.get_device_name(device))
@@ -63,7 +63,7 @@ def peak_of(name: str) -> Peak | None:
 
 
 @lru_cache
-def measured(dtype: torch.dtype, threads: int) -> float:
+def measure_cpu(dtype: torch.dtype, threads: int) -> float:
     """FLOP/s of a matrix product on this CPU with so many threads (PyTorch's present setting)."""
     a = torch.ones(SIDE, SIDE, dtype=dtype)
     best = float("inf")

@@ -8,34 +8,45 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.resolve import flat
+from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import difference, from_text, to_text
 from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import dataset_of, fingerprint
+from crgan_cli.data.images import build_dataset, fingerprint
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.sampler import Sampler, Scored, labels_by_row, random_codes, square
+from crgan_cli.evaluation.sampler import (
+    EvalSampler,
+    Sampler,
+    class_per_row,
+    grid_columns,
+    sample_latents,
+)
 from crgan_cli.gan import build
 from crgan_cli.runs import checkpoint
-from crgan_cli.runs.folder import RunDir, new_folder, quoted
-from crgan_cli.runs.outcome import finished, headline_in, reported
+from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
+from crgan_cli.runs.outcome import finished_result, primary_metric, recording_failure
 from crgan_cli.runs.provenance import peak_memory, provenance
-from crgan_cli.runs.record import Recorder, history, recorder_of
+from crgan_cli.runs.record import Recorder, make_recorder, read_history
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.console import logging_to, speaking
-from crgan_cli.system.device import describe, device_of
-from crgan_cli.system.distributed.errors import lost_named
-from crgan_cli.system.distributed.launch import first
-from crgan_cli.system.distributed.objects import by_all, by_first, everyones, from_first
-from crgan_cli.system.distributed.setup import own_device
-from crgan_cli.system.distributed.tensors import spread
-from crgan_cli.system.progress import Scoring, Watch, duration
+from crgan_cli.system.console import log_to_file, log_to_stderr
+from crgan_cli.system.device import describe_device, resolve_device
+from crgan_cli.system.distributed.errors import name_lost_peer
+from crgan_cli.system.distributed.launch import is_main
+from crgan_cli.system.distributed.objects import (
+    all_gather_objects,
+    broadcast_from_main,
+    on_every_rank,
+    on_main,
+)
+from crgan_cli.system.distributed.setup import device_for_rank
+from crgan_cli.system.distributed.tensors import broadcast_tensors
+from crgan_cli.system.progress import EvalProgress, TrainingProgress, format_duration
 from crgan_cli.training import costs, peaks
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
-from crgan_cli.training.hooks import DrawSamples, Evaluate, Hook, Keeper
-from crgan_cli.training.trainer import Stop, Trainer, Work
+from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
+from crgan_cli.training.trainer import StepCost, StopSignal, Trainer
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
@@ -55,43 +66,46 @@ def train_job(
     if config.out is not None:
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
-    run.made, run.alone = config.out is None, folder is None or config.out is not None
+    run.created_here, run.is_single_run = (
+        config.out is None,
+        folder is None or config.out is not None,
+    )
     # a run that is gone on with by its folder was chosen when it began
     known = run.read_result().get("choices", {})
-    run.facts["choices"] = {group: name for group, name in choices.items() if name} or known
-    with speaking(), run.claim():
+    run.extra_fields["choices"] = {group: name for group, name in choices.items() if name} or known
+    with log_to_stderr(), run.lock():
         try:
-            with logging_to(run.log):
-                return begin(config, overrides, run)
+            with log_to_file(run.log):
+                return start_or_resume(config, overrides, run)
         finally:
             run.discard_if_empty()
 
 
-def begin(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
+def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Makes the run's parts, or finds them where they were left, and trains."""
-    resumed = from_first(run.is_run)
+    resumed = broadcast_from_main(run.is_run)
     config.data_root = str(Path(config.data_root).absolute())  # to be found from any folder
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
     if resumed:
-        by_first(lambda: require_same(configured(run), config, run))
-    if (done := from_first(lambda: finished(run, config.steps))) is not None:
+        on_main(lambda: require_same(load_config(run), config, run))
+    if (done := broadcast_from_main(lambda: finished_result(run, config.steps))) is not None:
         log.info("%s has all its %d steps", run.path, config.steps)
-        return headline_in(done)
-    training = Training(config, run)
+        return primary_metric(done)
+    training = TrainingRun(config, run)
     if training.is_finished():
         return training.last_headline()
-    if first():
+    if is_main():
         write_text(run.config, to_text(config))
         if not resumed:
             command = shlex.join(["crgan", "train", *overrides])
             write_text(run.overrides, command + "\n")
     run.write_result({"status": "running"})
-    with reported(run), lost_named():
-        return training.go()
+    with recording_failure(run), name_lost_peer():
+        return training.train()
 
 
-def configured(run: RunDir) -> DictConfig:
+def load_config(run: RunDir) -> DictConfig:
     """The configuration that a run was begun with."""
     return from_text(run.config.read_text("utf-8"), str(run.config))
 
@@ -111,11 +125,11 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
         raise UserError(
             f"the run in {run.path} was started with another configuration:{lines}\n"
             "Choose another folder with out=FOLDER, go on unchanged with "
-            f"`crgan train --from {quoted(run.path)}`, or insist with resume=force."
+            f"`crgan train --from {shell_quoted(run.path)}`, or insist with resume=force."
         )
 
 
-def telling(settings: Mapping[str, object]) -> dict[str, object]:
+def hparams(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings that tell runs apart: what each group built, by class, and the values it got."""
     silent = (
         "out",
@@ -138,31 +152,31 @@ def telling(settings: Mapping[str, object]) -> dict[str, object]:
     return kept
 
 
-class Training:
+class TrainingRun:
     """All parts of a run. Making one checks all that can be checked before the first step."""
 
     def __init__(self, config: DictConfig, run: RunDir) -> None:
         self.config = config
         self.run = run
         self.settings = Run.of(config)
-        self.device = own_device(device_of(self.settings.device))
-        self.evaluator = load.evaluator_of(config)
-        self.dataset = dataset_of(config)
-        images = by_all(lambda: self.dataset.load("train"))
+        self.device = device_for_rank(resolve_device(self.settings.device))
+        self.evaluator = load.build_evaluator(config)
+        self.dataset = build_dataset(config)
+        images = on_every_rank(lambda: self.dataset.load("train"))
         self.provenance = provenance(fingerprint(images), self.device)
-        if len(set(everyones(self.provenance["training_images_sha256"]))) > 1:
+        if len(set(all_gather_objects(self.provenance["training_images_sha256"]))) > 1:
             raise UserError(
                 "the processes of this run have different training images (their SHA-256 differ). "
                 f"Put the same {self.dataset.title} into data_root={config.data_root} on every "
                 "machine."
             )
         engine: Eager = build_group(config.engine)
-        self.engine = engine.on(self.device)
+        self.engine = engine.for_device(self.device)
         optimization = build_group(config.optimizer)
-        players = build.players_of(config)
-        self.task = build.task_of(config, players)
+        players = build.build_networks(config)
+        self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
-        spread([*self.task.parameters(), *self.task.buffers()])
+        broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
         ema = self.settings.ema
         self.trainer = Trainer(
             self.task,
@@ -180,9 +194,9 @@ class Training:
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            work=self.work(),
+            work=self.cost_of_step(),
         )
-        self.found = self.checkpoint()
+        self.found = self.find_checkpoint()
         if self.evaluator and self.evaluator.protocol.weights == "ema" and ema.decay is None:
             raise UserError(
                 "metrics.weights=ema scores the averaged generator, and ema.decay=null keeps none: "
@@ -190,28 +204,32 @@ class Training:
             )
         if self.evaluator:  # now, so that metrics that cannot be had are known at the start
             self.evaluator.to(self.device)
-            with Scoring() as scoring:
+            with EvalProgress() as scoring:
                 self.evaluator.prepare(self.dataset, progress=scoring.show)
             averaged = ema.decay is not None and self.evaluator.protocol.weights != "raw"
-            run.facts["protocol"] = {
+            run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
                 "generator_weights": "ema" if averaged else "raw",
             }
 
-    def work(self) -> Work | None:
+    def cost_of_step(self) -> StepCost | None:
         """What a step is worth in FLOP; None for networks that cannot be counted."""
-        flop = costs.flop_a_step(self.config)
+        flop = costs.flops_per_step(self.config)
         if flop is None:
             return None
         precision = self.engine.precision
         peak = peaks.peak(self.device, precision)
-        name = "this CPU's matrix products" if self.device.type == "cpu" else describe(self.device)
+        name = (
+            "this CPU's matrix products"
+            if self.device.type == "cpu"
+            else describe_device(self.device)
+        )
         of = f"the {peak / 1e12:.3g} of {name} in {precision}" if peak else ""
-        return Work(flop, peak, of)
+        return StepCost(flop, peak, of)
 
-    def checkpoint(self) -> checkpoint.Found | None:
+    def find_checkpoint(self) -> checkpoint.LoadedCheckpoint | None:
         """The checkpoint to go on from. Raises UserError where its images were others."""
-        found = from_first(lambda: checkpoint.newest(self.run.checkpoints))
+        found = broadcast_from_main(lambda: checkpoint.load_latest(self.run.checkpoints))
         if found is None:
             return None
         key = "training_images_sha256"
@@ -227,7 +245,7 @@ class Training:
         if self.found is None:
             return False
         done, steps = self.found.content["step"], self.settings.steps
-        longer = f"crgan train --from {quoted(self.run.path)} steps={2 * done}"
+        longer = f"crgan train --from {shell_quoted(self.run.path)} steps={2 * done}"
         if done > steps:
             raise UserError(
                 f"the run in {self.run.path} has {done} steps already, and steps={steps}. To train "
@@ -244,21 +262,21 @@ class Training:
             return None
         return self.found.content["states"]["evaluate"]["last"].get(self.evaluator.headline)
 
-    def go(self) -> float | None:
+    def train(self) -> float | None:
         """Trains to the end, and says what came of it."""
         step, settled = 0, True
         if self.found:
             step, settled = self.found.content["step"], self.found.content["settled"]
-        watch = Watch(self.settings.steps, step=step)
-        recorder = recorder_of(self.run, step=step, settled=settled)
-        stop = Stop()
+        watch = TrainingProgress(self.settings.steps, step=step)
+        recorder = make_recorder(self.run, step=step, settled=settled)
+        stop = StopSignal()
         try:
-            with stop.listening(), watch:
+            with stop.handling_signals(), watch:
                 hooks, keeper = self.hooks(recorder, watch)
                 if self.found:
                     keeper.load(self.trainer, self.found)
                 self.trainer.begin()
-                self.announce(recorder, keeper)
+                self.log_plan(recorder, keeper)
                 self.found = None  # its tensors are as large as the run's own
                 self.trainer.fit(recorder, hooks, keeper, watch, stop)
                 recorder.finish()
@@ -266,23 +284,25 @@ class Training:
             recorder.close()
         return self.finish(keeper)
 
-    def hooks(self, recorder: Recorder, watch: Watch) -> tuple[list[Hook], Keeper]:
+    def hooks(
+        self, recorder: Recorder, watch: TrainingProgress
+    ) -> tuple[list[Hook], CheckpointManager]:
         """What is done every N steps."""
         settings, G = self.settings, self.trainer.G
-        prior = build.prior_of(self.config, G)
+        prior = build.build_prior(self.config, G)
         num = settings.samples.num
-        columns = square(num)
-        labels = labels_by_row(num, columns, prior.classes)
-        shown = Sampler(random_codes(prior, num, settings.seed, labels=labels), self.device)
+        columns = grid_columns(num)
+        labels = class_per_row(num, columns, prior.classes)
+        shown = Sampler(sample_latents(prior, num, settings.seed, labels=labels), self.device)
         hooks: list[Hook] = [
             DrawSamples(settings.samples.every, shown, num, columns, self.run, recorder)
         ]
         evaluate = None
         if self.evaluator:
-            scored = Scored(self.evaluator.protocol, prior, settings.seed, self.device)
+            scored = EvalSampler(self.evaluator.protocol, prior, settings.seed, self.device)
             evaluate = Evaluate(self.evaluator, scored, recorder, watch)
             hooks.append(evaluate)
-        keeper = Keeper(
+        keeper = CheckpointManager(
             self.run,
             every=settings.checkpoint.every,
             keep=settings.checkpoint.keep,
@@ -292,19 +312,19 @@ class Training:
         )
         return hooks, keeper
 
-    def announce(self, recorder: Recorder, keeper: Keeper) -> None:
+    def log_plan(self, recorder: Recorder, keeper: CheckpointManager) -> None:
         """Says what will be done, in the log and in TensorBoard."""
         log.info("run folder %s", self.run.path)
-        log.info("device %s, engine %s", describe(self.device), self.engine.describe())
+        log.info("device %s, engine %s", describe_device(self.device), self.engine.describe())
         if self.device.type == "cpu" and self.config.architecture.get("width") == 1.0:
             log.info(
                 "on a CPU, architecture.width=0.25 is some ten times faster than the whole net"
             )
-        for line in self.task.plan():
+        for line in self.task.describe_turns():
             log.info("%s", line)
-        if work := self.trainer.work:
+        if work := self.trainer.step_cost:
             log.info(
-                "a step is %.3g TFLOP, with the networks as they are written", work.flop / 1e12
+                "a step is %.3g TFLOP, with the networks as they are written", work.flops / 1e12
             )
         if keeper.evaluate:
             evaluator = keeper.evaluate.evaluator
@@ -322,9 +342,9 @@ class Training:
         tag = None
         if keeper.evaluate:
             tag = keeper.evaluate.evaluator.tag(keeper.evaluate.evaluator.headline)
-        recorder.hparams(telling(flat(self.config)), tag)
+        recorder.hparams(hparams(flatten(self.config)), tag)
 
-    def finish(self, keeper: Keeper) -> float | None:
+    def finish(self, keeper: CheckpointManager) -> float | None:
         """result.json, and the last words; gives the headline metric."""
         evaluate = keeper.evaluate
         run, step = self.run, self.trainer.step
@@ -341,17 +361,17 @@ class Training:
         if evaluate:
             result |= {"last": evaluate.last, "best": evaluate.best}
         run.write_result(result)
-        if run.alone and first():  # a sweep ends with a table
-            self.tell(evaluate)
+        if run.is_single_run and is_main():  # a sweep ends with a table
+            self.print_summary(evaluate)
         return evaluate.last[evaluate.evaluator.headline] if evaluate else None
 
-    def tell(self, evaluate: Evaluate | None) -> None:
+    def print_summary(self, evaluate: Evaluate | None) -> None:
         """What came of the run, on stdout."""
         run, step = self.run, self.trainer.step
-        print(f"finished {step} steps in {duration(self.trainer.seconds)}")
+        print(f"finished {step} steps in {format_duration(self.trainer.seconds)}")
         print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
-        print(f"  tensorboard  tensorboard --logdir {quoted(run.tensorboard)}")
-        print(f"  checkpoint   {checkpoint.by_step(run.checkpoints)[0]}")
+        print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
+        print(f"  checkpoint   {checkpoint.list_checkpoints(run.checkpoints)[0]}")
         if evaluate is None:
             return
         name = evaluate.evaluator.headline
@@ -359,5 +379,5 @@ class Training:
             if key != "step":
                 print(f"  {key:12s} {value:.4f}")
         print(f"  best {name} {evaluate.best[name]:.4f} at step {evaluate.best['step']:.0f}")
-        curve = [f"{line[name]:.1f}" for line in history(run) if line["kind"] == "eval"]
+        curve = [f"{line[name]:.1f}" for line in read_history(run) if line["kind"] == "eval"]
         print(f"  {name} over the run: {' '.join(curve)}")

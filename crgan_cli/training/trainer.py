@@ -15,13 +15,13 @@ from torch import nn
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.runs.record import Recorder, Window
-from crgan_cli.system.distributed.objects import Poll
-from crgan_cli.system.progress import Watch
-from crgan_cli.system.signals import heard_by
+from crgan_cli.runs.record import MetricBuffer, Recorder
+from crgan_cli.system.distributed.objects import StopFlag
+from crgan_cli.system.progress import TrainingProgress
+from crgan_cli.system.signals import handle_signals
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
-from crgan_cli.training.hooks import Hook, Keeper
+from crgan_cli.training.hooks import CheckpointManager, Hook
 from crgan_cli.training.optimizers import Adam
 
 log = logging.getLogger(__name__)
@@ -43,25 +43,25 @@ ONE_SIGNAL_SECONDS = 0.5
 """A Ctrl-C reaches a sweep's jobs twice, from the terminal and from the sweep: that is one."""
 
 
-class Stop:
+class StopSignal:
     """Turns Ctrl-C, SIGTERM and SIGHUP into a stop between two steps; a second, at once."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self.came = 0.0
-        self.poll = Poll()
+        self.received_at = 0.0
+        self.poll = StopFlag()
 
-    def listening(self) -> AbstractContextManager[None]:
+    def handling_signals(self) -> AbstractContextManager[None]:
         """Handles the signals while the body runs."""
-        return heard_by(self.heard)
+        return handle_signals(self.on_signal)
 
-    def heard(self, signum: int, frame: FrameType | None) -> None:
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler."""
         now = time.monotonic()
-        if self.signum is not None and now - self.came > ONE_SIGNAL_SECONDS:
+        if self.signum is not None and now - self.received_at > ONE_SIGNAL_SECONDS:
             raise KeyboardInterrupt
         if self.signum is None:
-            self.signum, self.came = signum, now
+            self.signum, self.received_at = signum, now
 
     def check(self) -> None:
         """Raises Interrupted where a signal has come, to whichever process of the run."""
@@ -69,17 +69,17 @@ class Stop:
             raise Interrupted(self.signum or signal.SIGTERM)
 
 
-class Work(NamedTuple):
+class StepCost(NamedTuple):
     """What a step is worth, and what the device could do."""
 
-    flop: float  # of a step, as the networks are written: folding shows as speed
+    flops: float  # of a step, as the networks are written: folding shows as speed
     peak: float | None  # FLOP/s of the device's matrix products; None where that is not known
-    of: str  # the peak, in words
+    peak_name: str  # the peak, in words
 
-    def words(self, steps_per_second: float) -> str:
+    def describe(self, steps_per_second: float) -> str:
         """The speed in FLOP/s, and as a share of the peak."""
-        speed = self.flop * steps_per_second
-        share = f", {speed / self.peak:.1%} of {self.of}" if self.peak else ""
+        speed = self.flops * steps_per_second
+        share = f", {speed / self.peak:.1%} of {self.peak_name}" if self.peak else ""
         return f"{speed / 1e12:.3g} TFLOP/s{share}"
 
 
@@ -97,31 +97,31 @@ class Trainer:
         seed: int,
         steps: int,
         log_every: int,
-        work: Work | None = None,
+        work: StepCost | None = None,
     ) -> None:
         self.task = task
         self.engine = engine
         self.optimization = optimization
-        self.optimizers = optimization.optimizers(engine.players)
+        self.optimizers = optimization.build(engine.players)
         self.batches = batches
         self.ema = ema
-        engine.equip(self.optimizers, batches, ema)
+        engine.attach(self.optimizers, batches, ema)
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
-        self.work = work
+        self.step_cost = work
         self.windows = 0
-        self.window = Window()
+        self.window = MetricBuffer()
         self.step = 0
-        self.settled = True
+        self.hooks_done = True
         self.seconds_before = 0.0  # of earlier sessions
         self.began = time.monotonic()
-        self.turns_of = {who: task.turns.count(who) for who in task.turns}
+        self.turns_per_step = {who: task.turns.count(who) for who in task.turns}
 
     @property
     def images_seen(self) -> int:
         """Real images that D has been shown, repeats counted."""
-        return self.step * self.turns_of["d"] * self.batches.batch_size
+        return self.step * self.turns_per_step["d"] * self.batches.batch_size
 
     @property
     def seconds(self) -> float:
@@ -142,25 +142,25 @@ class Trainer:
         self,
         recorder: Recorder,
         hooks: Sequence[Hook],
-        keeper: Keeper,
-        watch: Watch,
-        stop: Stop,
+        keeper: CheckpointManager,
+        watch: TrainingProgress,
+        stop: StopSignal,
     ) -> None:
         """Trains to the end. Raises Interrupted, all saved, where a signal asks to stop."""
         watch.begin()
         self.began = time.monotonic()
         clock = Clock(self.step)
         try:
-            if not self.settled:
-                self.settle(hooks, keeper, stop)
+            if not self.hooks_done:
+                self.run_hooks(hooks, keeper, stop)
             while self.step < self.steps:
                 stop.check()
-                self.take_step()
+                self.train_step()
                 watch.advance(self.step)
-                if due(self.step, self.log_every, self.steps):
+                if is_due(self.step, self.log_every, self.steps):
                     self.write_window(recorder, watch, clock)
                 with clock.paused():
-                    self.settle(hooks, keeper, stop)
+                    self.run_hooks(hooks, keeper, stop)
         except Interrupted:
             keeper.save(self)
             raise
@@ -172,36 +172,38 @@ class Trainer:
         self.optimization.refresh(self.optimizers)
         self.engine.begin()
 
-    def take_step(self) -> None:
+    def train_step(self) -> None:
         """All turns of one step. G's turn gets the batch that D has just seen."""
         reseed(self.seed, self.step, self.engine.device)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
-        measure = due(self.step + 1, self.log_every, self.steps)
-        share = self.ema.share(self.step + 1) if self.ema else None
-        done = dict.fromkeys(self.turns_of, 0)
+        measure = is_due(self.step + 1, self.log_every, self.steps)
+        share = self.ema.lerp_weight(self.step + 1) if self.ema else None
+        done = dict.fromkeys(self.turns_per_step, 0)
         last = len(self.task.turns) - 1
         for number, who in enumerate(self.task.turns):
             own = who == "d" or number == 0
-            batch = self.batches.ticket(self.step * self.turns_of["d"] + done["d"]) if own else ()
-            self.task.advance(who, self.step * self.turns_of[who] + done[who])
-            reading = self.engine.turn(
-                who, batch, measure=measure, share=share if number == last else None
+            batch = (
+                self.batches.inputs(self.step * self.turns_per_step["d"] + done["d"]) if own else ()
             )
-            self.window.keep(self.step + 1, reading)
+            self.task.set_turn(who, self.step * self.turns_per_step[who] + done[who])
+            turn_log = self.engine.turn(
+                who, batch, measure=measure, lerp_weight=share if number == last else None
+            )
+            self.window.append(self.step + 1, turn_log)
             done[who] += 1
         self.step += 1
-        self.settled = False
+        self.hooks_done = False
 
-    def write_window(self, recorder: Recorder, watch: Watch, clock: "Clock") -> None:
+    def write_window(self, recorder: Recorder, watch: TrainingProgress, clock: "Clock") -> None:
         """The means of the window, and the speed."""
-        means = self.window.read()
+        means = self.window.pop_means()
         steps_per_second = clock.steps_per_second(self.step)
-        speed = steps_per_second * self.turns_of["d"] * self.batches.batch_size
+        speed = steps_per_second * self.turns_per_step["d"] * self.batches.batch_size
         self.windows += 1
-        if self.work and self.windows == WARM_WINDOWS:
-            log.info("%.3g images/s, %s", speed, self.work.words(steps_per_second))
+        if self.step_cost and self.windows == WARM_WINDOWS:
+            log.info("%.3g images/s, %s", speed, self.step_cost.describe(steps_per_second))
         rates = {
-            f"learning_rate/{who}": self.optimization.rate(who, self.step - 1, self.steps)
+            f"learning_rate/{who}": self.optimization.learning_rate(who, self.step - 1, self.steps)
             for who in self.optimizers
         }
         recorder.write(
@@ -212,19 +214,19 @@ class Trainer:
         )
         watch.speed(speed)
 
-    def settle(self, hooks: Sequence[Hook], keeper: Keeper, stop: Stop) -> None:
+    def run_hooks(self, hooks: Sequence[Hook], keeper: CheckpointManager, stop: StopSignal) -> None:
         """Samples, metrics and checkpoint of this step, where they are due."""
-        todo = [hook for hook in hooks if due(self.step, hook.every, self.steps)]
+        todo = [hook for hook in hooks if is_due(self.step, hook.every, self.steps)]
         if todo:
             self.window.check()  # a loss that is not finite is named before its images are scored
         for hook in todo:
             hook(self, stop.check)
-        self.settled = True
-        if due(self.step, keeper.every, self.steps) or keeper.is_best(self.step):
+        self.hooks_done = True
+        if is_due(self.step, keeper.every, self.steps) or keeper.is_best(self.step):
             keeper.save(self)
 
 
-def due(step: int, every: int, steps: int) -> bool:
+def is_due(step: int, every: int, steps: int) -> bool:
     """Every `every` steps, and at the end."""
     return step % every == 0 or step == steps
 

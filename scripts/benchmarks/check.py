@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.errors import UserError
-from crgan_cli.system.device import device_of
+from crgan_cli.system.device import resolve_device
 
 from .game import Ours, configured, random_images
 from .timing import heading, machine, markdown
@@ -48,7 +48,7 @@ def run_check(args: argparse.Namespace) -> None:
     """Compares, prints, and ends with 1 where `--bitwise` is asked for and not found."""
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: give at least 1.")
-    device = device_of(args.device)
+    device = resolve_device(args.device)
     names = ["architecture", "regularizer", "equal bit by bit", "farthest apart", "relative"]
     conditions = {**machine(device), "one": args.one, "other": args.other, "steps": args.steps}
     print("\n".join([*heading(conditions), "", *markdown(names, [])]), flush=True)

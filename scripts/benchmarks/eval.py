@@ -27,16 +27,16 @@ from crgan_cli.evaluation.metrics import weights
 from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.evaluation.metrics.frechet import factor, trace_of_root
+from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_of_root
 from crgan_cli.evaluation.metrics.inception import SOURCE, Inception
-from crgan_cli.evaluation.metrics.measures import Frechet, InceptionScore, Kernel, Measure
+from crgan_cli.evaluation.metrics.measures import KID, FrechetDistance, InceptionScore, Metric
 from crgan_cli.evaluation.metrics.statistics import Moments
-from crgan_cli.evaluation.pictures import png_of
-from crgan_cli.evaluation.sampler import Sampler, random_codes, undisturbed
+from crgan_cli.evaluation.pictures import encode_png
+from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.networks.sndcgan import SNDCGANGenerator
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.device import device_of
+from crgan_cli.system.device import resolve_device
 
 from .timing import Stopwatch, heading, machine, seconds_of
 
@@ -45,8 +45,8 @@ SPLITS = 10  # of the Inception score
 ROUND_TRIPS = 1000  # images at most that go through a PNG: each costs the same
 
 DRAW, QUANTISE, EXTRACT, MOMENTS = "G's draw", "quantise", "resize and extractor", "moments"
-FRECHET, KID, IS = "Frechet term", "KID", "IS"
-PARTS = (DRAW, QUANTISE, EXTRACT, MOMENTS, FRECHET, KID, IS)
+FRECHET, KID_NAME, IS = "Frechet term", "KID", "IS"
+PARTS = (DRAW, QUANTISE, EXTRACT, MOMENTS, FRECHET, KID_NAME, IS)
 
 
 class Timed:
@@ -84,7 +84,7 @@ def extractor_of(name: str, side: int) -> tuple[Extractor, str]:
     """The extractor, and whose weights it has."""
     if name == "efficientnet_lite0":
         return EfficientNetLite0(side), "ImageNet"
-    if weights.named(SOURCE) or SOURCE.cache().is_file():
+    if weights.env_file(SOURCE) or SOURCE.cache().is_file():
         return Inception(), "published"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.pth"
@@ -102,7 +102,7 @@ class Scene:
         self.extractor.to(device)
         G = SNDCGANGenerator(resolution=args.resolution, channels=3, z_dim=Z_DIM, width=1.0)
         self.G = G.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        codes = random_codes(Prior("uniform", Z_DIM, 0), args.n, seed=0)
+        codes = sample_latents(Prior("uniform", Z_DIM, 0), args.n, seed=0)
         self.sampler = Sampler(codes, device)
 
     def images(self, start: int, n: int) -> Tensor:
@@ -137,10 +137,14 @@ class Scene:
         return {part: watch.seconds[part] for part in PARTS}
 
 
-def measures(count: int) -> dict[str, Measure]:
+def measures(count: int) -> dict[str, Metric]:
     """Part -> measure. New ones: a kept root of the real covariance would make all but the first
     Frechet term cheaper, as it does during training."""
-    return {FRECHET: Frechet(), KID: Kernel(), IS: InceptionScore(min(SPLITS, count))}
+    return {
+        FRECHET: FrechetDistance(),
+        KID_NAME: KID(),
+        IS: InceptionScore(min(SPLITS, count)),
+    }
 
 
 def like(pool: Tensor) -> Tensor:
@@ -159,7 +163,7 @@ def compared(scene: Scene, count: int) -> dict[str, dict[str, float]]:
     round_trip(images[:1], device)  # warm-up: Pillow loads its formats at the first
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         f"Frechet term, {dims} features: eigenvalues of AB": (
-            lambda: trace_of_root(factor(first), second),
+            lambda: trace_of_root(covariance_factor(first), second),
             lambda: torch.linalg.eigvals(first @ second).sqrt().real.sum(),
         ),
         f"{len(images)} images to uint8: through a PNG each": (
@@ -180,7 +184,7 @@ def round_trip(images: Tensor, device: torch.device) -> Tensor:
     """Each image to a PNG file in memory, read again, and to a float tensor."""
     read = []
     for image in images:
-        with Image.open(io.BytesIO(png_of(to_uint8(image).cpu()))) as picture:
+        with Image.open(io.BytesIO(encode_png(to_uint8(image).cpu()))) as picture:
             pixels = torch.from_numpy(np.array(picture.convert("RGB")))
         read.append(pixels.permute(2, 0, 1).float() / 255)
     return (torch.stack(read) * 255).to(torch.uint8).to(device)
@@ -192,9 +196,9 @@ def run_eval(args: argparse.Namespace) -> None:
         raise UserError(f"--n {args.n}: a covariance needs 2 images, give more.")
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = device_of(args.device)
+    device = resolve_device(args.device)
     scene = Scene(args, device)
-    with undisturbed(scene.G):
+    with eval_mode(scene.G):
         scene.score(min(args.n, 2 * args.batch_size))  # warm-up: memory, kernels, libraries
         rounds = [scene.score(args.n) for _ in range(args.rounds)]
         others = {} if args.alone else compared(scene, args.n)

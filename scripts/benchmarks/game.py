@@ -56,8 +56,8 @@ def random_images(config: DictConfig, number: int = IMAGES) -> Images:
 
 def game_of(config: DictConfig) -> Generation:
     """The task with freshly made players."""
-    players = build.players_of(config)
-    return cast(Generation, build.task_of(config, players))
+    players = build.build_networks(config)
+    return cast(Generation, build.build_task(config, players))
 
 
 class Ours:
@@ -65,7 +65,7 @@ class Ours:
 
     def __init__(self, config: DictConfig, images: Images, device: torch.device) -> None:
         engine: Eager = build_group(config.engine)
-        self.engine = engine.on(device)
+        self.engine = engine.for_device(device)
         self.task = game_of(config)
         self.engine.prepare(self.task, device)
         self.trainer = Trainer(
@@ -90,8 +90,8 @@ class Ours:
     def run(self, steps: int) -> None:
         """So many steps, and one reading of their losses, as at a line of the log."""
         for _ in range(steps):
-            self.trainer.take_step()
-        self.trainer.window.read()
+            self.trainer.train_step()
+        self.trainer.window.pop_means()
 
 
 def peer_of(config: DictConfig, task: Generation, images: Images, device: torch.device) -> PeerStep:
@@ -143,7 +143,7 @@ def require_equal_losses(config: DictConfig, images: Images) -> None:
     torch.manual_seed(0)
     x = images.x[:CHECKED].float() / 127.5 - 1
     real = Batch(x, images.y[:CHECKED] if task.prior.classes else None)
-    z, y = task.prior.codes(len(x), cpu), task.prior.labels(len(x), cpu)
+    z, y = task.prior.sample_z(len(x), cpu), task.prior.sample_y(len(x), cpu)
     codes = {"fake": z} | task.adversary.regularizer.latents(z)
 
     def fakes(G: nn.Module) -> Views:
@@ -155,9 +155,9 @@ def require_equal_losses(config: DictConfig, images: Images) -> None:
             return fakes(G)
 
     D = task.adversary.D
-    d_terms = task.adversary.d_move(real, still(task.G)).terms
+    d_terms = task.adversary.discriminator_loss(real, still(task.G)).terms
     compare("d", d_terms, D, peer.d_terms(real, still(peer.G))[0], peer.D)
-    g_terms = task.adversary.g_move(fakes(task.G)).terms
+    g_terms = task.adversary.generator_loss(fakes(task.G)).terms
     compare("g", g_terms, task.G, peer.g_terms(fakes(peer.G)), peer.G)
 
 

@@ -19,22 +19,22 @@ from torch import Tensor, nn
 from crgan_cli.config.build import build_group
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.frechet import factor, trace_of_root
+from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_of_root
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
-from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.fast.folding import (
-    FoldableConv3,
+    FusedResampleConv3,
     NearestConv3,
     PooledConv3,
     ZeroInsertionConv3,
 )
-from crgan_cli.networks.fast.spectral import normalised
-from crgan_cli.networks.layers import weighted
+from crgan_cli.networks.fast.spectral import fixed_spectral_norm
+from crgan_cli.networks.layers import has_weight
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.device import device_of
+from crgan_cli.system.device import resolve_device
 from crgan_cli.training.ema import EMA
 
 from .game import configured, random_images
@@ -124,7 +124,7 @@ def frechet(scene: Scene) -> list[Pair]:
     a, b = first.cpu().numpy(), second.cpu().numpy()
 
     def ours() -> Tensor:
-        return trace_of_root(factor(first), second)
+        return trace_of_root(covariance_factor(first), second)
 
     what = f"Frechet term, {scene.dims} features"
     return [
@@ -159,7 +159,7 @@ def folds(scene: Scene) -> list[Pair]:
     return found
 
 
-def there_and_back(layer: FoldableConv3, x: Tensor, *, folded: bool) -> Work:
+def there_and_back(layer: FusedResampleConv3, x: Tensor, *, folded: bool) -> Work:
     def work() -> None:
         layer.folded = folded
         y = layer(x)
@@ -176,7 +176,7 @@ def spectral_norm(scene: Scene) -> list[Pair]:
         other = normalising_at_each_call(D)
 
         def ours(D: nn.Module = D) -> None:
-            with normalised(D):
+            with fixed_spectral_norm(D):
                 through(D)
 
         def theirs(other: nn.Module = other) -> None:
@@ -188,7 +188,7 @@ def spectral_norm(scene: Scene) -> list[Pair]:
 
 def through(D: nn.Module) -> None:
     """Reads all normalised weights once, and goes back through them."""
-    weights: list[Tensor] = [layer.weight for layer in weighted(D)]  # type: ignore[misc]
+    weights: list[Tensor] = [layer.weight for layer in has_weight(D)]  # type: ignore[misc]
     stored = [p for name, p in D.named_parameters() if name.endswith(".original")]
     torch.autograd.grad(weights, stored, [torch.ones_like(each) for each in weights])
 
@@ -200,9 +200,9 @@ def penalty(scene: Scene) -> list[Pair]:
         D = players(scene, name)["discriminator"].to(memory_format=torch.channels_last)  # type: ignore
         D.eval()
         x = torch.rand(2, scene.batch, 3, 32, 32, device=scene.device) * 2 - 1
-        seen = Seen({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
+        seen = ScoredViews({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
 
-        def work(how: str, seen: Seen = seen, D: nn.Module = D) -> Work:
+        def work(how: str, seen: ScoredViews = seen, D: nn.Module = D) -> Work:
             gp = GradientPenalty(10.0, 1, how)  # type: ignore[arg-type]
 
             def run() -> None:
@@ -285,7 +285,7 @@ def run_micro(args: argparse.Namespace) -> None:
         raise UserError(f"--only {','.join(unknown)}: choose among {', '.join(TOPICS)}.")
     if min(args.rounds, args.batch, args.dims) < 1:
         raise UserError("--rounds, --batch and --dims are whole numbers of at least 1.")
-    device = device_of(args.device)
+    device = resolve_device(args.device)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)

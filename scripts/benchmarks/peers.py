@@ -303,7 +303,7 @@ class PeerStep:
 
     def imagine(self, n: int) -> Views:
         """G's images of new codes, and of codes near them for zCR."""
-        z, y = self.prior.codes(n, self.device), self.prior.labels(n, self.device)
+        z, y = self.prior.sample_z(n, self.device), self.prior.sample_y(n, self.device)
         codes = {"fake": z}
         if self.zcr:
             codes["near"] = z + self.settings.weights["sigma"] * torch.randn_like(z)

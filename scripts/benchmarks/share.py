@@ -22,11 +22,11 @@ from typing import NamedTuple, Self
 import torch
 
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.sweep_table import last_lines
+from crgan_cli.experiments.sweep_table import read_last_lines
 from crgan_cli.system import mps
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.device import device_of
-from crgan_cli.system.threads import shared_by
+from crgan_cli.system.device import resolve_device
+from crgan_cli.system.threads import split_threads
 
 from .timing import heading, machine
 
@@ -86,7 +86,7 @@ class Racer:
             words = " ".join(self.said.read_text(encoding="utf-8").split()[-60:])
             raise UserError(f"crgan train ended with {self.process.returncode}: {words}")
         lines = [
-            line for line in last_lines(self.folder / "metrics.jsonl") if "images_seen" in line
+            line for line in read_last_lines(self.folder / "metrics.jsonl") if "images_seen" in line
         ]
         if lines and lines[-1]["step"] > self.step:
             newest = lines[-1]
@@ -129,8 +129,8 @@ def race(k: int, served: str, typed: Sequence[str], warm_up: int, steps: int) ->
     with ExitStack() as open_ones:
         place = Path(open_ones.enter_context(tempfile.TemporaryDirectory(prefix="crgan-share-")))
         if served == "on":
-            open_ones.enter_context(mps.serving(place))
-        open_ones.enter_context(shared_by(k))
+            open_ones.enter_context(mps.mps_daemon(place))
+        open_ones.enter_context(split_threads(k))
         racers = [open_ones.enter_context(Racer(place / str(i), typed)) for i in range(k)]
         await_steps(racers, [warm_up] * k)
         start = max(racer.seen[-1].when for racer in racers)
@@ -174,7 +174,7 @@ def table(races: Sequence[Race]) -> Iterator[str]:
 def run_share(args: argparse.Namespace) -> None:
     """Prints what each number of processes comes to."""
     given = dict(word.partition("=")[::2] for word in args.overrides)
-    device = device_of(given.get("device", "auto"))
+    device = resolve_device(given.get("device", "auto"))
     every = max(args.steps // LINES, 1)
     never = [f"{what}.every={ENDLESS}" for what in ("samples", "checkpoint")]
     typed = ["dataset=demo", "metrics=none", *never, f"log.every={every}", f"device={device}"]

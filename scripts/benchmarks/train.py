@@ -26,10 +26,10 @@ from omegaconf import DictConfig
 from crgan_cli.config.build import build_group
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.gan.regularizers.base import Sum
+from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.runs.provenance import peak_memory
 from crgan_cli.system.atomic import write_text
-from crgan_cli.system.device import best_precision, device_of
+from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training import flops, peaks
 
 from . import kernels
@@ -107,11 +107,13 @@ class Game:
         """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well."""
         config = self.config(*overrides)
         size = {key: config.dataset[key] for key in ("resolution", "channels")}
-        networks = flops.counted(config.architecture, **size)
-        turns = flops.turns(networks, Sum(**build_group(config.regularizer)))
+        networks = flops.count_networks(config.architecture, **size)
+        turns = flops.flops_per_turn(
+            networks, CombinedRegularizer(**build_group(config.regularizer))
+        )
         turns = turns._replace(g=turns.g + unfrozen * networks.net.d)
         n_dis = config.optimizer.n_dis
-        return flops.step(turns, n_dis=n_dis, batch_size=config.batch_size) / 1e9
+        return flops.flops_per_step(turns, n_dis=n_dis, batch_size=config.batch_size) / 1e9
 
     def peers_gflop(self) -> float:
         """Of the step of other programs: penalties by double backward, D never frozen."""
@@ -284,7 +286,7 @@ def run_train(args: argparse.Namespace) -> None:
     """Times all games, prints, and writes."""
     if min(args.rounds, args.batch) < 1 or (args.steps_per_round or 1) < 1:
         raise UserError("--rounds, --batch and --steps-per-round are whole numbers of at least 1.")
-    device = device_of(args.device)
+    device = resolve_device(args.device)
     if device.type not in WARM_UP:
         raise UserError(f"--device {args.device}: only cpu and cuda can be timed here.")
     common = [f"batch_size={args.batch}", f"architecture.width={args.width}"]

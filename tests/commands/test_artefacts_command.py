@@ -13,7 +13,7 @@ from support.runs import Crgan, refused, tiny, unmeasured
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
 from crgan_cli.evaluation.artefacts import detector, leakage
-from crgan_cli.runs.checkpoint import name_of
+from crgan_cli.runs.checkpoint import file_name
 from crgan_cli.training.run import train_job
 
 FEW = ("--n", "12")
@@ -89,7 +89,7 @@ def test_all_measurements_go_into_the_run_s_folder_by_step_and_weights(
     for name, each in found.items():
         assert each["measurement"] == name
         assert (each["step"], each["generator_weights"]) == (2, "ema")
-        assert each["checkpoint"] == str(run / "checkpoints" / name_of(2))
+        assert each["checkpoint"] == str(run / "checkpoints" / file_name(2))
         hashes = each["training_images_sha256"], each["held_out_images_sha256"]
         assert len(set(hashes)) == 2
         assert all(len(one) == 64 for one in hashes)
@@ -98,7 +98,7 @@ def test_all_measurements_go_into_the_run_s_folder_by_step_and_weights(
     assert set(transforms) == {"cutout", "shift", "noise"}
     assert transforms["cutout"]["transform"] == {"T": "Cutout", "size": 8}  # the run's own
     assert set(found["diversity"]["pairs"]) == {"pixels", "features"}
-    assert f"{run / 'checkpoints' / name_of(2)} at step 2, ema weights" in out
+    assert f"{run / 'checkpoints' / file_name(2)} at step 2, ema weights" in out
     assert out.endswith(f"numbers and plots: {folder}\n")
 
 
@@ -168,7 +168,7 @@ def test_the_weights_and_the_transform_are_those_asked_for(
 def test_a_checkpoint_outside_a_run_goes_where_it_is_told(
     run: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
-    shutil.copy(run / "checkpoints" / name_of(2), tmp_path / "sent.pt")
+    shutil.copy(run / "checkpoints" / file_name(2), tmp_path / "sent.pt")
     quick = ("diversity", "--pixels-only", *FEW)
     refused(crgan("artefacts", "sent.pt", *quick), "sent.pt lies in no run", "--out FOLDER")
     assert files(tmp_path) == {"sent.pt"}
@@ -180,7 +180,7 @@ def test_networks_that_are_not_finite_are_not_measured(
     run: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
     for part, prefix, name in (("ema", "", "generator"), ("task", "adversary.D.", "discriminator")):
-        content = torch.load(run / "checkpoints" / name_of(2), weights_only=True)
+        content = torch.load(run / "checkpoints" / file_name(2), weights_only=True)
         weights = content["states"][part]
         key = next(each for each in weights if each.startswith(prefix) and "weight" in each)
         weights[key].view(-1)[0] = float("inf")
@@ -254,7 +254,7 @@ def test_leakage_of_a_small_data_set_says_what_it_needs(
 
 def test_help_names_every_measurement(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main.answer(["artefacts", "--help"])
+        main.run_command(["artefacts", "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for name in ("leakage", "consistency", "diversity", "memorisation", "--pixels-only"):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from support.runs import tiny, without_measuring
 
-from crgan_cli.commands.main import answer
+from crgan_cli.commands.main import run_command
 
 Answer = Callable[..., str]
 
@@ -30,7 +30,7 @@ def refused(
         words = tiny("steps=2", *overrides)
         if any(word.startswith("metrics=") for word in overrides):  # has no key of the demo's
             words = [*without_measuring(words), *overrides]
-        code = answer(["train", *words])
+        code = run_command(["train", *words])
         out, err = capsys.readouterr()
         said = err[err.index("crgan train: error: ") :]
         assert code == 2

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from support.runs import DEMO, Crgan, refused
 
-from crgan_cli.commands.sample import codes_of
+from crgan_cli.commands.sample import make_latents
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.load import Trained
-from crgan_cli.evaluation.sampler import Codes, between
+from crgan_cli.evaluation.load import LoadedGenerator
+from crgan_cli.evaluation.sampler import Latents, interpolate
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.runs.checkpoint import name_of
+from crgan_cli.runs.checkpoint import file_name
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_weights_and_checkpoints_that_a_run_has_not_are_refused(
     answer = crgan(command, plain, "--weights", "ema", *measured)
     refused(answer, "ema.decay=null", "--weights raw")
     refused(crgan(command, plain, "--best"), "no best checkpoint", "Leave out --best")
-    newest = scored / "checkpoints" / name_of(4)
+    newest = scored / "checkpoints" / file_name(4)
     refused(crgan(command, newest, "--best"), "is not a run's folder", "leave out --best")
     assert not list(tmp_path.iterdir())
 
 
-def trained(run: Path, weights: str | None = None) -> Trained:
-    return load.trained(load.found(run), torch.device("cpu"), weights)
+def trained(run: Path, weights: str | None = None) -> LoadedGenerator:
+    return load.load_generator(load.find_checkpoint(run), torch.device("cpu"), weights)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -59,7 +59,7 @@ def pictures(folder: Path) -> np.ndarray:
     return np.stack([pixels(path) for path in sorted(folder.iterdir())])
 
 
-def by_hand(model: Trained, z: torch.Tensor, y: list[int] | None) -> np.ndarray:
+def by_hand(model: LoadedGenerator, z: torch.Tensor, y: list[int] | None) -> np.ndarray:
     """(N, H, W) uint8 of the generator's images."""
     images = model.G(z, None if y is None else torch.tensor(y))
     return to_uint8(images).squeeze(1).numpy()
@@ -181,8 +181,8 @@ def asked(**words: object) -> Namespace:
 @pytest.mark.parametrize("limit", [0.5, 1.0])
 def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
     prior = Prior("normal", 128, 0)
-    whole, _ = codes_of(asked(), prior)
-    codes, _ = codes_of(asked(truncation=limit), prior)
+    whole, _ = make_latents(asked(), prior)
+    codes, _ = make_latents(asked(truncation=limit), prior)
     assert torch.equal(codes.z.flatten().argsort(), whole.z.flatten().argsort())  # one z, moved
     assert codes.z.abs().max() <= limit
     assert codes.z.abs().max() > 0.99 * limit  # not scaled
@@ -194,7 +194,10 @@ def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
 
 def test_truncation_of_a_uniform_prior_scales(plain: Path, crgan: Crgan, tmp_path: Path) -> None:
     prior = Prior("uniform", 128, 0)
-    whole, truncated = codes_of(asked(), prior)[0], codes_of(asked(truncation=0.25), prior)[0]
+    whole, truncated = (
+        make_latents(asked(), prior)[0],
+        make_latents(asked(truncation=0.25), prior)[0],
+    )
     assert torch.equal(truncated.z, whole.z * 0.25)
     assert crgan("sample", plain, "--n", 4, "--truncation", 0.25, "--out", "near")[0] == 0
     z = (torch.rand(4, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1) * 0.25
@@ -212,7 +215,9 @@ def test_interpolation_begins_and_ends_at_the_images_themselves(
     assert len(rows) == 8
     assert_alike(rows[[0, 3, 4, 7]], by_hand(trained(scored), normal(4), [0, 0, 1, 1]))
     assert not np.array_equal(rows[1], rows[0])
-    codes, columns = codes_of(asked(n=7, interpolate=4, classes=[5, 2]), Prior("normal", 128, 10))
+    codes, columns = make_latents(
+        asked(n=7, interpolate=4, classes=[5, 2]), Prior("normal", 128, 10)
+    )
     assert columns == 4
     assert codes.y is not None
     assert codes.y.tolist() == [5] * 4 + [2] * 4
@@ -221,7 +226,7 @@ def test_interpolation_begins_and_ends_at_the_images_themselves(
 def test_a_path_of_a_normal_prior_is_a_great_circle() -> None:
     """Between ends of one length: that length all along, and equal angles."""
     z = torch.nn.functional.normalize(normal(6).double(), dim=1) * 11.0
-    paths = between(Codes(z, None), 5, "normal").z.unflatten(0, (3, 5))
+    paths = interpolate(Latents(z, None), 5, "normal").z.unflatten(0, (3, 5))
     assert torch.allclose(paths[:, 0], z[0::2])
     assert torch.allclose(paths[:, -1], z[1::2])
     assert torch.allclose(paths.norm(dim=2), torch.full((3, 5), 11.0, dtype=torch.float64))
@@ -232,7 +237,7 @@ def test_a_path_of_a_normal_prior_is_a_great_circle() -> None:
 
 def test_a_path_of_a_uniform_prior_is_straight() -> None:
     z = torch.tensor([[-1.0, 0.0], [1.0, 0.5]])
-    path = between(Codes(z, None), 5, "uniform").z
+    path = interpolate(Latents(z, None), 5, "uniform").z
     expected = [[-1.0, 0.0], [-0.5, 0.125], [0.0, 0.25], [0.5, 0.375], [1.0, 0.5]]
     assert torch.allclose(path, torch.tensor(expected))
 
@@ -241,7 +246,7 @@ def test_a_path_of_a_uniform_prior_is_straight() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_path_between_equal_or_opposite_codes_is_finite(kind: str, steps: int) -> None:
     z = normal(1)
-    path = between(Codes(torch.cat([z, z, z, -z]), None), steps, kind).z
+    path = interpolate(Latents(torch.cat([z, z, z, -z]), None), steps, kind).z
     assert path.isfinite().all()
     assert torch.allclose(path[:steps], z.expand(steps, -1), atol=1e-4)
 

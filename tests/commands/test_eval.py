@@ -26,13 +26,13 @@ from support.runs import (
     train,
 )
 
-from crgan_cli.data.collection import Collection
+from crgan_cli.data.collection import ImageCollection
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import checkpoints, load, sampler
-from crgan_cli.evaluation.checkpoints import labels_of
+from crgan_cli.evaluation.checkpoints import class_labels
 from crgan_cli.evaluation.evaluator import Evaluator
-from crgan_cli.runs.checkpoint import name_of
+from crgan_cli.runs.checkpoint import file_name
 
 CPU_DEMO = (*DEMO, "device=cpu")
 TWO = ("metrics=demo", "extractor.resolution=32", "device=cpu")  # two folders say how many
@@ -52,7 +52,7 @@ def logged(run: Path, step: int) -> dict:
 def test_eval_gives_training_s_own_numbers_to_the_last_digit(
     step: int, scored: Path, crgan: Crgan
 ) -> None:
-    code, out, _ = crgan("eval", scored / "checkpoints" / name_of(step))
+    code, out, _ = crgan("eval", scored / "checkpoints" / file_name(step))
     assert code == 0
     record = evaluations(scored)[-1]
     values = logged(scored, step)
@@ -66,7 +66,7 @@ def test_eval_gives_training_s_own_numbers_to_the_last_digit(
 
 def test_a_generator_lies_in_memory_as_it_did_in_training(scored: Path) -> None:
     """Wider ones round differently in another layout, and their metrics would differ."""
-    model = load.trained(load.found(scored), torch.device("cpu"), None)
+    model = load.load_generator(load.find_checkpoint(scored), torch.device("cpu"), None)
     weights = [each for each in model.G.parameters() if each.dim() == 4]
     assert weights
     assert all(each.is_contiguous(memory_format=torch.channels_last) for each in weights)
@@ -75,7 +75,7 @@ def test_a_generator_lies_in_memory_as_it_did_in_training(scored: Path) -> None:
 def test_eval_of_a_run_is_of_its_newest_checkpoint(scored: Path, crgan: Crgan) -> None:
     before = {path: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
     assert crgan("eval", scored)[0] == 0
-    assert evaluations(scored)[-1]["checkpoint"] == str(scored / "checkpoints" / name_of(4))
+    assert evaluations(scored)[-1]["checkpoint"] == str(scored / "checkpoints" / file_name(4))
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
     assert set(changed) <= {"evaluations.jsonl"}
 
@@ -110,7 +110,7 @@ def test_eval_of_the_best_is_the_best_that_was_logged(scored: Path, crgan: Crgan
 
 
 def test_eval_takes_another_protocol(scored: Path, plain: Path, crgan: Crgan) -> None:
-    newest = scored / "checkpoints" / name_of(4)
+    newest = scored / "checkpoints" / file_name(4)
     assert crgan("eval", newest, "metrics.num_samples=6", "metrics.batch_size=4")[0] == 0
     record = evaluations(scored)[-1]
     assert record["fd_effnetlite0_32_n6"] > 0
@@ -129,7 +129,7 @@ def test_eval_of_a_file_outside_a_run_writes_nothing(
 ) -> None:
     (tmp_path / "config.yaml").write_text("of something else")
     (tmp_path / "sent").mkdir()
-    shutil.copy(scored / "checkpoints" / name_of(4), tmp_path / "sent" / "model.pt")
+    shutil.copy(scored / "checkpoints" / file_name(4), tmp_path / "sent" / "model.pt")
     code, out, _ = crgan("eval", "sent/model.pt")
     assert code == 0
     assert f"{logged(scored, 4)[HEADLINE]:.4f}" in out
@@ -141,7 +141,7 @@ def test_eval_where_nothing_can_be_written_still_says_its_numbers(
 ) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     shutil.copy(scored / "config.yaml", tmp_path / "run")
-    shutil.copy(scored / "checkpoints" / name_of(4), tmp_path / "run" / "checkpoints")
+    shutil.copy(scored / "checkpoints" / file_name(4), tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "evaluations.jsonl").mkdir()
     code, out, err = crgan("eval", "run")
     assert code == 1
@@ -360,7 +360,9 @@ def test_samples_in_sub_folders_are_of_the_classes_that_these_are_called_by() ->
     images = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 2]))
 
     def labels(folders: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
-        return labels_of(Path("it"), Collection(images, folders, ""), names, "this").tolist()
+        return class_labels(
+            Path("it"), ImageCollection(images, folders, ""), names, "this"
+        ).tolist()
 
     assert labels(("a", "b", "c"), ("b", "c", "a")) == [2, 2, 0, 1]  # not by the alphabet
     digits = tuple(f"class {number}" for number in range(11))
@@ -464,7 +466,7 @@ def test_images_that_cannot_be_compared_are_refused_at_once(
 def test_a_run_is_not_one_of_two_folders(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
     put(tmp_path / "good", 3)
     refused(crgan("eval", "good", scored, *TWO), f"{scored} is a run's", "--samples PATH")
-    newest = scored / "checkpoints" / name_of(4)
+    newest = scored / "checkpoints" / file_name(4)
     refused(crgan("eval", newest, "good", *TWO), f"{newest} is a run's", "--against")
 
 
@@ -520,7 +522,7 @@ def test_all_is_every_checkpoint_as_each_alone_and_a_curve(
 def test_what_does_not_go_together_is_refused_at_once(
     words: list[str], said: str, scored: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
-    places = {"RUN": scored, "FILE": scored / "checkpoints" / name_of(4)}
+    places = {"RUN": scored, "FILE": scored / "checkpoints" / file_name(4)}
     refused(crgan("eval", *(places.get(word, word) for word in words)), said)
     assert not list(tmp_path.iterdir())
 
@@ -529,7 +531,7 @@ def test_what_does_not_go_together_is_refused_at_once(
 
 
 def test_against_shows_both_and_the_difference(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
-    four, two = (scored / "checkpoints" / name_of(step) for step in (4, 2))
+    four, two = (scored / "checkpoints" / file_name(step) for step in (4, 2))
     assert crgan("eval", two, "--json", "two.json")[0] == 0
     shutil.copytree(scored, tmp_path / "other")
     (tmp_path / "other" / "evaluations.jsonl").unlink()  # then training's own last are taken
@@ -588,10 +590,10 @@ def spoilt(run: Path, to: Path) -> Path:
     """A run's folder with a number in the average that is not finite."""
     (to / "checkpoints").mkdir(parents=True)
     shutil.copy(run / "config.yaml", to)
-    content = torch.load(run / "checkpoints" / name_of(4), weights_only=True)
+    content = torch.load(run / "checkpoints" / file_name(4), weights_only=True)
     name = next(name for name in content["states"]["ema"] if name.endswith("weight"))
     content["states"]["ema"][name].view(-1)[0] = float("nan")
-    torch.save(content, to / "checkpoints" / name_of(4))
+    torch.save(content, to / "checkpoints" / file_name(4))
     return to
 
 
@@ -617,7 +619,7 @@ def scored_by(run: Path, crgan: Crgan, *words: str) -> dict:
 def test_each_choice_of_a_protocol_moves_the_numbers_and_leaves_the_checkpoint(
     scored: Path, crgan: Crgan
 ) -> None:
-    newest = scored / "checkpoints" / name_of(4)
+    newest = scored / "checkpoints" / file_name(4)
     before = newest.read_bytes()
     size = "metrics.batch_size=4"
     choices = {
@@ -683,7 +685,7 @@ def test_training_by_another_protocol_logs_its_numbers_and_trains_the_same(
     train(run, *typed, "steps=2")
     train(run, *typed)
     assert [line["step"] for line in lines(run, "eval")] == [2, 4]
-    mine, other = (each / "checkpoints" / name_of(4) for each in (run, scored))
+    mine, other = (each / "checkpoints" / file_name(4) for each in (run, scored))
     changed = different(mine, other)
     assert changed
     assert all(name.startswith("/evaluate/") for name in changed)

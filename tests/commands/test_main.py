@@ -77,7 +77,7 @@ def crgan(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
     """Answers a command line: exit code, standard output, standard error."""
 
     def answer(*argv: str) -> tuple[int, str, str]:
-        code = main.answer(list(argv))
+        code = main.run_command(list(argv))
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -298,9 +298,9 @@ def test_from_a_folder_without_a_run_is_refused(crgan, jobs: list[Job], tmp_path
 def test_help_and_mistakes_are_answered_without_torch(tmp_path: Path) -> None:
     code = """
 import sys
-from crgan_cli.commands.main import answer
+from crgan_cli.commands.main import run_command
 for line in sys.argv[1:]:
-    print(line, answer(line.split()), "torch" in sys.modules, file=sys.stderr)
+    print(line, run_command(line.split()), "torch" in sys.modules, file=sys.stderr)
 """
     lines = {
         "--help": 0,

@@ -67,14 +67,14 @@ def test_a_terminal_gets_a_table_that_fits(
     sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from crgan_cli.report.collect import collect
-    from crgan_cli.report.rows import report_of
+    from crgan_cli.report.rows import build_report
 
-    report = report_of(collect([sweep]), title="[bold]4 runs")
+    report = build_report(collect([sweep]), title="[bold]4 runs")
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdout.isatty", lambda: True, raising=False)
         patch.setenv("TERM", "dumb")  # of 80 columns
-        write.show(report)
+        write.print_report(report)
     out = capsys.readouterr().out
     assert "[bold]4 runs" in out
     assert "lambda_cr=10" in out

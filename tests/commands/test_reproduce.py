@@ -14,15 +14,15 @@ from filelock import FileLock
 from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
-from crgan_cli.commands.reproduce import minutes_left, steps_done
+from crgan_cli.commands.reproduce import count_steps_done, minutes_left
 from crgan_cli.config.compose import compose
-from crgan_cli.config.messages import quoted
-from crgan_cli.config.resolve import plain
+from crgan_cli.config.messages import hydra_quoted
+from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import to_text
 from crgan_cli.experiments import paper_tables, plan
-from crgan_cli.experiments.paper_tables import Row, Scale, scale_of, table_of
-from crgan_cli.experiments.plan import Job, planned
-from crgan_cli.experiments.run_table import state_of
+from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
+from crgan_cli.experiments.plan import TableJob, plan_jobs
+from crgan_cli.experiments.run_table import job_state
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
 
@@ -60,16 +60,16 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_tables, "TABLES", folder)
 
 
-def jobs_of(name: str, scale: str, *typed: str) -> list[Job]:
-    return planned(table_of(name), scale_of(scale), (1,), typed, Path("nowhere"))
+def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
+    return plan_jobs(load_table(name), load_scale(scale), (1,), typed, Path("nowhere"))
 
 
 # --- the tables -----------------------------------------------------------------------------------
 
 
 def test_the_tables_are_the_papers() -> None:
-    assert tuple(paper_tables.names()) == TABLES
-    experiments = {name: [row.experiment for row in table_of(name).rows] for name in TABLES}
+    assert tuple(paper_tables.table_names()) == TABLES
+    experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
     assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
 
@@ -77,9 +77,9 @@ def test_the_tables_are_the_papers() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
     for job in jobs_of(name, "full"):
-        own = plain(compose([f"experiment={job.row.experiment}"]))
+        own = to_plain(compose([f"experiment={job.row.experiment}"]))
         if name == "cr_augmentation_ablation":
-            T = plain(compose([f"augment={job.row.name}"]))["augment"]
+            T = to_plain(compose([f"augment={job.row.name}"]))["augment"]
             own |= {"augment": T, "published": job.config["published"]}
             assert job.config["published"]["fid"] == ABLATION[job.row.name]
             assert "[recall, low confidence]" in job.config["published"]["source"]
@@ -101,14 +101,14 @@ def test_at_the_demo_scale_every_row_is_small_and_needs_no_download(name: str) -
 
 def test_no_two_rows_share_a_folder() -> None:
     for name in TABLES:
-        rows = [row.name for row in table_of(name).rows]
+        rows = [row.name for row in load_table(name).rows]
         assert len(set(rows)) == len(rows)
 
 
 def test_what_is_typed_last_counts() -> None:
-    row = Row("a", "A", "cr_cifar10_resnet", ("steps=1", "seed=3"))
+    row = PaperRow("a", "A", "cr_cifar10_resnet", ("steps=1", "seed=3"))
     scale = Scale("s", "", (1,), ("steps=2",), {"resnet": ("steps=3",), "sndcgan": ("x=1",)}, None)
-    assert plan.overrides_of(row, scale, ["batch_size=4"]) == (
+    assert plan.job_overrides(row, scale, ["batch_size=4"]) == (
         *("experiment=cr_cifar10_resnet", "steps=3", "seed=3", "batch_size=4"),
     )
 
@@ -117,7 +117,7 @@ def test_what_is_typed_last_counts() -> None:
     "value", ["a", "1.5", "Null", "../b", "a b", "it's", "a\\", "é, [x] = 'y'", "C:\\'d"]
 )
 def test_a_value_is_read_as_it_was(value: str) -> None:
-    assert str(compose([f"published.source={quoted(value)}"]).published.source) == value
+    assert str(compose([f"published.source={hydra_quoted(value)}"]).published.source) == value
 
 
 # --- what it costs --------------------------------------------------------------------------------
@@ -242,9 +242,9 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> TableJob:
     """One of a table, with what a finished run of it leaves."""
-    (first, *_) = planned(table_of("biggan"), scale_of("demo"), (1,), (), tmp_path / "out")
+    (first, *_) = plan_jobs(load_table("biggan"), load_scale("demo"), (1,), (), tmp_path / "out")
     first.folder.mkdir(parents=True)
     config = compose([*first.overrides, "seed=1"])
     RunDir(first.folder).config.write_text(to_text(config))
@@ -253,20 +253,20 @@ def job(tmp_path: Path) -> Job:
     return first
 
 
-def test_a_run_is_told_by_its_folder(job: Job, tmp_path: Path) -> None:
+def test_a_run_is_told_by_its_folder(job: TableJob, tmp_path: Path) -> None:
     run = RunDir(job.folder)
-    assert state_of(job) == "finished"
-    assert state_of(job._replace(folder=tmp_path / "gone")) == "new"
+    assert job_state(job) == "finished"
+    assert job_state(job._replace(folder=tmp_path / "gone")) == "new"
     run.result.write_text(json.dumps({"status": "failed"}))
-    assert state_of(job) == "resume"
+    assert job_state(job) == "resume"
     longer = {**job.config, "steps": 10 * job.config["steps"]}
     run.result.write_text(json.dumps({"status": "finished", "step": job.config["steps"]}))
-    assert state_of(job._replace(config=longer)) == "resume"
+    assert job_state(job._replace(config=longer)) == "resume"
     with FileLock(job.folder / ".lock"):
-        assert state_of(job) == "running elsewhere"
+        assert job_state(job) == "running elsewhere"
 
 
-def test_a_run_of_other_settings_is_refused(job: Job, crgan: Crgan, tmp_path: Path) -> None:
+def test_a_run_of_other_settings_is_refused(job: TableJob, crgan: Crgan, tmp_path: Path) -> None:
     words = ("reproduce", "biggan", "--scale", "demo", "--out", "out", "--dry-run")
     changed = crgan(*words, "batch_size=8")
     refused(changed, "none_biggan_s1 holds a run with other settings", "batch_size: 16 -> 8")
@@ -274,14 +274,14 @@ def test_a_run_of_other_settings_is_refused(job: Job, crgan: Crgan, tmp_path: Pa
     refused(crgan(*words[:2], "--out", "out", "--dry-run"), "holds a run with other settings")
 
 
-def test_steps_that_are_saved_count_as_done(job: Job) -> None:
+def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     checkpoints = RunDir(job.folder).checkpoints
     checkpoints.mkdir()
     for step in (25, 50):
         (checkpoints / f"step_{step:08d}.pt").touch()
-    assert steps_done(job.folder) == 50
-    half = minutes_left(job, scale_of("demo"), "resume")
-    assert half == pytest.approx((scale_of("demo").cpu_minutes or math.nan) / 2)
+    assert count_steps_done(job.folder) == 50
+    half = minutes_left(job, load_scale("demo"), "resume")
+    assert half == pytest.approx((load_scale("demo").cpu_minutes or math.nan) / 2)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from crgan_cli.config.build import build_group, locate, pick
+from crgan_cli.config.build import build_from, build_group, import_class
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose, folder_name
-from crgan_cli.config.messages import read
-from crgan_cli.config.resolve import plain
+from crgan_cli.config.messages import quote_overrides
+from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import difference, from_text, to_text
 from crgan_cli.errors import UserError
@@ -116,15 +116,17 @@ def test_bad_input_is_answered_with_the_remedy(override: str, said: str) -> None
 
 
 def test_a_key_given_twice_counts_as_typed_last() -> None:
-    assert read(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
+    assert quote_overrides(["seed=1,2", "steps=3", "seed=4"]) == ["seed=4", "steps=3"]
     assert compose(["seed=1", "seed=2"]).seed == 2
 
 
 def test_a_path_is_taken_as_it_is_typed() -> None:
     for value in ("my photos/été 2025", "~/x", "a#b"):
-        (typed,) = read([f"data_root={value}"])
+        (typed,) = quote_overrides([f"data_root={value}"])
         assert compose([typed]).data_root == value
-    assert read(["regularizer=[cr"]) == ["regularizer=[cr"]  # a mistake in the grammar stays one
+    assert quote_overrides(["regularizer=[cr"]) == [
+        "regularizer=[cr"
+    ]  # a mistake in the grammar stays one
 
 
 @pytest.mark.parametrize("words", [["steps", "=", "20"], ["steps=", "20"], ["steps", "=20"]])
@@ -188,7 +190,7 @@ def test_a_missing_config_dir_is_named(tmp_path: Path) -> None:
 def test_text_and_back_is_the_same_configuration() -> None:
     cfg = compose(["regularizer=icr", "out='1e3'"])
     again = from_text(to_text(cfg))
-    assert plain(again) == plain(cfg)
+    assert to_plain(again) == to_plain(cfg)
     assert again.out == "1e3"
 
 
@@ -234,12 +236,12 @@ def test_run_gives_the_settings_outside_the_groups() -> None:
 )
 def test_only_classes_defined_here_are_located(dotted: str) -> None:
     with pytest.raises(UserError, match="no class that crgan may build"):
-        locate(dotted)
+        import_class(dotted)
 
 
 def test_a_class_is_located_where_it_is_defined() -> None:
-    assert locate("crgan_cli.gan.losses.Hinge") is Hinge
-    assert locate("torch.optim.Adam").__name__ == "Adam"
+    assert import_class("crgan_cli.gan.losses.Hinge") is Hinge
+    assert import_class("torch.optim.Adam").__name__ == "Adam"
 
 
 def test_a_group_of_one_class_is_an_object_and_of_several_a_dict() -> None:
@@ -263,10 +265,10 @@ class Wheel:
 
 
 def test_pick_takes_what_a_class_asks_for() -> None:
-    wheel = pick(Wheel, {"size": 3, "other": 1}, colour="blue")
+    wheel = build_from(Wheel, {"size": 3, "other": 1}, colour="blue")
     assert (wheel.size, wheel.colour) == (3, "blue")
     with pytest.raises(UserError, match="Wheel has no value for size"):
-        pick(Wheel, {})
+        build_from(Wheel, {})
 
 
 def test_a_jobs_folder_is_legal_everywhere_and_short() -> None:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import pytest
 
-from crgan_cli.config.bounds import Bound, Count, NonNegative, Positive
-from crgan_cli.config.schema import check, fits, words
+from crgan_cli.config.bounds import Bound, NonNegative, Positive, PositiveInt
+from crgan_cli.config.schema import describe_type, find_problems, matches
 from crgan_cli.config.signatures import parameters
 from crgan_cli.errors import UserError
 
@@ -52,9 +52,9 @@ def cr(**settings: object) -> dict[str, object]:
         (0, Positive, False),
         (0, NonNegative, True),
         (-1, NonNegative, False),
-        (0, Count, False),
-        (None, Count | None, True),
-        (0, Count | None, False),
+        (0, PositiveInt, False),
+        (None, PositiveInt | None, True),
+        (0, PositiveInt | None, False),
         ("zero", Literal["zero", "reflect"], True),
         ("zeros", Literal["zero", "reflect"], False),
         (True, Literal[1], False),
@@ -65,19 +65,19 @@ def cr(**settings: object) -> dict[str, object]:
     ],
 )
 def test_a_value_fits_its_annotation_or_does_not(value: object, kind: object, right: bool) -> None:
-    assert fits(value, kind) is right
+    assert matches(value, kind) is right
 
 
 def test_an_annotation_is_put_into_words() -> None:
-    assert words(Positive) == "a number above 0"
-    assert words(Count | None) == "a whole number of at least 1 or null"
-    assert words(Literal["zero", "reflect"]) == "one of zero, reflect"
-    assert words(list[int]) == "a list [...], each a whole number"
-    assert words(Annotated[float, Bound("a share", 0, 1)]) == "a share"
+    assert describe_type(Positive) == "a number above 0"
+    assert describe_type(PositiveInt | None) == "a whole number of at least 1 or null"
+    assert describe_type(Literal["zero", "reflect"]) == "one of zero, reflect"
+    assert describe_type(list[int]) == "a list [...], each a whole number"
+    assert describe_type(Annotated[float, Bound("a share", 0, 1)]) == "a share"
 
 
 def test_a_right_configuration_has_no_problems() -> None:
-    assert check(whole(regularizer=cr())) == []
+    assert find_problems(whole(regularizer=cr())) == []
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_a_right_configuration_has_no_problems() -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(config: dict[str, object], said: str) -> None:
-    assert check(config) == [said]
+    assert find_problems(config) == [said]
 
 
 def test_all_mistakes_are_named_at_once() -> None:
-    assert len(check(whole(seed=-1, steps="x", regularizer=cr(lambda_cr="a", foo=1)))) == 4
+    assert len(find_problems(whole(seed=-1, steps="x", regularizer=cr(lambda_cr="a", foo=1)))) == 4
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_all_mistakes_are_named_at_once() -> None:
 def test_a_target_that_is_no_class_of_ours_is_a_problem(path: str) -> None:
     with pytest.raises(UserError, match=r"no class .* that crgan may build"):
         parameters(path)
-    assert "CRGAN_PLUGINS" in check(whole(loss={"_target_": path}))[0]
+    assert "CRGAN_PLUGINS" in find_problems(whole(loss={"_target_": path}))[0]
 
 
 @pytest.mark.parametrize("target", [3, None, ["a.b"], {"x": 1}])
 def test_a_target_of_another_shape_is_a_problem(target: object) -> None:
-    assert "_target_ must be a dotted path" in check(whole(loss={"_target_": target}))[0]
+    assert "_target_ must be a dotted path" in find_problems(whole(loss={"_target_": target}))[0]
 
 
 def test_torch_optim_is_read_through_its_imports_without_importing_it() -> None:
@@ -196,5 +196,5 @@ def test_a_plugin_is_read_only_where_the_user_named_it(plugin: str, monkeypatch)
 
 def test_a_parameter_that_code_injects_is_no_key(plugin: str, monkeypatch) -> None:
     monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_plugin")
-    (problem,) = check(whole(loss={"_target_": plugin, "weight": 1, "D": 3}))
+    (problem,) = find_problems(whole(loss={"_target_": plugin, "weight": 1, "D": 3}))
     assert problem == "loss has no key 'D'. It has: padding, sizes, weight."

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from crgan_cli.data import batches as module
 from crgan_cli.data import streamed
-from crgan_cli.data.batch_sampler import Order
-from crgan_cli.data.batches import Batches, fits
+from crgan_cli.data.batch_sampler import BatchSampler
+from crgan_cli.data.batches import Batches, fits_in_memory
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.world import World
@@ -59,13 +59,13 @@ def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     """The thread and the positions of every batch that is read."""
     seen: list[tuple[str, list[int]]] = []
-    read = streamed.read
+    read = streamed.read_batch
 
     def noted(images: Images, positions: Tensor, room: Images) -> Images:
         seen.append((threading.current_thread().name, positions.tolist()))
         return read(images, positions, room)
 
-    monkeypatch.setattr(streamed, "read", noted)
+    monkeypatch.setattr(streamed, "read_batch", noted)
     return seen
 
 
@@ -186,11 +186,11 @@ def test_a_set_larger_than_a_chunk_comes_to_the_device_whole(monkeypatch: pytest
 
 def test_a_ticket_of_a_set_that_fits_is_a_view_of_the_epochs_order():
     batches = make()
-    (first,), (second,) = batches.ticket(0), batches.ticket(1)
+    (first,), (second,) = batches.inputs(0), batches.inputs(1)
     assert (first.dtype, first.shape) == (torch.int64, (3,))
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     with NoSync() as watch:
-        batches.ticket(2)
+        batches.inputs(2)
     assert [name for name, _ in watch.seen] == ["slice"]
 
 
@@ -200,9 +200,9 @@ def test_opening_a_ticket_draws_nothing_and_waits_for_nothing(
     flip: bool, layout: torch.memory_format
 ):
     batches = Batches(coloured(), batch_size=3, seed=0, device=CPU, flip=flip, layout=layout)
-    ticket = batches.ticket(0)
+    ticket = batches.inputs(0)
     with NoSync() as watch:
-        batches.open(*ticket)
+        batches.to_batch(*ticket)
     kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
     assert kernels[:2] == ["index_select"] * 2  # pixels and labels; then x / 127.5 - 1
     assert len(kernels) <= 5
@@ -211,14 +211,14 @@ def test_opening_a_ticket_draws_nothing_and_waits_for_nothing(
 
 def test_opening_leaves_the_ticket_as_it_was(too_large: None):
     batches = make()
-    ticket = batches.ticket(0)
+    ticket = batches.inputs(0)
     before = tuple(part.clone() for part in ticket)
-    batches.open(*ticket).x.zero_()
+    batches.to_batch(*ticket).x.zero_()
     assert all(torch.equal(*pair) for pair in zip(ticket, before, strict=True))
 
 
 def test_a_ticket_of_a_larger_set_is_its_bytes(too_large: None):
-    x, y = make().ticket(0)
+    x, y = make().inputs(0)
     assert (x.dtype, x.shape) == (torch.uint8, (3, 1, 2, 2))
     assert (y.dtype, y.shape) == (torch.int64, (3,))
 
@@ -238,14 +238,14 @@ def test_a_ticket_of_a_larger_set_is_its_bytes(too_large: None):
 def test_a_gpu_gives_a_quarter_of_its_memory_and_other_devices_two_gibibytes(
     pixels: int, memory: int | None, fit: bool
 ):
-    assert fits(pixels, memory) == fit
+    assert fits_in_memory(pixels, memory) == fit
 
 
 def test_mirror_images_take_room_too(monkeypatch: pytest.MonkeyPatch):
     images = numbered()
     monkeypatch.setattr(module, "RESIDENT_BYTES", images.x.nbytes)
-    assert len(make(flip=False).ticket(0)) == 1
-    assert len(make(flip=True).ticket(0)) == 2
+    assert len(make(flip=False).inputs(0)) == 1
+    assert len(make(flip=True).inputs(0)) == 2
 
 
 @LAYOUTS
@@ -276,19 +276,19 @@ def test_the_next_batch_is_read_by_a_thread_and_once(
 ):
     batches = make()
     for index in range(5):
-        batches.ticket(index)
+        batches.inputs(index)
     until(lambda: len(reads) == 6)
     assert [thread.startswith("batches") for thread, _ in reads] == [False] + 5 * [True]
-    order = Order(10, 3, seed=0, flip=False, device=CPU)
+    order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
     assert [positions for _, positions in reads] == [order[index].tolist() for index in range(6)]
 
 
 def test_a_batch_on_its_way_is_not_read_again(too_large: None, reads: list[tuple[str, list[int]]]):
     batches = make()
     for index in (0, 0, 0, 1):
-        batches.ticket(index)
+        batches.inputs(index)
     until(lambda: len(reads) == 5)
-    order = Order(10, 3, seed=0, flip=False, device=CPU)
+    order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
     expected = [order[index].tolist() for index in (0, 0, 0, 1, 2)]
     assert sorted(positions for _, positions in reads) == sorted(expected)
 
@@ -302,29 +302,29 @@ def test_a_set_that_fits_starts_no_thread():
 def test_a_reading_that_fails_is_heard_of_where_its_batch_is_asked_for(
     too_large: None, monkeypatch: pytest.MonkeyPatch
 ):
-    batches, read = make(), streamed.read
+    batches, read = make(), streamed.read_batch
     expected = labels(make(), 1)
 
     def broken(images: Images, positions: Tensor, room: Images) -> Images:
         raise OSError("Input/output error")
 
-    batches.ticket(3)  # so that a batch is on its way that is not asked for
+    batches.inputs(3)  # so that a batch is on its way that is not asked for
     until(lambda: not batches._source._thread._work_queue.qsize())  # type: ignore[union-attr]
-    monkeypatch.setattr(streamed, "read", broken)
+    monkeypatch.setattr(streamed, "read_batch", broken)
     with pytest.raises(OSError, match="Input/output"):
-        batches.ticket(0)
-    monkeypatch.setattr(streamed, "read", read)
+        batches.inputs(0)
+    monkeypatch.setattr(streamed, "read_batch", read)
     assert labels(batches, 1) == expected
-    monkeypatch.setattr(streamed, "read", broken)
-    batches.ticket(2)
+    monkeypatch.setattr(streamed, "read_batch", broken)
+    batches.inputs(2)
     with pytest.raises(OSError, match="Input/output"):
-        batches.ticket(3)
+        batches.inputs(3)
 
 
 def test_the_thread_ends_with_the_batches(too_large: None):
     before = set(threading.enumerate())
     batches = make()
-    batches.ticket(0)
+    batches.inputs(0)
     (thread,) = set(threading.enumerate()) - before
     del batches
     gc.collect()
@@ -336,22 +336,22 @@ def test_the_thread_ends_with_the_batches(too_large: None):
 def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
     too_large: None, monkeypatch: pytest.MonkeyPatch
 ):
-    batches, read, released = make(), streamed.read, threading.Event()
+    batches, read, released = make(), streamed.read_batch, threading.Event()
     expected = labels(make(), 1)
 
     def stuck(images: Images, positions: Tensor, room: Images) -> Images:
         released.wait(10)
         return read(images, positions, room)
 
-    monkeypatch.setattr(streamed, "read", stuck)
-    batches._source._look_ahead(1)  # type: ignore[union-attr]
+    monkeypatch.setattr(streamed, "read_batch", stuck)
+    batches._source._prefetch(1)  # type: ignore[union-attr]
     main = threading.main_thread().ident
     assert main is not None
     # a process in the background is started with SIGINT ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        batches.ticket(1)
+        batches.inputs(1)
     signal.signal(signal.SIGINT, before)
     assert not released.is_set()
     released.set()
@@ -390,7 +390,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("crgan_cli.system.distributed.world._world", World(1, 4, 1))
     with pytest.raises(UserError, match=r"batch_size=7 .*multiple of 4, as in batch_size=8,"):
         make(10, batch_size=7)
-    assert make(10, batch_size=8).ticket(0)[0].shape == (2,)
+    assert make(10, batch_size=8).inputs(0)[0].shape == (2,)
 
 
 # --- bad input ------------------------------------------------------------------------------------

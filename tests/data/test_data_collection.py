@@ -15,7 +15,7 @@ from torch_fidelity.datasets import ImagesPathDataset
 from torch_fidelity.utils import glob_samples_paths
 
 from crgan_cli.data import collection as module
-from crgan_cli.data.collection import collection
+from crgan_cli.data.collection import read_collection
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.pictures import Export
@@ -56,7 +56,7 @@ def deep_png() -> bytes:
 
 def refusal(root: Path) -> str:
     with pytest.raises(UserError) as raised:
-        collection(root)
+        read_collection(root)
     return str(raised.value)
 
 
@@ -89,8 +89,8 @@ def test_what_is_exported_comes_back_bit_for_bit(tmp_path: Path, name: str, chan
             file.extractall(tmp_path / "unpacked")
         out = tmp_path / "unpacked"
     assert sorted(p.name for p in (out / "real").iterdir()) == [f"00000{i}.png" for i in range(3)]
-    assert torch.equal(collection(out / "generated").images.x, fakes)
-    assert torch.equal(collection(out / "real").images.x, reals)
+    assert torch.equal(read_collection(out / "generated").images.x, fakes)
+    assert torch.equal(read_collection(out / "real").images.x, reals)
     assert {path.name for path in tmp_path.iterdir()} <= {"out", "out.zip", "unpacked"}
 
 
@@ -104,7 +104,7 @@ def test_order_and_pixels_are_those_of_torch_fidelity(tmp_path: Path):
     files = glob_samples_paths(str(root), False, "png,jpg,jpeg", verbose=False)
     theirs = torch.stack(list(ImagesPathDataset(files)))
     assert len(theirs) == len(names)
-    assert torch.equal(collection(root).images.x, theirs)
+    assert torch.equal(read_collection(root).images.x, theirs)
 
 
 def test_an_orientation_in_exif_is_left_alone_as_torch_fidelity_does(tmp_path: Path):
@@ -113,13 +113,13 @@ def test_an_orientation_in_exif_is_left_alone_as_torch_fidelity_does(tmp_path: P
     path = tmp_path / "samples" / "a.png"
     path.parent.mkdir()
     Image.new("RGB", (4, 2)).save(path, exif=turned)
-    assert collection(path.parent).images.x.shape == (1, 3, 2, 4)
+    assert read_collection(path.parent).images.x.shape == (1, 3, 2, 4)
 
 
 def test_images_need_not_be_square(tmp_path: Path):
     with Export(tmp_path / "out") as export:
         export.add("real", noise(2, height=3, width=8))
-    assert torch.equal(collection(tmp_path / "out/real").images.x, noise(2, height=3, width=8))
+    assert torch.equal(read_collection(tmp_path / "out/real").images.x, noise(2, height=3, width=8))
 
 
 def test_a_palette_is_looked_up_and_two_values_become_grey(tmp_path: Path):
@@ -128,24 +128,24 @@ def test_a_palette_is_looked_up_and_two_values_become_grey(tmp_path: Path):
     (tmp_path / "palette").mkdir()
     colours.save(tmp_path / "palette/a.png")
     put(tmp_path / "palette/b.png", value=7)  # RGB beside it
-    x = collection(tmp_path / "palette").images.x
+    x = read_collection(tmp_path / "palette").images.x
     assert x[:, :, 0, 0].tolist() == [[200, 100, 50], [7, 7, 7]]
     put(tmp_path / "two/a.png", "1", value=255)
     put(tmp_path / "two/b.png", "L", value=9)
-    assert collection(tmp_path / "two").images.x[:, :, 0, 0].tolist() == [[255], [9]]
+    assert read_collection(tmp_path / "two").images.x[:, :, 0, 0].tolist() == [[255], [9]]
 
 
 def test_sub_folders_are_classes_where_every_image_lies_in_one(tmp_path: Path):
     root = tmp_path / "samples"
     put(root / "outer/dog/1.png", value=1)
     put(root / "outer/cat/deeper/2.png", value=2)
-    found = collection(root)
+    found = read_collection(root)
     assert found.class_names == ("cat", "dog")
     assert found.images.y.tolist() == [0, 1]
     assert found.images.y.dtype == torch.int64
     assert found.images.x[:, 0, 0, 0].tolist() == [2, 1]
     put(root / "outer/loose.png", value=3)
-    found = collection(root)
+    found = read_collection(root)
     assert found.class_names == ()
     assert found.images.y.tolist() == [0, 0, 0]
 
@@ -154,10 +154,10 @@ def test_the_fingerprint_is_the_contents_wherever_they_lie(tmp_path: Path):
     for name in ("one", "two"):
         with Export(tmp_path / name) as export:
             export.add("real", noise(3))
-    shas = [collection(tmp_path / name / "real").sha256 for name in ("one", "two")]
+    shas = [read_collection(tmp_path / name / "real").sha256 for name in ("one", "two")]
     assert shas == [fingerprint(Images(noise(3), torch.zeros(3, dtype=torch.int64)))] * 2
     put(tmp_path / "two/real/000001.png", size=(5, 5))
-    assert collection(tmp_path / "two/real").sha256 != shas[0]
+    assert read_collection(tmp_path / "two/real").sha256 != shas[0]
 
 
 def test_many_pixels_are_memory_mapped_and_the_same(
@@ -165,10 +165,10 @@ def test_many_pixels_are_memory_mapped_and_the_same(
 ):
     with Export(tmp_path / "out") as export:
         export.add("real", noise(4, height=3))
-    small = collection(tmp_path / "out/real")
+    small = read_collection(tmp_path / "out/real")
     assert not cache_folder.exists()
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", 4 * 3 * 3 * 5 - 1)
-    large = collection(tmp_path / "out/real")
+    large = read_collection(tmp_path / "out/real")
     assert [path.name for path in cache_folder.glob("*/pixels.u8")] == ["pixels.u8"]
     assert torch.equal(large.images.x, small.images.x)
     assert large.sha256 == small.sha256
@@ -177,7 +177,7 @@ def test_many_pixels_are_memory_mapped_and_the_same(
 def test_jpegs_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     put(tmp_path / "samples/a.jpg", "L")
     put(tmp_path / "samples/b.png", "L")
-    collection(tmp_path / "samples")
+    read_collection(tmp_path / "samples")
     assert "1 of 2 images" in caplog.text
     assert "JPEG" in caplog.text
 
@@ -249,7 +249,7 @@ def test_a_folder_that_is_none_is_named_with_its_option(tmp_path: Path):
     (tmp_path / "empty/a.png").write_text("no image")
     assert "correct --samples" in refusal(tmp_path / "empty")
     with pytest.raises(UserError, match="REFERENCE must be a folder"):
-        collection(tmp_path / "nowhere", "REFERENCE")
+        read_collection(tmp_path / "nowhere", "REFERENCE")
 
 
 def test_both_halves_of_an_export_are_not_one_collection(tmp_path: Path):

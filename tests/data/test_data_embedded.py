@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crgan_cli.data.embedded import FOLDER, Demo, from_grid, to_grid
+from crgan_cli.data.embedded import FOLDER, Demo, pack_grid, unpack_grid
 from crgan_cli.data.images import fingerprint
 from crgan_cli.errors import UserError
 
@@ -52,10 +52,10 @@ def test_the_demo_files_are_small_and_carry_their_licence():
 
 def test_a_grid_is_read_row_by_row():
     tiles = np.random.RandomState(0).randint(0, 256, (400, 28, 28)).astype(np.uint8)
-    grid = to_grid(tiles)
+    grid = pack_grid(tiles)
     assert grid.shape == (56, 5600)
     assert np.array_equal(grid[28:, 28:56], tiles[201])
-    assert np.array_equal(from_grid(grid), tiles)
+    assert np.array_equal(unpack_grid(grid), tiles)
 
 
 def write_official(folder: Path, count: int) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from crgan_cli.data.images import (
     Dataset,
-    Facts,
+    DatasetInfo,
     Images,
     Split,
     fingerprint,
@@ -21,7 +21,7 @@ class Squares(Dataset):
     """60 training images of classes 0, 1, 2 in the ratio 3:2:1, and 3 for testing."""
 
     title = "Squares"
-    facts = Facts(4, 1, 3)
+    facts = DatasetInfo(4, 1, 3)
 
     def read(self, split: Split) -> Images:
         y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10 if split == "train" else [0, 1, 2])

@@ -16,7 +16,7 @@ from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.kid import kernel_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
-from crgan_cli.evaluation.reference_images import choose
+from crgan_cli.evaluation.reference_images import random_subset
 
 PIXELS = 3 * 8 * 8
 
@@ -240,7 +240,7 @@ def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCapture
 def test_the_floors_images_are_not_in_the_reference():
     scorer = evaluator(reference="train", num_samples=30)
     scorer.prepare(Noise())  # 60 training images: 30 and the 30 others
-    a = choose(30, torch.arange(60))
+    a = random_subset(30, torch.arange(60))
     b = torch.tensor([i for i in range(60) if i not in set(a.tolist())])
     x, net = Noise().read("train").x, Projection()
     expected = frechet_distance(Moments.of(net(x[a]).pool), Moments.of(net(x[b]).pool))

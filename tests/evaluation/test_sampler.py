@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crgan_cli.evaluation import sampler
 from crgan_cli.evaluation.metrics.protocol import Protocol
-from crgan_cli.evaluation.sampler import Scored, random_codes, undisturbed
+from crgan_cli.evaluation.sampler import EvalSampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def assert_same(one: State, other: State) -> None:
 
 
 def drawn(G: Normed, protocol: Protocol, *starts: int) -> Tensor:
-    with Scored(protocol, PRIOR, 5, CPU).of(G) as fakes:
+    with EvalSampler(protocol, PRIOR, 5, CPU).images(G) as fakes:
         return torch.cat([fakes.draw(start, 4) for start in starts])
 
 
@@ -119,13 +119,13 @@ def test_a_generator_is_put_back_as_it_was(batch_norm: str, fails: bool) -> None
     G.dropout.eval()  # a mode of its own
     G.linear.weight.grad = torch.ones_like(G.linear.weight)
     before = state_of(G)
-    scored = Scored(by(batch_norm), PRIOR, 5, CPU)
+    scored = EvalSampler(by(batch_norm), PRIOR, 5, CPU)
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
 
     def draw() -> None:
-        with scored.of(G) as fakes:
+        with scored.images(G) as fakes:
             fakes.draw(0, 4)
             torch.rand(9)
             assert G.norm.training == (batch_norm == "batch")
@@ -167,34 +167,34 @@ def test_a_generator_that_fails_while_statistics_are_taken_is_put_back(
 @pytest.mark.parametrize("batch_norm", ["running", "batch", "standing"])
 def test_the_images_of_a_protocol_are_the_same_each_time(batch_norm: str) -> None:
     G = Normed()
-    scored = Scored(by(batch_norm), PRIOR, 5, CPU)
-    with scored.of(G) as fakes:
+    scored = EvalSampler(by(batch_norm), PRIOR, 5, CPU)
+    with scored.images(G) as fakes:
         once = fakes.draw(0, 4)
     torch.rand(5)
-    with scored.of(G) as fakes:
+    with scored.images(G) as fakes:
         assert torch.equal(fakes.draw(0, 4), once)
     assert torch.equal(drawn(G, by(batch_norm), 0), once)
 
 
 def test_codes_are_truncated_in_every_set_and_for_the_statistics() -> None:
-    scored = Scored(by("standing", truncation=0.5, repeats=3), PRIOR, 5, CPU)
+    scored = EvalSampler(by("standing", truncation=0.5, repeats=3), PRIOR, 5, CPU)
     assert scored.standing is not None
     for part, n in ((scored.sampler, 3 * 8), (scored.standing, BATCHES * 4)):
         assert part.codes.z.shape == (n, 3)
         assert 0.4 < part.codes.z.abs().max() <= 0.5
-    whole = Scored(by("standing"), PRIOR, 5, CPU)
+    whole = EvalSampler(by("standing"), PRIOR, 5, CPU)
     assert whole.sampler.codes.z.abs().max() > 0.5
     assert not torch.equal(whole.sampler.codes.z[:4], scored.sampler.codes.z[:4])
 
 
 def test_labels_are_random_unless_they_are_given() -> None:
     prior = Prior("uniform", 3, 4)
-    drawn_labels = random_codes(prior, 200, seed=0).y
+    drawn_labels = sample_latents(prior, 200, seed=0).y
     assert drawn_labels is not None
     assert set(drawn_labels.tolist()) == {0, 1, 2, 3}
     given = torch.zeros(200, dtype=torch.long)
-    assert random_codes(prior, 200, seed=0, labels=given).y is given
-    assert random_codes(PRIOR, 200, seed=0, labels=given).y is None
+    assert sample_latents(prior, 200, seed=0, labels=given).y is given
+    assert sample_latents(PRIOR, 200, seed=0, labels=given).y is None
 
 
 def test_drawing_leaves_modes_and_random_numbers_as_they_were() -> None:
@@ -210,7 +210,7 @@ def test_drawing_leaves_modes_and_random_numbers_as_they_were() -> None:
         torch.rand(7)
         raise KeyError
 
-    with pytest.raises(KeyError), undisturbed(outer):
+    with pytest.raises(KeyError), eval_mode(outer):
         draw_and_fail()
     assert torch.equal(torch.rand(3), expected)
     assert [layer.training for layer in outer.modules()] == [True, True, False]

@@ -9,9 +9,9 @@ from support.published import PUBLISHED
 
 from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
-from crgan_cli.config.resolve import flat
+from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
-from crgan_cli.gan.build import Players, players_of, task_of
+from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
 
 """FID on CIFAR-10: tables of arXiv:2002.04724, small models and BigGANs."""
@@ -40,9 +40,9 @@ def row(name: str, *overrides: str) -> DictConfig:
     return compose([f"experiment={name}", *overrides])
 
 
-def game(config: DictConfig) -> tuple[Players, Task]:
-    players = players_of(config)
-    return players, task_of(config, players)
+def game(config: DictConfig) -> tuple[Networks, Task]:
+    players = build_networks(config)
+    return players, build_task(config, players)
 
 
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
@@ -75,7 +75,7 @@ def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
     players, task = game(config)
     chosen = compose([f"architecture={architecture}", "dataset=cifar10"]).architecture
     assert config.architecture._target_ == chosen._target_
-    plan, views = task.plan()[0], VIEWS[method]
+    plan, views = task.describe_turns()[0], VIEWS[method]
     own = name.split("_")[0] in ("gp", "dragan", "jsr")
     way = "double backward" if architecture == "biggan_lite" else "adjoint network"
     penalty = f"; 1 more for a gradient, by {way}" if own else ""
@@ -166,11 +166,11 @@ def test_every_job_of_a_sweep_composes_and_is_another_run(name: str) -> None:
         for combination in itertools.product(*values.values())
     ]
     assert len(jobs) * len(seeds) == SWEEPS[name]
-    made = [flat(row(name, *job)) for job in jobs]
+    made = [flatten(row(name, *job)) for job in jobs]
     assert len({str(config) for config in made}) == len(jobs)
     assert {config["published.fid"] for config in made} == {None}
 
 
 def test_the_two_settings_of_the_sweep_by_turns_differ_in_them_alone() -> None:
-    one, five = (flat(row("none_cifar10_sndcgan", f"optimizer=cr_{x}")) for x in "cd")
+    one, five = (flatten(row("none_cifar10_sndcgan", f"optimizer=cr_{x}")) for x in "cd")
     assert {key for key in one if one[key] != five[key]} == {"optimizer.n_dis"}

@@ -22,15 +22,15 @@ from support.runs import TINY, command, crgan, different, environment, tiny
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.experiments import parallel
-from crgan_cli.experiments.check import Plan, check
-from crgan_cli.experiments.job import shown_since, steps_done
-from crgan_cli.experiments.sweep_state import Board, Job, exit_code, unfinished
-from crgan_cli.experiments.sweep_table import progress_of, said_of, table_of
+from crgan_cli.experiments.check import SweepPlan, check_jobs
+from crgan_cli.experiments.job import count_steps_done, images_since
+from crgan_cli.experiments.sweep_state import SweepJob, SweepState, describe_unfinished, exit_code
+from crgan_cli.experiments.sweep_table import format_finished, make_table, read_progress
 from crgan_cli.experiments.throughput import (
     Throughput,
-    most_at_once,
+    format_throughput,
+    max_parallel,
     read_throughput,
-    told,
     write_throughput,
 )
 from crgan_cli.system import mps, threads
@@ -100,7 +100,7 @@ def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(tmp_path: Pa
 
 def throughput_of(folder: Path) -> Throughput:
     """What the newest start of a sweep wrote down."""
-    trained = read_throughput(Board(folder))
+    trained = read_throughput(SweepState(folder))
     assert trained is not None
     return trained
 
@@ -137,7 +137,7 @@ def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
     trained = throughput_of(tmp_path / "sweep")
     assert (trained.jobs, trained.others, trained.images) == (2, 1, 2 * 6 * 4)
     assert 0 < trained.images_per_second < trained.of_a_job * 2
-    assert told(trained) in done.stdout
+    assert format_throughput(trained) in done.stdout
 
 
 @pytest.mark.parametrize("everybody", [True, False], ids=["terminal", "parent"])
@@ -167,7 +167,7 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
 
 def steps_logged(run: Path) -> int:
     """The step of the newest line of a run's metrics.jsonl."""
-    return progress_of(run).step
+    return read_progress(run).step
 
 
 def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path)
 BESIDE = ("seed=1,2,3", "hydra/launcher=joblib")
 
 
-def planned(*words: str) -> Plan:
-    plan = check(words, Choices(), multirun=True, whole=False)
+def planned(*words: str) -> SweepPlan:
+    plan = check_jobs(words, Choices(), multirun=True, whole=False)
     assert plan is not None
     return plan
 
@@ -223,9 +223,9 @@ def test_mps_is_there_while_jobs_share_a_gpu(
         yield
         served.append(folder)
 
-    monkeypatch.setattr(parallel, "number_of_gpus", lambda: count)
-    monkeypatch.setattr(mps, "serving", serving)
-    with parallel.side_by_side(Board(tmp_path), 0, shared=shared):
+    monkeypatch.setattr(parallel, "count_visible_gpus", lambda: count)
+    monkeypatch.setattr(mps, "mps_daemon", serving)
+    with parallel.parallel_jobs(SweepState(tmp_path), 0, shared=shared):
         assert served == [tmp_path / ".sweep"] * (count * shared)
     assert served == [tmp_path / ".sweep"] * (2 * count * shared)
 
@@ -236,7 +236,7 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
     monkeypatch.setattr(threads, "ROOT", tmp_path)  # where nothing is known of cores and groups
     monkeypatch.setattr(threads, "affinity", lambda: set(range(9)))
     monkeypatch.delenv(threads.VARIABLE, raising=False)
-    with parallel.side_by_side(Board(tmp_path), 2, shared=False):
+    with parallel.parallel_jobs(SweepState(tmp_path), 2, shared=False):
         workers = Parallel(n_jobs=2)
         given = list(workers([delayed(os.getenv)(threads.VARIABLE)] * 2))
         (process,) = workers([delayed(os.getpid)()])
@@ -249,12 +249,12 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
 # --- the board ------------------------------------------------------------------------------------
 
 
-def job(number: int, status: str, **more: object) -> Job:
-    return Job(number, f"seed={number}", f"{number}_seed={number}", status, **more)  # type: ignore
+def job(number: int, status: str, **more: object) -> SweepJob:
+    return SweepJob(number, f"seed={number}", f"{number}_seed={number}", status, **more)  # type: ignore
 
 
 def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
-    board = Board(tmp_path, total=3)
+    board = SweepState(tmp_path, total=3)
     board.clear()
     board.write(job(1, "running"))
     board.write(job(0, "running"))
@@ -265,22 +265,25 @@ def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
     ]
     (tmp_path / ".sweep" / "2.json").write_text('{"numb')  # being written
     assert len(board.jobs()) == 2
-    said = said_of(board.jobs()[0], board)
+    said = format_finished(board.jobs()[0], board)
     assert said == (
         "finished in 1 min 0 s, 12.5; "
         "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
     )
-    assert unfinished(tmp_path) == f"of the 3 jobs of the sweep {tmp_path}: 1 running, 1 not begun"
+    assert (
+        describe_unfinished(tmp_path)
+        == f"of the 3 jobs of the sweep {tmp_path}: 1 running, 1 not begun"
+    )
     board.clear()
     assert board.jobs() == []
     for number in range(3):
         board.write(job(number, "skipped"))
-    assert unfinished(tmp_path) == unfinished(tmp_path / "no sweep") == ""
+    assert describe_unfinished(tmp_path) == describe_unfinished(tmp_path / "no sweep") == ""
 
 
 def test_a_throughput_by_hand(tmp_path: Path) -> None:
     """Three jobs in 20 s, of which the second overlaps with the others, and two that count not."""
-    board = Board(tmp_path, total=5)
+    board = SweepState(tmp_path, total=5)
     board.clear()
     write_throughput(board, 20.0)
     assert read_throughput(board) is None  # nothing was trained
@@ -292,7 +295,7 @@ def test_a_throughput_by_hand(tmp_path: Path) -> None:
     write_throughput(board, 20.0)
     trained = throughput_of(tmp_path)
     assert trained == Throughput(3, 2, 2, 20.0, 2000, 100.0, 200.0)
-    assert told(trained) == (
+    assert format_throughput(trained) == (
         "3 jobs trained in 20 s, at most 2 side by side: 100 images/s together, 200 images/s a job "
         "on average; 2 more trained nothing to its end"
     )
@@ -304,19 +307,19 @@ def test_a_throughput_by_hand(tmp_path: Path) -> None:
     [([], 0), ([(1, 2)], 1), ([(1, 2), (2, 3)], 1), ([(1, 9), (2, 5), (3, 4), (5, 6)], 3)],
 )
 def test_spans_overlap(spans: list[tuple[float, float]], most: int) -> None:
-    assert most_at_once(spans) == most
+    assert max_parallel(spans) == most
 
 
 def test_images_of_a_run_that_was_gone_on_with_are_those_since(tmp_path: Path) -> None:
     result = {"step": 10, "images_seen": 10 * 5 * 64, "seconds": 9.0}  # n_dis=5
-    assert shown_since(0, result, 12.0) == (3200, 9.0)
-    assert shown_since(4, result, 12.0) == (6 * 5 * 64, 12.0)
-    assert shown_since(10, result, 12.0) == shown_since(0, {}, 12.0) == (0, 0.0)
-    assert steps_done(tmp_path) == 0
+    assert images_since(0, result, 12.0) == (3200, 9.0)
+    assert images_since(4, result, 12.0) == (6 * 5 * 64, 12.0)
+    assert images_since(10, result, 12.0) == images_since(0, {}, 12.0) == (0, 0.0)
+    assert count_steps_done(tmp_path) == 0
     (tmp_path / "checkpoints").mkdir()
     for step in (200, 1000):
         (tmp_path / "checkpoints" / f"step_{step:08d}.pt").touch()
-    assert steps_done(tmp_path) == 1000
+    assert count_steps_done(tmp_path) == 1000
 
 
 @pytest.mark.parametrize(("codes", "code"), [([], 0), ([2, 2], 2), ([1, 2], 1), ([1], 1)])
@@ -325,15 +328,19 @@ def test_the_exit_code_is_of_the_worst_failure(codes: list[int], code: int) -> N
 
 
 def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None:
-    board = Board(tmp_path)
+    board = SweepState(tmp_path)
     board.clear()
     taken: list[int] = []
-    with board.device(2, 2) as a, board.device(2, 2) as b, board.device(2, 2) as c:
-        with board.device(2, 2) as d:
+    with (
+        board.acquire_device(2, 2) as a,
+        board.acquire_device(2, 2) as b,
+        board.acquire_device(2, 2) as c,
+    ):
+        with board.acquire_device(2, 2) as d:
             assert [a, b, c, d] == [0, 1, 0, 1]  # spread first, then shared
 
             def fifth() -> None:
-                with board.device(2, 2) as index:
+                with board.acquire_device(2, 2) as index:
                     taken.append(index)
 
             waiting = threading.Thread(target=fifth)
@@ -345,7 +352,7 @@ def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None
 
 
 def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
-    board = Board(tmp_path, total=4)
+    board = SweepState(tmp_path, total=4)
     board.clear()
     run = tmp_path / "1_seed=1"
     run.mkdir()
@@ -355,12 +362,12 @@ def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (run / "metrics.jsonl").write_text("x" * 9000 + "\n" + text + '{"kind": "tr')
-    assert progress_of(run) == (100, 10.0, "41.25", 160.0)
-    assert progress_of(tmp_path / "absent") == (0, 0.0, "", 0.0)
+    assert read_progress(run) == (100, 10.0, "41.25", 160.0)
+    assert read_progress(tmp_path / "absent") == (0, 0.0, "", 0.0)
     board.write(job(0, "finished", seconds=30.0, value=39.5))
     board.write(job(1, "running"))
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(table_of(board, steps=700, seconds=30.0))
+    console.print(make_table(board, steps=700, seconds=30.0))
     shown = console.export_text()
     waiting = "2 of 4 jobs: 1 finished, 1 running, 2 to come, about 1 min 0 s"
     assert f"{waiting}; 160 images/s together" in shown

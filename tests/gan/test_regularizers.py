@@ -189,7 +189,7 @@ def test_d_pays_what_the_paper_says(name: str, spectral: bool) -> None:
     make, by_hand = CASES[name]
     ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
     torch.manual_seed(7)
-    loss = total(ours.move("d", REAL).terms)
+    loss = total(ours.player_loss("d", REAL).terms)
     torch.manual_seed(7)
     expected = by_hand(theirs)
     torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
@@ -207,7 +207,7 @@ def test_g_pays_what_the_paper_says(name: str, spectral: bool) -> None:
     latent = name in ("zcr", "icr")
     ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
     torch.manual_seed(7)
-    loss = total(ours.move("g", REAL).terms)
+    loss = total(ours.player_loss("g", REAL).terms)
     torch.manual_seed(7)
     c = Cast(theirs, near=0.3 if latent else None)
     expected = softplus(-c.D(c.fake, None)).mean()
@@ -229,7 +229,7 @@ def test_a_linear_critic_has_the_slope_of_its_weights() -> None:
             return 2.0 * x[:, 0, 0, 0]
 
     task.adversary.D = Linear()
-    assert task.move("d", REAL).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
+    assert task.player_loss("d", REAL).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
 
 
 def pooled(x: Tensor) -> nn.Module:
@@ -245,12 +245,12 @@ def test_the_way_to_the_gradient_is_chosen_by_d_or_by_the_configuration(name: st
     (penalty,) = CASES[name][0]()
     assert isinstance(penalty, GradientRegularizer)
     custom, known = game(*CASES[name][0]()).adversary.D, pooled(REAL.x)
-    assert penalty.how(custom) == "double backward"
-    assert penalty.differentiates_twice(custom)
-    assert penalty.how(known) == "adjoint network"
-    assert not penalty.differentiates_twice(known)
+    assert penalty.gradient_method(custom) == "double backward"
+    assert penalty.needs_double_backward(custom)
+    assert penalty.gradient_method(known) == "adjoint network"
+    assert not penalty.needs_double_backward(known)
     penalty.gradient = "autograd"
-    assert penalty.differentiates_twice(known)
+    assert penalty.needs_double_backward(known)
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -260,14 +260,14 @@ def test_the_adjoint_network_runs_no_second_backward_pass_through_d(name: str) -
     task.adversary.D = pooled(REAL.x)
     calls: list[nn.Module] = []
     task.adversary.D.register_forward_hook(lambda D, given, logits: calls.append(D))
-    loss = total(task.move("d", REAL).terms)
+    loss = total(task.player_loss("d", REAL).terms)
     assert len(calls) == 1
     assert all(gradient is not None for gradient in gradients(loss, task.adversary.D))
 
 
 def test_jsr_calls_a_d_with_batch_norm_for_each_batch() -> None:
     task = game(JSRegularizer(gamma=0.1), batch_norm=True)
-    task.move("d", REAL)
+    task.player_loss("d", REAL)
     assert task.adversary.D.calls == 2 + 2
 
 
@@ -277,9 +277,9 @@ def test_both_sides_of_a_consistency_term_carry_gradient() -> None:
         torch.tensor([1.0, 3.0], requires_grad=True),
         torch.tensor([0.5, 5.0], requires_grad=True),
     )
-    from crgan_cli.gan.scoring import Seen
+    from crgan_cli.gan.scoring import ScoredViews
 
-    term = cr()[0].d_terms(Seen({}, {"real": a, "T(real)": b}, None))["cr/real"]  # type: ignore[arg-type]
+    term = cr()[0].d_terms(ScoredViews({}, {"real": a, "T(real)": b}, None))["cr/real"]  # type: ignore[arg-type]
     term.backward()
     assert term.item() == pytest.approx(10 * (0.25 + 4) / 2)
     assert a.grad is not None
@@ -292,22 +292,22 @@ def test_both_sides_of_a_consistency_term_carry_gradient() -> None:
 def test_one_call_whatever_the_consistency_terms(name: str) -> None:
     task = game(*CASES[name][0]())
     before = task.adversary.D.calls
-    task.move("d", REAL)
+    task.player_loss("d", REAL)
     assert task.adversary.D.calls - before == 1 + (name in PENALTIES)
 
 
 def test_batch_norm_in_d_gets_one_call_a_view() -> None:
     task = game(*bcr(), *zcr(), batch_norm=True)
-    assert not task.adversary.jointly
-    task.move("d", REAL)
+    assert not task.adversary.score_jointly
+    task.player_loss("d", REAL)
     assert task.adversary.D.calls == 5
-    assert any("5 D calls" in line for line in task.plan())
+    assert any("5 D calls" in line for line in task.describe_turns())
 
 
 def test_cr_and_bcr_share_one_view_of_the_real_images() -> None:
     task = game(*cr(), *bcr())
     assert task.adversary.roles == ("real", "fake", "T(real)", "T(fake)")
-    terms = task.move("d", REAL).terms
+    terms = task.player_loss("d", REAL).terms
     torch.testing.assert_close(terms["cr/real"], terms["bcr/real"])
 
 
@@ -315,11 +315,11 @@ def test_lazy_terms_come_every_kth_turn_k_times_as_strong() -> None:
     lazy = game(ConsistencyRegularization(lambda_cr=10, every=3))
     eager = game(*cr())
     for turn in range(6):
-        lazy.advance("d", turn)
+        lazy.set_turn("d", turn)
         torch.manual_seed(turn)
-        terms = lazy.move("d", REAL).terms
+        terms = lazy.player_loss("d", REAL).terms
         torch.manual_seed(turn)
-        expected = eager.move("d", REAL).terms
+        expected = eager.player_loss("d", REAL).terms
         torch.testing.assert_close(terms["adversarial/d"], expected["adversarial/d"])
         assert ("cr/real" in terms) == (turn % 3 == 0)
         if turn % 3 == 0:
@@ -331,7 +331,7 @@ def test_a_view_that_the_game_lacks_names_those_that_it_has() -> None:
         views = ("sideways",)
 
     with pytest.raises(UserError, match=r"'sideways'.*fake, real"):
-        game(Odd()).move("d", REAL)
+        game(Odd()).player_loss("d", REAL)
 
 
 def test_two_terms_of_one_name_are_refused() -> None:
@@ -339,11 +339,11 @@ def test_two_terms_of_one_name_are_refused() -> None:
         """A second class with cr's term."""
 
     with pytest.raises(UserError, match=r"cr/real"):
-        game(*cr(), Again(lambda_cr=1)).move("d", REAL)
+        game(*cr(), Again(lambda_cr=1)).player_loss("d", REAL)
 
 
 def test_labels_of_the_code_and_its_neighbour_agree() -> None:
     task = game(*zcr(), classes=5)
-    views = task.imagine(8, torch.device("cpu"))
+    views = task.generate(8, torch.device("cpu"))
     assert views["fake"].y is views["near"].y
     assert views["fake"].y is not None

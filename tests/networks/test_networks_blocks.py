@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from crgan_cli.networks import blocks
 from crgan_cli.networks.fast.folding import PooledConv3, ZeroInsertionConv3, insert_zeros
-from crgan_cli.networks.layers import UnconditionalBatchNorm
+from crgan_cli.networks.layers import PlainBatchNorm
 
 
 def test_a_1x1_before_upsampling_equals_one_after() -> None:
@@ -25,7 +25,7 @@ def test_a_1x1_after_pooling_equals_one_before() -> None:
 
 def test_a_generators_block_is_the_table() -> None:
     shortcut = blocks.up_shortcut_3x3(3, 4)
-    block = blocks.UpBlock(3, 4, UnconditionalBatchNorm, ZeroInsertionConv3, shortcut).double()
+    block = blocks.UpBlock(3, 4, PlainBatchNorm, ZeroInsertionConv3, shortcut).double()
     x = torch.randn(2, 3, 4, 4).double()
 
     def normed(h: Tensor) -> Tensor:

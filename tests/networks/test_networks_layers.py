@@ -18,12 +18,12 @@ def seed() -> Iterator[None]:
 
 
 def test_scaled_rounds_and_never_reaches_zero() -> None:
-    assert [layers.scaled(64, w) for w in (1.0, 0.25, 0.3, 0.001)] == [64, 16, 19, 1]
+    assert [layers.scale_channels(64, w) for w in (1.0, 0.25, 0.3, 0.001)] == [64, 16, 19, 1]
 
 
 def test_initialise_draws_weights_and_zeroes_biases() -> None:
     net = nn.Sequential(nn.Linear(200, 300), nn.BatchNorm1d(300))
-    layers.initialise(net, layers.normal_002)
+    layers.init_weights(net, layers.init_normal_002)
     assert net[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert net[0].bias.abs().max() == 0
     assert net[1].weight.min() == 1
@@ -31,7 +31,7 @@ def test_initialise_draws_weights_and_zeroes_biases() -> None:
 
 def test_sngan_weights_have_gain_root_two_in_3x3_kernels_only() -> None:
     for size, gain in ((3, 2**0.5), (1, 1.0)):
-        weight = layers.glorot_sngan(torch.empty(64, 32, size, size))
+        weight = layers.init_glorot_sngan(torch.empty(64, 32, size, size))
         limit = gain * (6 / ((64 + 32) * size**2)) ** 0.5
         assert 0.98 * limit < weight.abs().max() <= limit
 

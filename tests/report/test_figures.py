@@ -12,7 +12,7 @@ from crgan_cli.report import drawing, plots
 from crgan_cli.report.curves import curves, losses
 from crgan_cli.report.drawing import MOST_LINES
 from crgan_cli.report.figures import artefacts, dots, drawings, swept
-from crgan_cli.report.findings import Finding, Reading, findings
+from crgan_cli.report.findings import Finding, QuantityByRow, findings
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.report.series import Series, over_seeds
 
@@ -72,8 +72,8 @@ def test_leakage_is_read_in_percent_with_its_floor() -> None:
     assert cutout.reference == pytest.approx(2.0)
     assert cutout.rows == (
         (
-            Reading(25.0, pytest.approx(20), pytest.approx(30)),
-            Reading(75.0, pytest.approx(70), pytest.approx(80)),
+            QuantityByRow(25.0, pytest.approx(20), pytest.approx(30)),
+            QuantityByRow(75.0, pytest.approx(70), pytest.approx(80)),
         ),
     )
     assert unread == []
@@ -92,17 +92,17 @@ def test_the_consistency_of_the_usual_strength_is_told() -> None:
         "cutout 16, fake images",
         "latent 0.1, fake images",
     ]
-    assert found[0].rows == ((Reading(0.2, 0.0, 0.5),),)  # a square is not below 0
+    assert found[0].rows == ((QuantityByRow(0.2, 0.0, 0.5),),)  # a square is not below 0
 
 
 def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() -> None:
     record = {"pairs": {"pixels": {"ratio": [0.9, 0.02]}, "features": {"ratio": None}}}
     (found,), _ = findings(measured(record, kind="diversity"))
-    assert found.rows == ((Reading(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
+    assert found.rows == ((QuantityByRow(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
     assert found.reference == 1.0
     record = {"spaces": {"pixels": {"auc": [0.6, 0.5, 0.7]}}}
     (found,), _ = findings(measured(record, kind="memorisation"))
-    assert found.rows == ((Reading(0.6, 0.5, 0.7),),)
+    assert found.rows == ((QuantityByRow(0.6, 0.5, 0.7),),)
     assert found.reference == 0.5
 
 

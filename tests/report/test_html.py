@@ -15,7 +15,7 @@ from PIL import Image
 from support.reports import picture, report_of, row_of, run_of, sweep
 
 from crgan_cli.report import grids
-from crgan_cli.report.html import page, render
+from crgan_cli.report.html import build_page, render
 from crgan_cli.report.markup import VOID, Markup, joined, table, tag
 from crgan_cli.report.model import Comparison, Report
 
@@ -121,7 +121,7 @@ def test_a_table_has_headers_for_columns_and_rows() -> None:
 
 
 def test_the_page_is_balanced_and_its_names_are_unique(full: Report) -> None:
-    found = Elements(page(full))
+    found = Elements(build_page(full))
     names = [each["id"] for _, each in found.found if "id" in each]
     assert len(names) == len(set(names))
     links = [each["href"] for each in found.all("a")]
@@ -131,7 +131,7 @@ def test_the_page_is_balanced_and_its_names_are_unique(full: Report) -> None:
 
 
 def test_the_page_needs_nothing_else(full: Report) -> None:
-    text = page(full)
+    text = build_page(full)
     found = Elements(text)
     assert not {tag for tag, _ in found.found} & {"script", "link", "iframe", "object", "base"}
     for _, attributes in found.found:
@@ -145,7 +145,7 @@ def test_the_page_needs_nothing_else(full: Report) -> None:
 
 
 def test_what_users_typed_is_shown_and_never_obeyed(full: Report) -> None:
-    text = page(full)
+    text = build_page(full)
     assert "<script" not in text
     assert "<img src=x" not in text
     shown = Elements(text).text
@@ -154,7 +154,7 @@ def test_what_users_typed_is_shown_and_never_obeyed(full: Report) -> None:
 
 
 def test_the_table_has_the_numbers_best_first(full: Report) -> None:
-    shown = Elements(page(full)).text
+    shown = Elements(build_page(full)).text
     places = [shown.index(each) for each in ("15.0 ± 1.4", "20.0 ± 1.4", "25.0 ± 1.4")]
     assert places == sorted(places)
     assert "fid ↓" in shown
@@ -165,14 +165,14 @@ def test_the_table_has_the_numbers_best_first(full: Report) -> None:
 
 
 def test_the_protocol_is_told_in_words_with_the_hash_of_the_extractor(full: Report) -> None:
-    shown = Elements(page(full)).text
+    shown = Elements(build_page(full)).text
     assert "400 generated images, the mean over 3 such sets, against 500 real ones" in shown
     assert "ab" * 32 in shown
     assert re.search("measures.kid_subsets ?7", shown)
 
 
 def test_runs_that_failed_come_first_with_their_error(full: Report) -> None:
-    shown = Elements(page(full)).text
+    shown = Elements(build_page(full)).text
     runs = shown[shown.rindex("Folder") :]
     assert runs.index("loss is infinite") < runs.index("finished")
     assert "1 failed, 6 finished" in runs
@@ -190,7 +190,7 @@ def test_the_picture_is_the_file_and_the_same_seed_is_shown(tmp_path: Path) -> N
             for seed in seeds
         ]
         rows.append(row_of(name, runs, {"row": name}))
-    found = Elements(page(report_of(rows)))
+    found = Elements(build_page(report_of(rows)))
     alts = [each["alt"] for each in found.all("img")]
     assert [alt.partition(": ")[2] for alt in alts] == [
         "a, seed 2, step 200",
@@ -200,7 +200,7 @@ def test_the_picture_is_the_file_and_the_same_seed_is_shown(tmp_path: Path) -> N
     inside = base64.b64decode(found.all("img")[0]["src"].partition(",")[2])
     assert inside == (tmp_path / "a2" / "step_00000200.png").read_bytes()
     assert "Those of the same seed are made of the same codes" in found.text
-    assert "All are made of the same codes" in Elements(page(report_of(rows[:2]))).text
+    assert "All are made of the same codes" in Elements(build_page(report_of(rows[:2]))).text
 
 
 def test_grids_of_other_priors_are_not_said_to_be_of_the_same_codes(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_grids_of_other_priors_are_not_said_to_be_of_the_same_codes(tmp_path: Pa
         row_of(p, [run_of(tmp_path / p, 1, samples=grid, config={"architecture.prior": p})], {})
         for p in ("normal", "uniform")
     ]
-    assert "Their codes differ" in Elements(page(report_of(rows))).text
+    assert "Their codes differ" in Elements(build_page(report_of(rows))).text
 
 
 def test_grids_that_do_not_fit_on_the_page_are_counted(
@@ -218,7 +218,7 @@ def test_grids_that_do_not_fit_on_the_page_are_counted(
     grid = picture(tmp_path / "step_00000001.png", 1)
     rows = [row_of(n, [run_of(tmp_path / n, 1, samples=grid)], {"row": n}) for n in "abc"]
     monkeypatch.setattr(grids, "MOST_BYTES", 2 * grid.stat().st_size + 1)
-    found = Elements(page(report_of(rows)))
+    found = Elements(build_page(report_of(rows)))
     assert len(found.all("img")) == 2
     assert "2 of 3 fit on the page" in found.text
 
@@ -227,11 +227,11 @@ def test_runs_without_numbers_pictures_or_measurements_make_a_page(tmp_path: Pat
     run = run_of(tmp_path / "r", 1, (), status="running")
     bare = run._replace(train=(), peak_memory_bytes=0, images_per_second=0.0, device="")
     report = report_of([row_of("alone", [bare], {})], protocols=())
-    found = Elements(page(report))
+    found = Elements(build_page(report))
     assert [each["href"] for each in found.all("a")] == ["#results", "#runs", "#made"]
     assert "alone" in found.text
     gone = bare._replace(samples=tmp_path / "gone.png")
-    assert not Elements(page(report_of([row_of("alone", [gone], {})]))).all("img")
+    assert not Elements(build_page(report_of([row_of("alone", [gone], {})]))).all("img")
 
 
 def test_the_page_is_of_the_time_of_its_runs_and_the_same_whenever_it_is_made(
@@ -319,7 +319,7 @@ def test_a_browser_shows_the_page(
     full: Report, tmp_path: Path, browser: str, width: int, scheme: str
 ) -> None:
     copy = tmp_path / "probed.html"
-    guarded = page(full)
+    guarded = build_page(full)
     guard = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', guarded)
     assert guard is not None
     copy.write_text(
@@ -354,7 +354,7 @@ def test_a_browser_draws_the_page_and_obeys_its_guard(
 ) -> None:
     guarded = tmp_path / "guarded.html"
     sneaked = '<script>document.title = "obeyed"</script></body>'
-    guarded.write_text(page(full).replace("</body>", sneaked), encoding="utf-8")
+    guarded.write_text(build_page(full).replace("</body>", sneaked), encoding="utf-8")
     assert "<title>obeyed</title>" not in browse(browser, guarded, "--dump-dom")
     path = render(full, tmp_path)
     shot = tmp_path / "shot.png"

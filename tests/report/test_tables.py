@@ -10,8 +10,8 @@ from support.run_folders import write_run
 
 from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report
-from crgan_cli.report.rows import report_of
-from crgan_cli.report.statistics import spread
+from crgan_cli.report.rows import build_report
+from crgan_cli.report.statistics import mean_and_std
 from crgan_cli.report.tables import (
     latex,
     markdown,
@@ -37,7 +37,7 @@ def report(tmp_path: Path) -> Report:
         write_run(tmp_path / f"a{seed}", {300: fid}, seed=seed, settings=source, others=others)
     settings = {"regularizer.lambda_cr": 1, **source}
     write_run(tmp_path / "b", {100: 25.0, 300: 30.0}, settings=settings, others=others)
-    return report_of(collect([tmp_path]), title="A report")
+    return build_report(collect([tmp_path]), title="A report")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def report(tmp_path: Path) -> Report:
 def test_a_spread_has_two_digits_of_its_deviation_and_says_n(
     values: list[float], words: str
 ) -> None:
-    assert spread_text(spread(values)) == words
+    assert spread_text(mean_and_std(values)) == words
 
 
 def test_a_span_has_two_ends() -> None:
@@ -160,7 +160,7 @@ def test_a_row_without_numbers_has_a_dash(tmp_path: Path) -> None:
     write_run(tmp_path / "a", {300: 50.0})
     settings = {"regularizer.lambda_cr": 1}
     write_run(tmp_path / "b", {}, settings=settings, status="failed", more={"error": "nan, \n5"})
-    report = report_of(collect([tmp_path]))
+    report = build_report(collect([tmp_path]))
     last = next(line for line in plain(report).splitlines() if line.startswith("lambda_cr=1 "))
     assert re.split(r"  +", last)[1] == "-"
     assert re.split(r"  +", last)[-1] == "1 of 1 failed, no numbers"

@@ -13,7 +13,16 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import to_text
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.runs import checkpoint
-from crgan_cli.runs.checkpoint import Content, by_step, name_of, newest, read, restore, save, thin
+from crgan_cli.runs.checkpoint import (
+    Content,
+    delete_old,
+    file_name,
+    list_checkpoints,
+    load,
+    load_latest,
+    restore,
+    save,
+)
 
 
 def content(step: int = 3, config: str = "seed: 1\n") -> Content:
@@ -33,13 +42,13 @@ def content(step: int = 3, config: str = "seed: 1\n") -> Content:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    path = tmp_path / name_of(3)
+    path = tmp_path / file_name(3)
     save(path, content())
     return path
 
 
 def test_what_is_saved_is_read(good: Path) -> None:
-    found = read(good)
+    found = load(good)
     assert torch.equal(found["states"]["task"].pop("G.weight"), torch.arange(100.0))
     assert found == content() | {"states": {"task": {}}}
     assert [path.name for path in good.parent.iterdir()] == ["step_00000003.pt"]
@@ -67,7 +76,7 @@ def test_a_pickle_that_runs_code_does_not_run_it(kind: str, tmp_path: Path) -> N
     else:
         torch.save(bomb, path, _use_new_zipfile_serialization=kind == "torch")
     with pytest.raises(UserError, match="cannot be read as a crgan checkpoint") as refused:
-        read(path)
+        load(path)
     assert not marker.exists()
     assert "weights_only" not in str(refused.value)  # torch's advice would be to run it
     torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())
@@ -86,8 +95,8 @@ def test_a_pickle_that_runs_code_does_not_run_it(kind: str, tmp_path: Path) -> N
         (("architecture._target_.generator", "crgan_cli.runs.folder.FileLock"), "FileLock'"),
         (("architecture._target_.generator", "torch.nn.Linear"), "'torch.nn.Linear'"),
         (
-            ("extractor._target_", "crgan_cli.commands.main.answer"),
-            "'crgan_cli.commands.main.answer'",
+            ("extractor._target_", "crgan_cli.commands.main.run_command"),
+            "'crgan_cli.commands.main.run_command'",
         ),
         (("engine._target_", "pathlib.Path"), "'pathlib.Path'"),
     ],
@@ -115,7 +124,7 @@ def test_a_configuration_that_names_other_code_is_refused(
         node = node[parent]
     node[last] = target
     save(tmp_path / "theirs.pt", content(config=to_text(config)))
-    assert main.answer([command, "theirs.pt"]) == 2
+    assert main.run_command([command, "theirs.pt"]) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "theirs.pt" in err
@@ -138,7 +147,7 @@ def test_a_configuration_that_is_none_is_refused(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "theirs.pt", content(config=text))
-    assert main.answer(["sample", str(tmp_path / "theirs.pt")]) == 2
+    assert main.run_command(["sample", str(tmp_path / "theirs.pt")]) == 2
     assert "theirs.pt" in capsys.readouterr().err
 
 
@@ -165,14 +174,14 @@ def test_something_else_is_named_in_words(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "this.pt"
     SOMETHING_ELSE[kind](path)
     with pytest.raises(UserError, match=r"this.pt cannot be read as a crgan checkpoint.* folder"):
-        read(path)
+        load(path)
 
 
 @pytest.mark.parametrize("value", [{"weight": torch.ones(2)}, torch.ones(2), [1], "crgan"])
 def test_a_plain_torch_file_is_no_checkpoint(value: object, tmp_path: Path) -> None:
     torch.save(value, tmp_path / "this.pt")
     with pytest.raises(UserError, match="a PyTorch file, but not a crgan checkpoint"):
-        read(tmp_path / "this.pt")
+        load(tmp_path / "this.pt")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
@@ -180,19 +189,19 @@ def test_a_truncated_file_is_named(share: float, good: Path) -> None:
     whole = good.read_bytes()
     good.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(UserError, match="damaged, truncated"):
-        read(good)
+        load(good)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no file .*gone.pt. Give a checkpoint"):
-        read(tmp_path / "gone.pt")
+        load(tmp_path / "gone.pt")
 
 
 @pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_another_version_names_the_crgan_that_wrote_it(version: object, tmp_path: Path) -> None:
     torch.save({**content(), "version": version}, tmp_path / "new.pt")
     with pytest.raises(UserError, match=rf"checkpoint version {version}; .*'crgan': '0.9'"):
-        read(tmp_path / "new.pt")
+        load(tmp_path / "new.pt")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +212,7 @@ def test_a_part_that_is_missing_or_of_another_kind_is_named(
 ) -> None:
     torch.save({**content(), key: value}, tmp_path / "odd.pt")
     with pytest.raises(UserError, match=f"odd.pt is damaged: {key} is missing"):
-        read(tmp_path / "odd.pt")
+        load(tmp_path / "odd.pt")
 
 
 # --- a run's checkpoints ---
@@ -213,58 +222,62 @@ def test_the_newest_good_one_is_found_and_the_others_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in (2, 9, 10, 11):
-        save(tmp_path / name_of(step), content(step))
-    (tmp_path / name_of(11)).write_bytes(b"")
-    (tmp_path / name_of(10)).write_bytes((tmp_path / name_of(10)).read_bytes()[:500])
+        save(tmp_path / file_name(step), content(step))
+    (tmp_path / file_name(11)).write_bytes(b"")
+    (tmp_path / file_name(10)).write_bytes((tmp_path / file_name(10)).read_bytes()[:500])
     (tmp_path / "step_99.pt.partial").write_bytes(b"half")
     (tmp_path / "step_x.pt").write_bytes(b"mine")
-    found = newest(tmp_path)
+    found = load_latest(tmp_path)
     assert found is not None
-    assert (found.path.name, found.content["step"]) == (name_of(9), 9)
+    assert (found.path.name, found.content["step"]) == (file_name(9), 9)
     skipped = [record.getMessage() for record in caplog.records]
     assert len(skipped) == 2
-    assert name_of(11) in skipped[0]
-    assert name_of(10) in skipped[1]
+    assert file_name(11) in skipped[0]
+    assert file_name(10) in skipped[1]
     for step in (2, 9):
-        (tmp_path / name_of(step)).write_bytes(b"")
+        (tmp_path / file_name(step)).write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the 4 checkpoints.*nothing was changed"):
-        newest(tmp_path)
-    assert newest(tmp_path / "nowhere") is None
+        load_latest(tmp_path)
+    assert load_latest(tmp_path / "nowhere") is None
 
 
 def test_the_best_is_taken_where_no_other_can_be_read(tmp_path: Path) -> None:
     save(tmp_path / "best.pt", content(7))
-    (tmp_path / name_of(9)).write_bytes(b"")
-    found = newest(tmp_path)
+    (tmp_path / file_name(9)).write_bytes(b"")
+    found = load_latest(tmp_path)
     assert found is not None
     assert found.content["step"] == 7
 
 
 def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     for step in (99_999_999, 100_000_000, 5):  # one digit more than the name has room for
-        (tmp_path / name_of(step)).touch()
-    assert [int(path.stem[5:]) for path in by_step(tmp_path)] == [100_000_000, 99_999_999, 5]
+        (tmp_path / file_name(step)).touch()
+    assert [int(path.stem[5:]) for path in list_checkpoints(tmp_path)] == [
+        100_000_000,
+        99_999_999,
+        5,
+    ]
 
 
 def test_thinning_keeps_the_last_k_and_the_best(tmp_path: Path) -> None:
     for step in range(1, 6):
-        save(tmp_path / name_of(step), content(step))
-    checkpoint.copy(tmp_path / name_of(1), tmp_path / "best.pt")
+        save(tmp_path / file_name(step), content(step))
+    checkpoint.link_or_copy(tmp_path / file_name(1), tmp_path / "best.pt")
     (tmp_path / "step_00000006.pt.partial").touch()
     (tmp_path / "notes.txt").touch()
-    thin(tmp_path, 2, step=10**6)
-    names = {name_of(4), name_of(5), "best.pt", "notes.txt"}
+    delete_old(tmp_path, 2, step=10**6)
+    names = {file_name(4), file_name(5), "best.pt", "notes.txt"}
     assert {path.name for path in tmp_path.iterdir()} == names
-    assert read(tmp_path / "best.pt")["step"] == 1
+    assert load(tmp_path / "best.pt")["step"] == 1
 
 
 def test_the_best_is_replaced_whole_and_apart_from_its_source(tmp_path: Path) -> None:
     best = tmp_path / "best.pt"
     for step in (1, 2):
-        save(tmp_path / name_of(step), content(step))
-        checkpoint.copy(tmp_path / name_of(step), best)
-    save(tmp_path / name_of(2), content(7))  # a resumed run writes a step's file again
-    assert read(best)["step"] == 2
+        save(tmp_path / file_name(step), content(step))
+        checkpoint.link_or_copy(tmp_path / file_name(step), best)
+    save(tmp_path / file_name(2), content(7))  # a resumed run writes a step's file again
+    assert load(best)["step"] == 2
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -275,7 +288,7 @@ def test_the_best_is_copied_where_there_are_no_links(
         raise OSError("Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    checkpoint.copy(good, good.with_name("best.pt"))
+    checkpoint.link_or_copy(good, good.with_name("best.pt"))
     assert good.with_name("best.pt").read_bytes() == good.read_bytes()
 
 
@@ -299,7 +312,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 def test_a_folder_that_cannot_be_made_is_a_failed_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(RunFailed, match="could not be written"):
-        save(tmp_path / "checkpoints" / name_of(1), content())
+        save(tmp_path / "checkpoints" / file_name(1), content())
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -323,6 +336,6 @@ def test_a_state_that_is_not_finite_is_not_saved(part: str, value: float, good: 
 def test_thinning_never_takes_the_checkpoint_that_a_run_went_on_from(tmp_path: Path) -> None:
     """Damaged ones that are newer do not count among the last k."""
     for step in (1000, 1500, 2000, 3000):
-        (tmp_path / name_of(step)).touch()
-    thin(tmp_path, 2, step=1500)
-    assert [path.name for path in by_step(tmp_path)] == [name_of(1500), name_of(1000)]
+        (tmp_path / file_name(step)).touch()
+    delete_old(tmp_path, 2, step=1500)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [file_name(1500), file_name(1000)]

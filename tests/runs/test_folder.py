@@ -25,36 +25,36 @@ def test_a_new_folder_is_named_after_the_experiment_and_the_choices(tmp_path: Pa
 
 def test_a_claim_is_exclusive_and_ends(tmp_path: Path) -> None:
     with (
-        RunDir(tmp_path).claim(),
+        RunDir(tmp_path).lock(),
         pytest.raises(UserError, match=r"another crgan is training in .* out=FOLDER"),
-        RunDir(tmp_path).claim(),
+        RunDir(tmp_path).lock(),
     ):
         pytest.fail("two runs in one folder")
-    kept = RunDir(tmp_path).claim()  # a name that outlives the body does not keep the lock
+    kept = RunDir(tmp_path).lock()  # a name that outlives the body does not keep the lock
     with kept:
         pass
-    with RunDir(tmp_path).claim():
+    with RunDir(tmp_path).lock():
         pass
 
 
 def test_a_claim_ends_where_its_run_fails(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="disk") as kept, RunDir(tmp_path).claim():
+    with pytest.raises(OSError, match="disk") as kept, RunDir(tmp_path).lock():
         raise OSError("disk")
-    with RunDir(tmp_path).claim():  # though a sweep may keep the error, and all that led to it
+    with RunDir(tmp_path).lock():  # though a sweep may keep the error, and all that led to it
         assert kept.value.__traceback__
 
 
 def test_a_run_that_died_before_it_began_does_not_bar_its_folder(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text("device=auto: using cpu\n")
     (tmp_path / ".lock").touch()
-    with RunDir(tmp_path).claim():
+    with RunDir(tmp_path).lock():
         pass
 
 
 def test_a_folder_of_other_things_is_not_claimed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     (tmp_path / "train.log").touch()
-    with pytest.raises(UserError, match=r"\(thesis.tex\)"), RunDir(tmp_path).claim():
+    with pytest.raises(UserError, match=r"\(thesis.tex\)"), RunDir(tmp_path).lock():
         pytest.fail("claimed")
 
 
@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_a_matter_of_words(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with (
         pytest.raises(UserError, match=r"cannot be made .* out=FOLDER"),
-        RunDir(tmp_path / "file" / "run").claim(),
+        RunDir(tmp_path / "file" / "run").lock(),
     ):
         pytest.fail("claimed")
     with pytest.raises(UserError, match=r"cannot be made .* out=FOLDER"):
@@ -75,7 +75,7 @@ def test_only_what_was_made_for_a_run_that_did_not_begin_is_removed(tmp_path: Pa
         folder.mkdir(parents=True)
     for folder in (made, given, foreign, begun):
         run = RunDir(folder)
-        with run.claim():
+        with run.lock():
             run.log.touch()
             if folder == foreign:
                 (folder / "mine.txt").touch()
@@ -100,7 +100,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_result_is_written_whole(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert run.read_result() == {}
-    run.facts["choices"] = {"regularizer": "icr"}
+    run.extra_fields["choices"] = {"regularizer": "icr"}
     run.write_result({"status": "failed"})
     run.write_result({"status": "finished", "best": {"step": 3.0}})
     written = {"status": "finished", "best": {"step": 3.0}, "choices": {"regularizer": "icr"}}

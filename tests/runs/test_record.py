@@ -17,9 +17,9 @@ from tensorboard.plugins.hparams import metadata
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crgan_cli.errors import RunFailed
-from crgan_cli.gan.types import Reading
+from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
-from crgan_cli.runs.record import Recorder, Window, drop_after, fetched, history
+from crgan_cli.runs.record import MetricBuffer, Recorder, drop_lines_after, read_history, to_cpu
 from crgan_cli.training.trainer import Trainer
 
 KIND = ("log.every=1", "checkpoint.every=3", "metrics.every=2", "samples.every=2", "steps=5")
@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """What is still in memory then is not in the copies."""
     folder = tmp_path_factory.mktemp("runs")
     out, early, late = (folder / name for name in Runs._fields)
-    take_step: Callable[[Trainer], None] = Trainer.take_step
+    take_step: Callable[[Trainer], None] = Trainer.train_step
 
     def copying(trainer: Trainer) -> None:
         if copy := {1: early, 4: late}.get(trainer.step):
@@ -49,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         take_step(trainer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "take_step", copying)
+        patch.setattr(Trainer, "train_step", copying)
         train(out, *KIND)
     return Runs(out, early, late)
 
@@ -99,7 +99,7 @@ def test_a_loss_is_the_sum_of_its_terms(runs: Runs) -> None:
 
 
 def test_speed_and_images_are_written_as_well(runs: Runs) -> None:
-    whole = history(RunDir(runs.straight))
+    whole = read_history(RunDir(runs.straight))
     assert all(line["speed/images_per_second"] > 0 for line in whole if line["kind"] == "train")
     assert all(line["images_seen"] == 4 * line["step"] for line in whole)
     assert len(board(runs.straight).Scalars("speed/images_per_second")) == 5
@@ -164,7 +164,7 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
     """A resumed run does not write again what lies before its checkpoint."""
     assert scalars(runs.killed_late) == written(runs.killed_late)
     (tmp_path / "run").mkdir()
-    recorder = Recorder(RunDir(tmp_path / "run"), step=0, settled=True)
+    recorder = Recorder(RunDir(tmp_path / "run"), step=0, hooks_done=True)
     recorder.write("train", 1, {f"loss/{i}": float(i) for i in range(200)})
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
     recorder.close()
@@ -177,7 +177,7 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: Path) -> None:
-    recorder = Recorder(RunDir(tmp_path), step=0, settled=True)
+    recorder = Recorder(RunDir(tmp_path), step=0, hooks_done=True)
     with pytest.raises(RunFailed, match=r"kid became (nan|inf|-inf) at step 7"):
         recorder.write(kind, 7, {"fid": 1.0, "kid": value})
     recorder.close()
@@ -187,11 +187,11 @@ def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: 
 
 def test_a_line_cut_short_is_dropped_and_the_rest_is_kept(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    assert history(run) == []
+    assert read_history(run) == []
     whole = [{"kind": "train", "step": 1, "a": 0.1}, {"kind": "eval", "step": 1, "fid": 1 / 3}]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in whole) + HALF)
-    assert history(run) == whole
-    drop_after(run, 1, settled=True)
+    assert read_history(run) == whole
+    drop_lines_after(run, 1, settled=True)
     assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in whole)
 
 
@@ -211,21 +211,21 @@ def test_what_came_after_the_checkpoint_is_dropped(
     found = [("train", 1), ("train", 2), ("eval", 2), ("train", 3)]
     text = "".join(json.dumps({"kind": kind, "step": at}) + "\n" for kind, at in found)
     run.metrics.write_text(text)
-    drop_after(run, step, settled=settled)
-    assert [f"{line['kind']} {line['step']}" for line in history(run)] == kept
+    drop_lines_after(run, step, settled=settled)
+    assert [f"{line['kind']} {line['step']}" for line in read_history(run)] == kept
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def numbers(gauge: float, **terms: float) -> Reading:
+def numbers(gauge: float, **terms: float) -> TurnLog:
     values = [*terms.values(), sum(terms.values()), gauge]
     names = (*(f"terms/{name}" for name in terms), "loss/d", "logits/real")
-    return Reading(names, torch.tensor(values))
+    return TurnLog(names, torch.tensor(values))
 
 
-def window(*turns: tuple[int, Reading]) -> Window:
-    kept = Window()
+def window(*turns: tuple[int, TurnLog]) -> MetricBuffer:
+    kept = MetricBuffer()
     for turn in turns:
-        kept.keep(*turn)
+        kept.append(*turn)
     return kept
 
 
@@ -233,8 +233,8 @@ def test_a_window_is_the_mean_over_the_turns_that_had_a_term() -> None:
     """By hand, with a lazy term that only the second turn has, weighted by 2."""
     kept = window((1, numbers(0.5, adv=1.0)), (2, numbers(1.5, adv=2.0, cr=4.0)))
     means = {"terms/adv": 1.5, "terms/cr": 4.0, "loss/d": (1 + 6) / 2, "logits/real": 1.0}
-    assert kept.read() == means
-    assert kept.read() == {}
+    assert kept.pop_means() == means
+    assert kept.pop_means() == {}
 
 
 def test_a_window_names_the_first_step_that_is_not_finite() -> None:
@@ -244,16 +244,16 @@ def test_a_window_names_the_first_step_that_is_not_finite() -> None:
         (4, numbers(0.0, adv=1.0, cr=float("inf"))),
     )
     with pytest.raises(RunFailed, match="terms/cr became inf at step 4"):
-        kept.read()
+        kept.pop_means()
 
 
 def test_an_open_window_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
     turns = [(step, numbers(0.1 * step, adv=1 / step)) for step in (1, 2, 3)]
     torch.save(window(*turns[:2]).state_dict(), tmp_path / "state.pt")
-    resumed = Window()
+    resumed = MetricBuffer()
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    resumed.keep(*turns[2])
-    assert resumed.read() == window(*turns).read()
+    resumed.append(*turns[2])
+    assert resumed.pop_means() == window(*turns).pop_means()
 
 
 def test_a_window_with_rows_of_two_devices_is_read() -> None:
@@ -261,6 +261,6 @@ def test_a_window_with_rows_of_two_devices_is_read() -> None:
     with FakeTensorMode():
         row = torch.zeros(3)
         turns = [(1, row), (2, row.to("cuda")), (3, row.to("cuda"))]
-        there = fetched(turns)
+        there = to_cpu(turns)
     assert [step for step, _ in there] == [1, 2, 3]
     assert {str(values.device) for _, values in there} == {"cpu"}

@@ -61,10 +61,10 @@ def process(rank: int, size: int, port: str, act: Callable[[], object], answers:
     try:
         import torch
 
-        from crgan_cli.system.distributed.setup import joined
+        from crgan_cli.system.distributed.setup import distributed_run
 
         torch.set_num_threads(1)
-        with joined():
+        with distributed_run():
             answer = act()
         answers.put((rank, (True, pickle.dumps(answer))))  # a tensor's memory ends with us
     except BaseException:

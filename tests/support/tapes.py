@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from crgan_cli.gan.types import Reading
+from crgan_cli.gan.types import TurnLog
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.engine.graphs import Captured, Graphs
 
@@ -44,20 +44,20 @@ class Tape(TorchDispatchMode):
 class Taped(Graphs):
     """`Graphs`, with a tape where a GPU has a graph."""
 
-    def on(self, device: torch.device) -> Eager:
-        return Eager.on(self, device)
+    def for_device(self, device: torch.device) -> Eager:
+        return Eager.for_device(self, device)
 
     def open_memory(self) -> None:
         self.tapes: list[Tape] = []
 
-    def warm_up(self, play: Callable[[], Reading]) -> Reading:
+    def warm_up(self, play: Callable[[], TurnLog]) -> TurnLog:
         return play()
 
-    def capture(self, play: Callable[[], Reading]) -> Captured:
+    def capture(self, play: Callable[[], TurnLog]) -> Captured:
         """Records; and puts all back, since a capture runs nothing."""
         states = [self.task, *self.optimizers.values(), *([self.ema.G] if self.ema else [])]
         kept = [each for part in states for each in tensors(part.state_dict())]
-        kept += [*self.ticket, *(part for part in self.batch or () if part is not None)]
+        kept += [*self.static_inputs, *(part for part in self.batch or () if part is not None)]
         before = [each.detach().clone() for each in kept]
         random = torch.get_rng_state()
         with Tape() as tape:

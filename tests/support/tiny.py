@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.losses import AdversarialLoss, NonSaturating
-from crgan_cli.gan.regularizers.base import Regularizer, Sum
+from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.tasks.generation import Generation, Prior
 from crgan_cli.networks.fast.spectral import spectral_norm
 
@@ -61,7 +61,7 @@ def game(
     adversary = Adversary(
         TinyDiscriminator(spectral=spectral, batch_norm=batch_norm),
         loss or NonSaturating(),
-        Sum(**parts),
+        CombinedRegularizer(**parts),
         FlipShift(shift=2, flip=0.5, padding="reflect"),
     )
     G = TinyGenerator(classes=classes)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, Ticket
+from crgan_cli.gan.types import Batch, BatchInputs
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.optimizers import Adam
@@ -29,18 +29,18 @@ class Given:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def ticket(self, index: int) -> Ticket:
+    def inputs(self, index: int) -> BatchInputs:
         return tuple(part for part in self.batch if part is not None)
 
-    def open(self, x: Tensor, y: Tensor | None = None) -> Batch:
+    def to_batch(self, x: Tensor, y: Tensor | None = None) -> Batch:
         return Batch(x, y)
 
 
 def prepared(task: Task, engine: Eager, batch: Batch | None = None, ema: EMA | None = None) -> Task:
     """The task on the CPU, and the engine ready for its turns, with new optimizers."""
-    engine = engine.on(CPU)
+    engine = engine.for_device(CPU)
     engine.prepare(task, CPU)
-    engine.equip(ADAM.optimizers(engine.players), Given(batch or real()), ema)  # type: ignore
+    engine.attach(ADAM.build(engine.players), Given(batch or real()), ema)  # type: ignore
     engine.begin()
     return task
 
@@ -48,5 +48,5 @@ def prepared(task: Task, engine: Eager, batch: Batch | None = None, ema: EMA | N
 def played(engine: Eager, who: str, *, measure: bool = False, seed: int = 5) -> dict[str, Tensor]:
     """The numbers of one turn whose random numbers are seeded."""
     torch.manual_seed(seed)
-    reading = engine.turn(who, engine.batches.ticket(0), measure=measure)
+    reading = engine.turn(who, engine.batches.inputs(0), measure=measure)
     return dict(zip(reading.names, reading.values.clone(), strict=True))

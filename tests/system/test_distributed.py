@@ -129,7 +129,7 @@ def test_a_signal_stops_and_saves_all_processes_after_the_same_step(tmp_path: Pa
     assert err.count("stopped and saved") == 1
     newest = max((out / "checkpoints").glob("step_*.pt"))
     steps = torch.load(newest, weights_only=True)["step"] + 1
-    assert main.answer(["train", "--from", str(out), f"steps={steps}"]) == 0
+    assert main.run_command(["train", "--from", str(out), f"steps={steps}"]) == 0
     assert json.loads((out / "result.json").read_text())["step"] == steps
 
 
@@ -166,5 +166,5 @@ def test_processes_with_different_images_do_not_begin(tmp_path: Path) -> None:
 def test_torchrun_trains_one_run_and_no_sweep(
     crgan: Crgan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "by_torchrun", lambda: True)
+    monkeypatch.setattr(command, "is_torchrun", lambda: True)
     refused(crgan("train", "-m", *DEMO, "seed=1,2"), "without torchrun", "tasks_per_node=8")

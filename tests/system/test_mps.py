@@ -10,7 +10,7 @@ import pytest
 
 from crgan_cli.errors import Interrupted
 from crgan_cli.system import mps
-from crgan_cli.system.mps import LOGS, PIPES, PROGRAM, VISIBLE, serving, surroundings
+from crgan_cli.system.mps import LOGS, PIPES, PROGRAM, VISIBLE, daemon_env, mps_daemon
 
 SCRIPT = """#!/bin/sh
 # what it was called with, what it read, and the variables that a daemon obeys
@@ -64,7 +64,7 @@ def test_a_daemon_serves_what_is_started_in_the_body(
     control: Callable[..., Path], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     calls = control()
-    with serving(folder):
+    with mps_daemon(folder):
         own = [os.environ[PIPES], os.environ[LOGS]]
         assert called(calls) == [["start", "-d", *own, ""]]
         assert [Path(each) for each in own] == [
@@ -85,7 +85,7 @@ def test_a_daemon_ends_however_the_sweep_does(
     calls = control()
 
     def sweep() -> None:
-        with serving(folder):
+        with mps_daemon(folder):
             if signum:
                 signal.raise_signal(signum)
             raise ValueError
@@ -105,7 +105,7 @@ def test_somebodys_daemon_is_used_as_it_is(
 ) -> None:
     calls = control()
     monkeypatch.setenv(PIPES, "/run/theirs")
-    with serving(folder):
+    with mps_daemon(folder):
         assert os.environ[PIPES] == "/run/theirs"
     assert not calls.exists()
     assert "the MPS daemon of /run/theirs" in capfd.readouterr().err
@@ -117,11 +117,11 @@ def test_a_daemon_in_the_usual_place_is_somebodys_while_it_lives(
     calls = control()
     mps.USUAL.mkdir()
     (mps.USUAL / f"{PROGRAM}.pid").write_text(f"{os.getpid()}\n")
-    with serving(folder):
+    with mps_daemon(folder):
         assert PIPES not in os.environ
     assert not calls.exists()
     (mps.USUAL / f"{PROGRAM}.pid").write_text("999999999\n")  # no process has that number
-    with serving(folder):
+    with mps_daemon(folder):
         assert PIPES in os.environ
 
 
@@ -131,7 +131,7 @@ def test_without_the_program_jobs_take_turns(
     monkeypatch.setattr(mps, "USUAL", folder)
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv(PIPES, raising=False)
-    with serving(folder):
+    with mps_daemon(folder):
         assert PIPES not in os.environ
     assert f"take turns on it: MPS needs {PROGRAM} on PATH" in capfd.readouterr().err
 
@@ -140,7 +140,7 @@ def test_a_daemon_that_does_not_start_is_told_of_and_done_without(
     control: Callable[..., Path], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     calls = control(starts=3)
-    with serving(folder):
+    with mps_daemon(folder):
         assert PIPES not in os.environ
     assert len(called(calls)) == 1
     assert "MPS does not start (no such device)" in capfd.readouterr().err
@@ -150,7 +150,7 @@ def test_a_daemon_that_does_not_stop_is_told_of(
     control: Callable[..., Path], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     control(stops=1)
-    with serving(folder):
+    with mps_daemon(folder):
         pipes = os.environ[PIPES]
     said = capfd.readouterr().err
     assert "could not be stopped (no such device)" in said
@@ -162,7 +162,7 @@ def test_sockets_of_a_deep_folder_lie_in_a_short_one_for_a_while(
 ) -> None:
     control()
     deep = tmp_path / ("d" * 60) / ".sweep"
-    with serving(deep):
+    with mps_daemon(deep):
         pipes = Path(os.environ[PIPES])
         assert pipes.is_dir()
         assert len(os.fsencode(pipes)) <= mps.LONGEST
@@ -171,7 +171,7 @@ def test_sockets_of_a_deep_folder_lie_in_a_short_one_for_a_while(
 
 
 def test_numbers_of_devices_are_not_taken_twice() -> None:
-    assert surroundings({VISIBLE: "1,2", "HOME": "x"}) == {"HOME": "x"}
+    assert daemon_env({VISIBLE: "1,2", "HOME": "x"}) == {"HOME": "x"}
     by_name = {VISIBLE: "GPU-12ab,GPU-34cd"}
-    assert surroundings(by_name) == by_name
-    assert surroundings({}) == {}
+    assert daemon_env(by_name) == by_name
+    assert daemon_env({}) == {}

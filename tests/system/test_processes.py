@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.networks.synchronised import SynchronisedBatchNorm, synchronise
+from crgan_cli.networks.synchronised import SyncBatchNorm, convert_sync_batchnorm
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import launch, objects, setup, tensors
-from crgan_cli.system.distributed.objects import Poll
-from crgan_cli.system.distributed.world import World, alone, among, world
+from crgan_cli.system.distributed.objects import StopFlag
+from crgan_cli.system.distributed.world import World, as_single_process, as_world, world
 
 CPU = torch.device("cpu")
 Numbers = dict[str, Tensor]
@@ -20,7 +20,7 @@ Numbers = dict[str, Tensor]
 
 def half(x: Tensor) -> Tensor:
     """The rows of this process."""
-    return x.chunk(world().size)[world().rank]
+    return x.chunk(world().world_size)[world().rank]
 
 
 def network() -> nn.Sequential:
@@ -33,8 +33,8 @@ def network() -> nn.Sequential:
 def normalised() -> Numbers:
     """Scores, their loss' gradient, that of a penalty on its slope, and all statistics."""
     net = network()
-    if world().size > 1:
-        synchronise(net)
+    if world().world_size > 1:
+        convert_sync_batchnorm(net)
     x = half(torch.randn(6, 2, 4, 4, dtype=torch.float64, generator=generator()) * 3 + 5)
     x.requires_grad_()
     scores = net(x)
@@ -45,9 +45,12 @@ def normalised() -> Numbers:
     found = {f"gradient of {name}": p.grad for name, p in net.named_parameters()}
     assert x.grad is not None
     found |= {name: buffer.clone() for name, buffer in net.named_buffers()}
-    found |= {"loss": tensors.mean(loss.detach()), "scores": joined_rows(scores.detach())}
+    found |= {
+        "loss": tensors.all_reduce_mean(loss.detach()),
+        "scores": joined_rows(scores.detach()),
+    }
     # the gradient of the mean over all images, and a process has the mean of its own
-    found["gradient of x"] = joined_rows(x.grad) / world().size
+    found["gradient of x"] = joined_rows(x.grad) / world().world_size
     net.eval()
     found["evaluated"] = joined_rows(net(x).detach())
     return {name: value for name, value in found.items() if value is not None}
@@ -58,7 +61,7 @@ def generator() -> torch.Generator:
 
 
 def joined_rows(x: Tensor) -> Tensor:
-    return torch.cat(tensors.gathered(x))
+    return torch.cat(tensors.all_gather_rows(x))
 
 
 def averaged() -> Numbers:
@@ -77,14 +80,14 @@ def averaged() -> Numbers:
 
 def drawn() -> Numbers:
     """Random rows of every kind."""
-    n = 6 // world().size
+    n = 6 // world().world_size
     torch.manual_seed(3)
     rows = {
         "rand": rng.rand(n, 2, device=CPU),
         "randn": rng.randn(n, 3, device=CPU, dtype=torch.float64),
         "randint": rng.randint(0, 100, n, device=CPU),
     }
-    with rng.joined(2):  # of n images each
+    with rng.draws_for(2):  # of n images each
         one, other = rng.randint(0, 100, 2 * n, 4, device=CPU).chunk(2)
     rows |= {"one of two batches": one, "the other": other}
     return {name: joined_rows(each) for name, each in rows.items()}
@@ -131,23 +134,23 @@ def decided() -> dict[str, object]:
     """What processes that think differently agree on."""
     rank = world().rank
     found: dict[str, object] = {
-        "from_first": objects.from_first(lambda: ("rank", rank)),
-        "agree": (objects.agree(rank == 1), objects.agree(False)),
-        "everyones": objects.everyones("ab"[rank]),
-        "gathered": [len(part) for part in tensors.gathered(torch.zeros(rank + 2, 3))],
+        "from_first": objects.broadcast_from_main(lambda: ("rank", rank)),
+        "agree": (objects.any_rank(rank == 1), objects.any_rank(False)),
+        "everyones": objects.all_gather_objects("ab"[rank]),
+        "gathered": [len(part) for part in tensors.all_gather_rows(torch.zeros(rank + 2, 3))],
     }
     ours = torch.full((2, 2), float(rank)).T
-    tensors.spread([ours])
+    tensors.broadcast_tensors([ours])
     found["spread"] = ours
-    for name, collect in (("first", objects.from_first), ("all", objects.by_all)):
+    for name, collect in (("first", objects.broadcast_from_main), ("all", objects.on_every_rank)):
         guilty = 0 if name == "first" else 1
         try:
             collect(lambda guilty=guilty: complaint(guilty))
         except UserError as error:
             found[f"error of {name}"] = str(error)
-    with alone():
-        found["alone"] = (world(), objects.agree(rank == 1), rng.rand(2, device=CPU).shape)
-    poll = Poll()
+    with as_single_process():
+        found["alone"] = (world(), objects.any_rank(rank == 1), rng.rand(2, device=CPU).shape)
+    poll = StopFlag()
     found["poll"] = [poll(rank == 1 and asked >= 50) for asked in range(1000)].index(True)
     return found
 
@@ -234,23 +237,23 @@ def test_a_process_may_count_as_alone_for_a_while(two: list[dict]) -> None:
 
 
 def test_a_process_of_its_own_waits_for_nobody() -> None:
-    assert objects.everyones(1) == [1]
-    assert objects.agree(True)
-    assert objects.from_first(lambda: 2) == objects.by_all(lambda: 2) == 2
-    assert Poll()(True)
-    assert setup.own_device(torch.device("cuda:1")) == torch.device("cuda:1")
-    objects.wait()
+    assert objects.all_gather_objects(1) == [1]
+    assert objects.any_rank(True)
+    assert objects.broadcast_from_main(lambda: 2) == objects.on_every_rank(lambda: 2) == 2
+    assert StopFlag()(True)
+    assert setup.device_for_rank(torch.device("cuda:1")) == torch.device("cuda:1")
+    objects.barrier()
 
 
 def test_synchronising_keeps_parameters_buffers_and_names() -> None:
     net = network()
     before, parameters = net.state_dict(keep_vars=True), list(net.parameters())
     net.eval()
-    synchronise(net)
+    convert_sync_batchnorm(net)
     assert net.state_dict(keep_vars=True).keys() == before.keys()
     assert all(after is before[name] for name, after in net.state_dict(keep_vars=True).items())
     assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
-    assert sum(isinstance(layer, SynchronisedBatchNorm) for layer in net) == 2
+    assert sum(isinstance(layer, SyncBatchNorm) for layer in net) == 2
     assert not net[1].training
     assert torch.equal(
         net(torch.ones(2, 2, 4, 4).double()), network().eval()(torch.ones(2, 2, 4, 4).double())
@@ -261,31 +264,31 @@ def test_torchrun_is_known_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("WORLD_SIZE", "SUBMITIT_EXECUTOR", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     for name in launch.TORCHRUN:
-        assert not launch.together()
+        assert not launch.is_distributed()
         monkeypatch.setenv(name, "2")
-    assert launch.together()
-    assert not launch.first()
+    assert launch.is_distributed()
+    assert not launch.is_main()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not launch.together()
-    assert launch.first()
+    assert not launch.is_distributed()
+    assert launch.is_main()
 
 
 def test_tasks_of_slurm_are_one_run_under_submitit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "3")
-    assert not launch.together()
-    assert launch.first()
+    assert not launch.is_distributed()
+    assert launch.is_main()
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    assert launch.by_submitit()
-    assert not launch.first()
+    assert launch.is_submitit()
+    assert not launch.is_main()
 
 
 def test_one_gpu_for_two_processes_is_refused() -> None:
-    setup.require_one_each(["a GPU-1", "a GPU-2", "b GPU-1"], 2)
+    setup.require_one_gpu_per_rank(["a GPU-1", "a GPU-2", "b GPU-1"], 2)
     with pytest.raises(UserError, match="torchrun --nproc-per-node 1"):
-        setup.require_one_each(["a GPU-1", "a GPU-1"], 1)
+        setup.require_one_gpu_per_rank(["a GPU-1", "a GPU-1"], 1)
 
 
 def test_a_named_gpu_is_refused_for_several_processes() -> None:
-    with among(World(0, 2, 0)), pytest.raises(UserError, match="Type device=cuda"):
-        setup.own_device(torch.device("cuda:0"))
+    with as_world(World(0, 2, 0)), pytest.raises(UserError, match="Type device=cuda"):
+        setup.device_for_rank(torch.device("cuda:0"))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from crgan_cli.system import progress
-from crgan_cli.system.progress import Scoring, Watch, duration
+from crgan_cli.system.progress import EvalProgress, TrainingProgress, format_duration
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from crgan_cli.system.progress import Scoring, Watch, duration
     ],
 )
 def test_a_duration_is_said_in_its_two_largest_units(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 class Time:
@@ -49,7 +49,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def at(watch: Watch, clock: Time, seconds: float, step: int) -> None:
+def at(watch: TrainingProgress, clock: Time, seconds: float, step: int) -> None:
     clock.seconds = seconds
     watch.advance(step)
     watch.speed(640.0)
@@ -58,7 +58,7 @@ def at(watch: Watch, clock: Time, seconds: float, step: int) -> None:
 def test_plain_lines_come_at_most_every_ten_seconds(
     clock: Time, said: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Watch(100, step=0) as watch:
+    with TrainingProgress(100, step=0) as watch:
         watch.begin()
         for seconds in range(1, 26):
             at(watch, clock, seconds, seconds)
@@ -75,7 +75,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(
 def test_a_resumed_run_counts_its_own_steps_and_no_preparation(
     clock: Time, said: pytest.LogCaptureFixture
 ) -> None:
-    watch = Watch(100, step=80)
+    watch = TrainingProgress(100, step=80)
     clock.seconds = 500.0  # the real images are measured
     watch.begin()
     at(watch, clock, 510.0, 90)
@@ -91,7 +91,7 @@ def test_a_terminal_has_one_live_line_and_no_plain_ones(
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with Watch(100, step=0) as watch:
+    with TrainingProgress(100, step=0) as watch:
         assert watch.live
         watch.scored("fid", 12.3456)
         at(watch, clock, 60, 40)
@@ -109,7 +109,7 @@ def test_a_terminal_has_one_live_line_and_no_plain_ones(
 
 
 def test_after_scoring_the_line_shows_the_steps_again() -> None:
-    watch = Watch(100, step=0)
+    watch = TrainingProgress(100, step=0)
     watch.advance(40)
     watch.scoring(3, 8)
     (task,) = (task for task in watch.line.tasks if task.visible)
@@ -122,7 +122,7 @@ def test_after_scoring_the_line_shows_the_steps_again() -> None:
 def test_scoring_on_its_own_writes_nothing_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Scoring() as scoring:
+    with EvalProgress() as scoring:
         scoring.show(3, 8)
     (task,) = scoring.line.tasks
     assert (task.completed, task.total) == (3, 8)

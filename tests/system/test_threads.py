@@ -11,14 +11,14 @@ import pytest
 
 from crgan_cli.system import threads
 from crgan_cli.system.threads import (
-    asked,
-    available,
-    cores,
-    groups,
+    available_cpus,
+    control_groups,
+    default_num_threads,
+    physical_cores,
     quota_in,
-    sensible,
-    share,
-    shared_by,
+    requested_threads,
+    split_threads,
+    thread_share,
 )
 
 V1 = "31 23 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
@@ -45,14 +45,14 @@ def siblings(*lists: str, name: str = "core_cpus_list") -> dict[str, str]:
 @pytest.mark.parametrize("name", ["core_cpus_list", "thread_siblings_list"])
 def test_two_threads_of_one_core_count_once(name: str, tmp_path: Path) -> None:
     tree(tmp_path, siblings("0,2", "1,3", "0,2", "1,3", name=name))
-    assert cores(tmp_path, range(4)) == 2
-    assert cores(tmp_path, {0, 2}) == 1  # both of one core
-    assert cores(tmp_path, {0, 1}) == 2
-    assert cores(tmp_path, {0, 2, 7}) == 2  # of 7 nothing is known
+    assert physical_cores(tmp_path, range(4)) == 2
+    assert physical_cores(tmp_path, {0, 2}) == 1  # both of one core
+    assert physical_cores(tmp_path, {0, 1}) == 2
+    assert physical_cores(tmp_path, {0, 2, 7}) == 2  # of 7 nothing is known
 
 
 def test_without_a_topology_every_cpu_is_a_core(tmp_path: Path) -> None:
-    assert cores(tmp_path, range(6)) == available(tmp_path, range(6)) == 6
+    assert physical_cores(tmp_path, range(6)) == available_cpus(tmp_path, range(6)) == 6
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_the_tightest_group_around_the_process_counts_rounded_up(tmp_path: Path)
     )
     base = tmp_path / top
     own = base / "users.slice/train.service"
-    assert list(groups(tmp_path)) == [own, own.parent, base]
-    assert available(tmp_path, range(8)) == 3
-    assert available(tmp_path, range(2)) == 2
+    assert list(control_groups(tmp_path)) == [own, own.parent, base]
+    assert available_cpus(tmp_path, range(8)) == 3
+    assert available_cpus(tmp_path, range(2)) == 2
 
 
 def test_a_container_sees_its_group_from_the_inside(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_a_container_sees_its_group_from_the_inside(tmp_path: Path) -> None:
         f"{place}/cpu.cfs_period_us": "100000\n",
         **siblings(*[f"{i % 8},{i % 8 + 8}" for i in range(16)]),
     }
-    assert available(tree(tmp_path, files), range(16)) == 4
+    assert available_cpus(tree(tmp_path, files), range(16)) == 4
     (tmp_path / place / "cpu.cfs_quota_us").write_text("-1\n")
-    assert available(tmp_path, range(16)) == 8  # the cores, as nothing else limits
+    assert available_cpus(tmp_path, range(16)) == 8  # the cores, as nothing else limits
 
 
 def test_less_than_one_cpu_is_one_thread(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_less_than_one_cpu_is_one_thread(tmp_path: Path) -> None:
         "proc/self/mountinfo": V2,
         "sys/fs/cgroup/cpu.max": "20000 100000\n",
     }
-    assert available(tree(tmp_path, files), range(4)) == 1
+    assert available_cpus(tree(tmp_path, files), range(4)) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_less_than_one_cpu_is_one_thread(tmp_path: Path) -> None:
     [("3", 3), ("4,2", 4), (" 2 ", 2), ("", None), ("0", None), ("all", None), ("-1", None)],
 )
 def test_a_number_of_threads_that_was_set(value: str, number: int | None) -> None:
-    assert asked({threads.VARIABLE: value}) == number
-    assert asked({}) is None
+    assert requested_threads({threads.VARIABLE: value}) == number
+    assert requested_threads({}) is None
 
 
 @pytest.fixture
@@ -135,10 +135,10 @@ def eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eight")
 def test_jobs_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sensible() == 8
-    assert [share(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+    assert default_num_threads() == 8
+    assert [thread_share(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
     monkeypatch.setenv(threads.VARIABLE, "3")  # of each process: a bound, not what is shared
-    assert [share(jobs) for jobs in (1, 2, 4)] == [3, 3, 2]
+    assert [thread_share(jobs) for jobs in (1, 2, 4)] == [3, 3, 2]
 
 
 @pytest.mark.usefixtures("eight")
@@ -148,7 +148,7 @@ def test_what_is_started_meanwhile_learns_its_share(
 ) -> None:
     if before:
         monkeypatch.setenv(threads.VARIABLE, before)
-    with suppress(KeyError), shared_by(4) as each:
+    with suppress(KeyError), split_threads(4) as each:
         assert (each, os.environ[threads.VARIABLE]) == (2, "2")
         raise KeyError  # as from a sweep that ends badly
     assert os.environ.get(threads.VARIABLE) == before
@@ -158,7 +158,7 @@ def test_this_machine_allows_no_more_than_its_cpus() -> None:
     command = [
         sys.executable,
         "-c",
-        "from crgan_cli.system.threads import sensible; print(sensible())",
+        "from crgan_cli.system.threads import default_num_threads; print(default_num_threads())",
     ]
     plain = {key: value for key, value in os.environ.items() if key != threads.VARIABLE}
 

@@ -7,7 +7,7 @@ from support.tiny import TinyGenerator
 from torch import nn
 
 from crgan_cli.config.compose import compose
-from crgan_cli.gan.build import players_of
+from crgan_cli.gan.build import build_networks
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.hooks import DrawSamples, Evaluate
 from crgan_cli.training.trainer import Trainer
@@ -31,10 +31,10 @@ def test_an_update_by_hand() -> None:
     G = net(1.0)
     ema = EMA(G, decay=0.9, start=0)
     set_to(G, 2.0, 5.0)
-    ema.update(G, ema.share(1))
+    ema.update(G, ema.lerp_weight(1))
     assert ema.G.weight.item() == pytest.approx(0.9 * 1.0 + 0.1 * 2.0)
     set_to(G, -1.0, 7.0)
-    ema.update(G, ema.share(2))
+    ema.update(G, ema.lerp_weight(2))
     assert ema.G.weight.item() == pytest.approx(0.9 * 1.1 + 0.1 * -1.0)
 
 
@@ -42,7 +42,7 @@ def test_buffers_are_copied_and_not_averaged() -> None:
     G = net(1.0, seen=0.0)
     ema = EMA(G, decay=0.9, start=0)
     set_to(G, 2.0, 5.0)
-    ema.update(G, ema.share(1))
+    ema.update(G, ema.lerp_weight(1))
     assert ema.G.seen.item() == 5.0
 
 
@@ -51,10 +51,10 @@ def test_until_its_start_the_average_is_the_generator_itself() -> None:
     ema = EMA(G, decay=0.9, start=3)
     for step, weight in enumerate((2.0, 3.0, 4.0), start=1):
         set_to(G, weight, 0.0)
-        ema.update(G, ema.share(step))
+        ema.update(G, ema.lerp_weight(step))
         assert ema.G.weight.item() == weight
     set_to(G, 5.0, 0.0)
-    ema.update(G, ema.share(4))
+    ema.update(G, ema.lerp_weight(4))
     assert ema.G.weight.item() == pytest.approx(0.9 * 4.0 + 0.1 * 5.0)
 
 
@@ -67,14 +67,14 @@ def test_the_generator_itself_is_untouched_and_shares_nothing() -> None:
     with torch.no_grad():
         for p in ema.G.parameters():
             p.add_(1.0)
-    ema.update(G, ema.share(1))
+    ema.update(G, ema.lerp_weight(1))
     assert all(torch.equal(each, before[name]) for name, each in G.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet", "resnet_sngan", "sndcgan", "biggan_lite"])
 def test_every_parameter_and_buffer_of_the_networks_is_followed(name: str) -> None:
     """Spectral norm's parametrizations, batch statistics and shared embeddings included."""
-    G = players_of(compose([f"architecture={name}", "architecture.width=0.02"])).G
+    G = build_networks(compose([f"architecture={name}", "architecture.width=0.02"])).G
     ema = EMA(G, decay=0.75, start=0)
     old = {name: each.clone() for name, each in ema.G.named_parameters()}
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_every_parameter_and_buffer_of_the_networks_is_followed(name: str) -> No
             p.add_(torch.randn_like(p))
         for buffer in G.buffers():
             buffer.add_(1)
-    ema.update(G, ema.share(1))
+    ema.update(G, ema.lerp_weight(1))
     new = dict(G.named_parameters())
     for key, average in ema.G.named_parameters():
         torch.testing.assert_close(average, 0.75 * old[key] + 0.25 * new[key])

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.errors import UserError
-from crgan_cli.gan.build import players_of, task_of
+from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.regularizers.consistency import (
     BalancedConsistency,
@@ -27,8 +27,8 @@ from crgan_cli.gan.regularizers.consistency import (
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.fast import folding
-from crgan_cli.networks.fast.spectral import normalised
-from crgan_cli.system.device import best_precision, device_of
+from crgan_cli.networks.fast.spectral import fixed_spectral_norm
+from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training.engine.eager import Eager, gradient_norm
 
 REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
@@ -179,7 +179,7 @@ def test_the_layout_of_pixels_in_memory_changes_nothing(name: str) -> None:
 def assert_steady(engine: Eager) -> None:
     """No turn waits for the host; and after the first, which makes Adam's state, the same
     operations give the same shapes in every turn, whatever was drawn."""
-    ticket = engine.batches.ticket(0)
+    ticket = engine.batches.inputs(0)
     for who in engine.players:
         turns = []
         for number in range(3):
@@ -214,8 +214,8 @@ def test_no_turn_of_a_real_network_waits_for_the_host(network: list[str], augmen
     sums = "[bcr,zcr,gp]" if augment == "flip_shift" else "cr"
     words = [f"regularizer={sums}", f"augment={augment}", "architecture.width=0.02", *network]
     config = compose([*words, "dataset=demo"])
-    players = players_of(config)
-    task = task_of(config, players)
+    players = build_networks(config)
+    task = build_task(config, players)
     engine = Eager("bf16")
     prepared(task, engine, real(4, 1, 32, classes=10))
     assert_steady(engine)
@@ -228,26 +228,26 @@ def test_no_turn_of_a_real_network_waits_for_the_host(network: list[str], augmen
 def test_a_device_that_is_absent_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=f"device={name} is not available.*device=auto"):
-        device_of(name)
+        resolve_device(name)
 
 
 def test_a_gpu_beyond_the_last_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device_of("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UserError, match="finds 2 CUDA devices"):
-        device_of("cuda:2")
+        resolve_device("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["tpu", "gpu", "", "cuda:x", "cpu,"])
 def test_what_is_no_device_is_an_error(name: str) -> None:
     with pytest.raises(UserError, match=r"is no device\. Type device=auto, cpu, cuda"):
-        device_of(name)
+        resolve_device(name)
 
 
 @pytest.mark.parametrize("name", ["meta", "xpu", "cpu:3"])
 def test_other_devices_of_torch_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="is not available here"):
-        device_of(name)
+        resolve_device(name)
 
 
 def test_auto_says_what_it_chose(
@@ -255,8 +255,8 @@ def test_auto_says_what_it_chose(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with caplog.at_level(logging.INFO, "crgan_cli"):
-        assert device_of("auto") == CPU
-        assert device_of("cpu") == CPU
+        assert resolve_device("auto") == CPU
+        assert resolve_device("cpu") == CPU
     assert [record.message for record in caplog.records] == ["device=auto: using cpu (1 threads)"]
 
 
@@ -289,14 +289,14 @@ def test_a_turn_makes_no_tensor_beside_its_device(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta tensors
     words = [f"architecture={architecture}", f"regularizer={regularizer}", f"augment={augment}"]
     config = compose([*words, "architecture.width=0.02", "dataset=demo"])
-    task = task_of(config, players_of(config)).to("meta")
+    task = build_task(config, build_networks(config)).to("meta")
     x, y = torch.zeros(4, 1, 32, 32, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
     for who in ("d", "g"):
         players = {each: task.player(each) for each in ("d", "g")}
         for name, player in players.items():
             player.requires_grad_(name == who)
-        with OnMeta(), normalised(*players.values()):
-            move = task.move(who, Batch(x, y))
+        with OnMeta(), fixed_spectral_norm(*players.values()):
+            move = task.player_loss(who, Batch(x, y))
             torch.stack(list(move.terms.values())).sum().backward()
 
 
@@ -323,7 +323,7 @@ def test_compiled_networks_compute_the_same(name: str, traced: list[nn.Module]) 
     for compile in (False, True):
         words = [f"regularizer={name}", "architecture.width=0.02", "dataset=demo"]
         config = compose([*words, "architecture=resnet_sngan" if name == "icr" else "dataset=demo"])
-        task = task_of(config, players_of(config))
+        task = build_task(config, build_networks(config))
         engine = Eager(compile=compile)
         keys = set(task.state_dict())
         prepared(task, engine, real(4, 1, 32, classes=10))
@@ -358,27 +358,27 @@ def test_a_cpu_multiplies_in_bf16_where_it_can(
 ) -> None:
     for name in ("amx_tile", "avx512_bf16"):
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name == able)
-    assert Eager("auto").on(CPU).precision == best_precision(CPU) == precision
-    assert Eager("fp32").on(CPU).precision == "fp32"
+    assert Eager("auto").for_device(CPU).precision == best_precision(CPU) == precision
+    assert Eager("fp32").for_device(CPU).precision == "fp32"
 
 
 def test_bf16_on_hardware_that_is_not_made_for_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("crgan_cli.training.engine.eager.best_precision", lambda device: "fp32")
-    Eager("bf16").on(CPU)
+    Eager("bf16").for_device(CPU)
     assert "cpu is not made for it" in caplog.text
 
 
 def test_tf32_is_refused_where_there_is_none() -> None:
     with pytest.raises(UserError, match=r"precision of CUDA devices.*engine.precision=auto"):
-        Eager("tf32").on(CPU)
+        Eager("tf32").for_device(CPU)
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*engine.compile=false"):
-        Eager(compile=True).on(CPU)
+        Eager(compile=True).for_device(CPU)
 
 
 # --- folding --------------------------------------------------------------------------------------
@@ -388,10 +388,10 @@ def folding_engine(monkeypatch: pytest.MonkeyPatch, gain: Callable[..., float]) 
     """An engine for a small ResNet, where a fold gains what is said."""
     monkeypatch.setattr(folding, "gain", gain)
     config = compose(["architecture=resnet", "architecture.width=0.02", "dataset=demo"])
-    task = task_of(config, players_of(config))
-    engine = Eager(fold="auto").on(CPU)
+    task = build_task(config, build_networks(config))
+    engine = Eager(fold="auto").for_device(CPU)
     engine.prepare(task, CPU)
-    engine.equip(ADAM.optimizers(engine.players), Given(real(4, 1, 32)), None)  # type: ignore
+    engine.attach(ADAM.build(engine.players), Given(real(4, 1, 32)), None)  # type: ignore
     return engine
 
 
@@ -419,7 +419,7 @@ def test_a_resumed_run_folds_as_its_checkpoint_says(
     resumed = folding_engine(monkeypatch, lambda *_: pytest.fail("tried again"))
     resumed.load_state_dict({"precision": "fp32", "folds": dict.fromkeys(begun.folds or {}, True)})
     resumed.begin()
-    layers = folding.foldable(resumed.task).values()
+    layers = folding.fusable_layers(resumed.task).values()
     assert layers
     assert all(layer.folded for layer in layers)
 

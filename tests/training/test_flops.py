@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from crgan_cli.config.build import build_group
 from crgan_cli.config.compose import compose
 from crgan_cli.gan import build
-from crgan_cli.gan.regularizers.base import Regularizer, Sum
+from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.consistency import (
     BalancedConsistency,
     ConsistencyRegularization,
@@ -24,13 +24,13 @@ from crgan_cli.gan.types import Batch
 from crgan_cli.training import flops, peaks
 
 
-def counted(name: str, *overrides: str) -> flops.Counted:
+def counted(name: str, *overrides: str) -> flops.CountedNetworks:
     config = compose([f"architecture={name}", "dataset=cifar10", *overrides])
-    return flops.counted(config.architecture, resolution=32, channels=3)
+    return flops.count_networks(config.architecture, resolution=32, channels=3)
 
 
-def game(*parts: Regularizer) -> Sum:
-    return Sum(**{str(i): part for i, part in enumerate(parts)})
+def game(*parts: Regularizer) -> CombinedRegularizer:
+    return CombinedRegularizer(**{str(i): part for i, part in enumerate(parts)})
 
 
 def in_the_papers_order(network: nn.Module) -> None:
@@ -94,25 +94,29 @@ G_TABLE = {"none": (1.48, 11.17, 25.46), "zcr": (2.10, 21.26, 48.43), "icr": (2.
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_table_of_turns_comes_out(name: str) -> None:
-    regularizer = Sum(**build_group(compose([f"regularizer={name}"]).regularizer))
+    regularizer = CombinedRegularizer(**build_group(compose([f"regularizer={name}"]).regularizer))
     for i, (d, g) in enumerate(PUBLISHED.values()):
-        found = flops.turns(flops.Counted(flops.Net(d, g), TinyDiscriminator()), regularizer)
+        found = flops.flops_per_turn(
+            flops.CountedNetworks(flops.NetworkFlops(d, g), TinyDiscriminator()), regularizer
+        )
         assert found.d == pytest.approx(TABLE[name][i], rel=0.02)
         if name in G_TABLE:
             assert found.g == pytest.approx(G_TABLE[name][i], rel=0.02)
     for part in ("gp", "dragan", "r1"):  # 5.38 by double backward, 4.51 by the adjoint network
         settings = compose(["architecture=sndcgan", f"regularizer={part}"]).regularizer
-        penalised = Sum(**build_group(settings))
-        twice = flops.turns(flops.Counted(flops.Net(0.431, 0.207), TinyDiscriminator()), penalised)
-        once = flops.turns(counted("sndcgan"), penalised)
+        penalised = CombinedRegularizer(**build_group(settings))
+        twice = flops.flops_per_turn(
+            flops.CountedNetworks(flops.NetworkFlops(0.431, 0.207), TinyDiscriminator()), penalised
+        )
+        once = flops.flops_per_turn(counted("sndcgan"), penalised)
         assert (twice.d, once.d) == (pytest.approx(5.38, rel=0.02), pytest.approx(4.51, rel=0.02))
 
 
 def test_the_passes_by_hand() -> None:
-    net = flops.Counted(flops.Net(d=1.0, g=100.0), TinyDiscriminator())
+    net = flops.CountedNetworks(flops.NetworkFlops(d=1.0, g=100.0), TinyDiscriminator())
 
     def d_turn(*parts: Regularizer) -> float:
-        return flops.turns(net, game(*parts)).d
+        return flops.flops_per_turn(net, game(*parts)).d
 
     cr = ConsistencyRegularization(1.0)
     assert d_turn() == 106
@@ -123,17 +127,17 @@ def test_the_passes_by_hand() -> None:
     assert d_turn(GradientPenalty(1.0, 1, "autograd")) == 112
     assert d_turn(R1(1.0, 2, "autograd")) == 109
     assert d_turn(JSRegularizer(1.0, 1, "autograd")) == 118
-    assert flops.turns(net, game()).g == 302
-    assert flops.turns(net, game(LatentConsistency(1.0, 1.0, 0.1))).g == 602
-    assert flops.step(flops.Turns(d=2, g=3), n_dis=5, batch_size=10) == 130e9
+    assert flops.flops_per_turn(net, game()).g == 302
+    assert flops.flops_per_turn(net, game(LatentConsistency(1.0, 1.0, 0.1))).g == 602
+    assert flops.flops_per_step(flops.TurnFlops(d=2, g=3), n_dis=5, batch_size=10) == 130e9
 
 
 def test_asking_what_a_game_costs_moves_no_random_number() -> None:
-    net = flops.Counted(flops.Net(1.0, 1.0), TinyDiscriminator())
+    net = flops.CountedNetworks(flops.NetworkFlops(1.0, 1.0), TinyDiscriminator())
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    flops.turns(
+    flops.flops_per_turn(
         net,
         game(LatentConsistency(1.0, 1.0, 0.1), GradientPenalty(1.0, 1, "auto")),
     )
@@ -173,16 +177,18 @@ def test_turns_that_were_run_cost_what_the_algebra_says(words: list[str]) -> Non
     )
     task = cast(
         Generation,
-        build.task_of(config, build.players_of(config)),
+        build.build_task(config, build.build_networks(config)),
     )
     batch = Batch(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))
-    networks = flops.counted(config.architecture, resolution=32, channels=3)
-    expected = flops.turns(networks, Sum(**build_group(config.regularizer)))
+    networks = flops.count_networks(config.architecture, resolution=32, channels=3)
+    expected = flops.flops_per_turn(
+        networks, CombinedRegularizer(**build_group(config.regularizer))
+    )
     for who, gflop in zip("dg", expected, strict=True):
         for name in "dg":
             task.player(name).requires_grad_(name == who)
         with Executed() as counter:
-            torch.stack(list(task.move(who, batch).terms.values())).sum().backward()
+            torch.stack(list(task.player_loss(who, batch).terms.values())).sum().backward()
         assert counter.flop / 2e9 == pytest.approx(gflop, rel=0.06)
         assert counter.flop / 2e9 < gflop * 1.001
 

@@ -48,7 +48,7 @@ def trainer(
     x = torch.randint(256, (12, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     images = Images(x, torch.arange(12) % max(classes, 1))
     task = game(*parts, spectral=True, batch_norm=False, n_dis=n_dis, classes=classes).float()
-    engine = engine.on(CPU)
+    engine = engine.for_device(CPU)
     engine.prepare(task, CPU)
     return Trainer(
         task,
@@ -71,7 +71,7 @@ def taken(made: Trainer, steps: int) -> dict[str, torch.Tensor]:
 def stepped(made: Trainer, steps: int) -> dict[str, torch.Tensor]:
     """The same, without the beginning of a session."""
     for _ in range(steps):
-        made.take_step()
+        made.train_step()
     assert made.ema is not None
     states = {f"task.{key}": each for key, each in made.task.state_dict().items()}
     states |= {f"ema.{key}": each for key, each in made.ema.state_dict().items()}
@@ -128,7 +128,7 @@ def test_a_capture_may_come_at_any_step_of_a_resumed_run() -> None:
 def test_a_kind_of_turn_is_captured_once() -> None:
     engine = Taped()
     taken(trainer(engine, REGULARIZERS["lazy"]()), 2 * STEPS)
-    kinds = {turn._replace(share=None) for turn in engine.captured}
+    kinds = {turn._replace(lerp_weight=None) for turn in engine.captured}
     assert {turn.who for turn in kinds} == {"d", "g"}
     assert len(engine.tapes) == len(engine.captured) <= 8  # who x measured x lazy term due
 
@@ -140,7 +140,7 @@ def test_a_turn_that_python_changes_behind_its_back_would_be_noticed() -> None:
     taken(one, STEPS)
     taken(other, STEPS)
     for made in (one, other):
-        part = made.task.adversary.regularizer.every_part[0]
+        part = made.task.adversary.regularizer.members[0]
         part.lambda_cr = 0.0
     ours, theirs = stepped(one, 1), stepped(other, 1)
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] != []
@@ -148,7 +148,7 @@ def test_a_turn_that_python_changes_behind_its_back_would_be_noticed() -> None:
 
 def test_graphs_need_cuda_and_say_so() -> None:
     with pytest.raises(UserError, match=r"engine=graphs needs a CUDA device.*engine=auto"):
-        Graphs().on(CPU)
+        Graphs().for_device(CPU)
 
 
 def test_auto_is_eager_on_a_cpu_and_graphs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +163,8 @@ def test_auto_is_eager_on_a_cpu_and_graphs_on_cuda(monkeypatch: pytest.MonkeyPat
         "deterministic": True,
         "threads": 3,
     }
-    assert type(Auto("fp32").on(CPU)) is Eager
-    on_cuda = Auto(**settings).on(torch.device("cuda"))
+    assert type(Auto("fp32").for_device(CPU)) is Eager
+    on_cuda = Auto(**settings).for_device(torch.device("cuda"))
     assert type(on_cuda) is Graphs
-    assert vars(on_cuda) == vars(Graphs(**settings).on(torch.device("cuda")))
+    assert vars(on_cuda) == vars(Graphs(**settings).for_device(torch.device("cuda")))
     assert on_cuda.precision == "bf16"

@@ -30,7 +30,7 @@ def players() -> dict[str, nn.Module]:
 
 
 def test_each_player_has_its_own_rate_and_all_else_in_common() -> None:
-    found = adam().optimizers(players())
+    found = adam().build(players())
     rates = {who: each.param_groups[0]["lr"].item() for who, each in found.items()}
     assert rates == pytest.approx({"g": 1e-3, "d": 4e-3})
     for optimizer in found.values():
@@ -40,14 +40,14 @@ def test_each_player_has_its_own_rate_and_all_else_in_common() -> None:
 
 def test_an_optimizer_holds_its_player_alone() -> None:
     both = players()
-    for who, optimizer in adam().optimizers(both).items():
+    for who, optimizer in adam().build(both).items():
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in both[who].parameters()}
 
 
 def test_linear_decay_by_hand() -> None:
     settings = adam(decay="linear")
-    optimizers = settings.optimizers(players())
+    optimizers = settings.build(players())
     for step, left in ((0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)):
         settings.schedule(optimizers, step, steps=4)
         assert optimizers["g"].param_groups[0]["lr"].item() == pytest.approx(1e-3 * left)
@@ -56,7 +56,7 @@ def test_linear_decay_by_hand() -> None:
 
 def test_without_decay_the_rate_stays() -> None:
     settings = adam()
-    optimizers = settings.optimizers(players())
+    optimizers = settings.build(players())
     settings.schedule(optimizers, 3, steps=4)
     assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3)
 
@@ -64,7 +64,7 @@ def test_without_decay_the_rate_stays() -> None:
 def test_a_falling_rate_keeps_its_place_in_memory() -> None:
     """A CUDA graph reads it there."""
     settings = adam(decay="linear")
-    optimizers = settings.optimizers(players())
+    optimizers = settings.build(players())
     place = optimizers["g"].param_groups[0]["lr"]
     settings.schedule(optimizers, 2, steps=4)
     assert optimizers["g"].param_groups[0]["lr"] is place
@@ -74,11 +74,11 @@ def test_a_restored_optimizer_has_the_settings_of_its_configuration() -> None:
     """The moments are those that were saved, whatever else was saved with them."""
     before, after = adam(lr_g=5.0, beta1=0.1), adam()
     both = players()
-    saved = before.optimizers(both)
+    saved = before.build(both)
     for p in both["g"].parameters():
         p.grad = torch.ones_like(p)
     saved["g"].step()
-    restored = after.optimizers(both)
+    restored = after.build(both)
     restored["g"].load_state_dict(saved["g"].state_dict())
     after.refresh(restored)
     (group,) = restored["g"].param_groups
@@ -91,7 +91,7 @@ def test_a_restored_optimizer_has_the_settings_of_its_configuration() -> None:
 def test_the_first_step_by_hand() -> None:
     """At the first step Adam moves by lr * g / (|g| + eps), whatever the betas."""
     player = nn.ParameterDict({"w": torch.tensor([1.0, -2.0, 0.5])})
-    (optimizer,) = adam(eps=0.1).optimizers({"d": player}).values()
+    (optimizer,) = adam(eps=0.1).build({"d": player}).values()
     gradient = torch.tensor([0.3, -0.1, 0.0])
     player["w"].grad = gradient
     optimizer.step()
@@ -103,7 +103,7 @@ def test_the_first_step_by_hand() -> None:
 def test_the_fused_step_is_torchs_plain_adam(who: str) -> None:
     ours, plain = players()[who], players()[who]
     settings = adam()
-    mine = settings.optimizers({who: ours})[who]
+    mine = settings.build({who: ours})[who]
     other = torch.optim.Adam(
         plain.parameters(), lr=settings.lr[who], betas=(0.5, 0.9), eps=1e-6, foreach=False
     )

@@ -16,7 +16,7 @@ from support.runs import command, crgan, different, environment, lines, tiny, tr
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.evaluation.sampler import Sampler
 from crgan_cli.runs.folder import RunDir
-from crgan_cli.training.hooks import DrawSamples, Evaluate, Keeper
+from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate
 from crgan_cli.training.trainer import Trainer
 
 LAST = "checkpoints/step_00000006.pt"
@@ -72,13 +72,13 @@ def kill() -> None:
 
 
 PLACES = {
-    "before_the_first_checkpoint": (Trainer, "take_step", 2),
-    "between_checkpoints": (Trainer, "take_step", 4),
-    "after_a_checkpoint": (Trainer, "take_step", 3),
+    "before_the_first_checkpoint": (Trainer, "train_step", 2),
+    "between_checkpoints": (Trainer, "train_step", 4),
+    "after_a_checkpoint": (Trainer, "train_step", 3),
     "before_samples": (DrawSamples, "__call__", 1),
     "before_metrics": (Evaluate, "__call__", 1),
-    "between_the_best_and_its_second_name": (Keeper, "keep_best", 2),
-    "after_metrics_before_the_last_checkpoint": (Keeper, "save", 3),
+    "between_the_best_and_its_second_name": (CheckpointManager, "link_best", 2),
+    "after_metrics_before_the_last_checkpoint": (CheckpointManager, "save", 3),
 }
 
 
@@ -106,12 +106,12 @@ def test_a_terminal_that_closes_saves_as_well_but_not_under_nohup(
     def hang_up() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
-    take_step = Trainer.take_step
-    monkeypatch.setattr(Trainer, "take_step", nth_call(2, take_step, hang_up))
+    take_step = Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", nth_call(2, take_step, hang_up))
     with pytest.raises(Interrupted):
         train(tmp_path / "run")
     assert (tmp_path / "run/checkpoints/step_00000002.pt").exists()
-    monkeypatch.setattr(Trainer, "take_step", nth_call(2, take_step, hang_up))
+    monkeypatch.setattr(Trainer, "train_step", nth_call(2, take_step, hang_up))
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         train(tmp_path / "run")
@@ -119,7 +119,7 @@ def test_a_terminal_that_closes_saves_as_well_but_not_under_nohup(
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(("owner", "name", "n"), [(Trainer, "take_step", 2), (Sampler, "draw", 2)])
+@pytest.mark.parametrize(("owner", "name", "n"), [(Trainer, "train_step", 2), (Sampler, "draw", 2)])
 def test_sigterm_saves_at_once_and_the_rest_comes_later(
     owner: type, name: str, n: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +130,7 @@ def test_sigterm_saves_at_once_and_the_rest_comes_later(
             train(tmp_path, *KIND)
     assert stopped.value.signum == signal.SIGTERM
     saved = sorted((tmp_path / "checkpoints").glob("step_*.pt"))[-1]
-    assert torch.load(saved, weights_only=True)["step"] == {"take_step": 2, "draw": 3}[name]
+    assert torch.load(saved, weights_only=True)["step"] == {"train_step": 2, "draw": 3}[name]
     train(tmp_path, *KIND)
     assert_same_end(tmp_path, whole)
 
@@ -240,7 +240,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    with RunDir(tmp_path).claim(), pytest.raises(UserError, match="another crgan is training"):
+    with RunDir(tmp_path).lock(), pytest.raises(UserError, match="another crgan is training"):
         train(tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_the_error_comes_through_where_its_record_cannot_be_written(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(RunDir, "write_result", full)
-    monkeypatch.setattr(Trainer, "take_step", nth_call(2, Trainer.take_step, terminate))
+    monkeypatch.setattr(Trainer, "train_step", nth_call(2, Trainer.train_step, terminate))
     with pytest.raises(Interrupted):
         train(tmp_path)
 

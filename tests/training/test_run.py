@@ -1,12 +1,12 @@
 """What a run says of itself."""
 
 from crgan_cli.config.compose import compose
-from crgan_cli.config.resolve import flat
-from crgan_cli.training.run import telling
+from crgan_cli.config.resolve import flatten
+from crgan_cli.training.run import hparams
 
 
 def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
-    told = telling(flat(compose(["regularizer=[cr,gp]", "regularizer.lambda_cr=5", "out=here"])))
+    told = hparams(flatten(compose(["regularizer=[cr,gp]", "regularizer.lambda_cr=5", "out=here"])))
     assert told["regularizer"] == "ConsistencyRegularization+GradientPenalty"
     assert told["architecture"] == "SNDCGANGenerator+SNDCGANDiscriminator"
     assert told["regularizer.lambda_cr"] == 5
@@ -15,4 +15,4 @@ def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
 
 
 def test_a_group_that_builds_nothing_says_none() -> None:
-    assert telling(flat(compose(["regularizer=none"])))["regularizer"] == "none"
+    assert hparams(flatten(compose(["regularizer=none"])))["regularizer"] == "none"

@@ -21,11 +21,11 @@ from PIL import Image
 from support.runs import crgan, different, lines, tiny, unmeasured
 from torchvision import datasets
 
-from crgan_cli.commands.main import answer
+from crgan_cli.commands.main import run_command
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
-from crgan_cli.gan.build import players_of
+from crgan_cli.gan.build import build_networks
 from crgan_cli.training.run import train_job
 
 GROUPS = Choices().groups
@@ -100,7 +100,7 @@ def swept(cwd: Path, *axes: str, jobs: int) -> Sweep:
         patch.chdir(cwd)
         patch.setenv("CRGAN_CACHE", str(cwd / "cache"))
         with redirect_stdout(io.StringIO()), redirect_stderr(stderr):
-            code = answer(typed(*axes))
+            code = run_command(typed(*axes))
     found = Sweep(cwd / "sweep", code, stderr.getvalue())
     assert found.code == 0, found.said
     assert len(found.runs()) == jobs
@@ -238,7 +238,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def test_the_conditional_variants_train(labelled: Sweep, name: str, conditional: str) -> None:
     run = labelled.run(f"architecture={name}", f"architecture.conditional={conditional}")
     assert_two_steps(run)
-    players = players_of(from_text((run / "config.yaml").read_text()))
+    players = build_networks(from_text((run / "config.yaml").read_text()))
     classes = 2 if conditional == "True" else 0
     assert (players.G.classes, players.D.classes) == (classes, classes)
 

@@ -12,11 +12,11 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.regularizers.consistency import ConsistencyRegularization
-from crgan_cli.gan.types import Reading, Ticket
-from crgan_cli.system.progress import Watch
+from crgan_cli.gan.types import BatchInputs, TurnLog
+from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.engine.eager import Eager, Turn
 from crgan_cli.training.optimizers import Adam
-from crgan_cli.training.trainer import Clock, Stop, Trainer, due, reseed
+from crgan_cli.training.trainer import Clock, StopSignal, Trainer, is_due, reseed
 
 IMAGES = Images(
     torch.arange(12, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE),
@@ -33,11 +33,11 @@ class Watched(Eager):
         self.drawn: list[float] = []
         self.rates: list[float] = []
 
-    def play(self, turn: Turn, ticket: Ticket) -> Reading:
+    def run_turn(self, turn: Turn, inputs: BatchInputs) -> TurnLog:
         state = torch.get_rng_state()
         self.drawn.append(torch.rand(()).item())
         torch.set_rng_state(state)
-        reading = super().play(turn, ticket)
+        reading = super().run_turn(turn, inputs)
         assert self.batch is not None
         numbers = ((self.batch.x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
         self.turns.append((turn.who, tuple(numbers)))
@@ -68,7 +68,7 @@ def turns(of: Trainer) -> list[tuple[str, tuple[int, ...]]]:
 def test_d_moves_n_dis_times_and_g_once_on_the_last_batch_of_d() -> None:
     made = trainer(n_dis=3)
     for _ in range(2):
-        made.take_step()
+        made.train_step()
     assert [who for who, _ in turns(made)] == ["d", "d", "d", "g"] * 2
     shown = [images for _, images in turns(made)]
     assert [shown[i] for i in (0, 1, 2, 4, 5, 6)] == [batch_of(made, i) for i in range(6)]
@@ -82,7 +82,7 @@ def batch_of(made: Trainer, index: int) -> tuple[int, ...]:
 def test_d_sees_every_image_once_before_any_twice() -> None:
     made = trainer(n_dis=3)
     for _ in range(2):
-        made.take_step()
+        made.train_step()
     seen = [number for who, images in turns(made) if who == "d" for number in images]
     assert sorted(seen) == list(range(12))
 
@@ -91,21 +91,21 @@ def test_images_seen_are_those_shown_to_d() -> None:
     made = trainer(n_dis=3)
     for step in range(3):
         assert made.images_seen == step * 3 * 2
-        made.take_step()
+        made.train_step()
 
 
 def test_turns_are_numbered_by_player_over_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     made, called = trainer(n_dis=2), []
-    monkeypatch.setattr(made.task, "advance", lambda who, turn: called.append((who, turn)))
+    monkeypatch.setattr(made.task, "set_turn", lambda who, turn: called.append((who, turn)))
     for _ in range(2):
-        made.take_step()
+        made.train_step()
     assert called == [("d", 0), ("d", 1), ("g", 0), ("d", 2), ("d", 3), ("g", 1)]
 
 
 def test_a_lazy_regularizer_acts_in_every_kth_turn_of_d_across_steps() -> None:
     made = trainer(n_dis=2, every=3)
     for _ in range(3):
-        made.take_step()
+        made.train_step()
     kept = made.window.state_dict()["turns"]
     acted = sum(len(rows) for names, rows in kept if "terms/cr/real" in names)
     assert acted == 2  # of six turns, numbers 0 and 3
@@ -114,7 +114,7 @@ def test_a_lazy_regularizer_acts_in_every_kth_turn_of_d_across_steps() -> None:
 def test_the_rate_of_a_step_is_set_before_its_turns() -> None:
     made = trainer(steps=4, decay="linear")
     for _ in range(4):
-        made.take_step()
+        made.train_step()
     assert isinstance(made.engine, Watched)
     left = [1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
     assert made.engine.rates == pytest.approx([1e-3 * part for part in left])
@@ -141,10 +141,10 @@ def test_a_step_is_the_same_wherever_the_run_began() -> None:
     """Whatever was drawn before, a step's random numbers are its own, and differ by step."""
     made, later = trainer(), trainer()
     for _ in range(3):
-        made.take_step()
+        made.train_step()
     torch.rand(17)
     later.step = 2
-    later.take_step()
+    later.train_step()
     assert isinstance(made.engine, Watched)
     assert isinstance(later.engine, Watched)
     assert later.engine.drawn == made.engine.drawn[4:6]
@@ -155,7 +155,7 @@ def test_a_step_is_the_same_wherever_the_run_began() -> None:
 def test_another_seed_is_another_run() -> None:
     one, other = trainer(seed=1), trainer(seed=2)
     for made in (one, other):
-        made.take_step()
+        made.train_step()
     assert turns(one) != turns(other)
 
 
@@ -163,8 +163,8 @@ def test_another_seed_is_another_run() -> None:
 
 
 def test_due_is_every_kth_step_and_the_last() -> None:
-    assert [step for step in range(1, 8) if due(step, 3, 7)] == [3, 6, 7]
-    assert [step for step in range(1, 7) if due(step, 3, 6)] == [3, 6]
+    assert [step for step in range(1, 8) if is_due(step, 3, 7)] == [3, 6, 7]
+    assert [step for step in range(1, 7) if is_due(step, 3, 6)] == [3, 6]
 
 
 class Noted:
@@ -186,10 +186,10 @@ class Noted:
         self.notes.append((self.name, step))
 
 
-def fit(made: Trainer, stop: Stop) -> list[tuple[str, int]]:
+def fit(made: Trainer, stop: StopSignal) -> list[tuple[str, int]]:
     notes: list[tuple[str, int]] = []
     hook, keeper = Noted("hook", 2, notes), Noted("save", 3, notes)
-    watch = Watch(made.steps, step=made.step)
+    watch = TrainingProgress(made.steps, step=made.step)
     try:
         made.fit(Noted("log", 0, notes), [hook], keeper, watch, stop)  # pyright: ignore
     except Interrupted:
@@ -198,7 +198,7 @@ def fit(made: Trainer, stop: Stop) -> list[tuple[str, int]]:
 
 
 def test_numbers_then_hooks_then_the_checkpoint_where_they_are_due() -> None:
-    assert fit(trainer(steps=5), Stop()) == [
+    assert fit(trainer(steps=5), StopSignal()) == [
         ("log", 2),
         ("hook", 2),
         ("save", 3),
@@ -213,36 +213,36 @@ def test_numbers_then_hooks_then_the_checkpoint_where_they_are_due() -> None:
 
 def test_a_run_with_all_its_steps_has_nothing_left_to_do() -> None:
     made = trainer(steps=3)
-    fit(made, Stop())
-    assert fit(made, Stop()) == []
+    fit(made, StopSignal())
+    assert fit(made, StopSignal()) == []
 
 
 def test_a_stop_is_heard_between_two_steps_and_saves() -> None:
-    stop = Stop()
-    stop.heard(signal.SIGTERM, None)
+    stop = StopSignal()
+    stop.on_signal(signal.SIGTERM, None)
     made = trainer()
     assert fit(made, stop) == [("save", 0), ("stopped", 0)]
     assert turns(made) == []
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    stop = Stop()
+    stop = StopSignal()
     stop.check()
-    stop.heard(signal.SIGINT, None)
+    stop.on_signal(signal.SIGINT, None)
     with pytest.raises(Interrupted) as first:
         stop.check()
     assert first.value.signum == signal.SIGINT
-    stop.heard(signal.SIGINT, None)  # the same one, by way of a sweep
-    stop.came -= 1
+    stop.on_signal(signal.SIGINT, None)  # the same one, by way of a sweep
+    stop.received_at -= 1
     with pytest.raises(KeyboardInterrupt) as second:
-        stop.heard(signal.SIGINT, None)
+        stop.on_signal(signal.SIGINT, None)
     assert second.type is KeyboardInterrupt
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_heard_while_listening_and_not_after(kind: signal.Signals) -> None:
-    before, stop = signal.getsignal(kind), Stop()
-    with stop.listening():
+    before, stop = signal.getsignal(kind), StopSignal()
+    with stop.handling_signals():
         os.kill(os.getpid(), kind)
         assert stop.signum == kind
     assert signal.getsignal(kind) is before

@@ -24,16 +24,16 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.artefacts.estimates import (
     Curve,
     Estimate,
+    draw_indices,
     estimate,
-    picked,
     require_count,
     require_sigmas,
     stream,
 )
 from crgan_cli.evaluation.metrics.features import Progress
-from crgan_cli.evaluation.sampler import Codes, Sampler, random_codes, undisturbed
+from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_latents
 from crgan_cli.gan.augment import Augment, Cutout, FlipShift, GaussianNoise
-from crgan_cli.gan.scoring import mixes_samples, widen
+from crgan_cli.gan.scoring import at_least_fp32, mixes_samples
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.gan.types import Batch
 from crgan_cli.report import plots
@@ -93,7 +93,7 @@ class Scores(NamedTuple):
     variance: float
 
 
-class Scored(NamedTuple):
+class LogitGaps(NamedTuple):
     """D's logits of n images and how far each moved with each view."""
 
     plain: Tensor  # (n,) float64
@@ -146,7 +146,7 @@ class Consistency:
         }
 
 
-def measure(
+def measure_consistency(
     G: nn.Module,
     D: nn.Module,
     prior: Prior,
@@ -174,18 +174,18 @@ def measure(
     side = train.x.shape[-1]
     wanted = strengths_for(side) if strengths is None else strengths
     views = augmented(wanted, side, seed)
-    codes = random_codes(prior, n, seed)
+    codes = sample_latents(prior, n, seed)
     fakes, near = Sampler(codes, device), around(G, codes, sigmas, seed, device)
     draws: dict[str, tuple[Draw, dict[tuple[str, float], View]]] = {
-        "train": (stored(picked(train, n, seed, "training"), prior), views),
-        "held_out": (stored(picked(held_out, n, seed, "held-out"), prior), views),
-        "fake": (lambda start, count: made(G, fakes, start, count), views | near),
+        "train": (stored_batches(draw_indices(train, n, seed, "training"), prior), views),
+        "held_out": (stored_batches(draw_indices(held_out, n, seed, "held-out"), prior), views),
+        "fake": (lambda start, count: draw_batches(G, fakes, start, count), views | near),
     }
-    scored: dict[str, Scored] = {}
-    with undisturbed(G, D):
+    scored: dict[str, LogitGaps] = {}
+    with eval_mode(G, D):
         for i, (source, (draw, moves)) in enumerate(draws.items()):
-            tell = progress and told(progress, i * n, 3 * n)
-            scored[source] = follow(D, draw, moves, n, batch_size, device, tell)
+            tell = progress and scaled_progress(progress, i * n, 3 * n)
+            scored[source] = follow_strengths(D, draw, moves, n, batch_size, device, tell)
     families = {**wanted, "latent": sigmas}
     return Consistency(
         {family: curves_of(family, tuple(at), scored) for family, at in families.items()},
@@ -200,7 +200,7 @@ def measure(
     )
 
 
-def told(progress: Progress, before: int, total: int) -> Callable[[int], None]:
+def scaled_progress(progress: Progress, before: int, total: int) -> Callable[[int], None]:
     """Progress of one part of a whole."""
     return lambda done: progress(before + done, total)
 
@@ -217,7 +217,7 @@ def augmented(
 
     def view(T: Augment) -> View:
         def moved(start: int, batch: Batch) -> Batch:
-            # T draws from the CPU's default generator, which `undisturbed` puts back
+            # T draws from the CPU's default generator, which `eval_mode` puts back
             torch.default_generator.manual_seed(stream(seed, f"T from {start}").initial_seed())
             return T(batch)
 
@@ -231,19 +231,19 @@ def augmented(
 
 
 def around(
-    G: nn.Module, codes: Codes, sigmas: Sequence[float], seed: int, device: torch.device
+    G: nn.Module, codes: Latents, sigmas: Sequence[float], seed: int, device: torch.device
 ) -> dict[tuple[str, float], View]:
     """A view for every sigma: G's images of codes that are moved, all in the same direction."""
     eps = torch.randn(codes.z.shape, generator=stream(seed, "eps"))
 
     def view(sigma: float) -> View:
         sampler = Sampler(codes._replace(z=codes.z + sigma * eps), device)
-        return lambda start, batch: made(G, sampler, start, len(batch.x))
+        return lambda start, batch: draw_batches(G, sampler, start, len(batch.x))
 
     return {("latent", sigma): view(sigma) for sigma in sigmas}
 
 
-def stored(images: Images, prior: Prior) -> Draw:
+def stored_batches(images: Images, prior: Prior) -> Draw:
     """Real images, with their labels where the players take any."""
 
     def draw(start: int, count: int) -> Batch:
@@ -253,7 +253,7 @@ def stored(images: Images, prior: Prior) -> Draw:
     return draw
 
 
-def made(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
+def draw_batches(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
     """Generated images with the labels they were made for, on the CPU, where T draws."""
     y = sampler.codes.y
     x = sampler.draw(G, start, count).cpu()
@@ -263,10 +263,10 @@ def made(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
 def logits(D: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(N,) float64, on the CPU."""
     y = None if batch.y is None else batch.y.to(device)
-    return widen(D(batch.x.to(device), y)).double().cpu()
+    return at_least_fp32(D(batch.x.to(device), y)).double().cpu()
 
 
-def follow(
+def follow_strengths(
     D: nn.Module,
     draw: Draw,
     views: Mapping[tuple[str, float], View],
@@ -274,7 +274,7 @@ def follow(
     batch_size: int,
     device: torch.device,
     tell: Callable[[int], None] | None,
-) -> Scored:
+) -> LogitGaps:
     """D's scores of n images, and of the same images in every view."""
     plain: list[Tensor] = []
     gaps: dict[tuple[str, float], list[Tensor]] = {key: [] for key in views}
@@ -286,10 +286,12 @@ def follow(
             gaps[key].append((logits(D, view(start, batch), device) - before).square())
         if tell:
             tell(start + len(before))
-    return Scored(torch.cat(plain), {key: torch.cat(parts) for key, parts in gaps.items()})
+    return LogitGaps(torch.cat(plain), {key: torch.cat(parts) for key, parts in gaps.items()})
 
 
-def curves_of(family: str, at: tuple[float, ...], scored: Mapping[str, Scored]) -> dict[str, Curve]:
+def curves_of(
+    family: str, at: tuple[float, ...], scored: Mapping[str, LogitGaps]
+) -> dict[str, Curve]:
     """The curves of a family, for every kind of image that it moves."""
     return {
         source: Curve(at, tuple(estimate(each.gaps[family, strength]) for strength in at))
@@ -298,7 +300,7 @@ def curves_of(family: str, at: tuple[float, ...], scored: Mapping[str, Scored]) 
     }
 
 
-def plot(result: Consistency, path: Path) -> None:
+def plot_consistency(result: Consistency, path: Path) -> None:
     """One panel a family: relative gaps with two standard errors, raw ones on the right axis."""
     note = "; D mixes the images of a batch" if result.mixes_samples else ""
     title = f"How far D moves, {result.n} images of each kind (bands: 2 standard errors){note}"

@@ -72,19 +72,19 @@ class Distortions(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """All of them without T: images that are less real, and have nothing of T."""
-        return often(self.after, often(self.before, x))
+        return apply_to_some(self.after, apply_to_some(self.before, x))
 
 
 def distortions_for(T: Augment) -> Distortions:
     """All distortions but for those that look like T or would hide it."""
     # faded last: a splice of a faded image would be the very hole that cutout makes
-    shapes = (stretched, warped, spliced, patched, faded)
+    shapes = (stretch_contrast, warp, paste_patch, cover_patch, fade)
     if any(isinstance(part, GaussianNoise) for part in T.modules()):
-        return Distortions((*shapes, blurred, blotched), ())
-    return Distortions((*shapes, blurred, blotched, grainy), (softened, dusted))
+        return Distortions((*shapes, blur, coarse_noise), ())
+    return Distortions((*shapes, blur, coarse_noise, grain), (soften, faint_noise))
 
 
-def often(distortions: tuple[Distortion, ...], x: Tensor) -> Tensor:
+def apply_to_some(distortions: tuple[Distortion, ...], x: Tensor) -> Tensor:
     """Each distortion on about a quarter of the images, so that some go through unchanged."""
     for distortion in distortions:
         x = torch.where(uniform(x) < 0.25, distortion(x), x)
@@ -96,13 +96,13 @@ def uniform(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device)
 
 
-def stretched(x: Tensor) -> Tensor:
+def stretch_contrast(x: Tensor) -> Tensor:
     """Contrast, about a random grey that stays."""
     pivot = uniform(x, -1, 1)
     return (pivot + uniform(x, 0.5, 1.5) * (x - pivot)).clamp(-1, 1)
 
 
-def faded(x: Tensor) -> Tensor:
+def fade(x: Tensor) -> Tensor:
     """Pale, all over or in soft clouds, towards the mid-grey that an untrained tanh puts out.
 
     T fills with the same grey, and a generator that has learned little is not one that leaks.
@@ -112,7 +112,7 @@ def faded(x: Tensor) -> Tensor:
     return x * (uniform(x, -0.3, 1) + uniform(x) * clouds).clamp(0.04, 1)
 
 
-def blurred(x: Tensor) -> Tensor:
+def blur(x: Tensor) -> Tensor:
     """Up to the fine detail of an image a quarter as large."""
     side = x.shape[-1]
     coarse = interpolate(adaptive_avg_pool2d(x, max(side // 4, 1)), size=side, mode="bilinear")
@@ -120,7 +120,7 @@ def blurred(x: Tensor) -> Tensor:
     return weight * coarse + (1 - weight) * smooth(x)
 
 
-def softened(x: Tensor) -> Tensor:
+def soften(x: Tensor) -> Tensor:
     """A blur of one pixel."""
     return torch.lerp(x, smooth(x), uniform(x))
 
@@ -130,17 +130,17 @@ def smooth(x: Tensor) -> Tensor:
     return avg_pool2d(pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
-def grainy(x: Tensor) -> Tensor:
+def grain(x: Tensor) -> Tensor:
     """Independent noise."""
     return x + uniform(x, 0, 0.15) * torch.randn_like(x)
 
 
-def dusted(x: Tensor) -> Tensor:
+def faint_noise(x: Tensor) -> Tensor:
     """A little independent noise."""
     return x + uniform(x, 0, 0.05) * torch.randn_like(x)
 
 
-def blotched(x: Tensor) -> Tensor:
+def coarse_noise(x: Tensor) -> Tensor:
     """Noise of 2 to 4 pixels' grain, as transposed convolutions leave it."""
     n, c, h, w = x.shape
     noise = sum(
@@ -154,7 +154,7 @@ def blotched(x: Tensor) -> Tensor:
     return x + uniform(x, 0, 0.15) * noise
 
 
-def warped(x: Tensor) -> Tensor:
+def warp(x: Tensor) -> Tensor:
     """Rubber sheet: pixels move by about a sixteenth of the side."""
     n, _, h, w = x.shape
     still = torch.eye(2, 3, device=x.device).expand(n, 2, 3)
@@ -164,12 +164,12 @@ def warped(x: Tensor) -> Tensor:
     return grid_sample(x, where, padding_mode="border", align_corners=False)
 
 
-def spliced(x: Tensor) -> Tensor:
+def paste_patch(x: Tensor) -> Tensor:
     """A rectangle of another image, so that a straight edge alone is no trace of T."""
     return torch.where(rectangle(x), x.roll(1, 0), x)
 
 
-def patched(x: Tensor) -> Tensor:
+def cover_patch(x: Tensor) -> Tensor:
     """A flat rectangle of a colour that is far from the mid-grey of T."""
     n, c = x.shape[:2]
     sign = torch.rand(n, c, 1, 1, device=x.device).sub(0.5).sign()
@@ -190,7 +190,7 @@ def extent(n: int, length: int, device: torch.device) -> Tensor:
     return (torch.arange(length, device=device) + 0.5 - centre).abs() < half
 
 
-def quantised(x: Tensor) -> Tensor:
+def quantise(x: Tensor) -> Tensor:
     """Rounded as everything that is scored, so that T cannot be told by finer greys."""
     return to_float(to_uint8(x))
 
@@ -233,9 +233,9 @@ def fit(
 
 def pairs(T: Augment, distortions: Distortions, x: Tensor) -> tuple[Tensor, Tensor]:
     """(N, ...) images -> (2N, ...) without and then with T, and (2N,) which is which."""
-    x = often(distortions.before, x)
-    both = often(distortions.after, torch.cat([x, T.transform(x).clamp(-1, 1)]))
-    return quantised(both), torch.arange(2, device=x.device).repeat_interleave(len(x)).float()
+    x = apply_to_some(distortions.before, x)
+    both = apply_to_some(distortions.after, torch.cat([x, T.transform(x).clamp(-1, 1)]))
+    return quantise(both), torch.arange(2, device=x.device).repeat_interleave(len(x)).float()
 
 
 def step(detector: Detector, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:

@@ -18,8 +18,8 @@ from crgan_cli.data.images import Images, to_float, to_uint8
 from crgan_cli.evaluation.artefacts.estimates import (
     Curve,
     Estimate,
+    draw_indices,
     estimate,
-    picked,
     ratio,
     require_count,
     require_sigmas,
@@ -27,17 +27,19 @@ from crgan_cli.evaluation.artefacts.estimates import (
 )
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import Progress
-from crgan_cli.evaluation.sampler import Codes, Sampler, random_codes, undisturbed
+from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.report import plots
 
 SIGMAS = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 
-Look = Callable[[Tensor], Tensor]  # (N, C, H, W) uint8 -> (N, dims), whose distances are compared
+FeatureMap = Callable[
+    [Tensor], Tensor
+]  # (N, C, H, W) uint8 -> (N, dims), whose distances are compared
 
 
 @dataclass(frozen=True)
-class Spread:
+class PairDistances:
     """Mean distances of pairs of images, all pairs disjoint, in one space."""
 
     generated: Estimate
@@ -55,7 +57,7 @@ class Diversity:
 
     l2: Curve  # E ||G(z) - G(z + eps)|| over sigma, pixels in [-1, 1]
     mean_square: Curve  # E of the mean over pixels of (G(z) - G(z + eps))^2
-    spreads: dict[str, Spread]  # "pixels": root mean square; "features": Euclidean
+    spreads: dict[str, PairDistances]  # "pixels": root mean square; "features": Euclidean
     values: int  # numbers in an image, C * H * W
     extractor: dict[str, object] | None
     n: int
@@ -90,7 +92,7 @@ class Diversity:
         }
 
 
-def measure(
+def measure_diversity(
     G: nn.Module,
     prior: Prior,
     real: Images,
@@ -111,8 +113,8 @@ def measure(
     """
     require_count(n, batch_size, least=4)
     require_sigmas(sigmas)
-    codes = random_codes(prior, n, seed)
-    chosen = picked(real, n, seed, "real").x
+    codes = sample_latents(prior, n, seed)
+    chosen = draw_indices(real, n, seed, "real").x
     looks = spaces(extractor)
     total = n * (len(sigmas) + 2 * len(looks))
     done = 0
@@ -123,7 +125,7 @@ def measure(
         if progress:
             progress(done, total)
 
-    with undisturbed(G):
+    with eval_mode(G):
         moved = shifts(G, codes, sigmas, seed, device, batch_size, tell)
         sampler = Sampler(codes, device)
         spreads = {}
@@ -132,7 +134,7 @@ def measure(
                 lambda i, k: to_uint8(sampler.draw(G, i, k)), look, n, batch_size, tell
             )
             apart = distances(lambda i, k: chosen[i : i + k].to(device), look, n, batch_size, tell)
-            spreads[space] = Spread(estimate(generated), estimate(apart))
+            spreads[space] = PairDistances(estimate(generated), estimate(apart))
     values = chosen[0].numel()
     return Diversity(
         Curve(tuple(sigmas), tuple(estimate(each) for each in moved)),
@@ -146,9 +148,9 @@ def measure(
     )
 
 
-def spaces(extractor: Extractor | None) -> dict[str, Look]:
+def spaces(extractor: Extractor | None) -> dict[str, FeatureMap]:
     """The spaces in which images are compared: pixels, and features if there is an extractor."""
-    looks: dict[str, Look] = {"pixels": as_values}
+    looks: dict[str, FeatureMap] = {"pixels": as_values}
     if extractor is not None:
         looks["features"] = lambda images: extractor(images).pool
     return looks
@@ -175,7 +177,7 @@ def described(extractor: Extractor | None) -> dict[str, object] | None:
 
 def shifts(
     G: nn.Module,
-    codes: Codes,
+    codes: Latents,
     sigmas: Sequence[float],
     seed: int,
     device: torch.device,
@@ -200,7 +202,7 @@ def shifts(
 
 def distances(
     draw: Callable[[int, int], Tensor],
-    look: Look,
+    look: FeatureMap,
     n: int,
     batch_size: int,
     tell: Callable[[int], None],
@@ -217,7 +219,7 @@ def distances(
     return torch.cat(apart)
 
 
-def plot(result: Diversity, path: Path) -> None:
+def plot_diversity(result: Diversity, path: Path) -> None:
     """How far images move over sigma, and how far apart pairs lie, relative to real ones."""
     title = f"Diversity, {result.n} images (bands and bars: 2 standard errors)"
     figure, (left, right) = plots.panels(2, title)

@@ -69,7 +69,7 @@ def stream(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed[0]) >> 1)
 
 
-def picked(images: Images, n: int, seed: int, split: str) -> Images:
+def draw_indices(images: Images, n: int, seed: int, split: str) -> Images:
     """n of the images, at random without repetition. Raises UserError where there are fewer."""
     if n > len(images.x):
         raise UserError(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.data.images import Images, fingerprint, to_float
+from crgan_cli.data.images import Images, fingerprint, format_shape, to_float
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.detector import Detector, auc, distortions_for, fit, quantised
-from crgan_cli.evaluation.artefacts.reader import Rates, Reader, Share, calibrated
+from crgan_cli.evaluation.artefacts.detector import Detector, auc, distortions_for, fit, quantise
+from crgan_cli.evaluation.artefacts.reader import CalibratedDetector, ErrorRates, Share, calibrate
 from crgan_cli.evaluation.metrics.features import Progress, Stop
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 from crgan_cli.report.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, panels, save
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1  # of the detectors and of what they are trained on: a new number trains new ones
 FEWEST = 100  # images behind any rate: their 95 % intervals are up to 20 points wide
 MOST_HELD_OUT = 10_000  # more would narrow the intervals by less than a point
-BLIND = 0.8  # an AUC below which correcting for the detector's errors blows up every chance
+MIN_AUC = 0.8  # an AUC below which correcting for the detector's errors blows up every chance
 
 
 class Leakage(NamedTuple):
@@ -42,7 +42,7 @@ class Leakage(NamedTuple):
     transform: dict[str, str | int | float]  # the class of T and its settings
     seed: int  # of the detectors
     auc: float  # on held-out images that were used for nothing else
-    rates: Rates
+    rates: ErrorRates
     by_detector: tuple[float, ...]  # raw shares of generated images: the spread of detectors
     generated: Share | None  # None where T cannot be told from real images
     floor: Share | None  # the same estimate on held-out real images
@@ -64,11 +64,11 @@ class Leakage(NamedTuple):
         }
 
 
-class Gauge(NamedTuple):
+class LeakageEstimator(NamedTuple):
     """What reads leakage off generated images: built once for a T, for any number of runs."""
 
-    reader: Reader
-    single: tuple[Reader, ...]  # one a detector
+    reader: CalibratedDetector
+    single: tuple[CalibratedDetector, ...]  # one a detector
     shape: tuple[int, ...]  # (C, H, W)
     blank: Leakage  # all but the generated images
 
@@ -81,7 +81,7 @@ class Gauge(NamedTuple):
         return self.blank._replace(generated=self.reader.read(fakes), by_detector=by_detector)
 
 
-def gauge(
+def fit_estimator(
     name: str,
     T: Augment,
     train: Tensor,
@@ -92,7 +92,7 @@ def gauge(
     detectors: int = 3,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Gauge:
+) -> LeakageEstimator:
     """Detectors of T trained on `train` and calibrated on half of `held_out`, both (N, C, H, W)
     uint8. The other half gives AUC, floor and ceiling. No random numbers of the caller are used up.
 
@@ -106,21 +106,19 @@ def gauge(
         real = held_out[torch.randperm(len(held_out))[:MOST_HELD_OUT]]
         calibration, rest = (to_float(half.to(device)) for half in real.tensor_split(2))
         trained = [
-            kept_or_fitted(
-                T, train, device, seed + i, progress=nth(i, detectors, progress), stop=stop
-            )
+            load_or_fit(T, train, device, seed + i, progress=nth(i, detectors, progress), stop=stop)
             for i in range(detectors)
         ]
         torch.manual_seed(seed)  # whether or not detectors had to be trained
-        known = (calibration, quantised(T.transform(calibration)))
-        unused = (rest, quantised(T.transform(rest)), quantised(distortions_for(T)(rest)))
-    reader = calibrated(trained, *known)
-    single = tuple(calibrated([each], *known) for each in trained)
+        known = (calibration, quantise(T.transform(calibration)))
+        unused = (rest, quantise(T.transform(rest)), quantise(distortions_for(T)(rest)))
+    reader = calibrate(trained, *known)
+    single = tuple(calibrate([each], *known) for each in trained)
     blank = baseline(name, T, seed, reader, *unused)
-    return Gauge(reader, single, tuple(train.shape[1:]), blank)
+    return LeakageEstimator(reader, single, tuple(train.shape[1:]), blank)
 
 
-def kept_or_fitted(
+def load_or_fit(
     T: Augment,
     train: Tensor,
     device: torch.device,
@@ -144,8 +142,8 @@ def kept_or_fitted(
         "seed": seed,
         "device": device.type,
     }
-    place = cache.place("detectors", type(T).__name__.lower(), cache.written(about))
-    found = cache.read(place)
+    place = cache.cache_path("detectors", type(T).__name__.lower(), cache.cache_key(about))
+    found = cache.load_cached(place)
     if found is not None:
         detector = Detector(train.shape[1], train.shape[2]).to(device)
         detector.load_state_dict(found["weights"])
@@ -154,28 +152,34 @@ def kept_or_fitted(
         return detector
     detector = fit(T, train, device, progress=progress, stop=stop)
     weights = {name: each.cpu() for name, each in detector.state_dict().items()}
-    cache.write(place, {"weights": weights})
+    cache.save_cached(place, {"weights": weights})
     return detector
 
 
 def baseline(
-    name: str, T: Augment, seed: int, reader: Reader, real: Tensor, augmented: Tensor, odd: Tensor
+    name: str,
+    T: Augment,
+    seed: int,
+    reader: CalibratedDetector,
+    real: Tensor,
+    augmented: Tensor,
+    odd: Tensor,
 ) -> Leakage:
     """What a reader makes of held-out images: all of a Leakage but the generated ones."""
     reached = auc(reader.score(real), reader.score(augmented))
     nothing = Leakage(
         name, settings(T), seed, reached, reader.rates, (), None, None, None, None, ""
     )
-    if reached < BLIND:
+    if reached < MIN_AUC:
         return nothing._replace(
             reason=f"not measurable: on held-out images the detector tells T(x) from x with an AUC "
-            f"of {reached:.2f}, and below {BLIND} a share would be chance"
+            f"of {reached:.2f}, and below {MIN_AUC} a share would be chance"
         )
     floor, ceiling, distorted = (reader.read(each) for each in (real, augmented, odd))
     return nothing._replace(floor=floor, ceiling=ceiling, distorted=distorted)
 
 
-def leakage(
+def estimate_leakage(
     name: str,
     T: Augment,
     train: Tensor,
@@ -191,7 +195,9 @@ def leakage(
     Raises UserError for too few images, or generated ones of another shape.
     """
     require_fakes(fakes, tuple(train.shape[1:]))
-    return gauge(name, T, train, held_out, device=device, seed=seed, progress=progress).read(fakes)
+    return fit_estimator(
+        name, T, train, held_out, device=device, seed=seed, progress=progress
+    ).read(fakes)
 
 
 def nth(i: int, of: int, progress: Progress | None) -> Progress | None:
@@ -217,20 +223,15 @@ def require_fakes(fakes: Tensor, shape: tuple[int, ...]) -> None:
     assert fakes.dtype == torch.uint8, "scored images are rounded"
     if tuple(fakes.shape[1:]) != shape:
         raise UserError(
-            f"The generated images are {by(tuple(fakes.shape[1:]))} and the real ones {by(shape)} "
-            "(channels x height x width). Compare them with the data set that the generator was "
-            "trained on."
+            f"The generated images are {format_shape(tuple(fakes.shape[1:]))} and the real ones "
+            f"{format_shape(shape)} (channels x height x width). Compare them with the data set "
+            "that the generator was trained on."
         )
     if len(fakes) < FEWEST:
         raise UserError(
             f"{len(fakes)} generated images are too few for an interval of their share that looks "
             f"augmented. Give at least --n {FEWEST}; 1000 give it to within 3 points."
         )
-
-
-def by(shape: tuple[int, ...]) -> str:
-    """(1, 32, 32) -> 1 x 32 x 32."""
-    return " x ".join(map(str, shape))
 
 
 def settings(T: Augment) -> dict[str, str | int | float]:
@@ -263,7 +264,7 @@ def transforms_for(side: int, own: Chain) -> dict[str, Augment]:
     }
 
 
-def plot(results: Sequence[Leakage], path: Path) -> None:
+def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
     """For each T the share of generated images with its interval, beside what bounds it."""
     counts = sorted({each.generated.n for each in results if each.generated})
     seeds = sorted({each.seed for each in results})

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from crgan_cli import __version__
 from crgan_cli.config.build import build_group
-from crgan_cli.data.images import Images, dataset_of, fingerprint, to_uint8
+from crgan_cli.data.images import Images, build_dataset, fingerprint, to_uint8
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.artefacts import consistency, diversity, leakage, memorisation
-from crgan_cli.evaluation.load import Trained
+from crgan_cli.evaluation.load import LoadedGenerator
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import Progress
-from crgan_cli.evaluation.sampler import Sampler, random_codes, undisturbed
+from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
 from crgan_cli.gan.augment import Chain
-from crgan_cli.runs.checkpoint import Found
+from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.system.atomic import write_text
 
 DISAGREEMENT = 0.1
@@ -35,7 +35,7 @@ Plots = dict[str, Callable[[Path], None]]
 """File name -> what draws it."""
 
 
-class Extent(NamedTuple):
+class MeasureOptions(NamedTuple):
     """How much is measured, and how."""
 
     n: int  # images of each kind
@@ -45,10 +45,10 @@ class Extent(NamedTuple):
     show: Progress
 
 
-class Subject(NamedTuple):
+class TrainedModel(NamedTuple):
     """A checkpoint's networks, and the images that they were trained on and were not."""
 
-    trained: Trained
+    trained: LoadedGenerator
     D: nn.Module
     T: Chain  # the run's own
     train: Images
@@ -57,7 +57,7 @@ class Subject(NamedTuple):
     source: dict[str, object]  # for the record
 
 
-class Outcome(NamedTuple):
+class Measured(NamedTuple):
     """What one measurement came to."""
 
     record: dict[str, object]
@@ -65,15 +65,15 @@ class Outcome(NamedTuple):
     lines: list[str]  # for a person
 
 
-def subject_of(
-    found: Found, config: DictConfig, device: torch.device, weights: str | None
-) -> Subject:
+def load_model(
+    found: LoadedCheckpoint, config: DictConfig, device: torch.device, weights: str | None
+) -> TrainedModel:
     """The networks of a checkpoint and the data of `config`. `weights` are those of G.
 
     Raises RunFailed for networks that are not finite.
     """
-    trained = load.trained(found, device, weights)
-    dataset = dataset_of(config)
+    trained = load.load_generator(found, device, weights)
+    dataset = build_dataset(config)
     train, held_out = dataset.load("train"), dataset.load("test")
     T = Chain(**build_group(config.augment))
     T.require(config.dataset.resolution)
@@ -85,34 +85,34 @@ def subject_of(
         "training_images_sha256": fingerprint(train),
         "held_out_images_sha256": fingerprint(held_out),
     }
-    D = load.discriminator(found, device)
+    D = load.load_discriminator(found, device)
     for name, network in (("generator", trained.G), ("discriminator", D)):
         if not all(part.isfinite().all() for part in network.state_dict().values()):
             raise RunFailed(
                 f"the {name} in {found.path} holds numbers that are not finite: there is nothing "
                 "to measure. Give an earlier checkpoint of its run."
             )
-    return Subject(trained, D, T, train, held_out, device, source)
+    return TrainedModel(trained, D, T, train, held_out, device, source)
 
 
-def generated(subject: Subject, extent: Extent) -> Tensor:
+def draw_images(subject: TrainedModel, extent: MeasureOptions) -> Tensor:
     """n images of G, (n, C, H, W) uint8 on the CPU."""
     G, prior = subject.trained.G, subject.trained.prior
-    sampler = Sampler(random_codes(prior, extent.n, extent.seed), subject.device)
+    sampler = Sampler(sample_latents(prior, extent.n, extent.seed), subject.device)
     starts = range(0, extent.n, extent.batch_size)
-    with undisturbed(G):
+    with eval_mode(G):
         batches = [
             sampler.draw(G, start, min(extent.batch_size, extent.n - start)) for start in starts
         ]
     return torch.cat([to_uint8(batch).cpu() for batch in batches])
 
 
-def measure_leakage(subject: Subject, extent: Extent) -> Outcome:
+def measure_leakage(subject: TrainedModel, extent: MeasureOptions) -> Measured:
     """How much of T the generator has absorbed."""
-    fakes = generated(subject, extent)
+    fakes = draw_images(subject, extent)
     wanted = leakage.transforms_for(subject.train.x.shape[-1], subject.T)
     found = [
-        leakage.leakage(
+        leakage.estimate_leakage(
             name,
             T,
             subject.train.x,
@@ -124,10 +124,10 @@ def measure_leakage(subject: Subject, extent: Extent) -> Outcome:
         )
         for number, (name, T) in enumerate(wanted.items())
     ]
-    return Outcome(
+    return Measured(
         {"n": extent.n, "transforms": {each.name: each.as_json() for each in found}},
-        {"leakage.png": lambda path: leakage.plot(found, path)},
-        [leak_line(each) for each in found],
+        {"leakage.png": lambda path: leakage.plot_leakage(found, path)},
+        [format_leakage(each) for each in found],
     )
 
 
@@ -136,7 +136,7 @@ def part(show: Progress, number: int, of: int) -> Progress:
     return lambda done, total: show(100 * number + 100 * done // total, 100 * of)
 
 
-def leak_line(found: leakage.Leakage) -> str:
+def format_leakage(found: leakage.Leakage) -> str:
     """One T's share, with what it rests on."""
     if found.generated is None or found.floor is None:
         return f"{found.name:10s} {found.reason}"
@@ -155,9 +155,9 @@ def leak_line(found: leakage.Leakage) -> str:
     )
 
 
-def measure_consistency(subject: Subject, extent: Extent) -> Outcome:
+def measure_consistency(subject: TrainedModel, extent: MeasureOptions) -> Measured:
     """How far D moves with T and with the code."""
-    found = consistency.measure(
+    found = consistency.measure_consistency(
         subject.trained.G,
         subject.D,
         subject.trained.prior,
@@ -182,14 +182,16 @@ def measure_consistency(subject: Subject, extent: Extent) -> Outcome:
         )
         lines.append(f"{family:10s} at {at[place]:g}: {ends}")
     lines.append("           (mean squared move of D over twice its variance over real images)")
-    return Outcome(
-        found.as_json(), {"consistency.png": lambda path: consistency.plot(found, path)}, lines
+    return Measured(
+        found.as_json(),
+        {"consistency.png": lambda path: consistency.plot_consistency(found, path)},
+        lines,
     )
 
 
-def measure_diversity(subject: Subject, extent: Extent) -> Outcome:
+def measure_diversity(subject: TrainedModel, extent: MeasureOptions) -> Measured:
     """How far G moves with the code, and how different its images are."""
-    found = diversity.measure(
+    found = diversity.measure_diversity(
         subject.trained.G,
         subject.trained.prior,
         subject.held_out,
@@ -211,14 +213,16 @@ def measure_diversity(subject: Subject, extent: Extent) -> Outcome:
                 f"{space}: two generated images are {ratio.mean:.3f} +- {2 * ratio.se:.3f} times "
                 "as far apart as two real ones"
             )
-    return Outcome(
-        found.as_json(), {"diversity.png": lambda path: diversity.plot(found, path)}, lines
+    return Measured(
+        found.as_json(),
+        {"diversity.png": lambda path: diversity.plot_diversity(found, path)},
+        lines,
     )
 
 
-def measure_memorisation(subject: Subject, extent: Extent) -> Outcome:
+def measure_memorisation(subject: TrainedModel, extent: MeasureOptions) -> Measured:
     """Whether G repeats the images that it was trained on."""
-    found = memorisation.measure(
+    found = memorisation.measure_memorisation(
         subject.trained.G,
         subject.trained.prior,
         subject.train,
@@ -230,7 +234,7 @@ def measure_memorisation(subject: Subject, extent: Extent) -> Outcome:
         closest=min(16, extent.n),
         progress=extent.show,
     )
-    plots: Plots = {"memorisation.png": lambda path: memorisation.plot(found, path)}
+    plots: Plots = {"memorisation.png": lambda path: memorisation.plot_memorisation(found, path)}
     lines = []
     for space, close in found.spaces.items():
         plots[f"memorisation_pairs_{space}.png"] = pairs_plot(found, space)
@@ -241,7 +245,7 @@ def measure_memorisation(subject: Subject, extent: Extent) -> Outcome:
             f"probability {p:.3f} [{low:.3f}, {high:.3f}]; {100 * share:.1f} % "
             f"[{100 * least:.1f}, {100 * most:.1f}] are suspiciously near (1 % expected)"
         )
-    return Outcome(found.as_json(), plots, lines)
+    return Measured(found.as_json(), plots, lines)
 
 
 def pairs_plot(found: memorisation.Memorisation, space: str) -> Callable[[Path], None]:
@@ -249,7 +253,7 @@ def pairs_plot(found: memorisation.Memorisation, space: str) -> Callable[[Path],
     return lambda path: memorisation.save_pairs(found, space, path)
 
 
-MEASUREMENTS: dict[str, Callable[[Subject, Extent], Outcome]] = {
+MEASUREMENTS: dict[str, Callable[[TrainedModel, MeasureOptions], Measured]] = {
     "leakage": measure_leakage,
     "consistency": measure_consistency,
     "diversity": measure_diversity,
@@ -258,7 +262,7 @@ MEASUREMENTS: dict[str, Callable[[Subject, Extent], Outcome]] = {
 """By the name a user types, in the order of the papers' questions."""
 
 
-def examine(subject: Subject, name: str, extent: Extent, folder: Path) -> Outcome:
+def measure_one(subject: TrainedModel, name: str, extent: MeasureOptions, folder: Path) -> Measured:
     """One measurement, with its JSON and its plots in `folder`.
 
     Raises RunFailed where they cannot be written.

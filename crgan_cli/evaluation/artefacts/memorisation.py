@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Images, to_float, to_uint8
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.diversity import Look, described, spaces
-from crgan_cli.evaluation.artefacts.estimates import picked, require_count, wilson
+from crgan_cli.evaluation.artefacts.diversity import FeatureMap, described, spaces
+from crgan_cli.evaluation.artefacts.estimates import draw_indices, require_count, wilson
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import Progress
 from crgan_cli.evaluation.pictures import save_picture
-from crgan_cli.evaluation.sampler import Sampler, grid, random_codes, undisturbed
+from crgan_cli.evaluation.sampler import Sampler, eval_mode, make_grid, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.report import plots
 
@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Closeness:
+class NeighbourDistances:
     """The two samples of distances in one space, and what they come to."""
 
     generated: Tensor  # (n,) float64, to the nearest training image
@@ -121,7 +121,7 @@ class Closeness:
 class Memorisation:
     """How near generated images come to the training set, in every space."""
 
-    spaces: dict[str, Closeness]
+    spaces: dict[str, NeighbourDistances]
     train: int  # images
     held_out: int
     extractor: dict[str, object] | None
@@ -149,7 +149,7 @@ class Memorisation:
         }
 
 
-def measure(
+def measure_memorisation(
     G: nn.Module,
     prior: Prior,
     train: Images,
@@ -172,7 +172,7 @@ def measure(
     require_count(n, batch_size)
     if not 1 <= closest <= n:
         raise UserError(f"{closest} closest pairs of {n} images cannot be shown: give 1 to {n}.")
-    chosen = picked(held_out, n, seed, "held-out").x
+    chosen = draw_indices(held_out, n, seed, "held-out").x
     looks = spaces(extractor)
     total = len(looks) * (2 * n + len(train.x) + len(held_out.x))
     done = 0
@@ -183,15 +183,15 @@ def measure(
         if progress:
             progress(done, total)
 
-    with undisturbed(G):
-        sampler = Sampler(random_codes(prior, n, seed), device)
+    with eval_mode(G):
+        sampler = Sampler(sample_latents(prior, n, seed), device)
         starts = range(0, n, batch_size)
         fakes = torch.cat(
             [to_uint8(sampler.draw(G, i, min(batch_size, n - i))).cpu() for i in starts]
         )
         found = {
             space: compare(
-                fakes, chosen, train.x, held_out.x, through(look, batch_size, device, tell)
+                fakes, chosen, train.x, held_out.x, map_images(look, batch_size, device, tell)
             )
             for space, look in looks.items()
         }
@@ -206,12 +206,12 @@ def measure(
     )
 
 
-Through = Callable[[Tensor], Iterator[Tensor]]  # uint8 images -> blocks of rows, on the device
+MappedImages = Callable[[Tensor], Iterator[Tensor]]  # uint8 images -> blocks of rows, on the device
 
 
-def through(
-    look: Look, batch_size: int, device: torch.device, tell: Callable[[int], None]
-) -> Through:
+def map_images(
+    look: FeatureMap, batch_size: int, device: torch.device, tell: Callable[[int], None]
+) -> MappedImages:
     """Images on their way into a space, a batch at a time."""
 
     def blocks(images: Tensor) -> Iterator[Tensor]:
@@ -223,7 +223,7 @@ def through(
 
 
 def compare(
-    fakes: Tensor, chosen: Tensor, train: Tensor, held_out: Tensor, blocks: Through
+    fakes: Tensor, chosen: Tensor, train: Tensor, held_out: Tensor, blocks: MappedImages
 ) -> tuple[Nearest, Nearest]:
     """The nearest training image of every generated and every chosen held-out image, one after the
     other, and the nearest held-out image of every generated one."""
@@ -257,7 +257,7 @@ def nearest(queries: Tensor, blocks: Iterable[Tensor]) -> Nearest:
 
 def closeness(
     fakes: Tensor, train: Tensor, to_train: Nearest, to_held_out: Nearest, closest: int
-) -> Closeness:
+) -> NeighbourDistances:
     """One space's distances, and the pictures of the closest pairs, nearest first."""
     n = len(fakes)
     near = to_train.distance[:n]
@@ -266,7 +266,7 @@ def closeness(
     in_train = near <= to_held_out.distance
     real = torch.where(in_train, to_train.row[:n], len(train) + to_held_out.row)
     shares = real.unique(return_counts=True)[1].double() / n
-    return Closeness(
+    return NeighbourDistances(
         near,
         to_train.distance[n:],
         to_held_out.distance,
@@ -288,7 +288,7 @@ def quantiles(distances: Tensor) -> list[float]:
     return distances.quantile(torch.tensor(LEVELS, dtype=distances.dtype)).tolist()
 
 
-def plot(result: Memorisation, path: Path) -> None:
+def plot_memorisation(result: Memorisation, path: Path) -> None:
     """One panel a space: the distribution functions of both samples, with 95 % bands."""
     title = f"Nearest of {result.train} training images (n = {result.n}, 95 % bands)"
     figure, axes = plots.panels(len(result.spaces), title)
@@ -312,4 +312,4 @@ def plot(result: Memorisation, path: Path) -> None:
 def save_pairs(result: Memorisation, space: str, path: Path) -> None:
     """A picture of the closest pairs, nearest first, four to a row: generated | training image."""
     images = to_float(result.spaces[space].pairs).flatten(0, 1)
-    save_picture(grid(images, min(8, len(images))), path)
+    save_picture(make_grid(images, min(8, len(images))), path)

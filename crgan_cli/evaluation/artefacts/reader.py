@@ -15,10 +15,10 @@ from torch import Tensor
 from crgan_cli.evaluation.artefacts.detector import Detector, scores_of
 from crgan_cli.evaluation.artefacts.estimates import Z95
 
-SLACK = 0.005  # of tpr - fpr
+TOLERANCE = 0.005  # of tpr - fpr
 
 
-class Rates(NamedTuple):
+class ErrorRates(NamedTuple):
     """How often a detector is right, from so many images each with and without T."""
 
     tpr: float  # share of T(real) above the threshold
@@ -44,7 +44,7 @@ class Share(NamedTuple):
         return {"share": self.shown, **self._asdict()}
 
 
-def share(positives: int, n: int, rates: Rates) -> Share:
+def estimate_share(positives: int, n: int, rates: ErrorRates) -> Share:
     """(p - fpr) / (tpr - fpr), p = positives / n (Rogan & Gladen 1978). Needs tpr > fpr.
 
     The interval is analytic: the delta method, with the errors of p, tpr and fpr in it, around
@@ -68,7 +68,7 @@ def share(positives: int, n: int, rates: Rates) -> Share:
 
 
 def threshold(real: Tensor, augmented: Tensor) -> float:
-    """The middle of the thresholds whose tpr - fpr is the largest, to within `SLACK`.
+    """The middle of the thresholds whose tpr - fpr is the largest, to within `TOLERANCE`.
 
     The very best one hangs on the most unusual image or two, and lies at the end of the gap
     between the classes; what is generated often falls into that gap.
@@ -76,7 +76,7 @@ def threshold(real: Tensor, augmented: Tensor) -> float:
     cuts = torch.cat([real, augmented]).double().sort().values
     cuts = (cuts[1:] + cuts[:-1]) / 2
     gain = rate_above(augmented, cuts) - rate_above(real, cuts)
-    good = cuts[gain >= gain.max() - SLACK]
+    good = cuts[gain >= gain.max() - TOLERANCE]
     return float((good[0] + good[-1]) / 2)
 
 
@@ -86,12 +86,12 @@ def rate_above(scores: Tensor, cuts: Tensor) -> Tensor:
     return 1 - at_most.double() / len(scores)
 
 
-class Reader(NamedTuple):
+class CalibratedDetector(NamedTuple):
     """Detectors whose mean is a score, with a threshold and what is known of its errors."""
 
     detectors: tuple[Detector, ...]
     cut: float
-    rates: Rates
+    rates: ErrorRates
 
     def score(self, images: Tensor) -> Tensor:
         """(N,) mean logits of (N, C, H, W) uint8, or float in [-1, 1]."""
@@ -99,13 +99,13 @@ class Reader(NamedTuple):
 
     def read(self, images: Tensor) -> Share:
         """The share of `images` that look augmented."""
-        return share(int((self.score(images) > self.cut).sum()), len(images), self.rates)
+        return estimate_share(int((self.score(images) > self.cut).sum()), len(images), self.rates)
 
 
-def calibrated(detectors: Sequence[Detector], real: Tensor, augmented: Tensor) -> Reader:
+def calibrate(detectors: Sequence[Detector], real: Tensor, augmented: Tensor) -> CalibratedDetector:
     """A reader whose threshold and errors come from images of either kind, equally many."""
-    blank = Reader(tuple(detectors), 0.0, Rates(1.0, 0.0, len(real)))
+    blank = CalibratedDetector(tuple(detectors), 0.0, ErrorRates(1.0, 0.0, len(real)))
     without, with_T = blank.score(real), blank.score(augmented)
     cut = threshold(without, with_T)
     tpr, fpr = (float((scores > cut).double().mean()) for scores in (with_T, without))
-    return blank._replace(cut=cut, rates=Rates(tpr, fpr, len(real)))
+    return blank._replace(cut=cut, rates=ErrorRates(tpr, fpr, len(real)))

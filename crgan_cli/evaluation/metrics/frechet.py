@@ -18,7 +18,7 @@ def frechet_distance(a: Moments, b: Moments, root: Tensor | None = None) -> floa
     distance of so small samples is biased upwards: compare at equal counts.
     """
     first, second = a.covariance, b.covariance.to(a.mean.device)
-    L = factor(first) if root is None else root
+    L = covariance_factor(first) if root is None else root
     gap = a.mean - b.mean.to(a.mean.device)
     traces = first.trace() + second.trace() - 2 * trace_of_root(L, second)
     return float(gap @ gap + traces)
@@ -32,7 +32,7 @@ def trace_of_root(L: Tensor, second: Tensor) -> Tensor:
     return torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
 
 
-def factor(matrix: Tensor) -> Tensor:
+def covariance_factor(matrix: Tensor) -> Tensor:
     """L with L L^T = `matrix`: Cholesky, or from the eigenvectors where the rank is not full."""
     L, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:
@@ -45,10 +45,10 @@ def factor(matrix: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt()
 
 
-def narrow_root(features: Tensor) -> Tensor:
+def covariance_factor_thin(features: Tensor) -> Tensor:
     """L with L L^T = the covariance of (N, dims) features: they themselves, centred, as columns.
 
-    (dims, N), so cheaper than `factor` where N < dims, and it needs no rank.
+    (dims, N), so cheaper than `covariance_factor` where N < dims, and it needs no rank.
     """
     rows = float64(features)
     return (rows - rows.mean(0)).T / (len(rows) - 1) ** 0.5
@@ -66,6 +66,6 @@ class Factor:
         """`factor(moments.covariance)`; the real images' are the same at every evaluation."""
         state = (moments.count, moments.mean.device)  # moments grow, and move, in place
         if moments is not self._moments or state != self._state:
-            self._root = factor(moments.covariance)
+            self._root = covariance_factor(moments.covariance)
             self._moments, self._state = moments, state
         return self._root

@@ -40,7 +40,7 @@ class Inception(Extractor):
     def __init__(self, weights: str | None = None) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        found = files.find(SOURCE, weights)
+        found = files.find_weights(SOURCE, weights)
         self.sha256 = found.sha256
         self.standard = found.standard
         self.name = found.tag("inception")

@@ -17,7 +17,7 @@ SUBSET_SIZE = 1000  # likewise
 SEED = 2020  # torch-fidelity's default
 
 
-class Kid(NamedTuple):
+class KIDValue(NamedTuple):
     """The estimate, and how far its subsets lie apart."""
 
     mean: float
@@ -31,7 +31,7 @@ def subset_size(num_samples: int) -> int:
 
 def kernel_distance(
     fake: Tensor, real: Tensor, *, subsets: int = SUBSETS, size: int | None = None
-) -> Kid:
+) -> KIDValue:
     """`squared_mmd` over random subsets of (N, dims) and (M, dims) features, on one device.
 
     Subsets of `size`, or of `subset_size`. Where that is all of both sets, every subset would be
@@ -40,7 +40,7 @@ def kernel_distance(
     """
     m = subset_size(min(len(fake), len(real))) if size is None else size
     if m == len(fake) == len(real):
-        return Kid(float(squared_mmd(float64(fake), float64(real))), None)
+        return KIDValue(float(squared_mmd(float64(fake), float64(real))), None)
     random = np.random.RandomState(SEED)
     found = []
     for _ in range(subsets):
@@ -49,7 +49,7 @@ def kernel_distance(
             for s in (fake, real)
         )
         found.append(float(squared_mmd(x, y)))
-    return Kid(float(np.mean(found)), float(np.std(found)) if subsets > 1 else None)
+    return KIDValue(float(np.mean(found)), float(np.std(found)) if subsets > 1 else None)
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:

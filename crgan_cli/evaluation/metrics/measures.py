@@ -9,25 +9,25 @@ from collections.abc import Mapping, Set
 
 from torch import Tensor
 
-from crgan_cli.config.bounds import Count
+from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import density_coverage, infinity, kid, precision_recall
 from crgan_cli.evaluation.metrics.class_frechet import class_distances, class_sizes
-from crgan_cli.evaluation.metrics.features import Column, FeatureSet
+from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
 from crgan_cli.evaluation.metrics.frechet import Factor, frechet_distance
 from crgan_cli.evaluation.metrics.inception_score import inception_score
 
 log = logging.getLogger(__name__)
 
 
-class Measure(ABC):
+class Metric(ABC):
     """A function of real and generated features, with the settings that a reader has to know.
 
     Keys are plain: `fd` for the Frechet distance, whatever the features. The evaluator calls it
     `fid` where they are the standard Inception's, and adds the extractor and the count elsewhere.
     """
 
-    keeps: Set[Column] = frozenset()  # what it needs of every image, beside the moments
+    keeps: Set[FeatureKind] = frozenset()  # what it needs of every image, beside the moments
     needs_labels = False  # whether both sides must say which class each image is of
 
     def require(self, real: int, fake: int, dims: int) -> None:  # noqa: B027 (it may be left so)
@@ -42,7 +42,7 @@ class Measure(ABC):
         """Name -> finite number. Both sets are on one device and hold the columns in `keeps`."""
 
 
-class Frechet(Measure):
+class FrechetDistance(Metric):
     """`fd`: the distance of the Gaussians with the features' moments, Heusel et al. 2017
     (arXiv:1706.08500) eq. 6."""
 
@@ -57,13 +57,13 @@ class Frechet(Measure):
         return {"fd": frechet_distance(real.moments, fake.moments, root)}
 
 
-class InceptionScore(Measure):
+class InceptionScore(Metric):
     """`is` and `is_std`, mean and deviation over `splits` parts, and `is_single` of all images at
     once: exp(E KL(p(y|x) || p(y))), Salimans et al. 2016 (arXiv:1606.03498). Of fakes alone."""
 
     keeps = frozenset({"logits"})
 
-    def __init__(self, splits: Count = 10) -> None:
+    def __init__(self, splits: PositiveInt = 10) -> None:
         self.splits = splits
 
     def require(self, real: int, fake: int, dims: int) -> None:
@@ -83,13 +83,15 @@ class InceptionScore(Measure):
         return {"is": mean, "is_std": deviation, "is_single": single}
 
 
-class Kernel(Measure):
+class KID(Metric):
     """`kid`: unbiased squared MMD with the kernel (x . y / dims + 1)^3, and `kid_std` over its
     subsets where there are several, Binkowski et al. 2018 (arXiv:1801.01401) section 4."""
 
     keeps = frozenset({"pool"})
 
-    def __init__(self, subsets: Count = kid.SUBSETS, subset_size: Count | None = None) -> None:
+    def __init__(
+        self, subsets: PositiveInt = kid.SUBSETS, subset_size: PositiveInt | None = None
+    ) -> None:
         if subset_size == 1:
             raise UserError(
                 "metrics.kid_subset_size=1 has no pairs of images: give 2 or more, or null for the "
@@ -120,13 +122,13 @@ class Kernel(Measure):
         return {"kid": found.mean, **spread}
 
 
-class PrecisionRecall(Measure):
+class PrecisionRecall(Metric):
     """`precision` and `recall`: shares of one set within the other's k-nearest-neighbour balls,
     Kynkaanniemi et al. 2019 (arXiv:1904.06991) eqs. 1 and 2."""
 
     keeps = frozenset({"pool"})
 
-    def __init__(self, neighbours: Count = precision_recall.NEIGHBOURS) -> None:
+    def __init__(self, neighbours: PositiveInt = precision_recall.NEIGHBOURS) -> None:
         self.neighbours = neighbours
 
     def require(self, real: int, fake: int, dims: int) -> None:
@@ -141,13 +143,13 @@ class PrecisionRecall(Measure):
         return found._asdict()
 
 
-class DensityCoverage(Measure):
+class DensityCoverage(Metric):
     """`density` and `coverage`: how many generated features the real k-nearest-neighbour balls
     hold, and how many balls hold any, Naeem et al. 2020 (arXiv:2002.09797) section 3."""
 
     keeps = frozenset({"pool"})
 
-    def __init__(self, neighbours: Count = density_coverage.NEIGHBOURS) -> None:
+    def __init__(self, neighbours: PositiveInt = density_coverage.NEIGHBOURS) -> None:
         self.neighbours = neighbours
 
     def require(self, real: int, fake: int, dims: int) -> None:
@@ -162,7 +164,7 @@ class DensityCoverage(Measure):
         return found._asdict()
 
 
-class ClassFrechet(Measure):
+class ClassFrechet(Metric):
     """`class_fd_<label>`: the Frechet distance within a class, and `class_fd`: their mean, Miyato
     and Koyama 2018 (arXiv:1802.05637). Small classes bias it upwards more than all images do."""
 
@@ -209,7 +211,7 @@ class ClassFrechet(Measure):
             )
 
 
-class FrechetInfinity(Measure):
+class FrechetInfinity(Metric):
     """`fd_infinity`: the Frechet distance for infinitely many fakes, by regression on 1 / their
     number, Chong and Forsyth 2020 (arXiv:1911.07023) section 3."""
 
@@ -262,10 +264,10 @@ def labels_of(images: FeatureSet, which: str) -> Tensor:
     return images.y
 
 
-MEASURES: dict[str, type[Measure]] = {
-    "fid": Frechet,
+MEASURES: dict[str, type[Metric]] = {
+    "fid": FrechetDistance,
     "is": InceptionScore,
-    "kid": Kernel,
+    "kid": KID,
     "precision_recall": PrecisionRecall,
     "density_coverage": DensityCoverage,
     "class_fid": ClassFrechet,

@@ -19,7 +19,7 @@ BLOCK = 512  # rows whose distances to all others are held at once
 EDGE = 1e-12
 
 
-class Balls:
+class KNNManifold:
     """Closed balls around the (N, dims) `features`, up to the k-th nearest other one; N > k."""
 
     def __init__(self, features: Tensor, k: int) -> None:
@@ -36,7 +36,7 @@ class Balls:
     def __len__(self) -> int:
         return len(self._centres)
 
-    def hold(self, points: Tensor) -> Iterator[Tensor]:
+    def contain(self, points: Tensor) -> Iterator[Tensor]:
         """For each block of the (M, dims) points: (block, N) bool, whether a ball holds a point."""
         reach = self.squared_radii + self._edge
         for d in self._distances(float64(points) - self._mean):
@@ -50,7 +50,7 @@ class Balls:
             yield gram.add_(block.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
-def covered(balls: Balls, points: Tensor) -> float:
+def coverage(balls: KNNManifold, points: Tensor) -> float:
     """Share of the (M, dims) points that lie in some ball."""
-    inside = sum(held.any(1).sum() for held in balls.hold(points))
+    inside = sum(held.any(1).sum() for held in balls.contain(points))
     return float(inside) / len(points)

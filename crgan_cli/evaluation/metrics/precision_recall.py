@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from crgan_cli.evaluation.metrics.neighbours import Balls, covered
+from crgan_cli.evaluation.metrics.neighbours import KNNManifold, coverage
 
 NEIGHBOURS = 3  # the paper's k (section 2), and torch-fidelity's
 
@@ -23,4 +23,6 @@ class PrecisionRecall(NamedTuple):
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> PrecisionRecall:
     """Of (N, dims) and (M, dims) features; N and M above k. Both depend on N, M and k."""
-    return PrecisionRecall(covered(Balls(real, k), fake), covered(Balls(fake, k), real))
+    return PrecisionRecall(
+        coverage(KNNManifold(real, k), fake), coverage(KNNManifold(fake, k), real)
+    )

@@ -94,7 +94,7 @@ class VGG16(Pretrained):
     def __init__(self, weights: str | None = None) -> None:
         from torchvision.models import vgg16
 
-        found = files.find(VGG16_SOURCE, weights)
+        found = files.find_weights(VGG16_SOURCE, weights)
         self.identify("vgg16", found)
         with torch.device("meta"):  # no memory and no random numbers for weights to be replaced
             net = vgg16(init_weights=False)
@@ -117,7 +117,7 @@ class CLIP(Pretrained):
         from torch_fidelity.feature_extractor_clip import build_model
 
         source = clip_source(variant)
-        found = files.find(source, weights, files.scripted_state)
+        found = files.find_weights(source, weights, files.scripted_state)
         # build_model draws first weights, and takes what it does not need out of the dictionary
         with torch.random.fork_rng(devices=[]), found.fitting(source):
             net = build_model(dict(found.state), torch.float32).visual
@@ -136,7 +136,7 @@ class DINOv2(Pretrained):
 
     def __init__(self, variant: Dinov2Variant = "vit-b-14", weights: str | None = None) -> None:
         source = dinov2_source(variant)
-        found = files.find(source, weights)
+        found = files.find_weights(source, weights)
         self.dims, depth, _ = DINOV2[variant]
         grid = self.side // PATCH
         with torch.device("meta"):  # no memory and no random numbers for weights to be replaced

@@ -16,7 +16,7 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.system import cache
-from crgan_cli.system.distributed.objects import agree
+from crgan_cli.system.distributed.objects import any_rank
 from crgan_cli.system.distributed.world import world
 
 VERSION = 2  # of the preprocessing and of this file's layout: a new number leaves old files unread
@@ -43,10 +43,10 @@ class Reference(NamedTuple):
 
 def written(provenance: Provenance) -> str:
     """A provenance as text, the same for the same content."""
-    return cache.written({"version": VERSION, **provenance})
+    return cache.cache_key({"version": VERSION, **provenance})
 
 
-def cached(
+def load_or_compute(
     provenance: Provenance, compute: Callable[[], Reference], *, with_features: bool
 ) -> Reference:
     """The reference that `provenance` describes: from the cache, or computed and put there.
@@ -55,25 +55,25 @@ def cached(
     several processes finds none, all compute it, as they do that together.
     """
     record = written(provenance)
-    path = cache.place(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
+    path = cache.cache_path(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
     found = load(path)
-    if found and not (found.record == record and found.serves(with_features)):
+    if found and not (found.record == record and found.has_features(with_features)):
         found = None
-    if not agree(found is None) and found:
+    if not any_rank(found is None) and found:
         return found.reference
     reference = compute()
-    if world().local == 0:  # the machines of a run may have a cache each
+    if world().local_rank == 0:  # the machines of a run may have a cache each
         save(path, record, reference)
     return reference
 
 
-def given(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
+def from_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
     """The reference in a file that the user names; UserError where it is of anything else."""
     found = load(path)
     if found is None:
         raise UserError(
             f"metrics.reference_file={path} is not a whole file of reference statistics. Give one "
-            f"that crgan has written (they are in {cache.folder(FOLDER)}), or leave it out."
+            f"that crgan has written (they are in {cache.cache_folder(FOLDER)}), or leave it out."
         )
     stated, wanted = json.loads(found.record), json.loads(written(provenance))
     differing = [
@@ -86,7 +86,7 @@ def given(path: Path, provenance: Provenance, *, with_features: bool) -> Referen
             f"metrics.reference_file={path} holds the statistics of another protocol:"
             f"{''.join(differing)}\nLeave it out, and they are computed from the images."
         )
-    if not found.serves(with_features):
+    if not found.has_features(with_features):
         raise UserError(
             f"metrics.reference_file={path} holds moments only, and metrics.measures asks for one "
             "that needs the features of every image. Leave the file out, or ask for fid alone."
@@ -94,26 +94,26 @@ def given(path: Path, provenance: Provenance, *, with_features: bool) -> Referen
     return found.reference
 
 
-class Loaded(NamedTuple):
+class LoadedReference(NamedTuple):
     """What is in a file."""
 
-    record: str  # `written` provenance
+    record: str  # `cache_key` provenance
     reference: Reference
 
-    def serves(self, with_features: bool) -> bool:
+    def has_features(self, with_features: bool) -> bool:
         """Whether the features are there, if they are needed."""
         return self.reference.real.pool is not None or not with_features
 
 
-def load(path: Path) -> Loaded | None:
+def load(path: Path) -> LoadedReference | None:
     """The statistics in a file, None where there are none that are whole."""
-    content = cache.read(path)
+    content = cache.load_cached(path)
     if content is None:
         return None
     try:
         moments = Moments.stored(content["count"], content["mean"], content["covariance"])
         real = FeatureSet(moments, content["pool"], None, content["y"])
-        return Loaded(content["record"], Reference(real, content["floor"]))
+        return LoadedReference(content["record"], Reference(real, content["floor"]))
     except (KeyError, TypeError, AttributeError) as error:
         log.warning("%s holds no reference (%s): it will be computed again", path, error)
         return None
@@ -131,4 +131,4 @@ def save(path: Path, record: str, reference: Reference) -> None:
         "y": y,
         "floor": reference.floor,
     }
-    cache.write(path, content)
+    cache.save_cached(path, content)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
-from crgan_cli.system.atomic import whole
+from crgan_cli.system.atomic import atomic_path
 
 FOLDER = "CRGAN_WEIGHTS_DIR"
 """The environment variable that names a folder of weights files, looked into by their names."""
@@ -75,7 +75,7 @@ class Weights(NamedTuple):
             ) from error
 
 
-def plain_state(content: bytes, path: Path) -> State:
+def load_state_dict(content: bytes, path: Path) -> State:
     """The names and tensors of a file, read without running any code that it may carry.
 
     Raises UserError if it holds anything else.
@@ -104,7 +104,7 @@ def scripted_state(content: bytes, path: Path) -> State:
     try:
         return dict(scripted(content).state_dict())
     except RuntimeError:
-        return plain_state(content, path)
+        return load_state_dict(content, path)
 
 
 def scripted(content: bytes) -> nn.Module:
@@ -116,25 +116,25 @@ def scripted(content: bytes) -> nn.Module:
         return torch.jit.load(io.BytesIO(content), map_location="cpu")
 
 
-def find(source: Source, option: str | None, read: Reader = plain_state) -> Weights:
+def find_weights(source: Source, option: str | None, read: Reader = load_state_dict) -> Weights:
     """Reads the first there is of `option`, the environment's, torch hub's and the download.
 
     Only `option` may be another file than the published one. Raises UserError, with what to put
     where, if there is none or it is not what it should be.
     """
     if option is not None:
-        path = existing(option, "extractor.weights", source)
+        path = existing_file(option, "extractor.weights", source)
         return load(path, source, read, published=False)
-    path = named(source) or source.cache()
+    path = env_file(source) or source.cache()
     if path == source.cache() and not path.is_file():
         download(source)
     return load(path, source, read, published=True)
 
 
-def named(source: Source) -> Path | None:
+def env_file(source: Source) -> Path | None:
     """The file that the environment names, by itself or by its folder."""
     if source.variable and (name := os.environ.get(source.variable)):
-        return existing(name, f"the environment variable {source.variable}", source)
+        return existing_file(name, f"the environment variable {source.variable}", source)
     if not (name := os.environ.get(FOLDER)):
         return None
     folder = Path(name).expanduser().absolute()
@@ -147,7 +147,7 @@ def named(source: Source) -> Path | None:
     return path if path.is_file() else None
 
 
-def existing(name: str, origin: str, source: Source) -> Path:
+def existing_file(name: str, origin: str, source: Source) -> Path:
     """`name` as a path; raises UserError if it is not a file."""
     path = Path(name).expanduser().absolute()
     if not path.is_file():
@@ -177,17 +177,18 @@ def download(source: Source) -> None:
     path, expected = source.cache(), source.sha256
     log.info("Downloading %s (%d MB) from %s", source.what, source.megabytes, source.url)
     try:
-        with whole(path) as part:
+        with atomic_path(path) as part:
             sha256 = fetch(source.url, part)
             if not sha256.startswith(expected):
                 raise UserError(
                     f"What {source.url} gave is not {source.what}: its SHA-256 starts with "
-                    f"{sha256[:8]} and not with {expected[:8]}. Try again, or {by_hand(source)}"
+                    f"{sha256[:8]} and not with {expected[:8]}. Try again, or "
+                    f"{manual_instructions(source)}"
                 )
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"The weights of {source.what} are not on this machine and could not be downloaded "
-            f"from {source.url} ({error}). Without a network, {by_hand(source)}"
+            f"from {source.url} ({error}). Without a network, {manual_instructions(source)}"
         ) from error
 
 
@@ -201,7 +202,7 @@ def fetch(url: str, part: Path) -> str:
     return digest.hexdigest()
 
 
-def by_hand(source: Source) -> str:
+def manual_instructions(source: Source) -> str:
     """What a user without a network can do, as the end of a sentence."""
     pointed = f"set {source.variable} to where it is, or " if source.variable else ""
     digits = "is" if len(source.sha256) == 64 else "starts with"

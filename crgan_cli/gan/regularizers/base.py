@@ -5,7 +5,7 @@ from math import lcm
 from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
-from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Discriminator, Terms
 
 
@@ -22,14 +22,14 @@ class Regularizer(nn.Module):
         """What D must score in its turn besides "real" and "fake"."""
         return self.views
 
-    sloped: int = 0
+    gradient_views: int = 0
     """At how many batches of images it takes D's gradient in D's turn, in a call of its own."""
 
     every: int = 1
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): only every k-th turn,
     at k times the weight."""
 
-    def differentiates_twice(self, D: Discriminator) -> bool:
+    def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether its own calls of D take a double backward pass, so that D stays uncompiled."""
         return False
 
@@ -37,16 +37,16 @@ class Regularizer(nn.Module):
         """Further codes for G, by the role of their images; same labels as z."""
         return {}
 
-    def d_terms(self, seen: Seen) -> Terms:
+    def d_terms(self, scored: ScoredViews) -> Terms:
         """What D pays."""
         return {}
 
-    def g_terms(self, seen: Seen) -> Terms:
-        """What G pays; `seen.scores` holds "fake", `seen.views` also the images of `latents`."""
+    def g_terms(self, scored: ScoredViews) -> Terms:
+        """What G pays; `scored.scores` has "fake", `scored.views` also the images of `latents`."""
         return {}
 
 
-class Sum(Regularizer):
+class CombinedRegularizer(Regularizer):
     """All terms of several regularizers, each in the turns that it is due in.
 
     The views that they need are shared: T(x) is drawn once, whoever asks for it.
@@ -55,43 +55,47 @@ class Sum(Regularizer):
     def __init__(self, **parts: Regularizer) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
-        self.every_part = tuple(parts.values())
-        self.period = lcm(*(part.every for part in self.every_part))
-        self.advance(0)
+        self.members = tuple(parts.values())
+        self.period = lcm(*(part.every for part in self.members))
+        self.set_turn(0)
 
-    def advance(self, turn: int) -> None:
+    def set_turn(self, turn: int) -> None:
         """Settles which parts are due in a player's turn number `turn`, counted from 0."""
         self.phase = turn % self.period
-        self.due = tuple(part for part in self.every_part if self.phase % part.every == 0)
+        self.due = tuple(part for part in self.members if self.phase % part.every == 0)
 
     @property
-    def due_now(self) -> tuple[bool, ...]:
+    def active_mask(self) -> tuple[bool, ...]:
         """Which of the parts are due."""
-        return tuple(self.phase % part.every == 0 for part in self.every_part)
+        return tuple(self.phase % part.every == 0 for part in self.members)
 
     @property
     def d_views(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(role for part in self.due for role in part.d_views))
 
     def latents(self, z: Tensor) -> dict[str, Tensor]:
-        return merged([part.latents(z) for part in self.due], "two regularizers draw the code")
+        return merge_terms([part.latents(z) for part in self.due], "two regularizers draw the code")
 
-    def d_terms(self, seen: Seen) -> Terms:
-        return merged([weighted(part.d_terms(seen), part.every) for part in self.due], TWICE)
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        return merge_terms(
+            [scale_terms(part.d_terms(scored), part.every) for part in self.due], DUPLICATE_TERM
+        )
 
-    def g_terms(self, seen: Seen) -> Terms:
-        return merged([weighted(part.g_terms(seen), part.every) for part in self.due], TWICE)
+    def g_terms(self, scored: ScoredViews) -> Terms:
+        return merge_terms(
+            [scale_terms(part.g_terms(scored), part.every) for part in self.due], DUPLICATE_TERM
+        )
 
 
-TWICE = "two regularizers have a term named"
+DUPLICATE_TERM = "two regularizers have a term named"
 
 
-def weighted(terms: Terms, weight: int) -> Terms:
+def scale_terms(terms: Terms, weight: int) -> Terms:
     """Every term times `weight`."""
     return terms if weight == 1 else {name: weight * value for name, value in terms.items()}
 
 
-def merged(parts: list[dict[str, Tensor]], clash: str) -> dict[str, Tensor]:
+def merge_terms(parts: list[dict[str, Tensor]], clash: str) -> dict[str, Tensor]:
     """The union of dictionaries that may not share a key."""
     union: dict[str, Tensor] = {}
     for part in parts:

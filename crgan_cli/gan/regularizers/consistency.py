@@ -9,14 +9,14 @@ D(x) is the logit, before any activation. Neither side of a term is detached.
 
 from torch import Tensor
 
-from crgan_cli.config.bounds import Count, NonNegative
+from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
-from crgan_cli.gan.scoring import Seen
+from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Terms
 from crgan_cli.system import rng
 
 
-def gap(a: Tensor, b: Tensor) -> Tensor:
+def mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean over the batch of the squared difference; over images it is the mean over pixels too."""
     return (a - b).square().mean()
 
@@ -26,14 +26,14 @@ class ConsistencyRegularization(Regularizer):
 
     views = ("T(real)",)
 
-    def __init__(self, lambda_cr: NonNegative, every: Count = 1) -> None:
+    def __init__(self, lambda_cr: NonNegative, every: PositiveInt = 1) -> None:
         super().__init__()
         self.lambda_cr = lambda_cr
         self.every = every
 
-    def d_terms(self, seen: Seen) -> Terms:
-        s = seen.scores
-        return {"cr/real": self.lambda_cr * gap(s["real"], s["T(real)"])}
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        s = scored.scores
+        return {"cr/real": self.lambda_cr * mse(s["real"], s["T(real)"])}
 
 
 class BalancedConsistency(Regularizer):
@@ -45,18 +45,18 @@ class BalancedConsistency(Regularizer):
     views = ("T(real)", "T(fake)")
 
     def __init__(
-        self, lambda_real: NonNegative, lambda_fake: NonNegative, every: Count = 1
+        self, lambda_real: NonNegative, lambda_fake: NonNegative, every: PositiveInt = 1
     ) -> None:
         super().__init__()
         self.lambda_real = lambda_real
         self.lambda_fake = lambda_fake
         self.every = every
 
-    def d_terms(self, seen: Seen) -> Terms:
-        s = seen.scores
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        s = scored.scores
         return {
-            "bcr/real": self.lambda_real * gap(s["real"], s["T(real)"]),
-            "bcr/fake": self.lambda_fake * gap(s["fake"], s["T(fake)"]),
+            "bcr/real": self.lambda_real * mse(s["real"], s["T(real)"]),
+            "bcr/fake": self.lambda_fake * mse(s["fake"], s["T(fake)"]),
         }
 
 
@@ -74,7 +74,11 @@ class LatentConsistency(Regularizer):
     views = ("near",)
 
     def __init__(
-        self, lambda_dis: NonNegative, lambda_gen: NonNegative, sigma: NonNegative, every: Count = 1
+        self,
+        lambda_dis: NonNegative,
+        lambda_gen: NonNegative,
+        sigma: NonNegative,
+        every: PositiveInt = 1,
     ) -> None:
         super().__init__()
         self.lambda_dis = lambda_dis
@@ -85,8 +89,8 @@ class LatentConsistency(Regularizer):
     def latents(self, z: Tensor) -> dict[str, Tensor]:
         return {"near": z + self.sigma * rng.randn(*z.shape, device=z.device, dtype=z.dtype)}
 
-    def d_terms(self, seen: Seen) -> Terms:
-        return {"zcr/dis": self.lambda_dis * gap(seen.scores["fake"], seen.scores["near"])}
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        return {"zcr/dis": self.lambda_dis * mse(scored.scores["fake"], scored.scores["near"])}
 
-    def g_terms(self, seen: Seen) -> Terms:
-        return {"zcr/gen": -self.lambda_gen * gap(seen.views["fake"].x, seen.views["near"].x)}
+    def g_terms(self, scored: ScoredViews) -> Terms:
+        return {"zcr/gen": -self.lambda_gen * mse(scored.views["fake"].x, scored.views["near"].x)}

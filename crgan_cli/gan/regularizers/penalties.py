@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from crgan_cli.config.bounds import Count, NonNegative
+from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
-from crgan_cli.gan.scoring import Seen, join, mixes_samples, widen
+from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.lowered import full_precision
@@ -30,20 +30,20 @@ class GradientRegularizer(Regularizer):
     backward pass through D. The numbers are the same.
     """
 
-    sloped = 1
+    gradient_views = 1
 
-    def __init__(self, every: Count, gradient: Literal["auto", "autograd"]) -> None:
+    def __init__(self, every: PositiveInt, gradient: Literal["auto", "autograd"]) -> None:
         super().__init__()
         self.every = every
         self.gradient = gradient
 
-    def differentiates_twice(self, D: Discriminator) -> bool:
+    def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether D takes a double backward pass, for which it must not be compiled."""
         return self.gradient == "autograd" or not adjoint.piecewise_linear(D)
 
-    def how(self, D: Discriminator) -> str:
+    def gradient_method(self, D: Discriminator) -> str:
         """The way to D's gradient in words."""
-        return "double backward" if self.differentiates_twice(D) else "adjoint network"
+        return "double backward" if self.needs_double_backward(D) else "adjoint network"
 
     def input_gradient(self, D: Discriminator, *batches: Batch) -> tuple[Tensor, ...]:
         """grad_x D image by image, (N, C, H, W) in fp32, for each batch.
@@ -55,10 +55,10 @@ class GradientRegularizer(Regularizer):
         assert isinstance(D, nn.Module)
         if len(batches) > 1 and mixes_samples(D):
             return tuple(self.input_gradient(D, batch)[0] for batch in batches)
-        together = join(list(batches))
-        x = widen(together.x).detach()
+        together = concatenate(list(batches))
+        x = at_least_fp32(together.x).detach()
         with full_precision(D, x.device):
-            if self.differentiates_twice(D):
+            if self.needs_double_backward(D):
                 logits = D(x.requires_grad_(), together.y)
                 (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
             else:
@@ -71,7 +71,7 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return gradient.flatten(1).square().sum(1)
 
 
-def slope_penalty(gradient: Tensor) -> Tensor:
+def unit_norm_penalty(gradient: Tensor) -> Tensor:
     """E (||g|| - 1)^2."""
     return ((squared_norm(gradient) + EPSILON).sqrt() - 1).square().mean()
 
@@ -85,18 +85,18 @@ class GradientPenalty(GradientRegularizer):
     def __init__(
         self,
         lambda_gp: NonNegative,
-        every: Count = 1,
+        every: PositiveInt = 1,
         gradient: Literal["auto", "autograd"] = "auto",
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_gp = lambda_gp
 
-    def d_terms(self, seen: Seen) -> Terms:
-        real, fake = seen.views["real"], seen.views["fake"]
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        real, fake = scored.views["real"], scored.views["fake"]
         a = rng.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
         x_hat = Batch(a * real.x + (1 - a) * fake.x, real.y)
-        (gradient,) = self.input_gradient(seen.D, x_hat)
-        return {"gp": self.lambda_gp * slope_penalty(gradient)}
+        (gradient,) = self.input_gradient(scored.D, x_hat)
+        return {"gp": self.lambda_gp * unit_norm_penalty(gradient)}
 
 
 class DRAGAN(GradientRegularizer):
@@ -110,21 +110,21 @@ class DRAGAN(GradientRegularizer):
     def __init__(
         self,
         lambda_dr: NonNegative,
-        every: Count = 1,
+        every: PositiveInt = 1,
         gradient: Literal["auto", "autograd"] = "auto",
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_dr = lambda_dr
 
-    def d_terms(self, seen: Seen) -> Terms:
-        real = seen.views["real"]
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        real = scored.views["real"]
         x = real.x
         a = rng.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
         u = rng.rand(*x.shape, device=x.device, dtype=x.dtype)
-        variance = tensors.mean((x - tensors.mean(x.mean())).square().mean())
+        variance = tensors.all_reduce_mean((x - tensors.all_reduce_mean(x.mean())).square().mean())
         delta = 0.5 * variance.sqrt() * u
-        (gradient,) = self.input_gradient(seen.D, real._replace(x=x + a * delta))
-        return {"dragan": self.lambda_dr * slope_penalty(gradient)}
+        (gradient,) = self.input_gradient(scored.D, real._replace(x=x + a * delta))
+        return {"dragan": self.lambda_dr * unit_norm_penalty(gradient)}
 
 
 class JSRegularizer(GradientRegularizer):
@@ -135,20 +135,20 @@ class JSRegularizer(GradientRegularizer):
     with s the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
     """
 
-    sloped = 2
+    gradient_views = 2
 
     def __init__(
         self,
         gamma: NonNegative,
-        every: Count = 1,
+        every: PositiveInt = 1,
         gradient: Literal["auto", "autograd"] = "auto",
     ) -> None:
         super().__init__(every, gradient)
         self.gamma = gamma
 
-    def d_terms(self, seen: Seen) -> Terms:
-        real, fake = seen.scores["real"], seen.scores["fake"]
-        at_real, at_fake = self.input_gradient(seen.D, seen.views["real"], seen.views["fake"])
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        real, fake = scored.scores["real"], scored.scores["fake"]
+        at_real, at_fake = self.input_gradient(scored.D, scored.views["real"], scored.views["fake"])
         on_real = logsigmoid(-real).mul(2).exp() * squared_norm(at_real)
         on_fake = logsigmoid(fake).mul(2).exp() * squared_norm(at_fake)
         return {
@@ -166,12 +166,12 @@ class R1(GradientRegularizer):
     def __init__(
         self,
         lambda_r1: NonNegative,
-        every: Count = 1,
+        every: PositiveInt = 1,
         gradient: Literal["auto", "autograd"] = "auto",
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_r1 = lambda_r1
 
-    def d_terms(self, seen: Seen) -> Terms:
-        (gradient,) = self.input_gradient(seen.D, seen.views["real"])
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        (gradient,) = self.input_gradient(scored.D, scored.views["real"])
         return {"r1": 0.5 * self.lambda_r1 * squared_norm(gradient).mean()}

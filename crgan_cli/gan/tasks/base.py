@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 from torch import nn
 
-from crgan_cli.gan.types import Batch, Move
+from crgan_cli.gan.types import Batch, PlayerLoss
 
 
 class Task(nn.Module):
@@ -17,25 +17,25 @@ class Task(nn.Module):
         """The network whose parameters `who` updates."""
         raise NotImplementedError
 
-    def advance(self, who: str, turn: int) -> None:
+    def set_turn(self, who: str, turn: int) -> None:
         """Called before turn number `turn` of `who`, counted from 0 over the whole run."""
 
     def signature(self) -> Hashable:
         """What, besides the player, decides which operations the coming turn consists of."""
         return ()
 
-    def differentiated_twice(self) -> tuple[str, ...]:
+    def players_with_double_backward(self) -> tuple[str, ...]:
         """The players through whose backward pass a penalty is differentiated once more."""
         return ()
 
-    def rehearse(self, n: int) -> None:
+    def run_dummy_batch(self, n: int) -> None:
         """Calls every network once on inputs of the shapes of a turn with n images, for nothing."""
         raise NotImplementedError
 
-    def move(self, who: str, batch: Batch) -> Move:
+    def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
         """The terms that `who` pays in this turn."""
         raise NotImplementedError
 
-    def plan(self) -> list[str]:
+    def describe_turns(self) -> list[str]:
         """One line a player: what a turn of theirs does, for the log."""
         raise NotImplementedError

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Count
+from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.gan.adversary import Adversary
-from crgan_cli.gan.scoring import join
+from crgan_cli.gan.scoring import concatenate
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, Move, Views
+from crgan_cli.gan.types import Batch, PlayerLoss, Views
 from crgan_cli.system import rng
 
 
@@ -23,7 +23,7 @@ class Prior:
         self.z_dim = z_dim
         self.classes = classes
 
-    def codes(
+    def sample_z(
         self, n: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
         """(n, z_dim) codes, from the device's default generator unless one is given."""
@@ -31,7 +31,7 @@ class Prior:
             return rng.randn(n, self.z_dim, device=device, generator=generator)
         return rng.rand(n, self.z_dim, device=device, generator=generator) * 2 - 1
 
-    def labels(
+    def sample_y(
         self, n: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor | None:
         """(n,) class ids, or None without classes."""
@@ -39,7 +39,7 @@ class Prior:
             return None
         return rng.randint(0, self.classes, n, device=device, generator=generator)
 
-    def truncated(self, z: Tensor, limit: float) -> Tensor:
+    def truncate(self, z: Tensor, limit: float) -> Tensor:
         """Higher fidelity for less variety: Brock et al. 2019 (arXiv:1809.11096) section 3.1.
 
         Normal: cut off at +-`limit`, each coordinate moved to its quantile of what is left, so that
@@ -59,7 +59,9 @@ class Generation(Task):
     a call of their own, so that G's batch normalisation sees them as it sees any other batch.
     """
 
-    def __init__(self, G: nn.Module, adversary: Adversary, prior: Prior, *, n_dis: Count) -> None:
+    def __init__(
+        self, G: nn.Module, adversary: Adversary, prior: Prior, *, n_dis: PositiveInt
+    ) -> None:
         super().__init__()
         self.G = G
         self.adversary = adversary
@@ -69,43 +71,47 @@ class Generation(Task):
     def player(self, who: str) -> nn.Module:
         return {"d": self.adversary.D, "g": self.G}[who]
 
-    def advance(self, who: str, turn: int) -> None:
-        self.adversary.regularizer.advance(turn)
+    def set_turn(self, who: str, turn: int) -> None:
+        self.adversary.regularizer.set_turn(turn)
 
     def signature(self) -> Hashable:
-        return self.adversary.regularizer.due_now
+        return self.adversary.regularizer.active_mask
 
-    def differentiated_twice(self) -> tuple[str, ...]:
-        return ("d",) if self.adversary.differentiates_twice else ()
+    def players_with_double_backward(self) -> tuple[str, ...]:
+        return ("d",) if self.adversary.needs_double_backward else ()
 
     @torch.no_grad()
-    def rehearse(self, n: int) -> None:
+    def run_dummy_batch(self, n: int) -> None:
         device = next(self.G.parameters()).device
-        y = self.prior.labels(n, device)
-        image = Batch(self.G(self.prior.codes(n, device), y), y)
-        self.adversary.D(*join([image] * len(self.adversary.roles)))
+        y = self.prior.sample_y(n, device)
+        image = Batch(self.G(self.prior.sample_z(n, device), y), y)
+        self.adversary.D(*concatenate([image] * len(self.adversary.roles)))
 
-    def move(self, who: str, batch: Batch) -> Move:
+    def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
         if who == "g":
-            return self.adversary.g_move(self.imagine(len(batch.x), batch.x.device))
+            return self.adversary.generator_loss(self.generate(len(batch.x), batch.x.device))
         real = batch if self.prior.classes else batch._replace(y=None)
         with torch.no_grad():  # D's turn changes D alone
-            fakes = self.imagine(len(batch.x), batch.x.device)
-        return self.adversary.d_move(real, fakes)
+            fakes = self.generate(len(batch.x), batch.x.device)
+        return self.adversary.discriminator_loss(real, fakes)
 
-    def imagine(self, n: int, device: torch.device) -> Views:
+    def generate(self, n: int, device: torch.device) -> Views:
         """G's images of n new codes, and of the codes that the regularizer puts beside them."""
-        z, y = self.prior.codes(n, device), self.prior.labels(n, device)
+        z, y = self.prior.sample_z(n, device), self.prior.sample_y(n, device)
         codes = {"fake": z} | self.adversary.regularizer.latents(z)
         return {role: Batch(self.G(code, y), y) for role, code in codes.items()}
 
-    def plan(self) -> list[str]:
+    def describe_turns(self) -> list[str]:
         roles = self.adversary.roles
-        calls = 1 if self.adversary.jointly else len(roles)
-        reason = "" if self.adversary.jointly else " (D's layers mix the images of a batch)"
-        sloped = [part.sloped for part in self.adversary.regularizer.every_part if part.sloped]
-        own = len(sloped) if self.adversary.jointly else sum(sloped)
-        way = "double backward" if self.adversary.differentiates_twice else "adjoint network"
+        calls = 1 if self.adversary.score_jointly else len(roles)
+        reason = "" if self.adversary.score_jointly else " (D's layers mix the images of a batch)"
+        sloped = [
+            part.gradient_views
+            for part in self.adversary.regularizer.members
+            if part.gradient_views
+        ]
+        own = len(sloped) if self.adversary.score_jointly else sum(sloped)
+        way = "double backward" if self.adversary.needs_double_backward else "adjoint network"
         penalty = f"; {own} more for a gradient, by {way}" if own else ""
         return [
             f"d turn, {self.turns.count('d')} a step: {calls} D call{'s'[: calls > 1]} for "

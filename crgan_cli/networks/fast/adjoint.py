@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from crgan_cli.networks.blocks import Residual, ResidualDiscriminator
 from crgan_cli.networks.dcgan import DCGANDiscriminator
-from crgan_cli.networks.fast.folding import PooledConv3, smeared
+from crgan_cli.networks.fast.folding import PooledConv3, with_average_pool
 from crgan_cli.networks.layers import (
     LinearHead,
     LogitLayer,
@@ -29,13 +29,13 @@ from crgan_cli.networks.layers import (
 )
 from crgan_cli.networks.sndcgan import SNDCGANDiscriminator
 
-Pull = Callable[[Tensor], Tensor]
+VJP = Callable[[Tensor], Tensor]
 """v -> J^T v, v shaped like a layer's output and the result like its input."""
 
-Linearised = tuple[Tensor, Pull]
+OutputAndVJP = tuple[Tensor, VJP]
 """A layer's output, which carries no graph, and its pull, which has a graph to the weights."""
 
-COMPOSED = (
+CONTAINERS = (
     nn.Sequential,
     Residual,
     ResidualDiscriminator,
@@ -44,7 +44,7 @@ COMPOSED = (
 )
 """The modules that are piecewise linear if all that they are made of is."""
 
-SPREAD: dict[object, Callable[[Tensor, torch.Size], Tensor]] = {
+POOL_VJPS: dict[object, Callable[[Tensor, torch.Size], Tensor]] = {
     sum_pool: lambda v, shape: v[:, :, None, None].expand(shape),
     mean_pool: lambda v, shape: (v / shape[2:].numel())[:, :, None, None].expand(shape),
 }
@@ -64,9 +64,9 @@ def piecewise_linear(layer: object) -> bool:
         return False
     if isinstance(layer, nn.Conv2d):
         return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    if isinstance(layer, ResidualDiscriminator) and layer.pool not in SPREAD:
+    if isinstance(layer, ResidualDiscriminator) and layer.pool not in POOL_VJPS:
         return False
-    return not isinstance(layer, COMPOSED) or all(map(piecewise_linear, layer.children()))
+    return not isinstance(layer, CONTAINERS) or all(map(piecewise_linear, layer.children()))
 
 
 def input_gradient(D: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
@@ -80,7 +80,7 @@ def input_gradient(D: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
 
 
 @singledispatch
-def linearise(layer: object, x: Tensor, y: Tensor | None = None) -> Linearised:
+def linearise(layer: object, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     """`layer` at x, which must carry no graph; y are class ids, for the layers that take them.
 
     A weight is read once, as spectral norm may make a power iteration at every reading.
@@ -91,7 +91,7 @@ def linearise(layer: object, x: Tensor, y: Tensor | None = None) -> Linearised:
 # --- layers --------------------------------------------------------------------------------------
 
 
-def linearise_relu(x: Tensor) -> Linearised:
+def linearise_relu(x: Tensor) -> OutputAndVJP:
     """max(x, 0); its slope at 0 is 0, as in torch."""
     return F.relu(x), lambda v: torch.ops.aten.threshold_backward(v, x, 0.0)
 
@@ -104,7 +104,7 @@ def linearise_convolution(
     padding: tuple[int, ...] | str,
     dilation: tuple[int, ...] = (1, 1),
     groups: int = 1,
-) -> Linearised:
+) -> OutputAndVJP:
     """A convolution, whose transpose is torch's transposed convolution with the same kernel."""
     assert not isinstance(padding, str)
     fixed = None if bias is None else bias.detach()
@@ -122,17 +122,17 @@ def linearise_convolution(
 
 
 @linearise.register
-def _(layer: nn.Conv2d, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.Conv2d, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return linearise_convolution(
         x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
     )
 
 
 @linearise.register
-def _(layer: PooledConv3, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: PooledConv3, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     weight = layer.weight
     if layer.folded and layer.training:
-        kernel = smeared(weight, divisor=4)
+        kernel = with_average_pool(weight, divisor=4)
         return linearise_convolution(x, kernel, layer.bias, (2, 2), layer.padding)
     h, pull_conv = linearise_convolution(x, weight, layer.bias, layer.stride, layer.padding)
     h, pull_pool = linearise(nn.AvgPool2d(2), h)
@@ -141,26 +141,26 @@ def _(layer: PooledConv3, x: Tensor, y: Tensor | None = None) -> Linearised:
 
 @linearise.register(LogitLayer)
 @linearise.register(nn.Linear)
-def _(layer: nn.Linear, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.Linear, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     weight = layer.weight
     fixed = None if layer.bias is None else layer.bias.detach()
     return F.linear(x, weight.detach(), fixed), lambda v: v @ weight
 
 
 @linearise.register
-def _(layer: nn.ReLU, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.ReLU, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return linearise_relu(x)
 
 
 @linearise.register
-def _(layer: nn.LeakyReLU, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.LeakyReLU, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     slope = layer.negative_slope
     backward = torch.ops.aten.leaky_relu_backward  # one kernel each way, where a mask takes three
     return F.leaky_relu(x, slope), lambda v: backward(v, x, slope, False)
 
 
 @linearise.register
-def _(layer: nn.AvgPool2d, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.AvgPool2d, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     like = torch.empty_like(x, device="meta")  # the shape and layout of x without its memory
     how = (layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
     count = (layer.count_include_pad, layer.divisor_override)
@@ -170,23 +170,23 @@ def _(layer: nn.AvgPool2d, x: Tensor, y: Tensor | None = None) -> Linearised:
 
 
 @linearise.register
-def _(layer: nn.Identity, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.Identity, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return x, lambda v: v
 
 
 @linearise.register
-def _(layer: nn.Flatten, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.Flatten, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     shape = x.shape
     return layer(x), lambda v: v.reshape(shape)
 
 
 @linearise.register
-def _(layer: nn.ZeroPad2d, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: nn.ZeroPad2d, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return layer(x), lambda v: F.pad(v, [-p for p in layer.padding])
 
 
 @linearise.register
-def _(layer: ToUnitInterval, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: ToUnitInterval, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return layer(x), lambda v: v / 2
 
 
@@ -194,13 +194,13 @@ def _(layer: ToUnitInterval, x: Tensor, y: Tensor | None = None) -> Linearised:
 
 
 @linearise.register
-def _(layer: LinearHead, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: LinearHead, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     h, pull = linearise(layer.linear, x)
     return h.squeeze(1), lambda v: pull(v[:, None])
 
 
 @linearise.register
-def _(layer: ProjectionHead, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: ProjectionHead, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     assert y is not None, "a conditional discriminator was called without labels"
     h, pull = linearise(layer.linear, x)
     label = layer.embed(y)
@@ -212,8 +212,8 @@ def _(layer: ProjectionHead, x: Tensor, y: Tensor | None = None) -> Linearised:
 
 
 @linearise.register
-def _(layer: nn.Sequential, x: Tensor, y: Tensor | None = None) -> Linearised:
-    pulls: list[Pull] = []
+def _(layer: nn.Sequential, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
+    pulls: list[VJP] = []
     for part in layer:
         x, pull = linearise(part, x)
         pulls.append(pull)
@@ -221,17 +221,17 @@ def _(layer: nn.Sequential, x: Tensor, y: Tensor | None = None) -> Linearised:
 
 
 @linearise.register
-def _(layer: Residual, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: Residual, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     through, pull_body = linearise(layer.body, x)
     beside, pull_shortcut = linearise(layer.shortcut, x)
     return through + beside, lambda v: pull_body(v) + pull_shortcut(v)
 
 
 @linearise.register
-def _(layer: ResidualDiscriminator, x: Tensor, y: Tensor | None = None) -> Linearised:
+def _(layer: ResidualDiscriminator, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     h, pull_blocks = linearise(layer.blocks, x)
     h, pull_relu = linearise_relu(h)
-    shape, spread = h.shape, SPREAD[layer.pool]
+    shape, spread = h.shape, POOL_VJPS[layer.pool]
     logits, pull_head = linearise(layer.head, layer.pool(h), y)
     return logits, chain([pull_blocks, pull_relu, lambda v: spread(v, shape), pull_head])
 
@@ -240,13 +240,13 @@ def _(layer: ResidualDiscriminator, x: Tensor, y: Tensor | None = None) -> Linea
 @linearise.register(DCGANDiscriminator)
 def _(
     layer: SNDCGANDiscriminator | DCGANDiscriminator, x: Tensor, y: Tensor | None = None
-) -> Linearised:
+) -> OutputAndVJP:
     h, pull_layers = linearise(layer.layers, x)
     logits, pull_head = linearise(layer.head, h)
     return logits, chain([pull_layers, pull_head])
 
 
-def chain(pulls: list[Pull]) -> Pull:
+def chain(pulls: list[VJP]) -> VJP:
     """The pull of layers in a row, given in the order in which they are applied."""
 
     def pull(v: Tensor) -> Tensor:

@@ -23,14 +23,14 @@ from torch.nn import functional as F
 Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class FoldableConv3(nn.Conv2d):
+class FusedResampleConv3(nn.Conv2d):
     """A 3x3 convolution with a change of size; `folded` says which form is computed.
 
     The forms are functions of (x, weight, bias), so that they can be tried on other tensors.
     """
 
     plain: Form
-    fold: Form
+    fused: Form
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(c_in, c_out, 3, padding=1)
@@ -38,11 +38,11 @@ class FoldableConv3(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         # in training alone: what is drawn and scored shall not depend on what was fast where
-        form = self.fold if self.folded and self.training else self.plain
+        form = self.fused if self.folded and self.training else self.plain
         return form(input, self.weight, self.bias)
 
 
-class PooledConv3(FoldableConv3):
+class PooledConv3(FusedResampleConv3):
     """3x3, then 2x2 average pooling: (H, W) -> (H // 2, W // 2).
 
     Folded: 4x4 with stride 2, K[m] = sum_{a in {0,1}} w[m - a] / 2 along each axis.
@@ -53,11 +53,11 @@ class PooledConv3(FoldableConv3):
         return F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2)
 
     @staticmethod
-    def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, smeared(weight, divisor=4), bias, stride=2, padding=1)
+    def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, with_average_pool(weight, divisor=4), bias, stride=2, padding=1)
 
 
-class NearestConv3(FoldableConv3):
+class NearestConv3(FusedResampleConv3):
     """Each value to a 2x2 square, then 3x3: (H, W) -> (2H, 2W).
 
     Folded: 4x4 transposed with stride 2, K = (w2, w2 + w1, w1 + w0, w0) along each axis.
@@ -69,12 +69,12 @@ class NearestConv3(FoldableConv3):
         return F.conv2d(squares, weight, bias, padding=1)
 
     @staticmethod
-    def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        kernel = smeared(turned(weight), divisor=1)
+    def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        kernel = with_average_pool(transpose_kernel(weight), divisor=1)
         return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
 
 
-class ZeroInsertionConv3(FoldableConv3):
+class ZeroInsertionConv3(FusedResampleConv3):
     """Each value to the top left corner of zeros, then 3x3 (compare_gan): (H, W) -> (2H, 2W).
 
     Folded: 3x3 transposed with stride 2, K = (w2, w1, w0) along each axis.
@@ -85,12 +85,14 @@ class ZeroInsertionConv3(FoldableConv3):
         return F.conv2d(insert_zeros(x), weight, bias, padding=1)
 
     @staticmethod
-    def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # one more row and column: the zeros at the bottom and the right see the last values too
-        return F.conv_transpose2d(x, turned(weight), bias, stride=2, padding=1, output_padding=1)
+        return F.conv_transpose2d(
+            x, transpose_kernel(weight), bias, stride=2, padding=1, output_padding=1
+        )
 
 
-def smeared(weight: Tensor, *, divisor: int) -> Tensor:
+def with_average_pool(weight: Tensor, *, divisor: int) -> Tensor:
     """(.., 3, 3) -> (.., 4, 4): convolved with a 2x2 square of 1 / `divisor`.
 
     A pooling of the kernel does that: one operation each way, which keeps the layout and has no
@@ -99,11 +101,11 @@ def smeared(weight: Tensor, *, divisor: int) -> Tensor:
     return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
 
 
-def turned(kernel: Tensor) -> Tensor:
+def transpose_kernel(kernel: Tensor) -> Tensor:
     """A convolution's kernel as a transposed convolution needs it, to multiply the same pairs.
 
-    In memory too, while it is small: else the convolution would reorder what `smeared` makes of it,
-    on the way forward and back.
+    In memory too, while it is small: else the convolution would reorder what `with_average_pool`
+    makes of it, on the way forward and back.
     """
     layout = torch.contiguous_format if kernel.is_contiguous() else torch.channels_last
     return kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
@@ -149,14 +151,14 @@ class Sighting(NamedTuple):
         return f"{tuple(x.shape)} {x.stride()} {x.dtype} by {tuple(weight.shape)} {weight.dtype}"
 
 
-def foldable(network: nn.Module) -> dict[str, FoldableConv3]:
+def fusable_layers(network: nn.Module) -> dict[str, FusedResampleConv3]:
     """The layers of `network` that have two forms, by name."""
-    return {name: m for name, m in network.named_modules() if isinstance(m, FoldableConv3)}
+    return {name: m for name, m in network.named_modules() if isinstance(m, FusedResampleConv3)}
 
 
-def apply(network: nn.Module, choices: Mapping[str, bool]) -> None:
+def set_fused(network: nn.Module, choices: Mapping[str, bool]) -> None:
     """Set the forms of `network` to what `choose` returned for it, or for its equal."""
-    layers = foldable(network)
+    layers = fusable_layers(network)
     assert choices.keys() == layers.keys(), "these choices are another network's"
     for name, folded in choices.items():
         layers[name].folded = folded
@@ -178,22 +180,22 @@ def choose(
     layer that `run` does not reach stays plain. Nothing but `folded` changes: no weight, gradient
     or buffer, and no random state. To be called before the network is compiled.
     """
-    layers = foldable(network)
+    layers = fusable_layers(network)
     choices = dict.fromkeys(layers, False)
     if layers:
         device = next(network.parameters()).device
-        with undisturbed(network, device):
+        with eval_mode(network, device):
             for name, seen in sightings(layers, run, autocast).items():
-                case = f"{layers[name].fold.__qualname__} {seen.case()}"
+                case = f"{layers[name].fused.__qualname__} {seen.case()}"
                 if case not in known:
                     known[case] = gain(layers[name], seen, device, autocast) >= GAIN
                 choices[name] = known[case]
-    apply(network, choices)
+    set_fused(network, choices)
     return choices
 
 
 @contextmanager
-def undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+def eval_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, in which running a network changes nothing in it, and random numbers to waste."""
     modes = {module: module.training for module in network.modules()}
     accelerators = [] if device.type == "cpu" else [device]
@@ -208,13 +210,13 @@ def undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def sightings(
-    layers: Mapping[str, FoldableConv3], run: Callable[[], object], autocast: AutocastOf
+    layers: Mapping[str, FusedResampleConv3], run: Callable[[], object], autocast: AutocastOf
 ) -> dict[str, Sighting]:
     """What each layer that `run()` reaches is given."""
     found: dict[str, Sighting] = {}
 
-    def notes(name: str) -> Callable[[FoldableConv3, tuple[Tensor]], None]:
-        def note(layer: FoldableConv3, given: tuple[Tensor]) -> None:
+    def notes(name: str) -> Callable[[FusedResampleConv3, tuple[Tensor]], None]:
+        def note(layer: FusedResampleConv3, given: tuple[Tensor]) -> None:
             x = given[0][:CPU_IMAGES] if given[0].device.type == "cpu" else given[0]
             assert layer.bias is not None
             found[name] = Sighting(meta(x), meta(layer.weight), meta(layer.bias))
@@ -236,10 +238,12 @@ def meta(x: Tensor) -> Tensor:
     return torch.empty_like(x, device="meta")
 
 
-def gain(layer: FoldableConv3, seen: Sighting, device: torch.device, autocast: AutocastOf) -> float:
+def gain(
+    layer: FusedResampleConv3, seen: Sighting, device: torch.device, autocast: AutocastOf
+) -> float:
     """The time of a layer's plain form over that of its folded one, forward and backward."""
     plain, folded = (
-        playable(step(form, seen, device, autocast), device) for form in (layer.plain, layer.fold)
+        playable(step(form, seen, device, autocast), device) for form in (layer.plain, layer.fused)
     )
     once = seconds(plain, device)
     times = max(1, int(SECONDS / LOOKS / once))

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import is_parametrized
 
-from crgan_cli.networks.fast.folding import FoldableConv3
+from crgan_cli.networks.fast.folding import FusedResampleConv3
 from crgan_cli.networks.fast.spectral import SpectralNorm
 
-MULTIPLYING = {
+MATMUL_FORWARDS = {
     nn.Conv2d.forward,
     nn.ConvTranspose2d.forward,
     nn.Linear.forward,
-    FoldableConv3.forward,
+    FusedResampleConv3.forward,
 }
 """How a layer uses its weight, where autocast computes in bf16. One that has a forward of its own
 may do something in fp32 before, and is left to autocast."""
 
 
-class Place(NamedTuple):
+class WeightSlot(NamedTuple):
     """Where a layer finds a cast before it finds the weight itself: an entry of `vars(holder)`.
 
     So parameters and state_dict are never touched, not even while the cast is there.
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def lowered(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+def bf16_weights(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
     """Within it, the convolutions and linear maps of `networks` have weights of type `dtype`.
 
     To be used within autocast, which casts what they multiply, and within `normalised`: a
@@ -48,7 +48,7 @@ def lowered(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> Iterat
     """
     weights = _weights(networks)
     assert not any(name in vars(holder) for holder, name in weights), "lowered within lowered"
-    casts = Lowered.apply(dtype, *weights.values()) if weights else ()
+    casts = CastWeights.apply(dtype, *weights.values()) if weights else ()
     try:
         _put(dict(zip(weights, casts, strict=True)))
         yield
@@ -59,7 +59,7 @@ def lowered(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> Iterat
 
 @contextmanager
 def full_precision(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within it, `network` computes in fp32, inside `lowered` and autocast as outside of them."""
+    """Within it, `network` computes in fp32, also inside `bf16_weights` and autocast."""
     places = [place for place in _weights((network,)) if place.name in vars(place.holder)]
     casts = {place: vars(place.holder).pop(place.name) for place in places}
     try:
@@ -69,39 +69,39 @@ def full_precision(network: nn.Module, device: torch.device) -> Iterator[None]:
         _put(casts)
 
 
-def _put(casts: dict[Place, Tensor]) -> None:
+def _put(casts: dict[WeightSlot, Tensor]) -> None:
     for (holder, name), cast in casts.items():
         vars(holder)[name] = cast
 
 
-def _weights(networks: tuple[nn.Module, ...]) -> dict[Place, Tensor]:
+def _weights(networks: tuple[nn.Module, ...]) -> dict[WeightSlot, Tensor]:
     """What autocast would cast in these networks, each once though networks may share it."""
     layers = (m for network in networks for m in network.modules())
     found = {
         place: weight
         for layer in layers
-        if type(layer).forward in MULTIPLYING
+        if type(layer).forward in MATMUL_FORWARDS
         for place, weight in _of_layer(layer)
     }
     return {place: weight for place, weight in found.items() if weight.dtype == torch.float32}
 
 
-def _of_layer(layer: nn.Module) -> Iterator[tuple[Place, Tensor]]:
+def _of_layer(layer: nn.Module) -> Iterator[tuple[WeightSlot, Tensor]]:
     """Its weight, parameter or normalised, and its bias."""
     names = ("weight", "bias")
-    if isinstance(layer, FoldableConv3) and layer.folded:
+    if isinstance(layer, FusedResampleConv3) and layer.folded:
         names = ("bias",)  # a folded kernel is made of the weight in fp32, and cast then
     for name in names:
         parameter = layer._parameters.get(name)
         if parameter is not None:
-            yield Place(layer, name), parameter
+            yield WeightSlot(layer, name), parameter
         elif is_parametrized(layer, name):
             norm = layer.parametrizations[name][0]  # type: ignore[index]
             if isinstance(norm, SpectralNorm) and norm.ready is not None:
-                yield Place(norm, "lowered"), norm.ready
+                yield WeightSlot(norm, "lowered"), norm.ready
 
 
-class Lowered(torch.autograd.Function):
+class CastWeights(torch.autograd.Function):
     """W -> W rounded to another type, for a list of fp32 weights; their gradients come back fp32.
 
     It has no derivative of its own: who differentiates twice does so in full precision.

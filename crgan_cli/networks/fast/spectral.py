@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
-from crgan_cli.networks.layers import weighted
+from crgan_cli.networks.layers import has_weight
 
 FIRST_ITERATIONS = 15
 """Power iterations of a new layer, so that its first sigma is near the largest singular value."""
@@ -57,7 +57,7 @@ class SpectralNorm(nn.Module):
     """The parametrization W -> W / sigma(W) (Miyato et al. 2018, arXiv:1802.05957, Algorithm 1).
 
     Each call is one power iteration; training mode stores its u', evaluation mode does not.
-    Within `normalised` a call is none: it returns `ready`, or the cast of it that is `lowered`.
+    Within `fixed_spectral_norm` a call is none: it returns `ready`, or its cast `lowered`.
     """
 
     u: Tensor  # (rows,), of length 1
@@ -98,10 +98,10 @@ def spectral_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def spectrally_normalise(*roots: nn.Module) -> None:
+def apply_spectral_norm(*roots: nn.Module) -> None:
     """`spectral_norm` on every weighted layer below `roots`."""
     for root in roots:
-        for module in list(weighted(root)):  # a list: the walk must not see what it adds
+        for module in list(has_weight(root)):  # a list: the walk must not see what it adds
             spectral_norm(module)
 
 
@@ -127,7 +127,7 @@ def _layers(networks: tuple[nn.Module, ...]) -> list[Layer]:
 
 
 @contextmanager
-def normalised(*networks: nn.Module, together: bool = True) -> Iterator[None]:
+def fixed_spectral_norm(*networks: nn.Module, together: bool = True) -> Iterator[None]:
     """Within it, the spectrally normalised weights of `networks` stand still.
 
     One power iteration is made at its start, and every use of a weight until its end gets the

@@ -14,39 +14,39 @@ from crgan_cli.system.distributed import launch
 
 
 @contextmanager
-def quiet_stdout() -> Iterator[None]:
+def mute_stdout_off_main() -> Iterator[None]:
     """Results are printed by the first process alone."""
-    if launch.first():
+    if launch.is_main():
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield
 
 
-SECONDS_TO_SPEAK = 1.0
+REPORT_SECONDS = 1.0
 """torchrun ends all processes when one has ended: the silent ones give that time to the other."""
 
 
-class Lost(RunFailed):
+class PeerLost(RunFailed):
     """This process waits for one that has ended."""
 
 
 @contextmanager
-def lost_named() -> Iterator[None]:
+def name_lost_peer() -> Iterator[None]:
     """What Gloo and NCCL say of a process that has ended, in words: raises Lost."""
     try:
         yield
     except RuntimeError as error:
-        if not is_lost(error):
+        if not is_lost_peer(error):
             raise
-        raise Lost(
+        raise PeerLost(
             "another process of this run has ended: what it said is above, or it was killed, or "
             "ran out of memory. To go on from the last checkpoint, start all again with the same "
             "command and out=FOLDER, the run's folder."
         ) from error
 
 
-def is_lost(error: BaseException) -> bool:
+def is_lost_peer(error: BaseException) -> bool:
     """Whether an error says no more than that another process is gone."""
     lost = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
     of_torch = isinstance(error, dist.DistError) or type(error) is RuntimeError
@@ -54,23 +54,23 @@ def is_lost(error: BaseException) -> bool:
 
 
 @contextmanager
-def one_voice(store: Store, rank: int) -> Iterator[None]:
+def report_error_once(store: Store, rank: int) -> Iterator[None]:
     """Of an error that several processes have, one speaks; so too where one failed and the others
     have lost it."""
     try:
-        with lost_named():
+        with name_lost_peer():
             yield
     except (Exception, Interrupted) as error:
-        text = "" if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
-        said = said_by_another(store, rank, text)
+        text = "" if isinstance(error, PeerLost) else f"{type(error).__name__}: {error}"
+        said = claim_report(store, rank, text)
         if said is not None and text in ("", said):
-            time.sleep(SECONDS_TO_SPEAK)
+            time.sleep(REPORT_SECONDS)
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 2)
         raise
 
 
-def said_by_another(store: Store, rank: int, text: str) -> str | None:
+def claim_report(store: Store, rank: int, text: str) -> str | None:
     """What another process is about to say; None where this one is the first to speak.
 
     A process that has only lost another, and so has no `text`, waits for its words a while.

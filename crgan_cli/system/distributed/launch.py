@@ -9,12 +9,12 @@ import os
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-def by_torchrun() -> bool:
+def is_torchrun() -> bool:
     """Whether torchrun, or what sets its variables, started several processes."""
     return os.environ.keys() >= set(TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def by_submitit() -> bool:
+def is_submitit() -> bool:
     """Whether this is one of several tasks of a Slurm job of submitit's."""
     return (
         os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
@@ -22,12 +22,12 @@ def by_submitit() -> bool:
     )
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether several processes were started for one run."""
-    return by_torchrun() or by_submitit()
+    return is_torchrun() or is_submitit()
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that writes and speaks for all."""
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID", "0")
-    return int(rank) == 0 or not together()
+    return int(rank) == 0 or not is_distributed()

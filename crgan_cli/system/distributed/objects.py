@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from crgan_cli.errors import RunFailed
-from crgan_cli.system.distributed.world import alone, world
+from crgan_cli.system.distributed.world import as_single_process, world
 
 Value = TypeVar("Value")
 
@@ -17,48 +17,48 @@ POLL_SECONDS = 0.5
 """A flag that any process may raise is seen by all about as late as this."""
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all processes are here."""
-    agree(False)
+    any_rank(False)
 
 
-def agree(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether any process says so."""
-    return highest(float(flag))[0] > 0 if world().size > 1 else flag
+    return all_reduce_max(float(flag))[0] > 0 if world().world_size > 1 else flag
 
 
-def highest(*values: float) -> list[float]:
+def all_reduce_max(*values: float) -> list[float]:
     """The largest of each value over the processes."""
     table = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(table, dist.ReduceOp.MAX)
     return table.tolist()
 
 
-def everyones(value: Value) -> list[Value]:
+def all_gather_objects(value: Value) -> list[Value]:
     """A value of every process, by rank. It must be one that can be pickled."""
-    if world().size == 1:
+    if world().world_size == 1:
         return [value]
-    values: list[Value | None] = [None] * world().size
+    values: list[Value | None] = [None] * world().world_size
     dist.all_gather_object(values, value)
     return values  # pyright: ignore[reportReturnType]
 
 
-class Outcome(NamedTuple):
+class Result(NamedTuple):
     """What came of a function."""
 
     value: object = None
     error: Exception | None = None
 
 
-def tried(act: Callable[[], object]) -> Outcome:
+def capture(act: Callable[[], object]) -> Result:
     """What comes of `act`, an exception too."""
     try:
-        return Outcome(act())
+        return Result(act())
     except Exception as error:
-        return Outcome(error=error)
+        return Result(error=error)
 
 
-def sendable(error: Exception | None) -> Exception | None:
+def picklable_error(error: Exception | None) -> Exception | None:
     """The error as another process can have it."""
     try:
         pickle.loads(pickle.dumps(error))
@@ -67,14 +67,14 @@ def sendable(error: Exception | None) -> Exception | None:
     return error
 
 
-def from_first(act: Callable[[], Value]) -> Value:
+def broadcast_from_main(act: Callable[[], Value]) -> Value:
     """What `act` gives in the first process, which alone calls it; what it raises, all raise."""
-    if world().size == 1:
+    if world().world_size == 1:
         return act()
     is_first = world().rank == 0
-    with alone():  # the others do not join in
-        mine = tried(act) if is_first else Outcome()
-    box = [mine._replace(error=sendable(mine.error))]
+    with as_single_process():  # the others do not join in
+        mine = capture(act) if is_first else Result()
+    box = [mine._replace(error=picklable_error(mine.error))]
     dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
     error = mine.error or box[0].error
     if error is not None:
@@ -82,27 +82,29 @@ def from_first(act: Callable[[], Value]) -> Value:
     return box[0].value  # pyright: ignore[reportReturnType]
 
 
-def by_first(act: Callable[[], object]) -> None:
+def on_main(act: Callable[[], object]) -> None:
     """The first process calls `act`, the others wait; what it raises, all raise."""
 
     def silently() -> None:
         act()
 
-    from_first(silently)
+    broadcast_from_main(silently)
 
 
-def by_all(act: Callable[[], Value]) -> Value:
+def on_every_rank(act: Callable[[], Value]) -> Value:
     """What `act` gives in this process. All call it, and what it raises in one, all raise."""
-    if world().size == 1:
+    if world().world_size == 1:
         return act()
-    mine = tried(act)
-    errors = [error for error in everyones(sendable(mine.error)) if error is not None]
+    mine = capture(act)
+    errors = [
+        error for error in all_gather_objects(picklable_error(mine.error)) if error is not None
+    ]
     if mine.error is not None or errors:
         raise mine.error or errors[0]
     return mine.value  # pyright: ignore[reportReturnType]
 
 
-class Poll:
+class StopFlag:
     """Whether any process has raised its flag: asked at every step, settled twice a second.
 
     All ask equally often, and the slowest one's speed decides after how many askings they exchange
@@ -110,17 +112,19 @@ class Poll:
     """
 
     def __init__(self) -> None:
-        self.left = self.asked = 1  # askings until the next exchange, and between the last two
+        self.calls_left = self.sync_every = (
+            1  # askings until the next exchange, and between the last two
+        )
         self.since = time.monotonic()
 
     def __call__(self, flag: bool) -> bool:
-        if world().size == 1:
+        if world().world_size == 1:
             return flag
-        self.left -= 1
-        if self.left:
+        self.calls_left -= 1
+        if self.calls_left:
             return False
-        seconds = (time.monotonic() - self.since) / self.asked
-        raised, slowest = highest(float(flag), seconds)
-        self.asked = self.left = min(max(int(POLL_SECONDS / max(slowest, 1e-9)), 1), 100)
+        seconds = (time.monotonic() - self.since) / self.sync_every
+        raised, slowest = all_reduce_max(float(flag), seconds)
+        self.sync_every = self.calls_left = min(max(int(POLL_SECONDS / max(slowest, 1e-9)), 1), 100)
         self.since = time.monotonic()
         return raised > 0

@@ -17,35 +17,35 @@ from torch.distributed.rendezvous import rendezvous
 
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed import launch
-from crgan_cli.system.distributed.errors import one_voice, quiet_stdout
-from crgan_cli.system.distributed.objects import everyones, wait
-from crgan_cli.system.distributed.world import World, among, world
+from crgan_cli.system.distributed.errors import mute_stdout_off_main, report_error_once
+from crgan_cli.system.distributed.objects import all_gather_objects, barrier
+from crgan_cli.system.distributed.world import World, as_world, world
 
-PATIENCE = timedelta(hours=6)
+TIMEOUT = timedelta(hours=6)
 """How long a process waits for the others. One that has died ends the run at once; this is for one
 that downloads a data set, or computes what the others wait for."""
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def distributed_run() -> Iterator[World]:
     """While the body runs, this process is one of those that torchrun or Slurm has started.
 
     Without them, it is alone. An error that several processes have is said by one of them.
     """
-    if world().size > 1 or not launch.together():
+    if world().world_size > 1 or not launch.is_distributed():
         yield world()
         return
-    if not launch.by_torchrun():
+    if not launch.is_torchrun():
         export_submitit()
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    with among(World(rank, size, int(os.environ["LOCAL_RANK"]))):
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    with as_world(World(rank, size, int(os.environ["LOCAL_RANK"]))):
         try:
-            with one_voice(PrefixStore("voice", store), rank), quiet_stdout():
+            with report_error_once(PrefixStore("voice", store), rank), mute_stdout_off_main():
                 yield world()
                 with suppress(RuntimeError):  # all is done: who has gone already may go
-                    wait()
+                    barrier()
         finally:
             dist.destroy_process_group()
 
@@ -53,7 +53,7 @@ def joined() -> Iterator[World]:
 def export_submitit() -> None:
     """Sets torchrun's variables from those of Slurm.
 
-    Which GPU is whose is settled in `own_device`, so the visible ones stay as they are.
+    Which GPU is whose is settled in `device_for_rank`, so the visible ones stay as they are.
     """
     from submitit.helpers import (  # type: ignore[import-not-found]
         TorchDistributedEnvironment,
@@ -62,36 +62,36 @@ def export_submitit() -> None:
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
-def own_device(device: torch.device) -> torch.device:
+def device_for_rank(device: torch.device) -> torch.device:
     """The device of this process: where `device` is "cuda", the GPU with its number.
 
     Raises UserError where the processes would share a GPU, or have devices of different kinds.
     """
-    if world().size == 1:
+    if world().world_size == 1:
         return device
     if device.index is not None:
         raise UserError(
-            f"device={device} is one GPU, and {world().size} processes train this run, one a GPU. "
-            "Type device=cuda or device=auto."
+            f"device={device} is one GPU, and {world().world_size} processes train this run, one "
+            "per GPU. Type device=cuda or device=auto."
         )
-    kinds = sorted({str(kind) for kind in everyones(device.type)})
+    kinds = sorted({str(kind) for kind in all_gather_objects(device.type)})
     if len(kinds) > 1 or device.type not in ("cpu", "cuda"):
         raise UserError(
-            f"{world().size} processes train this run, and their devices are "
+            f"{world().world_size} processes train this run, and their devices are "
             f"{' and '.join(kinds)}: all must have a CUDA device, or all the CPU. Type device=cpu, "
             "or start them where each has a GPU."
         )
     if device.type == "cpu":
         return device
     here = torch.cuda.device_count()
-    index = world().local % here  # Slurm may show each process its own GPU alone
+    index = world().local_rank % here  # Slurm may show each process its own GPU alone
     gpu = f"{socket.gethostname()} {torch.cuda.get_device_properties(index).uuid}"
-    require_one_each(everyones(gpu), here)
+    require_one_gpu_per_rank(all_gather_objects(gpu), here)
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
 
-def require_one_each(gpus: Sequence[str], here: int) -> None:
+def require_one_gpu_per_rank(gpus: Sequence[str], here: int) -> None:
     """Raises UserError where two processes have one GPU; `here` is their number on this machine."""
     _, most = Counter(gpus).most_common(1)[0]
     if most > 1:

@@ -11,12 +11,12 @@ from crgan_cli.system.distributed.world import world
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Every gradient becomes its mean over the processes, in one call for all."""
-    if world().size == 1:
+    if world().world_size == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([in_memory_order(gradient) for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= world().size
+    flat /= world().world_size
     parts = flat.split([gradient.numel() for gradient in gradients])
     averaged = [shaped_as(old, new) for old, new in zip(gradients, parts, strict=True)]
     torch._foreach_copy_(gradients, averaged)  # pyright: ignore[reportPrivateImportUsage]
@@ -38,41 +38,41 @@ def shaped_as(x: Tensor, flat: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """The mean of a tensor over the processes, without gradient."""
-    if world().size == 1:
+    if world().world_size == 1:
         return values
     total = values.clone()
     dist.all_reduce(total)
-    return total / world().size
+    return total / world().world_size
 
 
 @torch.no_grad()
-def spread(tensors: Iterable[Tensor]) -> None:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Every tensor becomes what it is in the first process."""
-    if world().size > 1:
+    if world().world_size > 1:
         for tensor in tensors:
             dense = tensor.contiguous()
             dist.broadcast(dense, 0)
             tensor.copy_(dense)
 
 
-class Stacked(torch.autograd.Function):
+class AllGather(torch.autograd.Function):
     """(...) of each process -> (size, ...) of all, in every one; may be differentiated twice."""
 
     @staticmethod
     def forward(ctx: object, own: Tensor) -> Tensor:
-        flat = own.new_empty(world().size * own.numel())
+        flat = own.new_empty(world().world_size * own.numel())
         dist.all_gather_into_tensor(flat, own.reshape(-1))
-        return flat.view(world().size, *own.shape)
+        return flat.view(world().world_size, *own.shape)
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Collected.apply(gradient)
+        return ReduceScatter.apply(gradient)
 
 
-class Collected(torch.autograd.Function):
-    """The transpose of `Stacked`: (size, ...) of each process -> the sum of this one's rows."""
+class ReduceScatter(torch.autograd.Function):
+    """The transpose of `AllGather`: (size, ...) of each process -> the sum of this one's rows."""
 
     @staticmethod
     def forward(ctx: object, rows: Tensor) -> Tensor:
@@ -82,20 +82,20 @@ class Collected(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Stacked.apply(gradient)
+        return AllGather.apply(gradient)
 
 
-def stacked(own: Tensor) -> Tensor:
+def all_gather(own: Tensor) -> Tensor:
     """(size, ...): a tensor of every process, by rank. The shapes are the same."""
-    return Stacked.apply(own)
+    return AllGather.apply(own)
 
 
 @torch.no_grad()
-def gathered(rows: Tensor) -> list[Tensor]:
+def all_gather_rows(rows: Tensor) -> list[Tensor]:
     """A tensor of every process, by rank. They may differ in their number of rows."""
-    if world().size == 1:
+    if world().world_size == 1:
         return [rows]
-    counts = stacked(torch.tensor(len(rows))).tolist()
+    counts = all_gather(torch.tensor(len(rows))).tolist()
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
-    return [part[:count] for part, count in zip(stacked(padded), counts, strict=True)]
+    return [part[:count] for part, count in zip(all_gather(padded), counts, strict=True)]

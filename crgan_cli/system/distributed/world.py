@@ -12,8 +12,8 @@ class World(NamedTuple):
     """This process among those of its run."""
 
     rank: int = 0
-    size: int = 1
-    local: int = 0  # number of this process on its machine, and of its GPU
+    world_size: int = 1
+    local_rank: int = 0  # number of this process on its machine, and of its GPU
 
 
 _world = World()
@@ -25,7 +25,7 @@ def world() -> World:
 
 
 @contextmanager
-def among(them: World) -> Iterator[None]:
+def as_world(them: World) -> Iterator[None]:
     """`world()` is `them` while the body runs."""
     global _world
     before, _world = _world, them
@@ -35,9 +35,9 @@ def among(them: World) -> Iterator[None]:
         _world = before
 
 
-def alone() -> AbstractContextManager[None]:
+def as_single_process() -> AbstractContextManager[None]:
     """While the body runs, this process counts as a run of its own, and waits for no other.
 
     For what each does by itself, such as drawing the images of one batch of an evaluation.
     """
-    return among(World())
+    return as_world(World())

@@ -9,14 +9,14 @@ from crgan_cli.training.engine.graphs import Graphs
 class Auto(Eager):
     """CUDA graphs on CUDA, operation by operation elsewhere."""
 
-    def on(self, device: torch.device) -> Eager:
+    def for_device(self, device: torch.device) -> Eager:
         kind = Graphs if device.type == "cuda" else Eager
         return kind(
-            precision=self.asked,
+            precision=self.requested_precision,
             channels_last=self.channels_last,
             compile=self.compile,
             fold=self.fold,
             spectral_norm=self.spectral_norm,
             deterministic=self.deterministic,
             threads=self.threads,
-        ).on(device)
+        ).for_device(device)

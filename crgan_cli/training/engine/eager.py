@@ -17,20 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import Count
+from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, Move, Reading, Ticket
+from crgan_cli.gan.types import Batch, BatchInputs, PlayerLoss, TurnLog
 from crgan_cli.networks.fast import folding
-from crgan_cli.networks.fast.lowered import lowered
-from crgan_cli.networks.fast.spectral import normalised
-from crgan_cli.networks.synchronised import synchronise
+from crgan_cli.networks.fast.lowered import bf16_weights
+from crgan_cli.networks.fast.spectral import fixed_spectral_norm
+from crgan_cli.networks.synchronised import convert_sync_batchnorm
 from crgan_cli.system import cache
 from crgan_cli.system import threads as cpu_threads
-from crgan_cli.system.device import Precision, best_precision, describe, use_tf32
-from crgan_cli.system.distributed.objects import from_first
-from crgan_cli.system.distributed.tensors import average_gradients, mean
+from crgan_cli.system.device import Precision, allow_tf32, best_precision, describe_device
+from crgan_cli.system.distributed.objects import broadcast_from_main
+from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
 
@@ -43,7 +43,7 @@ class Turn(NamedTuple):
     who: str
     signature: Hashable  # of the task
     measure: bool = False  # the gradient's norm as well
-    share: float | None = None  # of the new weights in the average of G; None: no average now
+    lerp_weight: float | None = None  # of the new weights in the average of G; None: no average now
 
 
 class Eager:
@@ -62,9 +62,9 @@ class Eager:
         fold: Literal["auto", "always", "never"] = "never",
         spectral_norm: Literal["together", "each"] = "together",
         deterministic: bool = False,
-        threads: Count | None = None,
+        threads: PositiveInt | None = None,
     ) -> None:
-        self.asked: Literal["auto", "fp32", "tf32", "bf16"] = precision
+        self.requested_precision: Literal["auto", "fp32", "tf32", "bf16"] = precision
         self.precision: Precision = "fp32" if precision == "auto" else precision
         self.channels_last = channels_last
         self.compile = compile
@@ -74,9 +74,9 @@ class Eager:
         self.threads = threads
         self.folds: dict[str, bool] | None = None  # which convolutions are folded, once settled
 
-    def on(self, device: torch.device) -> "Eager":
+    def for_device(self, device: torch.device) -> "Eager":
         """This engine for a device. Raises UserError where the device cannot do what is asked."""
-        if self.asked == "auto":
+        if self.requested_precision == "auto":
             self.precision = best_precision(device)
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(
@@ -97,25 +97,27 @@ class Eager:
     def prepare(self, task: Task, device: torch.device) -> None:
         """Moves the players to the device, in the layout that its convolutions prefer.
 
-        Comes after `on`, and before `equip`, `begin` and the first turn.
+        Comes after `for_device`, and before `attach`, `begin` and the first turn.
         """
-        torch.set_num_threads(self.threads or cpu_threads.sensible())
+        torch.set_num_threads(self.threads or cpu_threads.default_num_threads())
         if self.deterministic:  # which cuBLAS cannot be without a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
         torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run
-        use_tf32(self.precision != "fp32")
+        allow_tf32(self.precision != "fp32")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # of streams and random numbers that name none
         self.device = device
         self.task = task.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
-        if world().size > 1:
-            synchronise(self.task)
+        if world().world_size > 1:
+            convert_sync_batchnorm(self.task)
         self.players = {who: task.player(who) for who in dict.fromkeys(task.turns)}
         self.batch: Batch | None = None
 
-    def equip(self, optimizers: Mapping[str, Optimizer], batches: Batches, ema: EMA | None) -> None:
+    def attach(
+        self, optimizers: Mapping[str, Optimizer], batches: Batches, ema: EMA | None
+    ) -> None:
         """What a turn works with besides the task."""
         self.optimizers = optimizers
         self.batches = batches
@@ -125,7 +127,7 @@ class Eager:
         """Before the first turn of a session, when a checkpoint has been loaded."""
         if self.folds is None:
             self.folds = self.chosen_folds()
-        folding.apply(self.task, self.folds)
+        folding.set_fused(self.task, self.folds)
         if self.compile:
             self.compile_players()
 
@@ -133,7 +135,7 @@ class Eager:
         """In place, so that the names of all weights stay as they are."""
         # the compiler looks at the gradients of the normalised weights, which have none
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
-        twice = self.task.differentiated_twice()
+        twice = self.task.players_with_double_backward()
         for who, player in self.players.items():
             if who in twice:
                 log.info("%s stays uncompiled: a penalty differentiates it twice", who)
@@ -146,28 +148,28 @@ class Eager:
     def chosen_folds(self) -> dict[str, bool]:
         """Which convolutions are computed together with the pooling or upsampling beside them."""
         if self.fold != "auto":
-            return dict.fromkeys(folding.foldable(self.task), self.fold == "always")
-        return from_first(self.tried_folds)
+            return dict.fromkeys(folding.fusable_layers(self.task), self.fold == "always")
+        return broadcast_from_main(self.tried_folds)
 
     def tried_folds(self) -> dict[str, bool]:
         """What is faster here, tried once on a machine."""
         facts = {
-            "device": describe(self.device),
+            "device": describe_device(self.device),
             "torch": torch.__version__,
             "precision": self.precision,
             "threads": torch.get_num_threads(),
             "machine": platform.node(),
         }
-        path = cache.place("folds", self.device.type, cache.written(facts))
-        images = len(self.batches.ticket(0)[0])
-        with cache.locked(path):  # what another run is trying now is not tried twice
-            known = cache.read(path) or {}
+        path = cache.cache_path("folds", self.device.type, cache.cache_key(facts))
+        images = len(self.batches.inputs(0)[0])
+        with cache.cache_lock(path):  # what another run is trying now is not tried twice
+            known = cache.load_cached(path) or {}
             before = len(known)
             folds = folding.choose(
-                self.task, lambda: self.task.rehearse(images), known, self.autocast
+                self.task, lambda: self.task.run_dummy_batch(images), known, self.autocast
             )
             if len(known) > before:
-                cache.write(path, known)
+                cache.save_cached(path, known)
         return folds
 
     def autocast(self) -> torch.autocast:
@@ -176,46 +178,51 @@ class Eager:
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         )
 
-    def lowered(self) -> AbstractContextManager[None]:
+    def bf16_weights(self) -> AbstractContextManager[None]:
         """bf16 weights, cast together. Inductor fuses casts, and would compile anew for others."""
         if self.precision != "bf16" or self.compile:
             return nullcontext()
-        return lowered(*self.players.values())
+        return bf16_weights(*self.players.values())
 
     def turn(
-        self, who: str, ticket: Ticket, *, measure: bool = False, share: float | None = None
-    ) -> Reading:
+        self,
+        who: str,
+        inputs: BatchInputs,
+        *,
+        measure: bool = False,
+        lerp_weight: float | None = None,
+    ) -> TurnLog:
         """One update of one player; the others get no gradient.
 
-        `ticket` is that of a batch of real images; an empty one means the batch of the turn before.
-        `measure` adds the gradient's norm; `share` has the average of G follow. Never waits for the
-        device: what it returns stays there.
+        `inputs` is that of a batch of real images; an empty one means the batch of the turn before.
+        `measure` adds the gradient's norm; `lerp_weight` has the average of G follow. Never waits
+        for the device: what it returns stays there.
         """
-        return self.play(Turn(who, self.task.signature(), measure, share), ticket)
+        return self.run_turn(Turn(who, self.task.signature(), measure, lerp_weight), inputs)
 
-    def play(self, turn: Turn, ticket: Ticket) -> Reading:
+    def run_turn(self, turn: Turn, inputs: BatchInputs) -> TurnLog:
         """The turn itself: what is the same on every engine."""
         for name, player in self.players.items():
             player.requires_grad_(name == turn.who)
-        if ticket:
-            self.keep(self.batches.open(*ticket))
+        if inputs:
+            self.hold_batch(self.batches.to_batch(*inputs))
         assert self.batch is not None, "the first turn of a run has a batch of its own"
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
-        with normalised(*self.players.values(), together=self.spectral_norm == "together"):
-            with self.autocast(), self.lowered():
-                move = self.task.move(turn.who, self.batch)
+        with fixed_spectral_norm(*self.players.values(), together=self.spectral_norm == "together"):
+            with self.autocast(), self.bf16_weights():
+                move = self.task.player_loss(turn.who, self.batch)
             total = torch.stack(list(move.terms.values())).sum()
             total.backward()
         mover = self.players[turn.who]
         average_gradients(mover.parameters())
         norm = {f"gradient_norm/{turn.who}": gradient_norm(mover)} if turn.measure else {}
         optimizer.step()
-        if self.ema and turn.share is not None:
-            self.ema.update(self.task.player("g"), turn.share)
-        return reading(turn.who, move, total, norm)
+        if self.ema and turn.lerp_weight is not None:
+            self.ema.update(self.task.player("g"), turn.lerp_weight)
+        return turn_log(turn.who, move, total, norm)
 
-    def keep(self, batch: Batch) -> None:
+    def hold_batch(self, batch: Batch) -> None:
         """Holds the batch for this turn, and for those that get none of their own."""
         self.batch = batch._replace(x=batch.x.contiguous(memory_format=self.layout))
 
@@ -260,11 +267,11 @@ def cpp_compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def reading(who: str, move: Move, total: Tensor, norm: Mapping[str, Tensor]) -> Reading:
+def turn_log(who: str, move: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
     """All numbers of a turn in one tensor, averaged over the processes of the run."""
     named = {f"terms/{name}": value.detach() for name, value in move.terms.items()}
-    named |= {f"loss/{who}": total.detach(), **move.gauges, **norm}
-    return Reading(tuple(named), mean(torch.stack(list(named.values())).float()))
+    named |= {f"loss/{who}": total.detach(), **move.diagnostics, **norm}
+    return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
 
 
 def gradient_norm(player: nn.Module) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, Reading, Ticket
+from crgan_cli.gan.types import Batch, BatchInputs, TurnLog
 from crgan_cli.training.engine.eager import Eager, Turn
 
 log = logging.getLogger(__name__)
@@ -35,23 +35,23 @@ class Captured(NamedTuple):
 
     replay: Callable[[], None]
     forget: Callable[[], None]  # gives the graph back to the driver
-    reading: Reading  # where a replay writes
+    turn_log: TurnLog  # where a replay writes
 
 
 class Graphs(Eager):
     """Plays each kind of turn some times as `Eager` does, captures it, and replays it from then."""
 
-    def on(self, device: torch.device) -> Eager:
+    def for_device(self, device: torch.device) -> Eager:
         if device.type != "cuda":
             raise UserError(
                 f"engine=graphs needs a CUDA device, and device is {device}. Type engine=auto, "
                 "which takes CUDA graphs where there are any, or engine=eager."
             )
-        return super().on(device)
+        return super().for_device(device)
 
     def prepare(self, task: Task, device: torch.device) -> None:
         super().prepare(task, device)
-        self.ticket: Ticket = ()
+        self.static_inputs: BatchInputs = ()
         self.open_memory()
 
     def begin(self) -> None:
@@ -60,19 +60,24 @@ class Graphs(Eager):
         self.captured: dict[Turn, Captured] = {}
 
     def turn(
-        self, who: str, ticket: Ticket, *, measure: bool = False, share: float | None = None
-    ) -> Reading:
-        turn = Turn(who, self.task.signature(), measure, share)
-        mine = self.placed(ticket)
+        self,
+        who: str,
+        inputs: BatchInputs,
+        *,
+        measure: bool = False,
+        lerp_weight: float | None = None,
+    ) -> TurnLog:
+        turn = Turn(who, self.task.signature(), measure, lerp_weight)
+        mine = self.copy_to_static_inputs(inputs)
         if turn not in self.captured:
             if self.played[turn] < WARM_UP:
                 self.played[turn] += 1
-                return self.warm_up(lambda: self.play(turn, mine))
-            self.captured[turn] = self.capture(lambda: self.play(turn, mine))
+                return self.warm_up(lambda: self.run_turn(turn, mine))
+            self.captured[turn] = self.capture(lambda: self.run_turn(turn, mine))
             log.debug("captured the turn %s", turn)
         captured = self.captured[turn]
         captured.replay()
-        return Reading(captured.reading.names, captured.reading.values.clone())
+        return TurnLog(captured.turn_log.names, captured.turn_log.values.clone())
 
     def end(self) -> None:
         """Gives all graphs back: NCCL waits for those that hold its calls before it ends."""
@@ -80,20 +85,20 @@ class Graphs(Eager):
             captured.forget()
         self.captured.clear()
 
-    def placed(self, ticket: Ticket) -> Ticket:
+    def copy_to_static_inputs(self, ticket: BatchInputs) -> BatchInputs:
         """The ticket in its fixed place; an empty one stays empty."""
         if not ticket:
             return ()
-        if not self.ticket:
-            self.ticket = tuple(part.clone() for part in ticket)
-        for place, part in zip(self.ticket, ticket, strict=True):
+        if not self.static_inputs:
+            self.static_inputs = tuple(part.clone() for part in ticket)
+        for place, part in zip(self.static_inputs, ticket, strict=True):
             place.copy_(part)
-        return self.ticket
+        return self.static_inputs
 
-    def keep(self, batch: Batch) -> None:
+    def hold_batch(self, batch: Batch) -> None:
         """Into a fixed place: other turns than the one that opens the batch read it."""
         if self.batch is None:
-            super().keep(batch)
+            super().hold_batch(batch)
             return
         self.batch.x.copy_(batch.x)
         if self.batch.y is not None and batch.y is not None:
@@ -108,7 +113,7 @@ class Graphs(Eager):
         self.stream = torch.cuda.Stream(self.device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def warm_up(self, play: Callable[[], Reading]) -> Reading:
+    def warm_up(self, play: Callable[[], TurnLog]) -> TurnLog:
         """Plays on the stream of the captures, so that memory and libraries know it."""
         outer = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outer)
@@ -117,7 +122,7 @@ class Graphs(Eager):
         outer.wait_stream(self.stream)
         return done
 
-    def capture(self, play: Callable[[], Reading]) -> Captured:
+    def capture(self, play: Callable[[], TurnLog]) -> Captured:
         """Records the kernels of a turn without running them.
 
         Raises RunFailed where something in the turn cannot be captured.
@@ -128,7 +133,7 @@ class Graphs(Eager):
             with torch.cuda.graph(
                 graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
             ):
-                reading = play()
+                turn_log = play()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -137,4 +142,4 @@ class Graphs(Eager):
                 f"a turn could not be captured in a CUDA graph: {cause}\nGo on operation by "
                 "operation: crgan train --from and the run's folder, with engine=eager."
             ) from error
-        return Captured(graph.replay, graph.reset, reading)
+        return Captured(graph.replay, graph.reset, turn_log)

@@ -12,8 +12,8 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.artefacts import consistency
 from crgan_cli.evaluation.artefacts.consistency import (
     Consistency,
-    measure,
-    plot,
+    measure_consistency,
+    plot_consistency,
     strengths_for,
     transform,
 )
@@ -70,7 +70,7 @@ def measured(
 ) -> Consistency:
     G = Linear() if G is None else G
     classes = getattr(G, "classes", 0)
-    return measure(
+    return measure_consistency(
         G,
         Mean() if D is None else D,
         Prior("normal", 4, classes),
@@ -137,7 +137,7 @@ def test_a_discriminator_without_an_opinion_has_no_relative_curves(tmp_path: Pat
     result = measured(Mean(0))
     assert result.unit is None
     assert result.as_json()["curves"]["noise"]["train"]["relative"] is None  # type: ignore[index]
-    plot(result, tmp_path / "flat.png")
+    plot_consistency(result, tmp_path / "flat.png")
 
 
 def test_a_conditional_discriminator_gets_the_labels_of_each_image() -> None:
@@ -157,7 +157,7 @@ def test_a_conditional_discriminator_gets_the_labels_of_each_image() -> None:
     y = torch.arange(50) % 5
     x = ((y / 4 + 1) * 127.5).round().byte().view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE)
     real = Images(x, y)
-    result = measure(
+    result = measure_consistency(
         Writer(),
         Reader(),
         Prior("normal", 4, 5),
@@ -196,7 +196,7 @@ def test_measuring_leaves_no_trace() -> None:
 
 def test_progress_counts_every_image_once() -> None:
     told: list[tuple[int, int]] = []
-    measure(
+    measure_consistency(
         Linear(),
         Mean(),
         Prior("normal", 4, 0),
@@ -215,7 +215,7 @@ def test_progress_counts_every_image_once() -> None:
 def test_the_result_is_json_and_a_picture(tmp_path: Path) -> None:
     result = measured(TinyDiscriminator(), G=TinyGenerator())
     assert json.loads(json.dumps(result.as_json(), allow_nan=False))["n"] == 40
-    plot(result, tmp_path / "curves.png")
+    plot_consistency(result, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.diversity import Diversity, as_values, distances, measure, plot
+from crgan_cli.evaluation.artefacts.diversity import (
+    Diversity,
+    as_values,
+    distances,
+    measure_diversity,
+    plot_diversity,
+)
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.gan.tasks.generation import Prior
 
@@ -55,7 +61,7 @@ def measured(
     batch_size: int = 100,
     sigmas: Sequence[float] = (0.0, 0.1, 0.2),
 ) -> Diversity:
-    return measure(
+    return measure_diversity(
         G,
         Prior("normal", z_dim, 0),
         real or images(),
@@ -122,7 +128,7 @@ def test_a_collapsed_generator_has_no_diversity_and_still_a_plot(tmp_path: Path)
     result = measured(Constant(), extractor=Averages())
     assert result.l2.means == [0, 0, 0]
     assert [spread.generated.mean for spread in result.spreads.values()] == [0, 0]
-    plot(result, tmp_path / "collapsed.png")
+    plot_diversity(result, tmp_path / "collapsed.png")
 
 
 def test_real_images_that_are_all_one_have_no_ratio(tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ def test_real_images_that_are_all_one_have_no_ratio(tmp_path: Path) -> None:
     result = measured(TinyGenerator(), z_dim=4, real=Images(x, torch.zeros(60).long()))
     assert result.spreads["pixels"].ratio is None
     assert json.loads(json.dumps(result.as_json()))["pairs"]["pixels"]["ratio"] is None
-    plot(result, tmp_path / "one.png")
+    plot_diversity(result, tmp_path / "one.png")
 
 
 def test_it_repeats_with_its_seed_and_leaves_no_trace() -> None:
@@ -149,13 +155,13 @@ def test_the_result_is_json_with_its_settings_and_a_picture(tmp_path: Path) -> N
     assert record["extractor"]["name"] == "averages"
     assert record["sigma"] == [0.0, 0.1, 0.2]
     assert len(record["rms"]) == len(record["rms_se"]) == 3
-    plot(result, tmp_path / "diversity.png")
+    plot_diversity(result, tmp_path / "diversity.png")
     assert (tmp_path / "diversity.png").stat().st_size > 10_000
 
 
 def test_progress_ends_where_it_said() -> None:
     told: list[tuple[int, int]] = []
-    measure(
+    measure_diversity(
         TinyGenerator(),
         Prior("normal", 4, 0),
         images(),

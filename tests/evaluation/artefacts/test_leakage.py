@@ -16,22 +16,22 @@ from crgan_cli.evaluation.artefacts.detector import (
     Detector,
     auc,
     distortions_for,
-    faded,
+    fade,
     fit,
     pairs,
     scores_of,
     smooth,
 )
 from crgan_cli.evaluation.artefacts.leakage import (
-    Gauge,
+    LeakageEstimator,
     default_transforms,
-    gauge,
-    leakage,
-    plot,
+    estimate_leakage,
+    fit_estimator,
+    plot_leakage,
     settings,
     transforms_for,
 )
-from crgan_cli.evaluation.artefacts.reader import Rates, share, threshold
+from crgan_cli.evaluation.artefacts.reader import ErrorRates, estimate_share, threshold
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 
 CPU = torch.device("cpu")
@@ -60,10 +60,12 @@ def half(x: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def cutout(real: dict[str, Tensor]) -> Gauge:
+def cutout(real: dict[str, Tensor]) -> LeakageEstimator:
     """What reads the holes of a cutout of half the side."""
     T = Cutout(size=16)
-    return gauge("cutout", T, real["train"], real["held out"], device=CPU, seed=0, detectors=1)
+    return fit_estimator(
+        "cutout", T, real["train"], real["held out"], device=CPU, seed=0, detectors=1
+    )
 
 
 def augmented(T: Augment, x: Tensor, fraction: float) -> Tensor:
@@ -75,13 +77,13 @@ def augmented(T: Augment, x: Tensor, fraction: float) -> Tensor:
 
 def test_the_share_is_corrected_for_both_errors_by_hand() -> None:
     # p = 0.34, tpr = 0.9, fpr = 0.1: (0.34 - 0.1) / 0.8
-    assert share(34, 100, Rates(0.9, 0.1, 50)).raw == pytest.approx(0.3)
+    assert estimate_share(34, 100, ErrorRates(0.9, 0.1, 50)).raw == pytest.approx(0.3)
     # where the detector never errs, the share is what it counts
-    assert share(34, 100, Rates(1.0, 0.0, 50)).raw == pytest.approx(0.34)
+    assert estimate_share(34, 100, ErrorRates(1.0, 0.0, 50)).raw == pytest.approx(0.34)
 
 
 def test_the_interval_is_the_formula_by_hand() -> None:
-    read = share(50, 100, Rates(0.9, 0.1, 98))
+    read = estimate_share(50, 100, ErrorRates(0.9, 0.1, 98))
     # p' = 1/2, tpr' = 89.2 / 100, fpr' = 10.8 / 100, so the middle stays 1/2
     variance = 0.25 / 103.841459 + 2 * 0.25 * 0.892 * 0.108 / 100
     assert read.high == pytest.approx(0.5 + 1.959964 * variance**0.5 / 0.784, abs=1e-6)
@@ -95,13 +97,13 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(true: float) -> None:
     draws = torch.binomial(torch.full((2000, 3), 400.0), rates.expand(2000, 3), generator=random)
     covered = 0
     for positives, tpr, fpr in draws.tolist():
-        read = share(int(positives), 400, Rates(tpr / 400, fpr / 400, 400))
+        read = estimate_share(int(positives), 400, ErrorRates(tpr / 400, fpr / 400, 400))
         covered += read.low <= true <= read.high
     assert covered / 2000 >= 0.935
 
 
 def test_fewer_finds_than_errors_are_no_share_and_no_certainty() -> None:
-    read = share(0, 1000, Rates(1.0, 0.05, 1000))
+    read = estimate_share(0, 1000, ErrorRates(1.0, 0.05, 1000))
     assert read.raw < 0
     assert read.as_json()["share"] == 0.0
     assert read.low == 0.0
@@ -122,7 +124,7 @@ def test_auc_counts_pairs_in_order_by_hand() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_a_known_share_of_leaked_images_is_found(
-    cutout: Gauge, real: dict[str, Tensor], fraction: float
+    cutout: LeakageEstimator, real: dict[str, Tensor], fraction: float
 ) -> None:
     read = cutout.read(augmented(Cutout(size=16), real["unused"], fraction)).generated
     assert read is not None
@@ -132,7 +134,7 @@ def test_a_known_share_of_leaked_images_is_found(
 
 
 def test_blurred_noisy_pale_images_are_not_taken_for_augmented_ones(
-    cutout: Gauge, real: dict[str, Tensor]
+    cutout: LeakageEstimator, real: dict[str, Tensor]
 ) -> None:
     torch.manual_seed(1)
     x = to_float(real["unused"])
@@ -143,27 +145,29 @@ def test_blurred_noisy_pale_images_are_not_taken_for_augmented_ones(
 
 
 def test_the_mid_grey_of_an_untrained_generator_is_not_taken_for_a_hole(
-    cutout: Gauge, real: dict[str, Tensor]
+    cutout: LeakageEstimator, real: dict[str, Tensor]
 ) -> None:
     torch.manual_seed(1)
     x = to_float(real["unused"])
     untrained = torch.tanh(
         0.1 * torch.nn.functional.interpolate(torch.randn(300, 1, 8, 8), size=32)
     )
-    for grey in (untrained, 0.2 * x, faded(smooth(x))):
+    for grey in (untrained, 0.2 * x, fade(smooth(x))):
         read = cutout.read(to_uint8(grey)).generated
         assert read is not None
         assert read.shown < 0.05
 
 
-def test_a_leak_with_soft_edges_is_still_a_leak(cutout: Gauge, real: dict[str, Tensor]) -> None:
+def test_a_leak_with_soft_edges_is_still_a_leak(
+    cutout: LeakageEstimator, real: dict[str, Tensor]
+) -> None:
     holes = to_float(augmented(Cutout(size=16), real["unused"], 1.0))
     read = cutout.read(to_uint8(smooth(holes))).generated
     assert read is not None
     assert read.shown > 0.8
 
 
-def test_floor_and_ceiling_are_what_they_are_called(cutout: Gauge) -> None:
+def test_floor_and_ceiling_are_what_they_are_called(cutout: LeakageEstimator) -> None:
     known = cutout.blank
     assert known.auc > 0.98
     assert known.floor is not None
@@ -179,14 +183,14 @@ def test_a_mirror_image_is_not_measurable_and_gets_no_number(
     small: dict[str, Tensor], tmp_path: Path
 ) -> None:
     T = FlipShift(shift=0, flip=0.5, padding="reflect")
-    found = leakage(
+    found = estimate_leakage(
         "flip", T, small["train"], small["held out"], small["unused"], device=CPU, seed=0
     )
     assert found.generated is None
     assert found.floor is None
     assert "not measurable" in found.reason
     assert found.auc < 0.8
-    plot([found], tmp_path / "flip.png")  # says so in words, and does not fail
+    plot_leakage([found], tmp_path / "flip.png")  # says so in words, and does not fail
 
 
 def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
@@ -197,7 +201,7 @@ def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
     def measured(seed: int, cache: str = "first") -> str:
         monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / cache))
         T = GaussianNoise(std=0.2)
-        built = gauge("noise", T, *real_parts, device=CPU, seed=seed, detectors=1)
+        built = fit_estimator("noise", T, *real_parts, device=CPU, seed=seed, detectors=1)
         return json.dumps(built.read(small["unused"]).as_json(), allow_nan=False)
 
     real_parts = (small["train"], small["held out"])
@@ -224,8 +228,8 @@ def test_distortions_never_hold_what_is_looked_for() -> None:
         kind: {each.__name__ for group in distortions_for(T) for each in group}
         for kind, T in default_transforms(32).items()
     }
-    assert names["noise"].isdisjoint({"grainy", "dusted", "softened"})
-    assert "grainy" in names["cutout"] & names["shift"]
+    assert names["noise"].isdisjoint({"grain", "faint_noise", "soften"})
+    assert "grain" in names["cutout"] & names["shift"]
     chained = Chain(cutout=Cutout(size=4), noise=GaussianNoise(std=0.1))
     assert distortions_for(chained) == distortions_for(GaussianNoise(std=0.1))
 
@@ -255,7 +259,7 @@ def test_a_detector_stops_when_told_to(small: dict[str, Tensor]) -> None:
 
 def test_progress_counts_up_to_the_end_of_the_last_detector(small: dict[str, Tensor]) -> None:
     told: list[tuple[int, int]] = []
-    gauge(
+    fit_estimator(
         "cutout",
         Cutout(size=4),
         small["train"],
@@ -281,19 +285,19 @@ def test_progress_counts_up_to_the_end_of_the_last_detector(small: dict[str, Ten
 def test_too_few_images_are_refused_with_a_number(counts: tuple[int, int, int], words: str) -> None:
     parts = [torch.zeros(n, 1, 8, 8, dtype=torch.uint8) for n in counts]
     with pytest.raises(UserError, match=words):
-        leakage("cutout", Cutout(size=4), *parts, device=CPU, seed=0)
+        estimate_leakage("cutout", Cutout(size=4), *parts, device=CPU, seed=0)
 
 
 def test_generated_images_of_another_shape_are_refused() -> None:
     real, fakes = (torch.zeros(500, c, 8, 8, dtype=torch.uint8) for c in (1, 3))
     with pytest.raises(UserError, match="are 3 x 8 x 8 and the real ones 1 x 8 x 8"):
-        leakage("cutout", Cutout(size=4), real, real, fakes, device=CPU, seed=0)
+        estimate_leakage("cutout", Cutout(size=4), real, real, fakes, device=CPU, seed=0)
 
 
 def test_a_transform_larger_than_the_images_is_refused() -> None:
     real = torch.zeros(500, 1, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match=r"augment\.size=16"):
-        leakage("cutout", Cutout(size=16), real, real, real, device=CPU, seed=0)
+        estimate_leakage("cutout", Cutout(size=16), real, real, real, device=CPU, seed=0)
 
 
 def test_a_run_s_own_transform_takes_the_place_of_the_usual_one() -> None:
@@ -308,13 +312,13 @@ def test_a_run_s_own_transform_takes_the_place_of_the_usual_one() -> None:
 
 
 def test_a_plot_shows_a_row_for_each_transform(
-    cutout: Gauge, real: dict[str, Tensor], tmp_path: Path
+    cutout: LeakageEstimator, real: dict[str, Tensor], tmp_path: Path
 ) -> None:
     one = cutout.read(real["unused"])
     heights = []
     for rows in (1, 3):
         path = tmp_path / "plots" / f"{rows}.png"
-        plot([one._replace(name=f"T{i}") for i in range(rows)], path)
+        plot_leakage([one._replace(name=f"T{i}") for i in range(rows)], path)
         with Image.open(path) as picture:
             heights.append(picture.height)
     assert heights[0] < heights[1]

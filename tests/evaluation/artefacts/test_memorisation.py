@@ -13,10 +13,10 @@ from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.artefacts.memorisation import (
     Memorisation,
-    measure,
+    measure_memorisation,
     nearer,
     nearest,
-    plot,
+    plot_memorisation,
     save_pairs,
 )
 from crgan_cli.evaluation.metrics.extractors import Extractor
@@ -57,7 +57,7 @@ def measured(
     closest: int = 6,
     seed: int = 0,
 ) -> Memorisation:
-    return measure(
+    return measure_memorisation(
         G,
         Prior("normal", 4, 0),
         train,
@@ -197,13 +197,13 @@ def test_the_result_is_json_and_a_plot(tmp_path: Path) -> None:
     levels = record["spaces"]["features"]["quantiles"]
     assert levels["generated"] == sorted(levels["generated"])
     assert len(levels["level"]) == len(levels["held_out"])
-    plot(result, tmp_path / "memory.png")
+    plot_memorisation(result, tmp_path / "memory.png")
     assert (tmp_path / "memory.png").stat().st_size > 10_000
 
 
 def test_progress_ends_where_it_said() -> None:
     told: list[tuple[int, int]] = []
-    measure(
+    measure_memorisation(
         TinyGenerator(),
         Prior("normal", 4, 0),
         TRAIN,

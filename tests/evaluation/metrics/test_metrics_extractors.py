@@ -144,7 +144,7 @@ def test_pixels_that_are_no_pixels_are_a_bug_of_the_caller(pixel: float, said: s
 
 PLUGIN = '''
 from torch import Tensor, nn
-from crgan_cli.config.bounds import Count
+from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 
 class Corner(Extractor):
@@ -152,7 +152,7 @@ class Corner(Extractor):
 
     sha256, resize = "", "none"
 
-    def __init__(self, side: Count) -> None:
+    def __init__(self, side: PositiveInt) -> None:
         self.side, self.dims, self.name = side, 3 * side * side, f"corner_{side}"
         super().__init__(nn.Flatten())
 

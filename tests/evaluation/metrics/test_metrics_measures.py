@@ -21,7 +21,7 @@ from crgan_cli.evaluation.metrics.class_frechet import class_distances
 from crgan_cli.evaluation.metrics.density_coverage import density_coverage
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.infinity import frechet_infinity, intercept, subset_sizes
-from crgan_cli.evaluation.metrics.measures import MEASURES, InceptionScore, Kernel, Measure
+from crgan_cli.evaluation.metrics.measures import KID, MEASURES, InceptionScore, Metric
 from crgan_cli.evaluation.metrics.precision_recall import precision_recall
 from crgan_cli.evaluation.metrics.statistics import Moments
 
@@ -271,8 +271,8 @@ def test_the_score_in_one_part_is_that_of_all_images_at_once():
 
 def test_kid_has_a_deviation_only_over_several_subsets():
     real, fake = features(rows(30, 4, seed=1)), features(rows(30, 4, seed=2))
-    assert set(Kernel()(real, fake)) == {"kid"}
-    assert set(Kernel(subsets=3, subset_size=10)(real, fake)) == {"kid", "kid_std"}
+    assert set(KID()(real, fake)) == {"kid"}
+    assert set(KID(subsets=3, subset_size=10)(real, fake)) == {"kid", "kid_std"}
 
 
 # All
@@ -331,10 +331,10 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
         save_cpu_ram=True,  # or it starts worker processes
         verbose=False,
     )
-    measures: list[Measure] = [
+    measures: list[Metric] = [
         MEASURES["fid"](),
         MEASURES["is"](),
-        Kernel(subsets=4, subset_size=50),
+        KID(subsets=4, subset_size=50),
         MEASURES["precision_recall"](),
     ]
     ours: dict[str, float] = {}
@@ -390,7 +390,7 @@ def test_settings_are_described():
         "fd_infinity_smallest": "min(max(5000, features + 1), images // 2)",
         "fd_infinity_seed": 0,
     }
-    assert Kernel(subset_size=50).describe()["kid_subset_size"] == 50
+    assert KID(subset_size=50).describe()["kid_subset_size"] == 50
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_settings_are_described():
         (MEASURES["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
         (MEASURES["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
         (MEASURES["kid"](), 1, 1, "a pair.*num_samples=2"),
-        (Kernel(subset_size=50), 99, 49, "99 real, 49 generated.*metrics.kid_subset_size=49"),
+        (KID(subset_size=50), 99, 49, "99 real, 49 generated.*metrics.kid_subset_size=49"),
         (MEASURES["precision_recall"](), 9, 3, "need 3 others each.*num_samples=4"),
         (MEASURES["density_coverage"](), 5, 9, "need 5 others each.*num_samples=6"),
         (MEASURES["class_fid"](), 1, 9, "2 of each class.*num_samples=2"),
@@ -407,7 +407,7 @@ def test_settings_are_described():
     ],
 )
 def test_too_few_images_are_refused_with_the_remedy(
-    measure: Measure, real: int, fake: int, message: str
+    measure: Metric, real: int, fake: int, message: str
 ):
     with pytest.raises(UserError, match=message):
         measure.require(real, fake, dims=100)
@@ -417,7 +417,7 @@ def test_the_least_number_of_images_is_not_refused():
     MEASURES["precision_recall"]().require(4, 4, dims=100)
     MEASURES["fid_infinity"]().require(2, 202, dims=100)
     MEASURES["is"]().require(1, 10, dims=100)
-    Kernel(subset_size=49).require(49, 49, dims=100)
+    KID(subset_size=49).require(49, 49, dims=100)
 
 
 def test_infinity_takes_the_least_number_that_it_asks_for():
@@ -430,7 +430,7 @@ def test_infinity_takes_the_least_number_that_it_asks_for():
 
 def test_a_subset_of_one_image_is_refused():
     with pytest.raises(UserError, match=r"metrics.kid_subset_size=1 has no pairs"):
-        Kernel(subset_size=1)
+        KID(subset_size=1)
 
 
 def test_sets_without_labels_have_no_class_frechet():

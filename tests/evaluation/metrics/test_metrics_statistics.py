@@ -17,7 +17,7 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from crgan_cli.evaluation.metrics.frechet import Factor, frechet_distance, narrow_root
+from crgan_cli.evaluation.metrics.frechet import Factor, covariance_factor_thin, frechet_distance
 from crgan_cli.evaluation.metrics.inception_score import inception_score
 from crgan_cli.evaluation.metrics.kid import kernel_distance, squared_mmd
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -84,7 +84,7 @@ def test_frechet_is_the_formula_with_the_square_root_of_the_matrix():
 @pytest.mark.parametrize("n", [30, 8], ids=["more samples than dimensions", "fewer"])
 def test_centred_features_are_a_root_of_their_covariance(n: int):
     features, other = rows(n, 12, seed=1), Moments.of(rows(40, 12, seed=2))
-    moments, L = Moments.of(features), narrow_root(features)
+    moments, L = Moments.of(features), covariance_factor_thin(features)
     assert L.shape == (12, n)
     torch.testing.assert_close(L @ L.T, moments.covariance)
     expected = frechet_distance(moments, other)

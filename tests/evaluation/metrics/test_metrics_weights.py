@@ -19,7 +19,7 @@ from crgan_cli.evaluation.metrics.pretrained import (
     clip_source,
     dinov2_source,
 )
-from crgan_cli.evaluation.metrics.weights import Source, find, sha256_of
+from crgan_cli.evaluation.metrics.weights import Source, find_weights, sha256_of
 
 SOURCES = [inception.SOURCE, VGG16_SOURCE]
 SOURCES += [clip_source(variant) for variant in get_args(ClipVariant)]
@@ -55,7 +55,7 @@ def served(source: Source, path: Path) -> Source:
 @every_source
 def test_offline_the_error_says_what_to_put_where(source: Source, checkpoints: Path) -> None:
     with pytest.raises(UserError) as error:
-        find(source._replace(url="http://127.0.0.1:9/file"), None)
+        find_weights(source._replace(url="http://127.0.0.1:9/file"), None)
     message = str(error.value)
     assert "\n" not in message
     for part in (source.what, source.sha256, str(checkpoints / source.file), "CRGAN_WEIGHTS_DIR"):
@@ -69,22 +69,22 @@ def test_the_option_the_environment_the_cache_the_download_in_that_order(
 ) -> None:
     source = served(source, tmp_path / "server/file")
     cached = checkpoints / source.file
-    assert find(source, None).path == cached  # downloaded, hash and all
+    assert find_weights(source, None).path == cached  # downloaded, hash and all
     (tmp_path / "server/file").unlink()
-    assert find(source, None).path == cached
+    assert find_weights(source, None).path == cached
     (tmp_path / "many").mkdir()
     monkeypatch.setenv("CRGAN_WEIGHTS_DIR", str(tmp_path / "many"))
-    assert find(source, None).path == cached  # that folder has others
+    assert find_weights(source, None).path == cached  # that folder has others
     inside = saved(tmp_path / "many" / source.file)
-    assert find(source, None).path == inside
+    assert find_weights(source, None).path == inside
     if source.variable:
         monkeypatch.setenv(source.variable, str(saved(tmp_path / "named.pth")))
-        assert find(source, None).path == tmp_path / "named.pth"
+        assert find_weights(source, None).path == tmp_path / "named.pth"
     option = saved(tmp_path / "option.pth", 0.0)
-    found = find(source, str(option))
+    found = find_weights(source, str(option))
     assert (found.path, found.standard) == (option, False)
     assert found.tag("net") == f"net_{sha256_of(option.read_bytes())[:8]}"
-    again = find(source, str(inside))  # the published file, given by name
+    again = find_weights(source, str(inside))  # the published file, given by name
     assert (again.standard, again.tag("net")) == (True, "net")
 
 
@@ -98,11 +98,11 @@ def test_another_file_under_the_published_name_is_refused_before_it_is_read(
     saved(checkpoints / source.file)
     wrong = rf"is not {source.what}: its SHA-256 starts with .* not with {source.sha256[:8]}"
     with pytest.raises(UserError, match=wrong):
-        find(source, None, read)
+        find_weights(source, None, read)
     (checkpoints / source.file).rename(tmp_path / source.file)
     monkeypatch.setenv("CRGAN_WEIGHTS_DIR", str(tmp_path))
     with pytest.raises(UserError, match=wrong):
-        find(source, None, read)
+        find_weights(source, None, read)
 
 
 def test_a_download_of_something_else_leaves_nothing_behind(
@@ -111,7 +111,7 @@ def test_a_download_of_something_else_leaves_nothing_behind(
     page = tmp_path / "page.pth"
     page.write_text("<html>please log in</html>")
     with pytest.raises(UserError, match=r"What file:.* gave is not torchvision's VGG16"):
-        find(VGG16_SOURCE._replace(url=page.as_uri()), None)
+        find_weights(VGG16_SOURCE._replace(url=page.as_uri()), None)
     assert list(checkpoints.iterdir()) == []
 
 
@@ -120,23 +120,23 @@ def test_names_that_lead_nowhere_are_refused(
 ) -> None:
     absent = tmp_path / "absent"
     with pytest.raises(UserError, match=r"extractor\.weights names .*absent, which is not a file"):
-        find(VGG16_SOURCE, str(absent))
+        find_weights(VGG16_SOURCE, str(absent))
     monkeypatch.setenv("CRGAN_WEIGHTS_DIR", str(absent))
     with pytest.raises(UserError, match=r"CRGAN_WEIGHTS_DIR names .*absent, which is not a folder"):
-        find(VGG16_SOURCE, None)
+        find_weights(VGG16_SOURCE, None)
     monkeypatch.setenv("CRGAN_INCEPTION", str(absent))
     with pytest.raises(UserError, match=r"CRGAN_INCEPTION names .*absent, which is not a file"):
-        find(inception.SOURCE, None)
+        find_weights(inception.SOURCE, None)
 
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
     text, bare = tmp_path / "text.pth", tmp_path / "bare.pth"
     text.write_text("no weights")
     with pytest.raises(UserError, match="cannot be read as a file of weights"):
-        find(VGG16_SOURCE, str(text))
+        find_weights(VGG16_SOURCE, str(text))
     torch.save(torch.ones(3), bare)
     with pytest.raises(UserError, match="holds a Tensor, not a state dict"):
-        find(VGG16_SOURCE, str(bare))
+        find_weights(VGG16_SOURCE, str(bare))
 
 
 class Trap:
@@ -152,7 +152,7 @@ class Trap:
 def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"w": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
     with pytest.raises(UserError, match="cannot be read as a file of weights"):
-        find(VGG16_SOURCE, str(tmp_path / "trap.pth"))
+        find_weights(VGG16_SOURCE, str(tmp_path / "trap.pth"))
     assert not (tmp_path / "sprung").exists()
 
 

@@ -16,14 +16,14 @@ from crgan_cli.gan.regularizers.penalties import (
     GradientRegularizer,
     JSRegularizer,
 )
-from crgan_cli.gan.scoring import Seen, score
+from crgan_cli.gan.scoring import ScoredViews, score
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.dcgan import DCGANDiscriminator
 from crgan_cli.networks.fast.adjoint import input_gradient, linearise, piecewise_linear
-from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, apply, foldable
-from crgan_cli.networks.fast.spectral import normalised
+from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, fusable_layers, set_fused
+from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.layers import SelfAttention, ToUnitInterval
 from crgan_cli.networks.resnet import ResNet5Discriminator, ResNetDiscriminator
 from crgan_cli.networks.resnet_sngan import SNGANDiscriminator
@@ -112,7 +112,7 @@ def test_the_gradient_and_its_gradient_are_autograds(
     name: str, classes: int, spectral_norm: bool, folded: bool
 ) -> None:
     D = build(name, classes, spectral_norm=spectral_norm)
-    apply(D, dict.fromkeys(foldable(D), folded))
+    set_fused(D, dict.fromkeys(fusable_layers(D), folded))
     x = images(name, 3)
     y = torch.tensor([1, 0, 1]) if classes else None
     assert piecewise_linear(D)
@@ -151,11 +151,11 @@ def test_every_penalty_is_that_of_double_backward(
         "fake": Batch(images(name, 3), y_fake),
     }
     found = []
-    with normalised(D):
-        seen = Seen(views, score(D, views, jointly=True), D)
+    with fixed_spectral_norm(D):
+        seen = ScoredViews(views, score(D, views, jointly=True), D)
         for gradient in ("auto", "autograd"):
             regularizer = PENALTIES[penalty](gradient)
-            assert regularizer.differentiates_twice(D) == (gradient == "autograd")
+            assert regularizer.needs_double_backward(D) == (gradient == "autograd")
             torch.manual_seed(1)
             value = sum(regularizer.d_terms(seen).values())
             assert isinstance(value, Tensor)

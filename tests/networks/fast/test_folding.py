@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from crgan_cli.networks.fast import folding
 from crgan_cli.networks.fast.folding import (
-    FoldableConv3,
+    FusedResampleConv3,
     NearestConv3,
     PooledConv3,
     ZeroInsertionConv3,
@@ -101,11 +101,11 @@ def derivatives(form: folding.Form, x: Tensor, weight: Tensor, bias: Tensor) -> 
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (2, 3)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_folded_form_has_the_values_and_derivatives_of_the_plain_one(
-    kind: type[FoldableConv3], size: tuple[int, int]
+    kind: type[FusedResampleConv3], size: tuple[int, int]
 ) -> None:
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     weight, bias = (torch.randn(*s, dtype=torch.float64) for s in ((4, 3, 3, 3), (4,)))
-    plain, folded = (derivatives(form, x, weight, bias) for form in (kind.plain, kind.fold))
+    plain, folded = (derivatives(form, x, weight, bias) for form in (kind.plain, kind.fused))
     assert all(g.abs().sum() > 0 for g in plain)
     for ours, theirs in zip(folded, plain, strict=True):
         assert_near(ours, theirs, 1e-12 * float(theirs.abs().max()))
@@ -118,7 +118,7 @@ def test_the_three_layers_are_what_they_are_called(folded: bool) -> None:
     corners = torch.zeros(2, 3, 8, 12)
     corners[:, :, ::2, ::2] = x
 
-    def layer_and_conv(kind: type[FoldableConv3], before: Tensor) -> tuple[Tensor, Tensor]:
+    def layer_and_conv(kind: type[FusedResampleConv3], before: Tensor) -> tuple[Tensor, Tensor]:
         layer = kind(3, 5)
         layer.folded = folded
         return layer(x), F.conv2d(before, layer.weight, layer.bias, padding=1)
@@ -142,7 +142,7 @@ def test_zero_insertion_puts_the_value_in_the_top_left_corner_in_either_layout()
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_forms_work_in_bf16_and_keep_the_layout(
-    kind: type[FoldableConv3], layout: torch.memory_format
+    kind: type[FusedResampleConv3], layout: torch.memory_format
 ) -> None:
     layer = kind(8, 8).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(2, 8, 8, 8).contiguous(memory_format=layout)
@@ -160,7 +160,7 @@ def test_both_forms_work_in_bf16_and_keep_the_layout(
 
 def judged(net: nn.Module, given: Tensor, folded: bool) -> tuple[Tensor, list[Tensor]]:
     """The output, and the gradients of a loss that holds the slope of the output."""
-    folding.apply(net, dict.fromkeys(folding.foldable(net), folded))
+    folding.set_fused(net, dict.fromkeys(folding.fusable_layers(net), folded))
     x = given.clone().requires_grad_()
     y = net(x, torch.arange(len(x)) % 4)
     (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -222,7 +222,7 @@ def test_equal_layers_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net = GENERATORS["resnet"](False)
     tried = []
 
-    def gain(layer: FoldableConv3, seen: folding.Sighting, *rest: object) -> float:
+    def gain(layer: FusedResampleConv3, seen: folding.Sighting, *rest: object) -> float:
         tried.append(tuple(seen.x.shape))
         return 2.0
 
@@ -238,7 +238,7 @@ def test_the_gain_is_the_plain_time_over_the_folded_one() -> None:
         @staticmethod
         def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             time.sleep(0.01)
-            return PooledConv3.fold(x, weight, bias)
+            return PooledConv3.fused(x, weight, bias)
 
     net = nn.Sequential(Sleepy(1, 1))
     assert folding.choose(net, lambda: net(torch.rand(1, 1, 2, 2)), {}) == {"0": True}
@@ -250,7 +250,7 @@ def test_a_layer_is_tried_in_the_precision_and_layout_of_the_run(
     net = nn.Sequential(PooledConv3(4, 4), PooledConv3(4, 4))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     seen: list[tuple[torch.dtype, tuple[int, ...], torch.dtype]] = []
-    pooled = PooledConv3.fold
+    pooled = PooledConv3.fused
 
     def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = pooled(x, weight, bias)
@@ -259,7 +259,7 @@ def test_a_layer_is_tried_in_the_precision_and_layout_of_the_run(
         assert weight.requires_grad
         return y
 
-    monkeypatch.setattr(PooledConv3, "fold", staticmethod(fold))
+    monkeypatch.setattr(PooledConv3, "fused", staticmethod(fold))
 
     def autocast() -> AbstractContextManager[object]:
         return torch.autocast("cpu", torch.bfloat16)
@@ -324,13 +324,13 @@ def test_a_failing_run_leaves_no_trace_either() -> None:
 
 def test_choices_can_be_applied_to_an_equal_network_and_to_no_other() -> None:
     net = DISCRIMINATORS["resnet"](False)
-    choices = {name: i % 2 == 0 for i, name in enumerate(folding.foldable(net))}
-    folding.apply(net, choices)
+    choices = {name: i % 2 == 0 for i, name in enumerate(folding.fusable_layers(net))}
+    folding.set_fused(net, choices)
     for equal in (DISCRIMINATORS["resnet"](False), deepcopy(net)):
-        folding.apply(equal, choices)
-        assert {n: m.folded for n, m in folding.foldable(equal).items()} == choices
+        folding.set_fused(equal, choices)
+        assert {n: m.folded for n, m in folding.fusable_layers(equal).items()} == choices
     with pytest.raises(AssertionError, match="another network"):
-        folding.apply(GENERATORS["resnet"](False), choices)
+        folding.set_fused(GENERATORS["resnet"](False), choices)
 
 
 def test_a_network_without_such_layers_is_not_even_run() -> None:
@@ -340,5 +340,5 @@ def test_a_network_without_such_layers_is_not_even_run() -> None:
 
 def test_resnet5_folds_all_of_its_changes_of_size() -> None:
     size = {"resolution": 128, "channels": 3, "width": 0.02}
-    assert len(folding.foldable(ResNet5Generator(**size, z_dim=4))) == 10
-    assert len(folding.foldable(ResNet5Discriminator(**size, spectral_norm=False))) == 12
+    assert len(folding.fusable_layers(ResNet5Generator(**size, z_dim=4))) == 10
+    assert len(folding.fusable_layers(ResNet5Discriminator(**size, spectral_norm=False))) == 12

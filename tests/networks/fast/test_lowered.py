@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
-from crgan_cli.gan.build import players_of, task_of
+from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.networks.fast.folding import PooledConv3
-from crgan_cli.networks.fast.lowered import full_precision, lowered
-from crgan_cli.networks.fast.spectral import normalised, spectrally_normalise
+from crgan_cli.networks.fast.lowered import bf16_weights, full_precision
+from crgan_cli.networks.fast.spectral import apply_spectral_norm, fixed_spectral_norm
 from crgan_cli.networks.layers import ConditionalBatchNorm
 from crgan_cli.training.engine.eager import Eager
 
@@ -47,7 +47,7 @@ def net(*, spectral: bool = False) -> Net:
     torch.manual_seed(0)
     made = Net()
     if spectral:
-        spectrally_normalise(made)
+        apply_spectral_norm(made)
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -90,14 +90,14 @@ def assert_equal(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None
 class Alone(Eager):
     """Leaves all casts to autocast."""
 
-    def lowered(self) -> AbstractContextManager[None]:
+    def bf16_weights(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
 def small(*words: str) -> Task:
     torch.manual_seed(0)
     config = compose([*words, "architecture.width=0.02", "dataset=demo"])
-    return task_of(config, players_of(config))
+    return build_task(config, build_networks(config))
 
 
 def turns_of(engine: Eager, *words: str) -> tuple[dict, dict]:
@@ -148,9 +148,9 @@ def test_layer_by_layer_normalised_weights_are_cast_as_well(together: bool) -> N
     one = net(spectral=True)
     other = copy.deepcopy(one)
     found = []
-    for made, casts in ((one, lowered), (other, nullcontext)):
-        with normalised(made, together=together), autocast(), casts(made):  # type: ignore
-            assert (made.first.weight.dtype == BF16) == (casts is lowered)
+    for made, casts in ((one, bf16_weights), (other, nullcontext)):
+        with fixed_spectral_norm(made, together=together), autocast(), casts(made):  # type: ignore
+            assert (made.first.weight.dtype == BF16) == (casts is bf16_weights)
             found.append(made(images()))
             found[-1].float().sum().backward()
     assert torch.equal(*found)
@@ -169,9 +169,9 @@ def test_layer_by_layer_normalised_weights_are_cast_as_well(together: bool) -> N
 @pytest.mark.parametrize("spectral", [True, False])
 def test_weights_and_biases_are_cast_and_embeddings_and_batch_norm_are_not(spectral: bool) -> None:
     made = net(spectral=spectral)
-    with normalised(made):
+    with fixed_spectral_norm(made):
         exact = {name: getattr(made, name).weight.detach() for name in CAST}
-        with lowered(made):
+        with bf16_weights(made):
             for name, dtype in types(made).items():
                 expected = BF16 if name.split(".")[0] in CAST else torch.float32
                 assert dtype == expected, name
@@ -183,7 +183,7 @@ def test_weights_and_biases_are_cast_and_embeddings_and_batch_norm_are_not(spect
 
 def test_a_layer_that_will_be_normalised_at_every_call_is_left_to_autocast() -> None:
     made = net(spectral=True)
-    with lowered(made):
+    with bf16_weights(made):
         assert {types(made)[f"{name}.weight"] for name in CAST} == {torch.float32}
 
 
@@ -196,14 +196,14 @@ class Centred(nn.Linear):
 
 def test_a_layer_with_a_forward_of_its_own_is_left_to_autocast() -> None:
     made = Centred(2, 3)
-    with lowered(made):
+    with bf16_weights(made):
         assert set(types(made).values()) == {torch.float32}
 
 
 def test_what_autocast_leaves_alone_stays_as_it_is() -> None:
     made = nn.Sequential(nn.Linear(2, 3).double(), nn.Linear(2, 3).to(BF16), nn.Embedding(2, 3))
     before = {id(p) for p in made.parameters()}
-    with lowered(made):
+    with bf16_weights(made):
         assert {id(layer.weight) for layer in made} <= before
 
 
@@ -211,13 +211,13 @@ def test_a_folded_layer_keeps_its_weight_and_not_its_bias() -> None:
     layer = PooledConv3(2, 3)
     layer.folded = True
     assert layer.bias is not None
-    with lowered(layer):
+    with bf16_weights(layer):
         assert (layer.weight.dtype, layer.bias.dtype) == (torch.float32, BF16)
 
 
 def test_other_types_may_be_asked_for() -> None:
     made = net()
-    with lowered(made, dtype=torch.float16):
+    with bf16_weights(made, dtype=torch.float16):
         assert made.out.weight.dtype == torch.float16
 
 
@@ -228,7 +228,7 @@ def test_an_engine_in_fp32_or_with_a_compiler_casts_nothing(precision: str, comp
     task = small("regularizer=none")
     engine = Eager(precision, compile=compile)  # type: ignore[arg-type]
     engine.prepare(task, CPU)
-    with engine.lowered():
+    with engine.bf16_weights():
         assert set(types(task).values()) == {torch.float32}
 
 
@@ -251,10 +251,10 @@ def test_parameters_and_state_are_untouched_within_and_after(spectral: bool) -> 
     made = net(spectral=spectral).requires_grad_(False)
     made.out.requires_grad_()
     outside = everything(made)
-    with normalised(made):
+    with fixed_spectral_norm(made):
         before = everything(made)
         named, state = dict(made.named_parameters()), made.state_dict()
-        with lowered(made):
+        with bf16_weights(made):
             assert all(p is named[name] for name, p in made.named_parameters())
             assert {k: (v.data_ptr(), v.dtype) for k, v in made.state_dict().items()} == {
                 k: (v.data_ptr(), v.dtype) for k, v in state.items()
@@ -268,12 +268,12 @@ def test_parameters_and_state_are_untouched_within_and_after(spectral: bool) -> 
 
 def test_all_is_put_back_where_a_turn_fails() -> None:
     made = net(spectral=True)
-    with normalised(made):
+    with fixed_spectral_norm(made):
         before = everything(made)
-        with pytest.raises(ZeroDivisionError), lowered(made):
+        with pytest.raises(ZeroDivisionError), bf16_weights(made):
             raise ZeroDivisionError
         assert everything(made) == before
-        with lowered(made):
+        with bf16_weights(made):
             low = everything(made)
             with full_precision(made, CPU):
                 assert everything(made) == before
@@ -292,27 +292,31 @@ def test_a_failing_cast_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as broken:
         broken.setattr(torch, "_foreach_copy_", fails)
-        with pytest.raises(MemoryError), lowered(made):
+        with pytest.raises(MemoryError), bf16_weights(made):
             pass
     assert everything(made) == before
 
 
 def test_networks_are_cast_once_though_named_twice_and_contexts_do_not_nest() -> None:
     made = net()
-    with lowered(made, made), pytest.raises(AssertionError, match="within"), lowered(made):
+    with (
+        bf16_weights(made, made),
+        pytest.raises(AssertionError, match="within"),
+        bf16_weights(made),
+    ):
         pass
-    with lowered(), lowered(nn.ReLU()):  # nothing to cast
+    with bf16_weights(), bf16_weights(nn.ReLU()):  # nothing to cast
         pass
 
 
 def test_a_copy_made_between_turns_has_weights_of_its_own() -> None:
     made = net(spectral=True)
-    with normalised(made), lowered(made):
+    with fixed_spectral_norm(made), bf16_weights(made):
         pass
     twin = copy.deepcopy(made)
     with torch.no_grad():
         made.out.bias.fill_(3.0)
-    with normalised(made, twin), lowered(made):
+    with fixed_spectral_norm(made, twin), bf16_weights(made):
         assert made.out.bias.dtype == BF16
         assert twin.out.bias.dtype == torch.float32
         assert not torch.equal(made.out.bias.float(), twin.out.bias)
@@ -326,7 +330,7 @@ def test_gradients_by_hand() -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1 + 2**-12, 3.0]]))  # 1 in bf16
         layer.bias.zero_()
-    with lowered(layer), autocast():
+    with bf16_weights(layer), autocast():
         out = layer(torch.tensor([[2.0, 1 + 2**-12]]))
     assert out.item() == 5.0
     out.float().sum().backward()
@@ -337,7 +341,7 @@ def test_gradients_by_hand() -> None:
 
 def test_an_unused_weight_has_no_gradient_and_a_gradient_lies_as_its_kernel_does() -> None:
     made = net()
-    with lowered(made), autocast():
+    with bf16_weights(made), autocast():
         made(images().contiguous(memory_format=torch.channels_last)).float().sum().backward()
     assert gradients(made)["unused.weight"] is None
     assert made.shared.weight.grad is not None
@@ -348,25 +352,25 @@ def test_an_unused_weight_has_no_gradient_and_a_gradient_lies_as_its_kernel_does
 def test_a_frozen_weight_has_no_graph_and_its_neighbour_has() -> None:
     made = net()
     made.first.requires_grad_(False)
-    with lowered(made):
+    with bf16_weights(made):
         assert not made.first.weight.requires_grad
         assert made.shared.weight.requires_grad
         with autocast():
             made(images()).float().sum().backward()
     assert made.first.weight.grad is None
     assert made.shared.weight.grad is not None
-    with torch.no_grad(), lowered(made):
+    with torch.no_grad(), bf16_weights(made):
         assert not made.shared.weight.requires_grad
-    with lowered(made.requires_grad_(False)):
+    with bf16_weights(made.requires_grad_(False)):
         assert not made.shared.weight.requires_grad
 
 
 @pytest.mark.parametrize("spectral", [True, False])
 def test_full_precision_within_is_full_precision_without(spectral: bool) -> None:
     made = net(spectral=spectral).eval()
-    with normalised(made):
+    with fixed_spectral_norm(made):
         exact = made(images())
-        with autocast(), lowered(made):
+        with autocast(), bf16_weights(made):
             rounded = made(images())
             with full_precision(made, CPU):
                 assert torch.equal(made(images()), exact)
@@ -382,7 +386,7 @@ def test_the_gradients_of_both_precisions_add_up_on_the_weight() -> None:
     found = []
     for low, full in ((1, 0), (0, 1), (1, 1)):
         made = net(spectral=True).eval()
-        with normalised(made), autocast(), lowered(made):
+        with fixed_spectral_norm(made), autocast(), bf16_weights(made):
             loss = low * made(images()).float().square().sum()
             with full_precision(made, CPU):
                 x = images(2).requires_grad_()
@@ -398,7 +402,7 @@ def test_the_gradients_of_both_precisions_add_up_on_the_weight() -> None:
 
 def test_a_second_derivative_through_a_cast_is_refused() -> None:
     made = net()
-    with lowered(made), autocast():
+    with bf16_weights(made), autocast():
         loss = made(images()).float().square().sum()
     (slope,) = torch.autograd.grad(loss, made.first.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -16,9 +16,9 @@ from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.fast.spectral import (
     Matrix,
     SpectralNorm,
-    normalised,
+    apply_spectral_norm,
+    fixed_spectral_norm,
     spectral_norm,
-    spectrally_normalise,
 )
 from crgan_cli.networks.sndcgan import SNDCGANDiscriminator
 
@@ -90,7 +90,7 @@ class Net(nn.Module):
 
 def net() -> Net:
     made = Net().double()
-    spectrally_normalise(made)
+    apply_spectral_norm(made)
     return made
 
 
@@ -166,7 +166,7 @@ def test_the_gradient_goes_through_sigma_with_u_and_v_held(make: Callable[[], nn
 def test_it_adds_no_parameters_and_takes_every_weighted_layer() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 1))
     before = sum(p.numel() for p in plain.parameters())
-    spectrally_normalise(plain)
+    apply_spectral_norm(plain)
     assert sum(p.numel() for p in plain.parameters()) == before
     assert len([name for name in plain.state_dict() if name.endswith("weight.0.u")]) == 2
 
@@ -198,7 +198,7 @@ def test_within_normalised_every_weight_is_algorithm_1_once(together: bool) -> N
     layers = [m for m in made.modules() if hasattr(m, "parametrizations")]
     assert len(layers) == 6
     expected = [by_hand(layer, stored(layer), norm_of(layer).u.clone()) for layer in layers]
-    with normalised(made, together=together):
+    with fixed_spectral_norm(made, together=together):
         for layer, (weight, u, _) in zip(layers, expected, strict=True):
             assert layer.weight is layer.weight
             torch.testing.assert_close(layer.weight, weight, rtol=1e-12, atol=1e-14)
@@ -215,7 +215,7 @@ def test_together_and_each_are_the_same_numbers(
     for made, together in ((one, True), (other, False)):
         for turn in range(2):
             torch.manual_seed(turn)
-            with normalised(made, together=together):
+            with fixed_spectral_norm(made, together=together):
                 loss = made(images()).square().sum() - made(images(4)).sum()
                 loss.backward()
     assert stored(one.unused).grad is None
@@ -234,7 +234,7 @@ def test_normalised_weights_have_the_gradient_of_algorithm_1(together: bool) -> 
             weights[f"{name}.weight"] = by_hand(layer, weights.pop(key), norm_of(layer).u)[0]
     plain = Net().double()
     torch.func.functional_call(plain, weights, (x,)).square().sum().backward()
-    with normalised(made, together=together):
+    with fixed_spectral_norm(made, together=together):
         made(x).square().sum().backward()
     assert_same(gradients(made), {name: W.grad for name, W in Ws.items()})
 
@@ -242,7 +242,7 @@ def test_normalised_weights_have_the_gradient_of_algorithm_1(together: bool) -> 
 @FORMS
 def test_after_normalised_a_forward_is_a_power_iteration_again(together: bool) -> None:
     made = net()
-    with normalised(made, together=together):
+    with fixed_spectral_norm(made, together=together):
         u = norm_of(made.first).u.clone()
         made(images())
         made(images())
@@ -254,7 +254,7 @@ def test_after_normalised_a_forward_is_a_power_iteration_again(together: bool) -
 
 def test_weights_are_dropped_where_a_turn_fails() -> None:
     made = net()
-    with pytest.raises(ZeroDivisionError), normalised(made):
+    with pytest.raises(ZeroDivisionError), fixed_spectral_norm(made):
         raise ZeroDivisionError
     assert norm_of(made.first).ready is None
 
@@ -262,7 +262,7 @@ def test_weights_are_dropped_where_a_turn_fails() -> None:
 def test_eval_mode_leaves_u_and_networks_have_their_own_modes() -> None:
     one, other = net(), net().eval()
     before = norm_of(one.first).u.clone(), norm_of(other.first).u.clone()
-    with normalised(one, other):
+    with fixed_spectral_norm(one, other):
         assert not torch.equal(norm_of(one.first).u, before[0])
         assert torch.equal(norm_of(other.first).u, before[1])
 
@@ -271,15 +271,19 @@ def test_eval_mode_leaves_u_and_networks_have_their_own_modes() -> None:
 def test_networks_without_spectral_norm_are_as_they_were(together: bool) -> None:
     plain = Net()
     before = plain.first.weight
-    with normalised(plain, nn.Identity(), together=together):
+    with fixed_spectral_norm(plain, nn.Identity(), together=together):
         assert plain.first.weight is before
 
 
 def test_normalised_does_not_nest() -> None:
     made = net()
-    with normalised(made), pytest.raises(AssertionError, match="within"), normalised(made):
+    with (
+        fixed_spectral_norm(made),
+        pytest.raises(AssertionError, match="within"),
+        fixed_spectral_norm(made),
+    ):
         pass
-    with normalised(made, made):  # once, though named twice
+    with fixed_spectral_norm(made, made):  # once, though named twice
         pass
 
 
@@ -287,15 +291,15 @@ def test_normalised_does_not_nest() -> None:
 def test_a_frozen_weight_has_no_graph_and_its_neighbour_has(together: bool) -> None:
     made = net()
     stored(made.first).requires_grad_(False)
-    with normalised(made, together=together):
+    with fixed_spectral_norm(made, together=together):
         assert not made.first.weight.requires_grad
         assert made.out.weight.requires_grad
         made(images()).sum().backward()
     assert stored(made.first).grad is None
     assert stored(made.out).grad is not None
-    with torch.no_grad(), normalised(made, together=together):
+    with torch.no_grad(), fixed_spectral_norm(made, together=together):
         assert not made.out.weight.requires_grad
-    with normalised(made.requires_grad_(False), together=together):
+    with fixed_spectral_norm(made.requires_grad_(False), together=together):
         assert not made.out.weight.requires_grad
 
 
@@ -304,7 +308,7 @@ def test_a_gradient_penalty_is_the_same_together_and_each() -> None:
     other = copy.deepcopy(one)
     x = images().requires_grad_()
     for made, together in ((one, True), (other, False)):
-        with normalised(made, together=together):
+        with fixed_spectral_norm(made, together=together):
             (slope,) = torch.autograd.grad(made(x).sum(), x, create_graph=True)
             ((slope.flatten(1).norm(dim=1) - 1).square().mean() + made(x).mean()).backward()
     assert_same(gradients(one), gradients(other))
@@ -312,7 +316,7 @@ def test_a_gradient_penalty_is_the_same_together_and_each() -> None:
 
 def test_a_second_derivative_in_the_weights_is_refused() -> None:
     made = net()
-    with normalised(made):
+    with fixed_spectral_norm(made):
         loss = made(images()).square().sum()
         (slope,) = torch.autograd.grad(loss, stored(made.first), create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -324,11 +328,11 @@ def test_autocast_stays_outside_forward_and_backward(together: bool) -> None:
     made = spectral_norm(nn.Linear(40, 30))
     twin = copy.deepcopy(made)
     x = torch.randn(2, 40)
-    with normalised(made, together=together):
+    with fixed_spectral_norm(made, together=together):
         exact = made.weight.detach()
         with torch.autocast("cpu", torch.bfloat16):
             made(x).float().square().sum().backward()
-    with torch.autocast("cpu", torch.bfloat16), normalised(twin, together=together):
+    with torch.autocast("cpu", torch.bfloat16), fixed_spectral_norm(twin, together=together):
         out = twin(x)
         assert out.dtype == torch.bfloat16
         assert torch.equal(twin.weight, exact)
@@ -361,7 +365,7 @@ def test_no_product_of_spectral_norm_is_under_autocast(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "addr", watched)  # a mode does not see a backward
     with Products() as noted, torch.autocast("cpu", torch.bfloat16):
         assert made.weight.dtype == torch.float32
-        with normalised(made):
+        with fixed_spectral_norm(made):
             made.weight.sum().backward()
     assert noted.seen == {("matmul", False), ("mv", False), ("addr", False)}
 
@@ -375,7 +379,7 @@ def test_u_stays_where_a_cuda_graph_has_seen_it(together: bool) -> None:
     nn.init.normal_(stored(layer))
     norm = norm_of(layer)
     place, before = norm.u.data_ptr(), norm.u.clone()
-    with normalised(layer, together=together):
+    with fixed_spectral_norm(layer, together=together):
         layer(torch.randn(2, 4)).sum().backward()
     assert norm.u.data_ptr() == place
     assert not norm.u.requires_grad
@@ -387,7 +391,7 @@ def test_a_copy_has_its_own_u_and_a_state_dict_carries_it() -> None:
     nn.init.normal_(stored(layer))
     twin = copy.deepcopy(layer)
     x = torch.randn(2, 4)
-    with normalised(layer):
+    with fixed_spectral_norm(layer):
         layer(x)
     assert not torch.equal(norm_of(layer).u, norm_of(twin).u)
     twin.load_state_dict(layer.state_dict())
@@ -396,7 +400,7 @@ def test_a_copy_has_its_own_u_and_a_state_dict_carries_it() -> None:
 
 def test_a_gradient_lies_in_memory_as_its_kernel_does() -> None:
     made = net().to(memory_format=torch.channels_last)
-    with normalised(made):
+    with fixed_spectral_norm(made):
         made(images().contiguous(memory_format=torch.channels_last)).sum().backward()
     weight = stored(made.shared)
     assert weight.grad.stride() == weight.stride()
@@ -408,7 +412,7 @@ def test_a_gradient_lies_in_memory_as_its_kernel_does() -> None:
 @FORMS
 def test_a_compiled_network_sees_each_turns_weights(together: bool) -> None:
     made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 1)).double()
-    spectrally_normalise(made)
+    apply_spectral_norm(made)
     twin = copy.deepcopy(made)
     torch._dynamo.reset()
     compiled = Counter()
@@ -421,7 +425,7 @@ def test_a_compiled_network_sees_each_turns_weights(together: bool) -> None:
     for _ in range(3):
         x = images()
         for each in (made, twin):
-            with normalised(each, together=together):
+            with fixed_spectral_norm(each, together=together):
                 each(x).sum().backward()
     assert compiled["times"] == 1
     assert_same(gradients(made), gradients(twin))
@@ -453,7 +457,7 @@ class Kernels(TorchDispatchMode):
 def kernels(D: nn.Module, together: bool) -> tuple[Counter[str], Counter[str]]:
     """Of the normalised weights of a network, and of the gradients behind theirs."""
     targets = [torch.randn_like(stored(m)) for m in D.modules() if hasattr(m, "parametrizations")]
-    with Kernels() as forward, normalised(D, together=together):
+    with Kernels() as forward, fixed_spectral_norm(D, together=together):
         weights = [m.weight for m in D.modules() if hasattr(m, "parametrizations")]
     with Kernels() as backward:
         torch.autograd.backward(weights, targets)
@@ -483,6 +487,6 @@ def test_together_takes_three_kernels_a_layer_and_a_handful(
 @FORMS
 def test_nothing_waits_for_the_device(together: bool) -> None:
     made = net()
-    with NoSync() as watched, normalised(made, together=together):
+    with NoSync() as watched, fixed_spectral_norm(made, together=together):
         made(images()).sum().backward()
     assert "mv" in {name for name, _ in watched.seen}
