@@ -120,16 +120,31 @@ def _is_package(module: str) -> bool:
 
 
 def _constructor(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
-    """The parameters of `__init__`, of the class or of its first base that has one."""
+    """The parameters of `__init__`, of the class or of its first base that has one.
+
+    Of a dataclass, its fields.
+    """
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _parameters(module, item.args)
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return _fields(module, node)
     for base in node.bases:
         name = base.value if isinstance(base, ast.Subscript) else base
         found = _find(module, name.id) if isinstance(name, ast.Name) else None
         if found and isinstance(found[1], ast.ClassDef):
             return _constructor(found[0], found[1])
     return {}
+
+
+def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
+    return {
+        item.target.id: _parameter(
+            module, ast.arg(item.target.id, item.annotation), optional=item.value is not None
+        )
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Parameter]:

@@ -215,7 +215,7 @@ def test_the_difference_is_what_matters_to_training() -> None:
 
 
 def test_run_gives_the_settings_outside_the_groups() -> None:
-    run = Run.of(compose(["ema.decay=0.999", "steps=5"]))
+    run = Run.from_config(compose(["ema.decay=0.999", "steps=5"]))
     assert (run.steps, run.ema.decay, run.samples.num, run.out) == (5, 0.999, 64, None)
 
 
