@@ -74,7 +74,7 @@ class Run:
     published: Published
     sweep: SweepSettings = SweepSettings(
         "continue", 1
-    )  # configurations of older versions have none
+    )  # absent in older configurations
 
     @classmethod
     def from_config(cls, config: Settings) -> "Run":
