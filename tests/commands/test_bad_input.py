@@ -66,7 +66,7 @@ def test_what_is_no_device(refused: Answer) -> None:
 
 def test_a_root_that_is_not_given(refused: Answer) -> None:
     said = refused("dataset=folder", "metrics=none")
-    assert "dataset.root has no value yet: type dataset.root=PATH" in said
+    assert "dataset.root has no value yet. Type dataset.root=PATH" in said
 
 
 def test_a_root_that_is_not_there(refused: Answer, tmp_path: Path) -> None:
