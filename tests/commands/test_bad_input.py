@@ -61,7 +61,7 @@ def test_a_device_that_is_absent(refused: Answer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_no_device(refused: Answer) -> None:
-    assert "device=tpu is no device" in refused("device=tpu")
+    assert "device=tpu is not a device" in refused("device=tpu")
 
 
 def test_a_root_that_is_not_given(refused: Answer) -> None:

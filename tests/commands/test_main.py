@@ -175,7 +175,10 @@ def test_choices_ranges_and_globs_are_swept(crgan, jobs: list[Job]) -> None:
             ["regularizer.lambda_cr=1,-5", "seed=1,2"],
             "not -5. (in the job regularizer.lambda_cr=-5",
         ),
-        (["regularizer=cr,icr", "regularizer.lambda_cr=1,2"], "Unknown key 'lambda_cr' in regularizer. It is a key of"),
+        (
+            ["regularizer=cr,icr", "regularizer.lambda_cr=1,2"],
+            "'lambda_cr' in regularizer. It is a key of",
+        ),
         (["regularizer=glob(x*)"], "'regularizer=glob(x*)' matches no choice."),
         (["seed=interval(0,1)"], "has no end of values"),
         (["seed=range(200)", "regularizer.lambda_cr=1,2,-3"], "not -3"),

@@ -234,7 +234,7 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "ROOT", tmp_path)  # where nothing is known of cores and groups
-    monkeypatch.setattr(threads, "affinity", lambda: set(range(9)))
+    monkeypatch.setattr(threads, "allowed_cpus", lambda: set(range(9)))
     monkeypatch.delenv(threads.VARIABLE, raising=False)
     with parallel.parallel_jobs(SweepState(tmp_path), 2, shared=False):
         workers = Parallel(n_jobs=2)
