@@ -20,7 +20,7 @@ flags:
                         also look for choices in DIR/<group>/<choice>.yaml
   --from RUN            resume the run in that folder; only steps, device and engine may change
   --cfg job             print the configuration and exit (with --resolve: interpolations resolved)
-  --info, --hydra-help  print Hydra's view of the configuration, or its other flags
+  --info, --hydra-help  print what Hydra knows of the configuration, or Hydra's own groups
 """
 
 TAIL = """\

@@ -159,7 +159,6 @@ def test_torch_optim_is_read_through_its_imports_without_importing_it() -> None:
 
 PLUGIN = '''
 from __future__ import annotations
-from dataclasses import dataclass
 from torch import Tensor
 from typing import Literal
 from crgan_cli.config.bounds import Positive
@@ -172,14 +171,6 @@ class Base:
 
 class Mine(Base):
     """Has its parent's parameters."""
-
-@dataclass(frozen=True)
-class Record:
-    """Has its fields."""
-    name = "not a field"
-    weight: Positive
-    D: Tensor
-    padding: Padding = "zero"
 '''
 
 
@@ -201,16 +192,6 @@ def test_a_plugin_is_read_only_where_the_user_named_it(plugin: str, monkeypatch)
     assert found["padding"].kind == Literal["zero", "reflect"]
     assert found["sizes"].kind == list[int] | None
     assert [p.optional for p in found.values()] == [False, False, True, True]
-
-
-def test_the_fields_of_a_dataclass_are_its_parameters(plugin: str, monkeypatch) -> None:
-    monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_plugin")
-    found = parameters(plugin.replace("Mine", "Record"))
-    assert [(p.name, p.kind, p.optional) for p in found.values()] == [
-        ("weight", Positive, False),
-        ("D", None, False),
-        ("padding", Literal["zero", "reflect"], True),
-    ]
 
 
 def test_a_parameter_that_code_injects_is_no_key(plugin: str, monkeypatch) -> None:
