@@ -67,9 +67,9 @@ def conflict(first: str, second: str, reason: str, remedy: str) -> str:
     return f"{first} and {second} cannot be combined: {reason}. {remedy}"
 
 
-def missing_file(what: str, path: object, remedy: str) -> str:
-    """WHAT PATH does not exist. REMEDY"""
-    return f"{what} {path} does not exist. {remedy}"
+def missing_file(what: str, path: object, remedy: str, *, kind: str = "file") -> str:
+    """WHAT PATH: there is no such KIND. REMEDY"""
+    return f"{what} {path}: there is no such {kind}. {remedy}"
 
 
 def not_available(what: str, reason: str, remedy: str) -> str:

@@ -17,7 +17,8 @@ def conf_dir() -> Path:
     for folder in (package / "conf", package.parent / "conf"):
         if folder.is_dir():
             return folder
-    raise UserError(missing_file("crgan's own folder", package / "conf", "Install crgan again."))
+    remedy = "Install crgan again."
+    raise UserError(missing_file("crgan's own", package / "conf", remedy, kind="folder"))
 
 
 class Choices:
@@ -30,7 +31,8 @@ class Choices:
         self.folders = [conf_dir()]
         if config_dir is not None:
             if not Path(config_dir).is_dir():
-                raise UserError(missing_file("--config-dir", config_dir, "Give a folder."))
+                remedy = "Give a folder with files <group>/<choice>.yaml."
+                raise UserError(missing_file("--config-dir", config_dir, remedy, kind="folder"))
             self.folders.append(Path(config_dir).absolute())
         own = {path.name for path in self.folders[0].iterdir() if path.is_dir()}
         self.groups = {group: self._names(group) for group in sorted(own - {"hydra"})}

@@ -211,7 +211,9 @@ def test_a_mistake_in_ones_own_file_is_found(tmp_path: Path, text: str, said: st
 
 
 def test_a_missing_config_dir_is_named(tmp_path: Path) -> None:
-    assert f"--config-dir {tmp_path}/none does not exist." in refused(config_dir=tmp_path / "none")
+    assert f"--config-dir {tmp_path}/none: there is no such folder." in refused(
+        config_dir=tmp_path / "none"
+    )
 
 
 def test_text_and_back_is_the_same_configuration() -> None:
