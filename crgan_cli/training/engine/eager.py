@@ -5,7 +5,6 @@ What the other engines do differently is how these operations reach the device, 
 
 import logging
 import os
-import platform
 import shutil
 import warnings
 from collections.abc import Hashable, Mapping
@@ -26,10 +25,8 @@ from crgan_cli.networks.fast import folding
 from crgan_cli.networks.fast.lowered import bf16_weights
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.synchronised import convert_sync_batchnorm
-from crgan_cli.system import cache
 from crgan_cli.system import threads as cpu_threads
-from crgan_cli.system.device import Precision, allow_tf32, best_precision, describe_device
-from crgan_cli.system.distributed.objects import broadcast_from_main
+from crgan_cli.system.device import Precision, allow_tf32, best_precision
 from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
@@ -72,7 +69,9 @@ class Eager:
         self.spectral_norm: Literal["together", "each"] = spectral_norm
         self.deterministic = deterministic
         self.threads = threads
-        self.folds: dict[str, bool] | None = None  # which convolutions are folded, once settled
+        self.folds: dict[str, bool] | None = (
+            None  # layer -> folded; a checkpoint's, or chosen by `begin`
+        )
 
     def for_device(self, device: torch.device) -> "Eager":
         """This engine for a device. Raises UserError where the device cannot do what is asked."""
@@ -104,7 +103,9 @@ class Eager:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
-        torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run
+        # equal commands give equal bits: no algorithm is chosen by a stopwatch. What that costs on
+        # CUDA has not been measured yet (RESULTS.md, "What awaits a GPU")
+        torch.backends.cudnn.benchmark = False
         allow_tf32(self.precision != "fp32")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # of streams and random numbers that name none
@@ -126,7 +127,7 @@ class Eager:
     def begin(self) -> None:
         """Before the first turn of a session, when a checkpoint has been loaded."""
         if self.folds is None:
-            self.folds = self.chosen_folds()
+            self.folds = folding.choose(self.task, self.fold, self.device)
         folding.set_fused(self.task, self.folds)
         if self.compile:
             self.compile_players()
@@ -135,6 +136,9 @@ class Eager:
         """In place, so that the names of all weights stay as they are."""
         # the compiler looks at the gradients of the normalised weights, which have none
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
+        from torch._inductor import config as inductor  # takes seconds
+
+        inductor.deterministic = True  # no choice by a stopwatch here either
         twice = self.task.players_with_double_backward()
         for who, player in self.players.items():
             if who in twice:
@@ -144,33 +148,6 @@ class Eager:
 
     def end(self) -> None:
         """After the last turn of a session, however it ended."""
-
-    def chosen_folds(self) -> dict[str, bool]:
-        """Which convolutions are computed together with the pooling or upsampling beside them."""
-        if self.fold != "auto":
-            return dict.fromkeys(folding.fusable_layers(self.task), self.fold == "always")
-        return broadcast_from_main(self.tried_folds)
-
-    def tried_folds(self) -> dict[str, bool]:
-        """What is faster here, tried once on a machine."""
-        facts = {
-            "device": describe_device(self.device),
-            "torch": torch.__version__,
-            "precision": self.precision,
-            "threads": torch.get_num_threads(),
-            "machine": platform.node(),
-        }
-        path = cache.cache_path("folds", self.device.type, cache.cache_key(facts))
-        images = len(self.batches.inputs(0)[0])
-        with cache.cache_lock(path):  # what another run is trying now is not tried twice
-            known = cache.load_cached(path) or {}
-            before = len(known)
-            folds = folding.choose(
-                self.task, lambda: self.task.run_dummy_batch(images), known, self.autocast
-            )
-            if len(known) > before:
-                cache.save_cached(path, known)
-        return folds
 
     def autocast(self) -> torch.autocast:
         """bf16 inside the networks where the configuration says so."""
