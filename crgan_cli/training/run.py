@@ -194,7 +194,7 @@ class TrainingRun:
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            work=self.cost_of_step(),
+            step_cost=self.cost_of_step(),
         )
         self.found = self.find_checkpoint()
         if self.evaluator and self.evaluator.protocol.weights == "ema" and ema.decay is None:
