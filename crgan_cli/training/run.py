@@ -214,7 +214,7 @@ class TrainingRun:
 
     def cost_of_step(self) -> StepCost | None:
         """What a step is worth in FLOP; None for networks that cannot be counted."""
-        flop = costs.flops_per_step(self.config)
+        flop = costs.estimate_step_flops(self.config)
         if flop is None:
             return None
         precision = self.engine.precision
