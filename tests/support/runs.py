@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crgan_cli.config.compose import compose
-from crgan_cli.training.run import train_job
+from crgan_cli.training.start import train_job
 
 TINY = (
     "dataset.fraction=0.005",

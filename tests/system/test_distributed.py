@@ -103,8 +103,8 @@ def test_one_process_writes_for_both(folders: dict[str, Path]) -> None:
     ] * 2
     assert len(list((two / "tensorboard").iterdir())) == 1
     assert json.loads((two / "result.json").read_text())["images_seen"] == 4 * 2 * 4
-    assert (two / "train.log").read_text().count("going on from") == 0
-    assert (folders["two after one"] / "train.log").read_text().count("going on from") == 1
+    assert (two / "train.log").read_text().count("resuming from") == 0
+    assert (folders["two after one"] / "train.log").read_text().count("resuming from") == 1
 
 
 def test_a_signal_stops_and_saves_all_processes_after_the_same_step(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class Eager:
         deterministic: bool = False,
         threads: PositiveInt | None = None,
     ) -> None:
+        self.options = {name: value for name, value in locals().items() if name != "self"}
         self.requested_precision: Literal["auto", "fp32", "tf32", "bf16"] = precision
         self.precision: Precision = "fp32" if precision == "auto" else precision
         self.channels_last = channels_last
