@@ -68,7 +68,7 @@ def crgan(
     return subprocess.run(command(*words), cwd=cwd, env=environment(env), **PIPES)
 
 
-PIPES = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+PIPES = {"capture_output": True, "text": True, "timeout": 900, "check": False}
 
 
 def command(*words: str) -> list[str]:

@@ -140,7 +140,7 @@ def test_a_real_kill_and_then_from(whole: Path, tmp_path: Path) -> None:
     typed = tiny(*KIND, f"out={tmp_path / 'run'}")
     running = subprocess.Popen(command("train", *typed), cwd=tmp_path, env=environment())
     first = tmp_path / "run/checkpoints/step_00000002.pt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not first.exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.01)
     running.kill()
