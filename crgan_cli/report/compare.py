@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from crgan_cli.report.model import Comparison, Row
-from crgan_cli.report.statistics import beside_published, compare, higher_is_better
+from crgan_cli.report.statistics import compare_rows, describe_published, higher_is_better
 
 
-def compare_published(row: Row, metric: str) -> str:
+def format_published(row: Row, metric: str) -> str:
     """The published FID beside ours. It is compared only where the protocols are one.
 
     The papers' CIFAR-10 tables: FID of 10,000 images against the 10,000 test images.
@@ -14,12 +14,12 @@ def compare_published(row: Row, metric: str) -> str:
     fid = row.runs[0].published.get("fid")
     if not isinstance(fid, int | float):
         return ""
-    if is_comparable(row, metric) is None:
+    if comparable_published(row, metric) is None:
         return f"{fid:g} (protocol differs)" if row.numbers else f"{fid:g}"
-    return beside_published(row.numbers["fid"], fid)
+    return describe_published(row.numbers["fid"], fid)
 
 
-def is_comparable(row: Row, metric: str) -> float | None:
+def comparable_published(row: Row, metric: str) -> float | None:
     """The published FID, where ours is of the papers' protocol."""
     fid = row.runs[0].published.get("fid")
     protocol = next((run.protocol for run in row.runs if run.protocol), {})
@@ -30,7 +30,7 @@ def is_comparable(row: Row, metric: str) -> float | None:
     return None
 
 
-def sort_rows(row: Row, metric: str) -> tuple[int, float]:
+def ranking_key(row: Row, metric: str) -> tuple[int, float]:
     """Best first; then rows of which no run has finished, then those without the number."""
     if metric not in row.numbers:
         return 2, 0.0
@@ -42,10 +42,10 @@ def sort_rows(row: Row, metric: str) -> tuple[int, float]:
 def compare_to_best(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
     """The best row beside each other that has the number."""
     able = [row for row in rows if metric in row.numbers]
-    return tuple(compare(able[0], row, metric) for row in able[1:])
+    return tuple(compare_rows(able[0], row, metric) for row in able[1:])
 
 
-def with_note(row: Row, words: str) -> Row:
+def add_note(row: Row, words: str) -> Row:
     """The row with what its comparison came to, and with the steps where they are several."""
     said = [row.note, f"at steps {', '.join(map(str, row.steps))}" if len(row.steps) > 1 else ""]
     return row._replace(note="; ".join(part for part in (*said, words) if part))

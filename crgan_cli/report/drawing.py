@@ -24,76 +24,78 @@ class Drawing(NamedTuple):
 
     name: str  # of a file, without its kind
     caption: str  # what it shows and how to read it
-    words: str  # what a reader sees in it
+    alt_text: str  # what a reader sees in it
     figure: "Figure"
 
 
-def write(found: Iterable[Drawing], folder: Path, kind: str = ".png") -> list[Path]:
+def save_drawings(found: Iterable[Drawing], folder: Path, kind: str = ".png") -> list[Path]:
     """One file a drawing, NAME.png in `folder` (or .svg, .pdf)."""
     paths = []
     for each in found:
         paths.append(folder / f"{each.name}{kind}")
-        plots.save(each.figure, paths[-1])
+        plots.save_figure(each.figure, paths[-1])
     return paths
 
 
-def direction(metric: str) -> str:
+def describe_direction(metric: str) -> str:
     """In which direction a metric is better."""
     return "higher is better" if higher_is_better(metric) else "lower is better"
 
 
-def folded(label: str, width: int = 40) -> str:
+def wrap_label(label: str, width: int = 40) -> str:
     """A label that fits beside a plot, on up to four lines."""
     lines = wrap(label, width)
     return "\n".join(lines if len(lines) <= 4 else [*lines[:3], lines[3][: width - 1] + "…"])
 
 
-def lines_in(labels: Iterable[str]) -> int:
+def count_lines(labels: Iterable[str]) -> int:
     """The most lines of any label."""
     return max((label.count("\n") + 1 for label in labels), default=1)
 
 
-def seen(spread: Spread | None) -> Spread | None:
+def finite_or_none(spread: Spread | None) -> Spread | None:
     """A spread, unless its mean cannot be drawn."""
     return spread if spread is not None and math.isfinite(spread.mean) else None
 
 
-def left_out(shown: int, rows: int) -> str:
+def describe_left_out(shown: int, rows: int) -> str:
     """A sentence on what a figure leaves out."""
     return f" The best {shown} of {rows} rows." if rows > shown else ""
 
 
-def floor_of(report: Report) -> float | None:
+def mean_floor(report: Report) -> float | None:
     """The headline of real against real images, over all rows."""
     name = f"{report.headline}_floor"
-    found = [each.mean for row in report.rows if (each := seen(row.numbers.get(name)))]
+    found = [each.mean for row in report.rows if (each := finite_or_none(row.numbers.get(name)))]
     return sum(found) / len(found) if found else None
 
 
-def near(floor: float | None, values: Sequence[float]) -> bool:
+def is_near(floor: float | None, values: Sequence[float]) -> bool:
     """Whether a floor can be drawn beside values: not where they would shrink to less than half."""
     return floor is not None and min(values) - floor <= max(values) - min(values)
 
 
-def floor_words(report: Report) -> str:
+def describe_floor(report: Report) -> str:
     """A sentence on the floor, whether it is drawn or not."""
-    floor = floor_of(report)
+    floor = mean_floor(report)
     return "" if floor is None else f" Real images against real ones have {floor:.4g}."
 
 
-def levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:
+def draw_levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:
     """Lines across for the floor, where it is near, and for published numbers, where they are few;
     `values` are what the axis is for."""
-    floor = floor_of(report)
-    if floor is not None and near(floor, values):
+    floor = mean_floor(report)
+    if floor is not None and is_near(floor, values):
         axes.axhline(floor, color=plots.GREY, linestyle=":", label="real against real (floor)")
     published = {row.comparable: row.label for row in report.rows if row.comparable is not None}
     for number, label in list(published.items()) if len(published) <= 3 else ():
-        said = f"published {number:g}" + (f" ({folded(label, 80)})" if len(published) > 1 else "")
+        said = f"published {number:g}" + (
+            f" ({wrap_label(label, 80)})" if len(published) > 1 else ""
+        )
         axes.axhline(number, color="#D55E00", linestyle="--", linewidth=1, label=said)
 
 
-def legend(figure: "Figure", cells: Sequence["Axes"], *, columns: int) -> None:
+def add_legend(figure: "Figure", cells: Sequence["Axes"], *, columns: int) -> None:
     """One legend below all panels, each label once; the figure grows by its height."""
     once: dict[str, Artist] = {}
     for axes in cells:
@@ -105,7 +107,7 @@ def legend(figure: "Figure", cells: Sequence["Axes"], *, columns: int) -> None:
         columns = 1
     width, height = figure.get_size_inches()
     rows = -(-len(once) // columns)
-    figure.set_size_inches(width, height + (0.06 + 0.16 * lines_in(once)) * rows)
+    figure.set_size_inches(width, height + (0.06 + 0.16 * count_lines(once)) * rows)
     figure.legend(
         list(once.values()),
         list(once),

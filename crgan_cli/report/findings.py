@@ -9,7 +9,7 @@ USUAL_LATENT = 0.1
 """Sigma of the noise on z at which the consistency of D in the latent is told."""
 
 
-class QuantityByRow(NamedTuple):
+class Estimate(NamedTuple):
     """One run's number with its 95 % interval."""
 
     value: float
@@ -30,21 +30,19 @@ class Quantity(NamedTuple):
 class RunValue(NamedTuple):
     """What one run says to a question."""
 
-    reading: QuantityByRow
+    estimate: Estimate
     reference: float | None
 
 
-class Finding(NamedTuple):
+class QuantityByRow(NamedTuple):
     """One question, and the answers of all rows."""
 
-    question: Quantity
+    quantity: Quantity
     reference: float | None  # mean over all runs
-    rows: tuple[
-        tuple[QuantityByRow, ...], ...
-    ]  # one a row of the report, one a run that was measured
+    rows: tuple[tuple[Estimate, ...], ...]  # one a row of the report, one a run that was measured
 
 
-def findings(report: Report) -> tuple[list[Finding], list[str]]:
+def read_quantities(report: Report) -> tuple[list[QuantityByRow], list[str]]:
     """All questions that some run answers, and what could not be read, in words."""
     asked: dict[Quantity, list[list[RunValue]]] = {}
     unread = []
@@ -62,21 +60,21 @@ def findings(report: Report) -> tuple[list[Finding], list[str]]:
                 for question, answer in answers:
                     asked.setdefault(question, [[] for _ in report.rows])[number].append(answer)
     order = list(READERS)
-    found = [finding(question, rows) for question, rows in asked.items()]
-    return sorted(found, key=lambda each: order.index(each.question.measurement)), unread
+    found = [group_by_row(question, rows) for question, rows in asked.items()]
+    return sorted(found, key=lambda each: order.index(each.quantity.measurement)), unread
 
 
-def finding(question: Quantity, rows: Sequence[Sequence[RunValue]]) -> Finding:
+def group_by_row(question: Quantity, rows: Sequence[Sequence[RunValue]]) -> QuantityByRow:
     """The answers of all rows to one question."""
     references = [a.reference for row in rows for a in row if a.reference is not None]
-    return Finding(
+    return QuantityByRow(
         question,
         sum(references) / len(references) if references else None,
-        tuple(tuple(answer.reading for answer in row) for row in rows),
+        tuple(tuple(answer.estimate for answer in row) for row in rows),
     )
 
 
-Answers = Iterator[tuple[Quantity, RunValue]]
+Values = Iterator[tuple[Quantity, RunValue]]
 
 
 def get_path(record: object, *keys: str | int) -> object:
@@ -92,7 +90,7 @@ def get_path(record: object, *keys: str | int) -> object:
     return record
 
 
-def entries(record: object, *keys: str | int) -> Mapping[str, object]:
+def get_mapping(record: object, *keys: str | int) -> Mapping[str, object]:
     """The mapping at a path."""
     found = get_path(record, *keys)
     if not isinstance(found, Mapping):
@@ -100,7 +98,7 @@ def entries(record: object, *keys: str | int) -> Mapping[str, object]:
     return found
 
 
-def number(record: object, *keys: str | int) -> float:
+def get_number(record: object, *keys: str | int) -> float:
     """The number at a path."""
     found = get_path(record, *keys)
     if not isinstance(found, int | float):
@@ -108,23 +106,23 @@ def number(record: object, *keys: str | int) -> float:
     return float(found)
 
 
-def numbers(record: object, *keys: str | int) -> list[float]:
+def get_numbers(record: object, *keys: str | int) -> list[float]:
     """The list of numbers at a path."""
     found = get_path(record, *keys)
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise LookupError(keys[-1])
-    return [number(found, i) for i in range(len(found))]
+    return [get_number(found, i) for i in range(len(found))]
 
 
-def leakage(run: RunFiles) -> Answers:
+def read_leakage(run: RunFiles) -> Values:
     """The share of generated images that look augmented, for every T that could be read."""
-    for name, body in entries(run.artefacts["leakage"], "transforms").items():
+    for name, body in get_mapping(run.artefacts["leakage"], "transforms").items():
         if get_path(body, "generated") is None or get_path(body, "floor") is None:
             continue  # the detector could not tell T(real) from real: there is no share
-        made = {k: v for k, v in entries(body, "transform").items() if k != "T"}
+        made = {k: v for k, v in get_mapping(body, "transform").items() if k != "T"}
         said = ", ".join(f"{key}={value}" for key, value in made.items())
         share, low, high = (
-            100 * number(body, "generated", key) for key in ("share", "low", "high")
+            100 * get_number(body, "generated", key) for key in ("share", "low", "high")
         )
         yield (
             Quantity(
@@ -134,24 +132,24 @@ def leakage(run: RunFiles) -> Answers:
                 "held-out real images",
                 least=10.0,
             ),
-            RunValue(QuantityByRow(share, low, high), 100 * number(body, "floor", "share")),
+            RunValue(Estimate(share, low, high), 100 * get_number(body, "floor", "share")),
         )
 
 
-def consistency(run: RunFiles) -> Answers:
+def read_consistency(run: RunFiles) -> Values:
     """How far D moves, for the strengths that are usual."""
     record = run.artefacts["consistency"]
     side = run.config.get("dataset.resolution")
     usual = {"latent": USUAL_LATENT} | (
         {"cutout": side / 2} if isinstance(side, int | float) else {}
     )
-    for family in sorted(usual.keys() & entries(record, "curves").keys()):
-        for source, curve in sorted(entries(record, "curves", family).items()):
-            if source == "train" or "relative" not in entries(curve):
+    for family in sorted(usual.keys() & get_mapping(record, "curves").keys()):
+        for source, curve in sorted(get_mapping(record, "curves", family).items()):
+            if source == "train" or "relative" not in get_mapping(curve):
                 continue
-            at = numbers(curve, "strength")
+            at = get_numbers(curve, "strength")
             place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
-            mean, se = (number(curve, key, place) for key in ("relative", "relative_se"))
+            mean, se = (get_number(curve, key, place) for key in ("relative", "relative_se"))
             question = Quantity(
                 "consistency",
                 f"{family} {at[place]:g}, {source.replace('_', '-')} images",
@@ -160,41 +158,41 @@ def consistency(run: RunFiles) -> Answers:
             )
             yield (
                 question,
-                RunValue(QuantityByRow(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None),
+                RunValue(Estimate(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None),
             )
 
 
-def diversity(run: RunFiles) -> Answers:
+def read_diversity(run: RunFiles) -> Values:
     """How far apart generated images lie, relative to real ones."""
-    for space, pair in entries(run.artefacts["diversity"], "pairs").items():
-        if not (ratio := entries(pair)["ratio"]):
+    for space, pair in get_mapping(run.artefacts["diversity"], "pairs").items():
+        if not (ratio := get_mapping(pair)["ratio"]):
             continue
-        mean, se = numbers(ratio)
+        mean, se = get_numbers(ratio)
         question = Quantity(
             "diversity",
             space,
             "distance of pairs, generated relative to real",
             "as far apart as real images",
         )
-        yield question, RunValue(QuantityByRow(mean, mean - 2 * se, mean + 2 * se), 1.0)
+        yield question, RunValue(Estimate(mean, mean - 2 * se, mean + 2 * se), 1.0)
 
 
-def memorisation(run: RunFiles) -> Answers:
+def read_memorisation(run: RunFiles) -> Values:
     """Whether generated images are nearer to the training set than new images are."""
-    for space, body in entries(run.artefacts["memorisation"], "spaces").items():
+    for space, body in get_mapping(run.artefacts["memorisation"], "spaces").items():
         question = Quantity(
             "memorisation",
             space,
             "P(nearer to the training set than a held-out image)",
             "no nearer than new images",
         )
-        yield question, RunValue(QuantityByRow(*numbers(body, "auc")), 0.5)
+        yield question, RunValue(Estimate(*get_numbers(body, "auc")), 0.5)
 
 
-READERS: Mapping[str, Callable[[RunFiles], Answers]] = {
-    "leakage": leakage,
-    "consistency": consistency,
-    "diversity": diversity,
-    "memorisation": memorisation,
+READERS: Mapping[str, Callable[[RunFiles], Values]] = {
+    "leakage": read_leakage,
+    "consistency": read_consistency,
+    "diversity": read_diversity,
+    "memorisation": read_memorisation,
 }
 """By the measurement's name, in the order in which they are shown."""

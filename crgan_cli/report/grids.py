@@ -11,20 +11,20 @@ MOST_BYTES = 16 * 2**20
 """Of sample grids on one page; the best rows come first."""
 
 
-def pictured(report: Report) -> list[RunFiles]:
+def choose_runs(report: Report) -> list[RunFiles]:
     """One run a row, best row first: of the seed that most rows have, or else of their first."""
-    rows = [sorted((r for r in row.runs if r.samples), key=by_seed) for row in report.rows]
+    rows = [sorted((r for r in row.runs if r.samples), key=seed_key) for row in report.rows]
     seeds = Counter(seed for row in rows for seed in {run.seed for run in row})
     most = min(seeds, key=lambda seed: (-seeds[seed], seed), default=0)
     return [next((run for run in row if run.seed == most), row[0]) for row in rows if row]
 
 
-def by_seed(run: RunFiles) -> tuple[int, str]:
+def seed_key(run: RunFiles) -> tuple[int, str]:
     """An order of runs that does not depend on how they were found."""
     return run.seed, str(run.path)
 
 
-def common_codes(chosen: Sequence[RunFiles]) -> str:
+def describe_latents(chosen: Sequence[RunFiles]) -> str:
     """Whether the grids of runs show the same codes, in words."""
     keys = ("architecture.prior", "architecture.z_dim", "samples.num")
     if len({tuple(run.config.get(key) for key in keys) for run in chosen}) > 1:
@@ -36,11 +36,11 @@ def common_codes(chosen: Sequence[RunFiles]) -> str:
 
 def samples(report: Report) -> list[Markup]:
     """The newest sample grid of a run of every row."""
-    chosen = pictured(report)
+    chosen = choose_runs(report)
     labels = {run.path: row.label for row in report.rows for run in row.runs}
     cards, room = [], MOST_BYTES
     for run in chosen:
-        assert run.samples is not None, "`pictured` leaves out runs without a grid"
+        assert run.samples is not None, "`choose_runs` leaves out runs without a grid"
         try:
             png = run.samples.read_bytes()
         except OSError:  # removed since the folder was read
@@ -51,7 +51,7 @@ def samples(report: Report) -> list[Markup]:
         cards.append(card(png, labels[run.path], run))
     if not cards:
         return []
-    text = f"Each row's newest grid of generated images, best row first. {common_codes(chosen)}"
+    text = f"Each row's newest grid of generated images, best row first. {describe_latents(chosen)}"
     text += f" {len(cards)} of {len(chosen)} fit on the page." if len(cards) < len(chosen) else ""
     return [tag("p", text), tag("div", *cards, class_="samples")]
 

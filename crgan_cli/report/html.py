@@ -6,14 +6,19 @@ from pathlib import Path
 from statistics import median
 
 from crgan_cli.report import plots
-from crgan_cli.report.drawing import Drawing, direction
-from crgan_cli.report.figures import drawings, mean
-from crgan_cli.report.findings import Finding, QuantityByRow, findings
+from crgan_cli.report.drawing import Drawing, describe_direction
+from crgan_cli.report.figures import make_drawings, mean_estimate
+from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
 from crgan_cli.report.grids import samples
 from crgan_cli.report.markup import NONE, Markup, counted, escaped, joined, table, tag
 from crgan_cli.report.model import Report, Row, Spread
 from crgan_cli.report.origins import made, protocols, runs
-from crgan_cli.report.tables import shown_metrics, span, spread_text, titled
+from crgan_cli.report.tables import (
+    format_metric_title,
+    format_spread,
+    format_steps,
+    list_shown_metrics,
+)
 from crgan_cli.system.atomic import write_text
 
 STYLE = Path(__file__).with_name("style.css")
@@ -32,10 +37,10 @@ def render(report: Report, folder: Path) -> Path:
 
 def build_page(report: Report) -> str:
     """The whole page."""
-    found, unread = findings(report)
+    found, unread = read_quantities(report)
     sections = [
         ("results", "Results", [results(report), more_metrics(report), *comparisons(report)]),
-        ("figures", "Figures", figure_section(drawings(report, found))),
+        ("figures", "Figures", figure_section(make_drawings(report, found))),
         ("samples", "Samples", samples(report)),
         ("artefacts", "Artefact measurements", artefacts(report, found)),
         ("protocol", "Protocol", protocols(report)),
@@ -72,7 +77,7 @@ def intro(report: Report) -> str:
     text = f"{counted(count, 'run')} in {counted(len(report.rows), 'row')}"
     text += f", differing in {', '.join(report.varied)}" if report.varied else ""
     if report.headline:
-        text += f". Ranked by {report.headline} ({direction(report.headline)}), {report.step} step"
+        text += f". Ranked by {report.headline} ({describe_direction(report.headline)}), {report.step} step"
     return f"{text}."
 
 
@@ -94,7 +99,7 @@ def chips(row: Row) -> Markup:
 
 def count_text(spread: Spread | None) -> str:
     """Mean ± deviation (n) where there is one."""
-    return NONE if spread is None or not math.isfinite(spread.mean) else spread_text(spread)
+    return NONE if spread is None or not math.isfinite(spread.mean) else format_spread(spread)
 
 
 def unbroken(title: str) -> str:
@@ -106,7 +111,7 @@ def results(report: Report) -> Markup:
     """The main table, best row first."""
     head = [
         "Settings",
-        unbroken(titled(report.headline)),
+        unbroken(format_metric_title(report.headline)),
         "Step",
         "Note",
         "Published",
@@ -118,7 +123,7 @@ def results(report: Report) -> Markup:
         (
             chips(row),
             count_text(row.numbers.get(report.headline)),
-            span(row.steps),
+            format_steps(row.steps),
             row.note,
             published(row),
             f"{row.cost_hours:.3g}",
@@ -165,7 +170,7 @@ def speed_and_memory(row: Row) -> tuple[str, str]:
 
 def more_metrics(report: Report) -> Markup:
     """The metrics beside the headline."""
-    others, floor = shown_metrics(report)[1:], f"{report.headline}_floor"
+    others, floor = list_shown_metrics(report)[1:], f"{report.headline}_floor"
     known = any(floor in row.numbers for row in report.rows)
     names = [*others, *([floor] if known else [])]
     if not names:
@@ -175,7 +180,11 @@ def more_metrics(report: Report) -> Markup:
             tag("h3", "Further metrics"),
             table(
                 "Further metrics",
-                ["Settings", *(unbroken(titled(n)) for n in others), *names[len(others) :]],
+                [
+                    "Settings",
+                    *(unbroken(format_metric_title(n)) for n in others),
+                    *names[len(others) :],
+                ],
                 [
                     [chips(r), *(count_text(r.numbers.get(name)) for name in names)]
                     for r in report.rows
@@ -209,21 +218,21 @@ def figure_section(found: Sequence[Drawing]) -> list[Markup]:
     """The figures, drawn into the page."""
     parts = []
     for each in found:
-        drawn = plots.svg(each.figure, each.name)
-        label = tag("div", Markup(drawn), class_="scroll", role="img", aria_label=each.words)
+        drawn = plots.to_svg(each.figure, each.name)
+        label = tag("div", Markup(drawn), class_="scroll", role="img", aria_label=each.alt_text)
         parts.append(tag("figure", label, tag("figcaption", each.caption), class_="plot"))
     return parts
 
 
-def artefacts(report: Report, found: Sequence[Finding]) -> list[Markup]:
+def artefacts(report: Report, found: Sequence[QuantityByRow]) -> list[Markup]:
     """What `crgan artefacts` measured, where it did."""
     if not found:
         return []
     head = [
         joined(
             [
-                f"{each.question.measurement}: {each.question.name}",
-                tag("span", each.question.unit, class_="quiet"),
+                f"{each.quantity.measurement}: {each.quantity.name}",
+                tag("span", each.quantity.unit, class_="quiet"),
             ]
         )
         for each in found
@@ -246,7 +255,7 @@ def artefacts(report: Report, found: Sequence[Finding]) -> list[Markup]:
     ]
 
 
-def finding_section(readings: Sequence[QuantityByRow]) -> str:
+def finding_section(readings: Sequence[Estimate]) -> str:
     """The readings of a row in a cell."""
     if not readings:
         return NONE
@@ -254,4 +263,4 @@ def finding_section(readings: Sequence[QuantityByRow]) -> str:
         (only,) = readings
         return f"{only.value:.3g} [{only.low:.3g}, {only.high:.3g}]"
     values = [each.value for each in readings]
-    return f"{mean(readings):.3g} ({min(values):.3g} to {max(values):.3g}; {len(values)})"
+    return f"{mean_estimate(readings):.3g} ({min(values):.3g} to {max(values):.3g}; {len(values)})"

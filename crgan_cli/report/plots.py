@@ -32,7 +32,7 @@ class Style(NamedTuple):
     dash: str
 
 
-def style(number: int) -> Style:
+def get_style(number: int) -> Style:
     """The look of series `number`, from 0: colour and marker change together, dashes by round."""
     return Style(
         CYCLE[number % len(CYCLE)],
@@ -41,7 +41,7 @@ def style(number: int) -> Style:
     )
 
 
-def panels(
+def make_panels(
     count: int, title: str, *, size: tuple[float, float] | None = None, columns: int | None = None
 ) -> "tuple[Figure, list[Axes]]":
     """An empty figure of `count` panels, `columns` or all of them beside each other; `size` is
@@ -97,18 +97,18 @@ def draw_distribution(axes: "Axes", values: Sequence[float], *, colour: str, lab
     axes.fill_between(ordered, low, high, color=colour, alpha=0.2, linewidth=0, step="post")
 
 
-def log_where_possible(axes: "Axes", curves: Sequence[Sequence[float]]) -> None:
+def set_log_y_if_positive(axes: "Axes", curves: Sequence[Sequence[float]]) -> None:
     """A log scale for y, unless no value of the curves is above 0."""
     if any(value > 0 for curve in curves for value in curve):
         axes.set_yscale("log")
 
 
-def over_decades(values: Sequence[float]) -> bool:
+def spans_decades(values: Sequence[float]) -> bool:
     """Whether a log axis suits the values: all above 0, and far apart."""
     return bool(values) and min(values) > 0 and max(values) > DECADE * min(values)
 
 
-def log_scale(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
+def set_log_scale(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
     """A log axis with plain numbers, 1 2 5 10 or, over more than two decades, powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -145,7 +145,7 @@ def draw_band(
     axes.fill_between(at, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
-def svg(figure: "Figure", prefix: str) -> str:
+def to_svg(figure: "Figure", prefix: str) -> str:
     """The figure as an <svg> element to stand inside a page: without a background, its black in the
     colour of the text around it, its BLUE and GREY the page's --plot-blue and --plot-grey if it has
     them. `prefix` keeps its ids apart from other figures'."""
@@ -164,7 +164,7 @@ def svg(figure: "Figure", prefix: str) -> str:
     return drawn.replace("<svg", '<svg fill="currentColor"', 1).strip()
 
 
-def save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Writes the figure as the kind of file that the name says, .png or .svg or .pdf."""
     with atomic_path(path) as partial:
         figure.savefig(partial, format=path.suffix.removeprefix(".") or "png", dpi=120)

@@ -45,7 +45,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     if not evals or (metric and not any(metric in line for line in evals)):
         later = read_evaluations(path / EVALUATIONS, metric)
         evals, protocol = later if later[0] else (evals, protocol)
-    status, error = run_status(run, result)
+    status, error = find_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0
     step = int(max([0, *(line["step"] for line in (*train, *evals)), result.get("step", 0)]))
@@ -62,13 +62,13 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         train=train,
         evals=evals,
         protocol=protocol,
-        headline=str(protocol.get("headline") or primary_metric_of(evals)),
+        headline=str(protocol.get("headline") or guess_primary_metric(evals)),
         published={
             key: config.get(f"published.{key}")
             for key in ("fid", "source")
             if config.get("published.fid") is not None
         },
-        seconds=float(result.get("seconds") or result_so_far(train, speed)),
+        seconds=float(result.get("seconds") or estimate_seconds(train, speed)),
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
         peak_memory_bytes=int(result.get("peak_memory_bytes", 0)),
@@ -83,7 +83,7 @@ def read_part(result: Mapping[str, object], key: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def result_so_far(train: Sequence[Mapping[str, float]], speed: float) -> float:
+def estimate_seconds(train: Sequence[Mapping[str, float]], speed: float) -> float:
     """Seconds of training of a run that has not said them, by its log."""
     return train[-1].get("images_seen", 0.0) / speed if speed else 0.0
 
@@ -102,10 +102,10 @@ def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
             f"{run.config} cannot be read as the configuration of a run.{version} Leave the run "
             "out (give the folders of the others), or report it with the crgan that made it."
         ) from error
-    return {key: flatten_config(value) for key, value in keys.items()}
+    return {key: to_value(value) for key, value in keys.items()}
 
 
-def flatten_config(value: object) -> Value:
+def to_value(value: object) -> Value:
     """A value that can be compared and shown; a list as it is typed."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
@@ -123,8 +123,8 @@ def read_metrics(
     thinned = train[:-1][::every] + train[-1:]
     rest = [line for line in lines if not line.startswith('{"kind": "train"')]
     return (
-        tuple(only_numbers(line) for line in parse_line(thinned, path)),
-        tuple(only_numbers(line) for line in parse_line(rest, path) if line.get("kind") == "eval"),
+        tuple(keep_numbers(line) for line in parse_lines(thinned, path)),
+        tuple(keep_numbers(line) for line in parse_lines(rest, path) if line.get("kind") == "eval"),
     )
 
 
@@ -135,7 +135,7 @@ def read_text(path: Path) -> str:
     return ""
 
 
-def parse_line(lines: Sequence[str], path: Path) -> Iterator[dict]:
+def parse_lines(lines: Sequence[str], path: Path) -> Iterator[dict]:
     """The records in lines of JSON with a step. A crash cuts a line short: it is left out."""
     for line in lines:
         try:
@@ -148,7 +148,7 @@ def parse_line(lines: Sequence[str], path: Path) -> Iterator[dict]:
         yield record
 
 
-def only_numbers(record: Mapping[str, object]) -> dict[str, float]:
+def keep_numbers(record: Mapping[str, object]) -> dict[str, float]:
     """The finite numbers of a line."""
     return {
         key: value
@@ -163,23 +163,23 @@ def read_evaluations(
     """The evaluations by the newest protocol (that has `metric`), by step, and the protocol."""
     lines = [
         line
-        for line in parse_line(read_text(path).splitlines(), path)
+        for line in parse_lines(read_text(path).splitlines(), path)
         if isinstance(line.get("protocol"), dict) and (metric is None or metric in line)
     ]
     if not lines:
         return (), {}
     newest = lines[-1]["protocol"]
-    by_step = {line["step"]: only_numbers(line) for line in lines if line["protocol"] == newest}
+    by_step = {line["step"]: keep_numbers(line) for line in lines if line["protocol"] == newest}
     return tuple(by_step[step] for step in sorted(by_step)), newest
 
 
-def primary_metric_of(evals: Sequence[Mapping[str, float]]) -> str:
+def guess_primary_metric(evals: Sequence[Mapping[str, float]]) -> str:
     """What picks the best step, of a run that has not come to say it."""
     names = evals[-1] if evals else ()
     return next((name for name in names if HEADLINE.match(name) and not is_secondary(name)), "")
 
 
-def run_status(run: RunDir, result: Mapping[str, object]) -> tuple[str, str]:
+def find_status(run: RunDir, result: Mapping[str, object]) -> tuple[str, str]:
     """The status of a run, and its error. One that says it runs and holds no lock was killed."""
     status = str(result.get("status", "running"))
     if status == "running" and not is_locked(run.path / ".lock"):

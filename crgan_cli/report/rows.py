@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.compare import (
-    compare_published,
+    add_note,
+    comparable_published,
     compare_to_best,
-    is_comparable,
-    sort_rows,
-    with_note,
+    format_published,
+    ranking_key,
 )
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.protocols import protocol_warning, unique_protocols
 from crgan_cli.report.settings import (
     Settings,
+    find_row_settings,
     find_swept_key,
+    format_setting,
     identifying_settings,
-    setting_text,
-    settings_of,
-    settings_title,
-    short_names,
+    make_row_title,
+    shorten_names,
 )
 from crgan_cli.report.statistics import higher_is_better, mean_and_std
 
-FACTS = ("step", "images_seen")
+NOT_METRICS = ("step", "images_seen")
 """What stands in a line of metrics and is none."""
 
 Line = Mapping[str, float]
@@ -44,27 +44,27 @@ def build_report(
     Raises UserError where no run has that number; and where numbers were measured by different
     protocols, unless `force`.
     """
-    headline = metric or common_headline(runs)
+    headline = metric or find_primary_metric(runs)
     require_metric(runs, headline)
-    warnings = [*protocol_warning(runs, force=force), *failure_notes(runs)]
+    warnings = [*protocol_warning(runs, force=force), *describe_failures(runs)]
     groups = group_by_settings(runs)
-    table, varied = settings_of([group[0] for group in groups])
-    names = short_names(varied, runs)
+    table, varied = find_row_settings([group[0] for group in groups])
+    names = shorten_names(varied, runs)
     rows = []
     for group, settings in zip(groups, table, strict=True):
         single, repeated = one_per_seed(group, headline)
         warnings += repeated
-        label = " ".join(f"{names[key]}={setting_text(value)}" for key, value in settings.items())
-        counted = primary_value(single, headline)
-        rows.append(build_row(label or settings_title(group[0]), settings, single, counted, step))
-    rows.sort(key=lambda row: sort_rows(row, headline))
+        label = " ".join(f"{names[key]}={format_setting(value)}" for key, value in settings.items())
+        counted = choose_metric(single, headline)
+        rows.append(build_row(label or make_row_title(group[0]), settings, single, counted, step))
+    rows.sort(key=lambda row: ranking_key(row, headline))
     comparisons = compare_to_best(rows, headline)
     words = {each.other: each.words for each in comparisons}
     return Report(
         title=title,
         headline=headline,
         step=step,
-        rows=tuple(with_note(row, words.get(row.label, "")) for row in rows),
+        rows=tuple(add_note(row, words.get(row.label, "")) for row in rows),
         varied=varied,
         swept=find_swept_key(varied, table),
         comparisons=comparisons,
@@ -76,37 +76,37 @@ def build_report(
 # --- which numbers --------------------------------------------------------------------------------
 
 
-def common_headline(runs: Sequence[RunFiles]) -> str:
+def find_primary_metric(runs: Sequence[RunFiles]) -> str:
     """The number that most runs name."""
     named = Counter(run.headline for run in runs if run.headline)
     if not named:
         raise UserError(
             "no run says which of its numbers tells the best step: give one with --metric, of "
-            f"{', '.join(all_metrics(runs))}."
+            f"{', '.join(list_metrics(runs))}."
         )
     return named.most_common(1)[0][0]
 
 
-def primary_value(runs: Sequence[RunFiles], headline: str) -> str:
+def choose_metric(runs: Sequence[RunFiles], headline: str) -> str:
     """The number that picks the step of a row: its own where a forced report is by another one."""
     if any(headline in line for run in runs for line in run.evals):
         return headline
     return next((run.headline for run in runs if run.headline), headline)
 
 
-def all_metrics(runs: Sequence[RunFiles]) -> list[str]:
+def list_metrics(runs: Sequence[RunFiles]) -> list[str]:
     """All numbers that there are, in the order of the runs."""
     names = dict.fromkeys(name for run in runs for line in run.evals for name in line)
-    return [name for name in names if name not in FACTS]
+    return [name for name in names if name not in NOT_METRICS]
 
 
 def require_metric(runs: Sequence[RunFiles], metric: str) -> None:
     """Raises UserError where no run has this number."""
-    if metric not in (known := all_metrics(runs)):
+    if metric not in (known := list_metrics(runs)):
         raise UserError(f"--metric {metric}: no run has it. There are {', '.join(known)}.")
 
 
-def failure_notes(runs: Sequence[RunFiles]) -> list[str]:
+def describe_failures(runs: Sequence[RunFiles]) -> list[str]:
     """A line for every run that ended badly."""
     return [
         f"{run.path} {run.status} at step {run.step} of {run.steps}"
@@ -157,7 +157,7 @@ def build_row(
     Where some of its runs have finished, the numbers are theirs: another's at half its way would
     pull the mean.
     """
-    lines = {run.path: chosen_evaluation(run, metric, step) for run in runs}
+    lines = {run.path: choose_evaluation(run, metric, step) for run in runs}
     able = [run for run in runs if lines[run.path]]
     ended = [run for run in able if run.status == "finished"] or able
     at = [lines[run.path] for run in ended]
@@ -165,17 +165,17 @@ def build_row(
         label=label,
         settings=settings,
         runs=tuple(runs),
-        numbers=step_numbers(at, metric),
+        numbers=summarize_metrics(at, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=row_note(runs, ended),
+        note=describe_runs(runs, ended),
         steps=tuple(sorted({int(line["step"]) for line in at})),
     )
     return row._replace(
-        published=compare_published(row, metric), comparable=is_comparable(row, metric)
+        published=format_published(row, metric), comparable=comparable_published(row, metric)
     )
 
 
-def chosen_evaluation(run: RunFiles, metric: str, step: str) -> Line:
+def choose_evaluation(run: RunFiles, metric: str, step: str) -> Line:
     """The evaluation that counts; empty where none has the number."""
     lines = [line for line in run.evals if math.isfinite(line.get(metric, math.nan))]
     if not lines or step == "last":
@@ -184,9 +184,9 @@ def chosen_evaluation(run: RunFiles, metric: str, step: str) -> Line:
     return min(lines, key=lambda line: sign * line[metric])
 
 
-def step_numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
+def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
     """Name -> spread, `metric` first; of numbers that all lines have."""
-    names = [name for name in (lines[0] if lines else {}) if name not in (*FACTS, metric)]
+    names = [name for name in (lines[0] if lines else {}) if name not in (*NOT_METRICS, metric)]
     return {
         name: mean_and_std([line[name] for line in lines])
         for name in ([metric, *names] if lines else [])
@@ -194,7 +194,7 @@ def step_numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
     }
 
 
-def row_note(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
+def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
     """What a reader must know of a row's runs, of which `counted` gave the numbers."""
     states = Counter(run.status for run in runs if run.status != "finished")
     said = [f"{count} of {len(runs)} {state}" for state, count in states.items()]

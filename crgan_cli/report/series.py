@@ -20,7 +20,7 @@ class Series(NamedTuple):
         return bool(self.steps)
 
 
-def values_of(lines: Lines, key: str) -> dict[float, float]:
+def get_values(lines: Lines, key: str) -> dict[float, float]:
     """Step -> value of one run, where it is a finite number."""
     found = {line["step"]: line.get(key) for line in lines if "step" in line}
     return {
@@ -30,23 +30,23 @@ def values_of(lines: Lines, key: str) -> dict[float, float]:
     }
 
 
-def over_seeds(logs: Iterable[Lines], key: str, *, points: int | None = None) -> Series:
+def average_over_seeds(logs: Iterable[Lines], key: str, *, points: int | None = None) -> Series:
     """The series over the runs that have the number.
 
     Only steps that all of those have reached: the mean would jump where one drops out. With more
     than `points` steps, each run is averaged over as many stretches of equal length first.
     """
-    runs = [own for log in logs if (own := values_of(log, key))]
+    runs = [own for log in logs if (own := get_values(log, key))]
     last = min((max(own) for own in runs), default=0.0)
     if points is not None and last > 0 and any(len(own) > points for own in runs):
-        runs = [averaged(own, last, points) for own in runs]
+        runs = [average_stretches(own, last, points) for own in runs]
     steps = sorted(set.intersection(*(set(own) for own in runs))) if runs else []
     at = [[own[step] for own in runs] for step in steps]
     means = [math.fsum(each) / len(each) for each in at]
     return Series(steps, means, list(map(min, at)), list(map(max, at)))
 
 
-def averaged(own: Mapping[float, float], last: float, points: int) -> dict[float, float]:
+def average_stretches(own: Mapping[float, float], last: float, points: int) -> dict[float, float]:
     """Step -> mean over the stretch that ends there; `points` stretches from 0 to `last`."""
     stretches: dict[int, list[float]] = {}
     for step, value in own.items():

@@ -29,7 +29,7 @@ def identifying_settings(config: Settings) -> dict[str, Value]:
     }
 
 
-def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple[str, ...]]:
+def find_row_settings(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple[str, ...]]:
     """Per row the settings in which rows differ, and the keys of them all.
 
     A group's choice stands for all that comes with it: `regularizer` -> icr, and a weight beside it
@@ -41,7 +41,7 @@ def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple
     columns: dict[str, list[Value]] = {}
     told: set[str] = set()
     for group in dict.fromkeys(key.partition(".")[0] for key in varied if "." in key):
-        names = [choice_of(run, group) for run in runs]
+        names = [get_choice(run, group) for run in runs]
         if len(set(names)) > 1:
             columns[group] = list(names)
             told |= {key for key in varied if fixed_by_choice(key, group, configs, names)}
@@ -58,7 +58,7 @@ def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple
     return table, tuple(listed)
 
 
-def choice_of(run: RunFiles, group: str) -> str:
+def get_choice(run: RunFiles, group: str) -> str:
     """A group's choice, as it is typed; else the classes that it built."""
     if chosen := run.choices.get(group):
         return chosen.strip("[]").replace(",", "+")
@@ -90,14 +90,14 @@ def copied_from_dataset(key: str, configs: Sequence[Settings]) -> bool:
     )
 
 
-def short_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, str]:
+def shorten_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, str]:
     """Key -> its last part, where no other key of any run ends so."""
     endings = Counter(key.rpartition(".")[2] for key in {key for run in runs for key in run.config})
     tails = {key: key.rpartition(".")[2] for key in keys}
     return {key: tail if endings[tail] < 2 else key for key, tail in tails.items()}
 
 
-def setting_text(value: Value) -> str:
+def format_setting(value: Value) -> str:
     """A setting as it is typed."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -105,9 +105,9 @@ def setting_text(value: Value) -> str:
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
-def settings_title(run: RunFiles) -> str:
+def make_row_title(run: RunFiles) -> str:
     """The name of a row that is the only one."""
-    return " ".join(f"{group}={choice_of(run, group)}" for group in TITLES)
+    return " ".join(f"{group}={get_choice(run, group)}" for group in TITLES)
 
 
 def find_swept_key(varied: Sequence[str], table: Sequence[Settings]) -> str:

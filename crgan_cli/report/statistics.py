@@ -83,7 +83,7 @@ def welch_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     return two_sided_p(gap / math.sqrt(va + vb), freedom)
 
 
-def one_more(values: Sequence[float], other: float) -> float | None:
+def prediction_test(values: Sequence[float], other: float) -> float | None:
     """Two-sided p-value that `other` is one more draw of what gave `values`; None below two.
 
     Student's t of (other - mean) / (sd sqrt(1 + 1/n)), n - 1 degrees of freedom.
@@ -98,7 +98,7 @@ def one_more(values: Sequence[float], other: float) -> float | None:
     return two_sided_p(gap / width, n - 1)
 
 
-def compare(best: Row, other: Row, metric: str) -> Comparison:
+def compare_rows(best: Row, other: Row, metric: str) -> Comparison:
     """The best row beside another that has the number as well."""
     p = welch_test(best.numbers[metric].values, other.numbers[metric].values)
     if p is None:
@@ -115,9 +115,9 @@ def format_p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def beside_published(ours: Spread, published: float) -> str:
+def describe_published(ours: Spread, published: float) -> str:
     """A published number of the same protocol beside ours, in words."""
-    p = one_more(ours.values, published)
+    p = prediction_test(ours.values, published)
     gap = f"ours {ours.mean - published:+.2f}"
     if p is None:
         return f"{published:g}: {gap}, n=1: no statement"

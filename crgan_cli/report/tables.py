@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
-from crgan_cli.report.rows import FACTS, all_metrics, chosen_evaluation, primary_value
-from crgan_cli.report.settings import setting_text
+from crgan_cli.report.rows import NOT_METRICS, choose_evaluation, choose_metric, list_metrics
+from crgan_cli.report.settings import format_setting
 from crgan_cli.report.statistics import higher_is_better, is_secondary
 
 LATEX = {
@@ -32,15 +32,17 @@ class Column(NamedTuple):
     cells: tuple[str, ...]
 
 
-def columns(report: Report) -> list[Column]:
+def build_columns(report: Report) -> list[Column]:
     """What a table shows; columns without any content are left out."""
     made = [
         Column("settings", False, cells(report, lambda row: row.label)),
         *(
-            Column(titled(name), True, cells(report, lambda row, n=name: shown(row, n)))
-            for name in shown_metrics(report)
+            Column(
+                format_metric_title(name), True, cells(report, lambda row, n=name: shown(row, n))
+            )
+            for name in list_shown_metrics(report)
         ),
-        Column(step_title(report), True, cells(report, lambda row: span(row.steps))),
+        Column(step_title(report), True, cells(report, lambda row: format_steps(row.steps))),
         Column("hours", True, cells(report, lambda row: f"{row.cost_hours:.3g}")),
         Column("published", False, cells(report, lambda row: row.published)),
         Column("note", False, cells(report, lambda row: row.note)),
@@ -52,14 +54,14 @@ def cells(report: Report, of: Callable[[Row], str]) -> tuple[str, ...]:
     return tuple(of(row) for row in report.rows)
 
 
-def shown_metrics(report: Report) -> list[str]:
+def list_shown_metrics(report: Report) -> list[str]:
     """The headline and the other numbers that say something on their own."""
     names = dict.fromkeys(name for row in report.rows for name in row.numbers)
     others = [name for name in names if not is_secondary(name) and name != report.headline]
     return [report.headline, *others]
 
 
-def titled(metric: str) -> str:
+def format_metric_title(metric: str) -> str:
     """A number's name, with the direction in which it is better."""
     return f"{metric} {'↑' if higher_is_better(metric) else '↓'}"
 
@@ -69,7 +71,7 @@ def step_title(report: Report) -> str:
     return f"{report.step} step"
 
 
-def span(steps: Sequence[int]) -> str:
+def format_steps(steps: Sequence[int]) -> str:
     """One step, or the first to the last of several."""
     ends = dict.fromkeys([*steps[:1], *steps[-1:]])
     return " to ".join(map(str, ends))
@@ -77,27 +79,27 @@ def span(steps: Sequence[int]) -> str:
 
 def shown(row: Row, metric: str) -> str:
     """A number of a row; a dash where there is none."""
-    return spread_text(row.numbers[metric]) if metric in row.numbers else "-"
+    return format_spread(row.numbers[metric]) if metric in row.numbers else "-"
 
 
-def spread_text(spread: Spread) -> str:
+def format_spread(spread: Spread) -> str:
     """Mean ± standard deviation (n), to two digits of the deviation; of one value four digits."""
     n = len(spread.values)
-    decimals = decimals_of(spread)
+    decimals = count_decimals(spread)
     if spread.deviation is None:
         return f"{spread.mean:.{decimals}f} (n={n})"
     return f"{spread.mean:.{decimals}f} ± {spread.deviation:.{decimals}f} (n={n})"
 
 
-def decimals_of(spread: Spread) -> int:
+def count_decimals(spread: Spread) -> int:
     """How many digits after the point are worth showing."""
     size, digits = (spread.deviation, 2) if spread.deviation else (abs(spread.mean), 4)
     return min(max(digits - 1 - math.floor(math.log10(size)), 0), 8) if size else 2
 
 
-def remarks(report: Report) -> list[str]:
+def list_remarks(report: Report) -> list[str]:
     """What belongs under a table: by what rules, whose published numbers, what went wrong."""
-    said = [protocol_text(report)]
+    said = [format_protocols(report)]
     if any(row.numbers for row in report.rows):
         said.append(
             "mean ± sample standard deviation over n seeds; noise is a difference that chance "
@@ -110,7 +112,7 @@ def remarks(report: Report) -> list[str]:
             "they flatter every row, and most of all one that was evaluated often."
         )
     sources = {
-        f"published {setting_text(fid)}: {setting_text(source)}"
+        f"published {format_setting(fid)}: {format_setting(source)}"
         for row in report.rows
         if (fid := row.runs[0].published.get("fid")) is not None
         and (source := row.runs[0].published.get("source"))
@@ -124,7 +126,7 @@ def remarks(report: Report) -> list[str]:
     return [*said, *sorted(floors), *sorted(sources), *report.warnings]
 
 
-def protocol_text(report: Report) -> str:
+def format_protocols(report: Report) -> str:
     """The protocols of the numbers, by name and extractor."""
     named = [
         f"{record.get('protocol')} (extractor {record.get('extractor')}, SHA-256 "
@@ -137,31 +139,33 @@ def protocol_text(report: Report) -> str:
 # --- the formats ----------------------------------------------------------------------------------
 
 
-def plain(report: Report) -> str:
+def to_text(report: Report) -> str:
     """Aligned text for a terminal or a log."""
-    table = columns(report)
+    table = build_columns(report)
     widths = [max(map(len, (column.title, *column.cells))) for column in table]
     lines = [
         "  ".join(
             cell.rjust(width) if column.numeric else cell.ljust(width)
             for cell, width, column in zip(line, widths, table, strict=True)
         ).rstrip()
-        for line in lines_of(table)
+        for line in list_lines(table)
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([report.title, "", *lines, "", *remarks(report)]) + "\n"
+    return "\n".join([report.title, "", *lines, "", *list_remarks(report)]) + "\n"
 
 
-def lines_of(table: Sequence[Column]) -> list[tuple[str, ...]]:
+def list_lines(table: Sequence[Column]) -> list[tuple[str, ...]]:
     """The titles, and then each row's cells."""
     return list(zip(*((column.title, *column.cells) for column in table), strict=True))
 
 
-def markdown(report: Report) -> str:
+def to_markdown(report: Report) -> str:
     """A table for a README, aligned, with what belongs under it as a list."""
     table = [
-        Column(md(column.title), column.numeric, tuple(map(md, column.cells)))
-        for column in columns(report)
+        Column(
+            escape_markdown(column.title), column.numeric, tuple(map(escape_markdown, column.cells))
+        )
+        for column in build_columns(report)
     ]
     widths = [max(3, *map(len, (column.title, *column.cells))) for column in table]
     rule = [
@@ -173,28 +177,28 @@ def markdown(report: Report) -> str:
             cell.rjust(width) if column.numeric else cell.ljust(width)
             for cell, width, column in zip(line, widths, table, strict=True)
         ]
-        for line in lines_of(table)
+        for line in list_lines(table)
     ]
     lines = [f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]]
-    notes = [f"- {md(remark)}" for remark in remarks(report)]
-    return "\n".join([f"# {md(report.title)}", "", *lines, "", *notes]) + "\n"
+    notes = [f"- {escape_markdown(remark)}" for remark in list_remarks(report)]
+    return "\n".join([f"# {escape_markdown(report.title)}", "", *lines, "", *notes]) + "\n"
 
 
-def md(words: str) -> str:
+def escape_markdown(words: str) -> str:
     """A text that means itself in Markdown, on one line."""
     escaped = "".join(f"\\{sign}" if sign in "\\`*_|<>[]" else sign for sign in words)
     return " ".join(escaped.split())
 
 
-def latex(report: Report) -> str:
+def to_latex(report: Report) -> str:
     r"""A tabular for \usepackage{booktabs}; the best row's headline is bold."""
-    table = [column for column in columns(report) if column.title != "note"]
+    table = [column for column in build_columns(report) if column.title != "note"]
     spec = "".join("r" if column.numeric else "l" for column in table)
-    head, *rows = [[tex(cell) for cell in line] for line in lines_of(table)]
+    head, *rows = [[escape_latex(cell) for cell in line] for line in list_lines(table)]
     if rows:
         rows[0][1] = rf"\textbf{{{rows[0][1]}}}"
     body = [f"  {' & '.join(line)} \\\\" for line in [head, *rows]]
-    comments = [f"% {' '.join(line.split())}" for line in (report.title, *remarks(report))]
+    comments = [f"% {' '.join(line.split())}" for line in (report.title, *list_remarks(report))]
     return "\n".join(
         [
             *comments,
@@ -210,12 +214,12 @@ def latex(report: Report) -> str:
     )
 
 
-def tex(words: str) -> str:
+def escape_latex(words: str) -> str:
     """A text that means itself in LaTeX."""
     return "".join(LATEX.get(sign, sign) for sign in words)
 
 
-def rows_csv(report: Report) -> str:
+def rows_to_csv(report: Report) -> str:
     """One line a row: its settings, each number's mean and deviation, and the comparison."""
     names = list(dict.fromkeys(name for row in report.rows for name in row.numbers))
     p_values = {each.other: each.p_value for each in report.comparisons}
@@ -234,15 +238,15 @@ def rows_csv(report: Report) -> str:
         found |= {f"published_{key}": value for key, value in row.runs[0].published.items()}
         return {**found, "note": row.note}
 
-    return csv_text(map(line, report.rows))
+    return to_csv(map(line, report.rows))
 
 
-def runs_csv(report: Report) -> str:
+def runs_to_csv(report: Report) -> str:
     """One line a run: what came of it, the numbers of the step that counts, and all settings."""
-    names = all_metrics([run for row in report.rows for run in row.runs])
+    names = list_metrics([run for row in report.rows for run in row.runs])
 
     def line(row: Row, run: RunFiles) -> dict[str, object]:
-        at = chosen_evaluation(run, primary_value(row.runs, report.headline), report.step)
+        at = choose_evaluation(run, choose_metric(row.runs, report.headline), report.step)
         return {
             "run": run.path,
             "row": row.label,
@@ -250,7 +254,7 @@ def runs_csv(report: Report) -> str:
             "error": run.error,
             "step": run.step,
             "of_step": at.get("step"),
-            **{name: at.get(name) for name in names if name not in FACTS},
+            **{name: at.get(name) for name in names if name not in NOT_METRICS},
             "seconds": run.seconds,
             "images_per_second": run.images_per_second or None,
             "peak_memory_bytes": run.peak_memory_bytes or None,
@@ -258,15 +262,15 @@ def runs_csv(report: Report) -> str:
             **{key: setting(value) for key, value in run.config.items()},
         }
 
-    return csv_text(line(row, run) for row in report.rows for run in row.runs)
+    return to_csv(line(row, run) for row in report.rows for run in row.runs)
 
 
 def setting(value: Value) -> Value:
     """As it is typed where YAML and Python differ; a number as a number."""
-    return setting_text(value) if value is None or isinstance(value, bool) else value
+    return format_setting(value) if value is None or isinstance(value, bool) else value
 
 
-def csv_text(lines: Iterable[dict[str, object]]) -> str:
+def to_csv(lines: Iterable[dict[str, object]]) -> str:
     """Records with any keys, all of which become columns; empty where a record has none."""
     found = list(lines)
     keys = list(dict.fromkeys(key for line in found for key in line))

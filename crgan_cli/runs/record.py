@@ -49,7 +49,7 @@ class MetricBuffer:
         self.turns = defaultdict(list, {names: to_cpu(rows) for names, rows in self.turns.items()})
         turns = [(step, names, row) for names, rows in self.turns.items() for step, row in rows]
         for step, names, row in sorted(turns, key=lambda turn: turn[0]):
-            require_finite(names, row.tolist(), step)
+            require_finite_values(names, row.tolist(), step)
 
     def state_dict(self) -> dict[str, list]:
         """The open window, so that a resumed run writes the means that it would have written."""
@@ -70,7 +70,7 @@ def to_cpu(turns: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
     return there
 
 
-def require_finite(names: tuple[str, ...], values: list[float], step: int) -> None:
+def require_finite_values(names: tuple[str, ...], values: list[float], step: int) -> None:
     """Raises RunFailed with the first term that is not finite, and the step."""
     for name, value in zip(names, values, strict=True):
         if not math.isfinite(value):
@@ -107,7 +107,7 @@ class Recorder:
         `tag` makes TensorBoard's tag of a name. Raises RunFailed where a value is not
         finite.
         """
-        require_finite(tuple(values), list(values.values()), step)
+        require_finite_values(tuple(values), list(values.values()), step)
         line = {"kind": kind, "step": step, **facts, **values}
         with open(self.run.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -161,7 +161,7 @@ class NullRecorder(Recorder):
         tag: Callable[[str], str] = str,
         **facts: float,
     ) -> None:
-        require_finite(tuple(values), list(values.values()), step)
+        require_finite_values(tuple(values), list(values.values()), step)
 
     def image(self, name: str, image: Tensor, step: int) -> None:
         pass

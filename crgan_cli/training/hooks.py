@@ -160,7 +160,7 @@ class CheckpointManager:
 
     def write(self, content: Content, step: int) -> None:
         """Writes a checkpoint, and drops those that are no longer kept."""
-        checkpoint.require_finite(content, self.run.checkpoints)
+        checkpoint.require_finite_states(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)
         self.link_best(path, step)

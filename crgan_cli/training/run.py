@@ -26,7 +26,7 @@ from crgan_cli.gan import build
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
 from crgan_cli.runs.outcome import finished_result, primary_metric, recording_failure
-from crgan_cli.runs.provenance import peak_memory, provenance
+from crgan_cli.runs.provenance import collect_provenance, get_peak_memory
 from crgan_cli.runs.record import Recorder, make_recorder, read_history
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
@@ -163,7 +163,7 @@ class TrainingRun:
         self.evaluator = load.build_evaluator(config)
         self.dataset = build_dataset(config)
         images = on_every_rank(lambda: self.dataset.load("train"))
-        self.provenance = provenance(fingerprint(images), self.device)
+        self.provenance = collect_provenance(fingerprint(images), self.device)
         if len(set(all_gather_objects(self.provenance["training_images_sha256"]))) > 1:
             raise UserError(
                 "the processes of this run have different training images (their SHA-256 differ). "
@@ -354,7 +354,7 @@ class TrainingRun:
             "images_seen": self.trainer.images_seen,
             "seconds": round(self.trainer.seconds, 1),
             "seed": self.settings.seed,
-            "peak_memory_bytes": peak_memory(self.device),
+            "peak_memory_bytes": get_peak_memory(self.device),
             "engine": self.engine.describe(),
             "provenance": self.provenance,
         }

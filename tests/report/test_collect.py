@@ -12,7 +12,7 @@ from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import collect
-from crgan_cli.report.read import KILLED, MOST_LINES, primary_metric_of
+from crgan_cli.report.read import KILLED, MOST_LINES, guess_primary_metric
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
@@ -162,11 +162,14 @@ def test_a_metric_that_training_has_not_is_taken_from_crgan_eval(tmp_path: Path)
 
 def test_the_headline_is_guessed_from_the_names() -> None:
     assert (
-        primary_metric_of([{"step": 1, "is": 3.0, "is_std": 0.1, "fid": 4.0, "kid": 5.0}]) == "fid"
+        guess_primary_metric([{"step": 1, "is": 3.0, "is_std": 0.1, "fid": 4.0, "kid": 5.0}])
+        == "fid"
     )
-    assert primary_metric_of([{"kid_std_x_n5": 1.0, "fd_infinity_x_n5": 1.0}]) == "fd_infinity_x_n5"
-    assert primary_metric_of([{"step": 1, "precision": 0.5}]) == ""
-    assert primary_metric_of([]) == ""
+    assert (
+        guess_primary_metric([{"kid_std_x_n5": 1.0, "fd_infinity_x_n5": 1.0}]) == "fd_infinity_x_n5"
+    )
+    assert guess_primary_metric([{"step": 1, "precision": 0.5}]) == ""
+    assert guess_primary_metric([]) == ""
 
 
 # --- what is refused ---

@@ -12,7 +12,7 @@ from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report
 from crgan_cli.report.read import KILLED
 from crgan_cli.report.rows import build_report
-from crgan_cli.report.settings import setting_text
+from crgan_cli.report.settings import format_setting
 
 Weight = Mapping[str, object]
 
@@ -224,7 +224,7 @@ def test_several_numbers_that_differ_are_no_sweep_of_one(tmp_path: Path) -> None
 def test_settings_are_written_as_they_are_typed() -> None:
     values = (10.0, 0.0004, 1e-8, 0.1234567, True, None, 3, "[a,b]")
     said = ["10", "0.0004", "1e-08", "0.1234567", "true", "null", "3", "[a,b]"]
-    assert [setting_text(value) for value in values] == said
+    assert [format_setting(value) for value in values] == said
 
 
 # --- protocols ---

@@ -7,13 +7,13 @@ import pytest
 from scipy import special, stats
 
 from crgan_cli.report.statistics import (
-    beside_published,
+    describe_published,
     format_p,
     higher_is_better,
     incomplete_beta,
     is_secondary,
     mean_and_std,
-    one_more,
+    prediction_test,
     two_sided_p,
     welch_test,
 )
@@ -65,28 +65,28 @@ def test_welchs_test_by_hand() -> None:
 
 def test_one_seed_allows_no_statement() -> None:
     assert welch_test([1.0], [4.0, 5.0]) is None
-    assert one_more([1.0], 4.0) is None
+    assert prediction_test([1.0], 4.0) is None
 
 
 def test_numbers_that_never_vary_differ_surely_or_not_at_all() -> None:
     assert welch_test([1.0, 1.0], [1.0, 1.0]) == 1.0
     assert welch_test([1.0, 1.0], [2.0, 2.0]) == 0.0
-    assert one_more([1.0, 1.0], 2.0) == 0.0
+    assert prediction_test([1.0, 1.0], 2.0) == 0.0
 
 
 def test_one_more_draw_is_tested_by_the_width_of_a_prediction() -> None:
     values = [10.0, 12.0, 14.0]
     t = (15 - 12) / (2 * math.sqrt(4 / 3))
-    assert one_more(values, 15.0) == pytest.approx(2 * stats.t.sf(t, 2))
+    assert prediction_test(values, 15.0) == pytest.approx(2 * stats.t.sf(t, 2))
 
 
 def test_a_published_number_is_beside_ours_with_its_difference() -> None:
-    near = beside_published(mean_and_std([18.0, 19.0, 20.0]), 18.72)
+    near = describe_published(mean_and_std([18.0, 19.0, 20.0]), 18.72)
     assert near.startswith("18.72: ours +0.28, within our spread (p = ")
-    assert "ours +11.28, outside our spread" in beside_published(
+    assert "ours +11.28, outside our spread" in describe_published(
         mean_and_std([29.9, 30.0, 30.1]), 18.72
     )
-    assert beside_published(mean_and_std([18.0]), 18.72) == "18.72: ours -0.72, n=1: no statement"
+    assert describe_published(mean_and_std([18.0]), 18.72) == "18.72: ours -0.72, n=1: no statement"
 
 
 def test_a_p_value_has_two_digits() -> None:
