@@ -72,9 +72,9 @@ def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[P
                 write_text(out / name, render(report))
                 written.append(out / name)
         if "html" in wanted:
-            from crgan_cli.report.html import render as page
+            from crgan_cli.report.html import write_page
 
-            written.append(page(report, out))
+            written.append(write_page(report, out))
         if "md" in wanted:
             with open(out / "report.md", "a", encoding="utf-8") as file:
                 for path, caption in shown:

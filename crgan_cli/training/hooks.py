@@ -154,7 +154,9 @@ class CheckpointManager:
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
-            "states": checkpoint.state_dicts(self.stateful_parts(trainer)),
+            "states": {
+                name: part.state_dict() for name, part in self.stateful_parts(trainer).items()
+            },
         }
         on_main(lambda: self.write(content, trainer.step))
 

@@ -268,7 +268,7 @@ class TrainingRun:
         if self.found:
             step, settled = self.found.content["step"], self.found.content["settled"]
         watch = TrainingProgress(self.settings.steps, step=step)
-        recorder = make_recorder(self.run, step=step, settled=settled)
+        recorder = make_recorder(self.run, step=step, hooks_done=settled)
         stop = StopSignal()
         try:
             with stop.handling_signals(), watch:

@@ -10,7 +10,7 @@ from support.reports import report_of, row_of, run_of, sweep
 
 from crgan_cli.report import drawing, plots
 from crgan_cli.report.curves import plot_losses, plot_metrics
-from crgan_cli.report.drawing import MOST_LINES
+from crgan_cli.report.drawing import MAX_LINES
 from crgan_cli.report.figures import make_drawings, plot_artefacts, plot_rows, plot_sweep
 from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
 from crgan_cli.report.model import Report, Spread
@@ -178,7 +178,7 @@ def test_a_floor_is_drawn_where_it_is_near_and_told_everywhere(tmp_path: Path) -
             assert drawn is not None
             (axes,) = drawn.figure.axes
             assert len([line for line in axes.lines if line.get_linestyle() == ":"]) == lines
-            assert f"Real images against real ones have {floor:g}." in drawn.caption
+            assert f"The real-vs-real distance is {floor:g}." in drawn.caption
 
 
 def test_numbers_far_apart_are_drawn_on_a_log_axis_with_plain_numbers() -> None:
@@ -244,11 +244,11 @@ def test_what_does_not_fit_is_said_and_the_rest_told_apart() -> None:
         for i in range(50)
     ]
     report = report_of(rows)
-    assert f"The best {MOST_LINES} of 50 rows" in plot_metrics(report).caption  # type: ignore[union-attr]
+    assert f"The best {MAX_LINES} of 50 rows" in plot_metrics(report).caption  # type: ignore[union-attr]
     assert "The best 40 of 50 rows" in plot_rows(report).caption  # type: ignore[union-attr]
-    looks = [plots.get_style(i) for i in range(MOST_LINES)]
-    assert len(set(looks)) == MOST_LINES
-    assert len({look.marker + look.dash for look in looks}) == MOST_LINES, "without colour too"
+    looks = [plots.get_style(i) for i in range(MAX_LINES)]
+    assert len(set(looks)) == MAX_LINES
+    assert len({look.marker + look.dash for look in looks}) == MAX_LINES, "without colour too"
 
 
 def test_rows_without_numbers_are_no_figure() -> None:

@@ -89,8 +89,8 @@ def test_under_the_table_stand_protocol_sources_floor_and_warnings(report: Repor
     said = list_remarks(report._replace(warnings=("run x failed",), step="best"))
     assert said[0] == "protocol: demo_10k_test (extractor inception, SHA-256 6726825d)"
     assert "Welch" in said[1]
-    assert "they flatter every row" in said[2]
-    assert said[3].startswith("fid_floor 2.5: real images against real ones")
+    assert "this flatters every row" in said[2]
+    assert said[3].startswith("fid_floor 2.5: real-vs-real distance")
     assert said[4] == "published 18.72: arXiv:2002.04724, small models"
     assert said[5:] == ["run x failed"]
     assert not any("flatter" in line for line in list_remarks(report))
