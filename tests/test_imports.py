@@ -32,6 +32,8 @@ PLACES = {
     "torch.utils.tensorboard": ("runs.record",),
     "rich": ("system.progress", "data.cache", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
+    "jinja2": ("report.html",),
+    "scipy": ("report.statistics",),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""

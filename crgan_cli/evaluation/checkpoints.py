@@ -22,7 +22,7 @@ from crgan_cli.evaluation.metrics.features import Progress
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.reference_images import random_subset
 from crgan_cli.evaluation.sampler import EvalSampler
-from crgan_cli.report.plots import BLUE, GREY, panels, save
+from crgan_cli.report.plots import BLUE, GREY, make_panels, save_figure
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import UNKNOWN, Record
@@ -257,7 +257,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     """Draws the headline of each checkpoint over its step; returns the picture's path."""
     last = evaluations[-1].protocol
     name = str(last["headline"])
-    figure, (axes,) = panels(1, f"{last['protocol']}, {last['extractor']}")
+    figure, (axes,) = make_panels(1, f"{last['protocol']}, {last['extractor']}")
     steps = [float(str(evaluation.of["step"])) for evaluation in evaluations]
     axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
     if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
@@ -266,7 +266,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     axes.set(xlabel="step", ylabel=f"{name} (lower is better)")
     path = run / f"curve_{name}_{last['protocol']}.png"
     try:
-        save(figure, path)
+        save_figure(figure, path)
     except OSError as error:
         raise RunFailed(f"the curve could not be written to {path} ({error.strerror}).") from error
     return path
