@@ -87,7 +87,7 @@ def main() -> None:
     train = Demo(resolution=32, channels=1, classes=10).load("train")
     shuffled = torch.randperm(most, generator=torch.Generator().manual_seed(3))
     real = extractor(test.x[random_subset(most, torch.arange(len(test.x)))][shuffled]).pool
-    moments = {n: Moments.of(real[:n]) for n in counts}
+    moments = {n: Moments.from_features(real[:n]) for n in counts}
     floors: dict[int, float] = {}
 
     print(f"Demo set, {extractor.name}: distance to test images (ratio to the floor), 1000 KID")
@@ -99,7 +99,7 @@ def main() -> None:
         images += len(x)
         cells = []
         for n in counts:
-            distance = frechet_distance(moments[n], Moments.of(pool[:n]))
+            distance = frechet_distance(moments[n], Moments.from_features(pool[:n]))
             kid, _ = kernel_distance(pool[:n], real[:n])
             floors.setdefault(n, distance)
             cells += [f"{distance:.1f} ({distance / floors[n]:.2f})", f"{1000 * kid:.2f}"]

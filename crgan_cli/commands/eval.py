@@ -199,9 +199,9 @@ def evaluate_with_export(
     from crgan_cli.evaluation.pictures import Export
 
     if export is None:
-        return scorer.checkpoint(found)
+        return scorer.score_checkpoint(found)
     with Export(export) as files:
-        evaluation = scorer.checkpoint(found, files)
+        evaluation = scorer.score_checkpoint(found, files)
     print(f"scored images: {export} (generated/ and real/)")
     return evaluation
 
@@ -220,7 +220,7 @@ def evaluate_samples(
         else metrics_config(overrides)
     )
     with make_scorer(config, accept) as scorer:
-        yield scorer.images(samples, images), None
+        yield scorer.score_images(samples, images), None
 
 
 def evaluate_two_folders(
@@ -260,7 +260,7 @@ def evaluate_two_folders(
     ]
     config = metrics_config(["metrics=fid10k_test", "metrics.reference=all", *sizes, *overrides])
     with make_scorer(config, accept) as scorer:
-        yield scorer.two_folders((first, second), generated, real), None
+        yield scorer.score_folders((first, second), generated, real), None
 
 
 def config_with_overrides(found: "LoadedCheckpoint", overrides: list[str]) -> "DictConfig":
@@ -291,7 +291,7 @@ def make_scorer(config: "DictConfig", accept: "Accept") -> "Iterator[Scorer]":
 
 def print_evaluation(evaluation: "Evaluation") -> None:
     """The numbers, with the name of their protocol."""
-    of, protocol = evaluation.of, evaluation.protocol
+    of, protocol = evaluation.source, evaluation.protocol
     step = f" at step {of['step']}, {protocol['generator_weights']} weights" if "step" in of else ""
     print(f"{of.get('checkpoint', of.get('samples'))}{step}")
     for name, value in evaluation.values.items():

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Draws and writes."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import image_writer
+    from crgan_cli.evaluation.pictures import make_image_writer
     from crgan_cli.evaluation.sampler import Sampler, eval_mode
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         found = load.find_checkpoint(args.checkpoint, best=args.best)
         model = load.load_generator(found, device, args.weights)
         codes, columns = make_latents(args, model.prior)
-        target, sampler = image_writer(args.out), Sampler(codes, device)
+        target, sampler = make_image_writer(args.out), Sampler(codes, device)
         try:
             with eval_mode(model.G):
                 for start in range(0, len(codes.z), args.batch_size):

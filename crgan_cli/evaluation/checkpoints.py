@@ -34,13 +34,13 @@ RECORDS = "evaluations.jsonl"
 class Evaluation(NamedTuple):
     """What was scored, the numbers, and how they were measured."""
 
-    of: dict[str, object]
+    source: dict[str, object]
     values: dict[str, float]
     protocol: Record
 
     def as_json(self) -> dict[str, object]:
         """One flat record but for the protocol, as `evaluations.jsonl` has them."""
-        return {**self.of, **self.values, "protocol": self.protocol}
+        return {**self.source, **self.values, "protocol": self.protocol}
 
 
 class Scorer:
@@ -77,7 +77,7 @@ class Scorer:
             self.accept(self.evaluator.describe())
         self.prepared = True
 
-    def checkpoint(self, found: LoadedCheckpoint, export: Export | None = None) -> Evaluation:
+    def score_checkpoint(self, found: LoadedCheckpoint, export: Export | None = None) -> Evaluation:
         """The numbers of a checkpoint's generator; `export` gets all images that are scored."""
         asked = self.evaluator.protocol.weights
         model = load.load_generator(found, self.device, None if asked == "auto" else asked)
@@ -85,7 +85,7 @@ class Scorer:
         scored = EvalSampler(self.evaluator.protocol, model.prior, model.seed, self.device)
         try:
             with scored.images(model.G) as fakes:
-                values = self.evaluator(exported_class_names(fakes, export), progress=self.show)
+                values = self.evaluator(export_drawn(fakes, export), progress=self.show)
         except RunFailed as error:  # images that are not finite
             raise RunFailed(f"{found.path} at step {model.step}: {error}") from None
         if export:
@@ -96,7 +96,7 @@ class Scorer:
             {**self.evaluator.describe(), "generator_weights": model.weights},
         )
 
-    def images(self, path: Path, found: ImageCollection) -> Evaluation:
+    def score_images(self, path: Path, found: ImageCollection) -> Evaluation:
         """The numbers of images that are there already."""
         self._take_as_they_are()
         dataset = build_dataset(self.config)
@@ -109,7 +109,7 @@ class Scorer:
         self.prepare()
         return self._score(path, found, y)
 
-    def two_folders(
+    def score_folders(
         self, paths: tuple[Path, Path], found: ImageCollection, real: ImageCollection
     ) -> Evaluation:
         """The numbers of the images `found` against all of `real`, at the second path."""
@@ -190,7 +190,7 @@ def class_labels(path: Path, found: ImageCollection, names: Sequence[str], whose
     return torch.tensor([numbers[name] for name in found.class_names])[found.images.y]
 
 
-def exported_class_names(fakes: Fakes, export: Export | None) -> Fakes:
+def export_drawn(fakes: Fakes, export: Export | None) -> Fakes:
     """The same images, each put down as it is drawn."""
     if export is None:
         return fakes
@@ -258,7 +258,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     last = evaluations[-1].protocol
     name = str(last["headline"])
     figure, (axes,) = panels(1, f"{last['protocol']}, {last['extractor']}")
-    steps = [float(str(evaluation.of["step"])) for evaluation in evaluations]
+    steps = [float(str(evaluation.source["step"])) for evaluation in evaluations]
     axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
     if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
         axes.axhline(floor, color=GREY, linestyle="--", label="real against real")

@@ -28,7 +28,7 @@ from crgan_cli.evaluation.metrics.features import (
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.measures import MEASURES, Metric
 from crgan_cli.evaluation.metrics.protocol import Protocol
-from crgan_cli.evaluation.metrics.reference import Reference, from_file, load_or_compute
+from crgan_cli.evaluation.metrics.reference import Reference, load_given_file, load_or_compute
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.system.distributed.objects import broadcast_from_main
 
@@ -254,7 +254,7 @@ class Evaluator:
 
         features = "pool" in keep
         if self.reference_file:
-            found = from_file(self.reference_file, provenance, with_features=features)
+            found = load_given_file(self.reference_file, provenance, with_features=features)
         else:
             found = load_or_compute(provenance, compute, with_features=features)
         self._reference = found.to(e.device)

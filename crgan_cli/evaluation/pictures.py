@@ -173,7 +173,7 @@ class Export:
         if path.suffix.lower() == ".zip" and path.is_dir():
             raise UserError(f"{asked} {path} is a folder, and its name a zip's. Give another one.")
         with require_writable(path, asked):
-            self.files = pngs_at(path, asked)
+            self.files = make_png_writer(path, asked)
 
     def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
         """(N, 1 or 3, H, W) uint8, as they are scored, in order."""
@@ -212,7 +212,7 @@ class Export:
             raise
 
 
-def image_writer(path: Path) -> ImageWriter:
+def make_image_writer(path: Path) -> ImageWriter:
     """By the name: .zip, a picture, or else a folder. Raises UserError where none can be there."""
     suffix = path.suffix.lower()
     if suffix and suffix not in (".zip", *PICTURES):
@@ -223,10 +223,10 @@ def image_writer(path: Path) -> ImageWriter:
     if suffix and path.is_dir():
         raise UserError(f"--out {path} is a folder, and its name a file's. Give another --out.")
     with require_writable(path, "--out"):
-        return GridWriter(path) if suffix in PICTURES else pngs_at(path, "--out")
+        return GridWriter(path) if suffix in PICTURES else make_png_writer(path, "--out")
 
 
-def pngs_at(path: Path, asked: str) -> PngWriter:
+def make_png_writer(path: Path, asked: str) -> PngWriter:
     """A zip by the name .zip, or else a folder."""
     return ZipWriter(path) if path.suffix.lower() == ".zip" else FolderWriter(path, asked)
 

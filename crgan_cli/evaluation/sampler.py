@@ -84,8 +84,8 @@ def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
 class Sampler:
     """Images of fixed codes, in batches of any size."""
 
-    def __init__(self, codes: Latents, device: torch.device) -> None:
-        self.codes = codes
+    def __init__(self, latents: Latents, device: torch.device) -> None:
+        self.codes = latents
         self.device = device
 
     def draw(self, G: nn.Module, start: int, n: int) -> Tensor:

@@ -27,7 +27,7 @@ from crgan_cli.evaluation.metrics import weights
 from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_of_root
+from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_sqrt_product
 from crgan_cli.evaluation.metrics.inception import SOURCE, Inception
 from crgan_cli.evaluation.metrics.measures import KID, FrechetDistance, InceptionScore, Metric
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -84,7 +84,7 @@ def extractor_of(name: str, side: int) -> tuple[Extractor, str]:
     """The extractor, and whose weights it has."""
     if name == "efficientnet_lite0":
         return EfficientNetLite0(side), "ImageNet"
-    if weights.env_file(SOURCE) or SOURCE.cache().is_file():
+    if weights.find_env_file(SOURCE) or SOURCE.cache().is_file():
         return Inception(), "published"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.pth"
@@ -129,8 +129,8 @@ class Scene:
         """Seconds by part of one score of `count` images."""
         watch = Stopwatch(self.device)
         fake = self.features(count, watch)
-        pool = like(fake.features())
-        real = FeatureSet(Moments.of(pool), pool)
+        pool = like(fake.require_pool())
+        real = FeatureSet(Moments.from_features(pool), pool)
         for part, measure in measures(count).items():
             with watch.time(part):
                 measure(real, fake)
@@ -157,13 +157,14 @@ def compared(scene: Scene, count: int) -> dict[str, dict[str, float]]:
     """Ours against what others do, in seconds: the Frechet term and the images' way."""
     dims, device = scene.extractor.dims, scene.device
     first, second = (
-        Moments.of(torch.randn(2 * dims, dims, device=device)).covariance for _ in range(2)
+        Moments.from_features(torch.randn(2 * dims, dims, device=device)).covariance
+        for _ in range(2)
     )
     images = scene.images(0, min(count, ROUND_TRIPS, scene.batch_size))
     round_trip(images[:1], device)  # warm-up: Pillow loads its formats at the first
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         f"Frechet term, {dims} features: eigenvalues of AB": (
-            lambda: trace_of_root(covariance_factor(first), second),
+            lambda: trace_sqrt_product(covariance_factor(first), second),
             lambda: torch.linalg.eigvals(first @ second).sqrt().real.sum(),
         ),
         f"{len(images)} images to uint8: through a PNG each": (

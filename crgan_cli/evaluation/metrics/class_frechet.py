@@ -23,10 +23,10 @@ def class_distances(real: Tensor, real_y: Tensor, fake: Tensor, fake_y: Tensor) 
 def distance(real: Tensor, fake: Tensor) -> float:
     """Frechet distance of features; the eigenvalue problem is of min(N, dims) rows."""
     root = covariance_factor_thin(real) if len(real) < real.shape[1] else None
-    return frechet_distance(Moments.of(real), Moments.of(fake), root)
+    return frechet_distance(Moments.from_features(real), Moments.from_features(fake), root)
 
 
-def class_sizes(y: Tensor) -> dict[int, int]:
+def count_per_class(y: Tensor) -> dict[int, int]:
     """Label -> images with it."""
     labels, counts = y.unique(return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))

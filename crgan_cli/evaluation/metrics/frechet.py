@@ -20,11 +20,11 @@ def frechet_distance(a: Moments, b: Moments, root: Tensor | None = None) -> floa
     first, second = a.covariance, b.covariance.to(a.mean.device)
     L = covariance_factor(first) if root is None else root
     gap = a.mean - b.mean.to(a.mean.device)
-    traces = first.trace() + second.trace() - 2 * trace_of_root(L, second)
+    traces = first.trace() + second.trace() - 2 * trace_sqrt_product(L, second)
     return float(gap @ gap + traces)
 
 
-def trace_of_root(L: Tensor, second: Tensor) -> Tensor:
+def trace_sqrt_product(L: Tensor, second: Tensor) -> Tensor:
     """tr((L L^T B)^(1/2)) of a (dims, any) root and a (dims, dims) covariance, both float64."""
     # float32 here moves an FID by 0.3: small eigenvalues drown, and their roots are not small
     assert L.dtype == second.dtype == torch.float64
@@ -54,7 +54,7 @@ def covariance_factor_thin(features: Tensor) -> Tensor:
     return (rows - rows.mean(0)).T / (len(rows) - 1) ** 0.5
 
 
-class Factor:
+class CachedFactor:
     """The root of a covariance, kept for as long as it is asked for the same moments."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Factor:
         self._state = (0, torch.device("cpu"))
         self._root = torch.empty(0)
 
-    def of(self, moments: Moments) -> Tensor:
+    def get(self, moments: Moments) -> Tensor:
         """`factor(moments.covariance)`; the real images' are the same at every evaluation."""
         state = (moments.count, moments.mean.device)  # moments grow, and move, in place
         if moments is not self._moments or state != self._state:

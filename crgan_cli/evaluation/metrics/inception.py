@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.evaluation.metrics import weights as files
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bilinear_tf1
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 
 SOURCE = files.Source(
     what="the standard Inception-v3 of torch-fidelity",
@@ -49,7 +49,7 @@ class Inception(Extractor):
         torch.save(found.state, safe)
         safe.seek(0)
         # building a network draws its first weights
-        with torch.random.fork_rng(devices=[]), found.fitting(SOURCE):
+        with torch.random.fork_rng(devices=[]), found.explain_mismatch(SOURCE):
             net = FeatureExtractorInceptionV3(
                 "inception-v3-compat",
                 ["2048", "logits_unbiased"],
@@ -61,5 +61,5 @@ class Inception(Extractor):
         super().__init__(net)
 
     def features(self, rgb: Tensor) -> Features:
-        pool = self._trunk((bilinear_tf1(rgb, SIDE) - 128) / 128).flatten(1)
+        pool = self._trunk((resize_bilinear_tf1(rgb, SIDE) - 128) / 128).flatten(1)
         return Features(pool, pool @ self._classifier.weight.T)

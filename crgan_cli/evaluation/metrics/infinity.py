@@ -29,7 +29,7 @@ def frechet_infinity(real: Moments, fake: Tensor, root: Tensor | None = None) ->
     distances = []
     for size in sizes:
         rows = torch.randperm(len(fake), generator=generator)[:size].to(fake.device)
-        distances.append(frechet_distance(real, moments_of(fake, rows), root))
+        distances.append(frechet_distance(real, compute_moments(fake, rows), root))
     return intercept(sizes, distances)
 
 
@@ -44,7 +44,7 @@ def subset_sizes(n: int, dims: int) -> list[int]:
     return [int(size) for size in np.linspace(smallest, n, POINTS)]
 
 
-def moments_of(features: Tensor, rows: Tensor) -> Moments:
+def compute_moments(features: Tensor, rows: Tensor) -> Moments:
     """Moments of the features at the indices `rows`, a block at a time."""
     moments = Moments(features.shape[1])
     for block in rows.split(BLOCK):

@@ -12,9 +12,9 @@ from torch import Tensor
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import density_coverage, infinity, kid, precision_recall
-from crgan_cli.evaluation.metrics.class_frechet import class_distances, class_sizes
+from crgan_cli.evaluation.metrics.class_frechet import class_distances, count_per_class
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
-from crgan_cli.evaluation.metrics.frechet import Factor, frechet_distance
+from crgan_cli.evaluation.metrics.frechet import CachedFactor, frechet_distance
 from crgan_cli.evaluation.metrics.inception_score import inception_score
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,13 @@ class FrechetDistance(Metric):
     (arXiv:1706.08500) eq. 6."""
 
     def __init__(self) -> None:
-        self._factor = Factor()
+        self._factor = CachedFactor()
 
     def require(self, real: int, fake: int, dims: int) -> None:
         require_each(real, fake, least=2, why="a covariance needs 2")
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        root = self._factor.of(real.moments)
+        root = self._factor.get(real.moments)
         return {"fd": frechet_distance(real.moments, fake.moments, root)}
 
 
@@ -116,7 +116,7 @@ class KID(Metric):
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         found = kid.kernel_distance(
-            fake.features(), real.features(), subsets=self.subsets, size=self.subset_size
+            fake.require_pool(), real.require_pool(), subsets=self.subsets, size=self.subset_size
         )
         spread = {} if found.deviation is None else {"kid_std": found.deviation}
         return {"kid": found.mean, **spread}
@@ -139,7 +139,9 @@ class PrecisionRecall(Metric):
         return {"precision_recall_neighbours": self.neighbours}
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        found = precision_recall.precision_recall(real.features(), fake.features(), self.neighbours)
+        found = precision_recall.precision_recall(
+            real.require_pool(), fake.require_pool(), self.neighbours
+        )
         return found._asdict()
 
 
@@ -160,7 +162,9 @@ class DensityCoverage(Metric):
         return {"density_coverage_neighbours": self.neighbours}
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        found = density_coverage.density_coverage(real.features(), fake.features(), self.neighbours)
+        found = density_coverage.density_coverage(
+            real.require_pool(), fake.require_pool(), self.neighbours
+        )
         return found._asdict()
 
 
@@ -181,10 +185,10 @@ class ClassFrechet(Metric):
         return {"class_fd_mean": "over classes, each with the same weight"}
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        real_pool, fake_pool = real.features(), fake.features()
+        real_pool, fake_pool = real.require_pool(), fake.require_pool()
         real_y = labels_of(real, "real").to(real_pool.device)
         fake_y = labels_of(fake, "generated").to(fake_pool.device)
-        self._check_sizes(class_sizes(real_y), class_sizes(fake_y), real_pool.shape[1])
+        self._check_sizes(count_per_class(real_y), count_per_class(fake_y), real_pool.shape[1])
         found = class_distances(real_pool, real_y, fake_pool, fake_y)
         mean = sum(found.values()) / len(found)
         return {"class_fd": mean, **{f"class_fd_{label}": fd for label, fd in found.items()}}
@@ -218,7 +222,7 @@ class FrechetInfinity(Metric):
     keeps = frozenset({"pool"})
 
     def __init__(self) -> None:
-        self._factor = Factor()
+        self._factor = CachedFactor()
 
     def require(self, real: int, fake: int, dims: int) -> None:
         require_each(real, fake, least=2, why="a covariance needs 2")
@@ -240,8 +244,8 @@ class FrechetInfinity(Metric):
         }
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        root = self._factor.of(real.moments)
-        return {"fd_infinity": infinity.frechet_infinity(real.moments, fake.features(), root)}
+        root = self._factor.get(real.moments)
+        return {"fd_infinity": infinity.frechet_infinity(real.moments, fake.require_pool(), root)}
 
 
 def require_each(real: int, fake: int, *, least: int, why: str) -> None:

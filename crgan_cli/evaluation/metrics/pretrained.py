@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.evaluation.metrics import weights as files
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bilinear_tf1
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 from crgan_cli.evaluation.metrics.vision_transformer import PATCH, VisionTransformer, positions_at
 from crgan_cli.evaluation.metrics.weights import Source, Weights
 
@@ -79,7 +79,7 @@ class Pretrained(Extractor):
 
     def features(self, rgb: Tensor) -> Features:
         mean, deviation = (rgb.new_tensor(c).view(3, 1, 1) * 255 for c in self.colours)
-        x = (bilinear_tf1(rgb, self.side) - mean) / deviation
+        x = (resize_bilinear_tf1(rgb, self.side) - mean) / deviation
         return Features(self.net(x.contiguous(memory_format=torch.channels_last)))
 
 
@@ -98,7 +98,7 @@ class VGG16(Pretrained):
         self.identify("vgg16", found)
         with torch.device("meta"):  # no memory and no random numbers for weights to be replaced
             net = vgg16(init_weights=False)
-        with found.fitting(VGG16_SOURCE):
+        with found.explain_mismatch(VGG16_SOURCE):
             net.load_state_dict(found.state, assign=True)
         net.classifier = net.classifier[:5]  # up to the ReLU after fc2, as torch-fidelity's default
         super().__init__(net.float())
@@ -117,9 +117,9 @@ class CLIP(Pretrained):
         from torch_fidelity.feature_extractor_clip import build_model
 
         source = clip_source(variant)
-        found = files.find_weights(source, weights, files.scripted_state)
+        found = files.find_weights(source, weights, files.load_torchscript_state)
         # build_model draws first weights, and takes what it does not need out of the dictionary
-        with torch.random.fork_rng(devices=[]), found.fitting(source):
+        with torch.random.fork_rng(devices=[]), found.explain_mismatch(source):
             net = build_model(dict(found.state), torch.float32).visual
         self.side, self.dims = net.input_resolution, net.output_dim
         self.identify(f"clip_{variant.replace('-', '_')}", found)
@@ -141,7 +141,7 @@ class DINOv2(Pretrained):
         grid = self.side // PATCH
         with torch.device("meta"):  # no memory and no random numbers for weights to be replaced
             net = VisionTransformer(self.dims, depth, grid)
-        with found.fitting(source):
+        with found.explain_mismatch(source):
             state = {name: v for name, v in found.state.items() if name != "mask_token"}
             state["pos_embed"] = positions_at(state["pos_embed"].float(), grid)
             net.load_state_dict(state, assign=True)  # the mask token is for training alone

@@ -26,7 +26,7 @@ class Protocol(NamedTuple):
         `cifar10_10k_test_x3_unrounded`: the data set, the generated images, the split of the real
         ones, and what is out of the ordinary.
         """
-        real = [] if self.num_real == self.num_samples else [f"of{short(self.num_real)}"]
+        real = [] if self.num_real == self.num_samples else [f"of{format_count(self.num_real)}"]
         unusual = {
             f"x{self.repeats}": self.repeats > 1,
             "unrounded": self.rounding == "none",
@@ -35,7 +35,7 @@ class Protocol(NamedTuple):
             f"psi{self.truncation}": self.truncation is not None,
         }
         said = [word for word, so in unusual.items() if so]
-        return "_".join([dataset, short(self.num_samples), self.reference, *real, *said])
+        return "_".join([dataset, format_count(self.num_samples), self.reference, *real, *said])
 
     def record(self) -> dict[str, str | int | float]:
         """All choices in words."""
@@ -55,6 +55,6 @@ class Protocol(NamedTuple):
         }
 
 
-def short(count: int) -> str:
+def format_count(count: int) -> str:
     """10000 -> 10k, 500 -> 500."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)

@@ -41,7 +41,7 @@ class Reference(NamedTuple):
         return Reference(FeatureSet(moments, pool, logits, y), self.floor)
 
 
-def written(provenance: Provenance) -> str:
+def format_provenance(provenance: Provenance) -> str:
     """A provenance as text, the same for the same content."""
     return cache.cache_key({"version": VERSION, **provenance})
 
@@ -54,28 +54,28 @@ def load_or_compute(
     A file without the features of every image serves only where they are not needed. Where one of
     several processes finds none, all compute it, as they do that together.
     """
-    record = written(provenance)
+    record = format_provenance(provenance)
     path = cache.cache_path(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
-    found = load(path)
+    found = load_reference(path)
     if found and not (found.record == record and found.has_features(with_features)):
         found = None
     if not any_rank(found is None) and found:
         return found.reference
     reference = compute()
     if world().local_rank == 0:  # the machines of a run may have a cache each
-        save(path, record, reference)
+        save_reference(path, record, reference)
     return reference
 
 
-def from_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
+def load_given_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
     """The reference in a file that the user names; UserError where it is of anything else."""
-    found = load(path)
+    found = load_reference(path)
     if found is None:
         raise UserError(
             f"metrics.reference_file={path} is not a whole file of reference statistics. Give one "
             f"that crgan has written (they are in {cache.cache_folder(FOLDER)}), or leave it out."
         )
-    stated, wanted = json.loads(found.record), json.loads(written(provenance))
+    stated, wanted = json.loads(found.record), json.loads(format_provenance(provenance))
     differing = [
         f"\n  {key}: {stated.get(key, '(not recorded)')} in the file, {value} here"
         for key, value in wanted.items()
@@ -105,13 +105,13 @@ class LoadedReference(NamedTuple):
         return self.reference.real.pool is not None or not with_features
 
 
-def load(path: Path) -> LoadedReference | None:
+def load_reference(path: Path) -> LoadedReference | None:
     """The statistics in a file, None where there are none that are whole."""
     content = cache.load_cached(path)
     if content is None:
         return None
     try:
-        moments = Moments.stored(content["count"], content["mean"], content["covariance"])
+        moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
         real = FeatureSet(moments, content["pool"], None, content["y"])
         return LoadedReference(content["record"], Reference(real, content["floor"]))
     except (KeyError, TypeError, AttributeError) as error:
@@ -119,7 +119,7 @@ def load(path: Path) -> LoadedReference | None:
         return None
 
 
-def save(path: Path, record: str, reference: Reference) -> None:
+def save_reference(path: Path, record: str, reference: Reference) -> None:
     """Keeps a reference for the next time."""
     moments, pool, _, y = reference.real
     content = {

@@ -28,14 +28,14 @@ class Moments:
         self._scatter = torch.zeros(dims, dims, dtype=torch.float64)
 
     @classmethod
-    def of(cls, features: Tensor) -> "Moments":
+    def from_features(cls, features: Tensor) -> "Moments":
         """Moments of (N, dims) features."""
         moments = cls(features.shape[1])
         moments.update(features)
         return moments
 
     @classmethod
-    def stored(cls, count: int, mean: Tensor, covariance: Tensor) -> "Moments":
+    def from_covariance(cls, count: int, mean: Tensor, covariance: Tensor) -> "Moments":
         """Moments from what was saved of others."""
         moments = cls(len(mean))
         moments.count, moments.mean = count, mean

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
-from crgan_cli.evaluation.metrics.weights import scripted, sha256_of
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
+from crgan_cli.evaluation.metrics.weights import load_torchscript, sha256_hex
 
 PROBE_SIDE = 32  # pixels of the images that the module is tried on where no size is given
 
@@ -37,14 +37,14 @@ class TorchScript(Extractor):
             )
         content = file.read_bytes()
         try:
-            net = scripted(content)
+            net = load_torchscript(content)
         except RuntimeError as error:
             raise UserError(
                 f"extractor.path={path} is not a TorchScript module. Save one with "
                 f"torch.jit.save(torch.jit.script(net.eval()), 'net.pt'); a state dict or a model "
                 f"saved with torch.save will not do. {CONTRACT}."
             ) from error
-        self.sha256 = sha256_of(content)
+        self.sha256 = sha256_hex(content)
         self.name = f"{re.sub(r'[^A-Za-z0-9]+', '_', file.stem)}_{self.sha256[:8]}"
         self.resolution = resolution
         self.resize = (
@@ -59,7 +59,7 @@ class TorchScript(Extractor):
         self.has_logits = probe.logits is not None
 
     def features(self, rgb: Tensor) -> Features:
-        x = bicubic(rgb, self.resolution) if self.resolution else rgb
+        x = resize_bicubic(rgb, self.resolution) if self.resolution else rgb
         n, _, height, width = x.shape
         given = f"{n} images of {height} x {width} pixels"
         try:
@@ -70,13 +70,13 @@ class TorchScript(Extractor):
                 f"extractor.path={self.path} fails on {given}: {lines[-1].strip()}. {CONTRACT}. "
                 "With extractor.resolution=N the images are resized first."
             ) from error
-        found = columns(output, n)
+        found = parse_output(output, n)
         if isinstance(found, str):
             raise UserError(f"extractor.path={self.path} makes {found} of {given}. {CONTRACT}.")
         return found
 
 
-def columns(output: object, n: int) -> Features | str:
+def parse_output(output: object, n: int) -> Features | str:
     """A module's output for `n` images as features, or what is wrong with it, in words."""
     parts = output if isinstance(output, tuple) else (output,)
     tensors = [part for part in parts if isinstance(part, Tensor)]

@@ -63,7 +63,7 @@ class Weights(NamedTuple):
         return name if self.standard else f"{name}_{self.sha256[:8]}"
 
     @contextmanager
-    def fitting(self, source: Source) -> Iterator[None]:
+    def explain_mismatch(self, source: Source) -> Iterator[None]:
         """Says whose weights were expected where the body cannot load them into its network."""
         try:
             yield
@@ -95,19 +95,19 @@ def load_state_dict(content: bytes, path: Path) -> State:
     return state
 
 
-def scripted_state(content: bytes, path: Path) -> State:
+def load_torchscript_state(content: bytes, path: Path) -> State:
     """The names and tensors of a TorchScript archive, as which OpenAI publishes CLIP.
 
     There is no other way to read one than to load its module, which is not run. A plain state dict
     is taken too.
     """
     try:
-        return dict(scripted(content).state_dict())
+        return dict(load_torchscript(content).state_dict())
     except RuntimeError:
         return load_state_dict(content, path)
 
 
-def scripted(content: bytes) -> nn.Module:
+def load_torchscript(content: bytes) -> nn.Module:
     """A TorchScript module on the CPU; raises RuntimeError where `content` is none."""
     with warnings.catch_warnings():
         # deprecated in favour of torch.export, whose programs cannot be put into eval mode
@@ -123,18 +123,18 @@ def find_weights(source: Source, option: str | None, read: Reader = load_state_d
     where, if there is none or it is not what it should be.
     """
     if option is not None:
-        path = existing_file(option, "extractor.weights", source)
-        return load(path, source, read, published=False)
-    path = env_file(source) or source.cache()
+        path = require_file(option, "extractor.weights", source)
+        return load_weights(path, source, read, published=False)
+    path = find_env_file(source) or source.cache()
     if path == source.cache() and not path.is_file():
         download(source)
-    return load(path, source, read, published=True)
+    return load_weights(path, source, read, published=True)
 
 
-def env_file(source: Source) -> Path | None:
+def find_env_file(source: Source) -> Path | None:
     """The file that the environment names, by itself or by its folder."""
     if source.variable and (name := os.environ.get(source.variable)):
-        return existing_file(name, f"the environment variable {source.variable}", source)
+        return require_file(name, f"the environment variable {source.variable}", source)
     if not (name := os.environ.get(FOLDER)):
         return None
     folder = Path(name).expanduser().absolute()
@@ -147,7 +147,7 @@ def env_file(source: Source) -> Path | None:
     return path if path.is_file() else None
 
 
-def existing_file(name: str, origin: str, source: Source) -> Path:
+def require_file(name: str, origin: str, source: Source) -> Path:
     """`name` as a path; raises UserError if it is not a file."""
     path = Path(name).expanduser().absolute()
     if not path.is_file():
@@ -158,10 +158,10 @@ def existing_file(name: str, origin: str, source: Source) -> Path:
     return path
 
 
-def load(path: Path, source: Source, read: Reader, *, published: bool) -> Weights:
+def load_weights(path: Path, source: Source, read: Reader, *, published: bool) -> Weights:
     """Hashes a file, then reads what was hashed. UserError if not `published` where it must be."""
     content = path.read_bytes()
-    sha256 = sha256_of(content)
+    sha256 = sha256_hex(content)
     standard = sha256.startswith(source.sha256)
     if published and not standard:
         raise UserError(
@@ -214,6 +214,6 @@ def manual_instructions(source: Source) -> str:
     )
 
 
-def sha256_of(content: bytes) -> str:
+def sha256_hex(content: bytes) -> str:
     """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -184,7 +184,7 @@ def choose(
     choices = dict.fromkeys(layers, False)
     if layers:
         device = next(network.parameters()).device
-        with eval_mode(network, device):
+        with preserve_state(network, device):
             for name, seen in sightings(layers, run, autocast).items():
                 case = f"{layers[name].fused.__qualname__} {seen.case()}"
                 if case not in known:
@@ -195,7 +195,7 @@ def choose(
 
 
 @contextmanager
-def eval_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
+def preserve_state(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, in which running a network changes nothing in it, and random numbers to waste."""
     modes = {module: module.training for module in network.modules()}
     accelerators = [] if device.type == "cpu" else [device]

@@ -36,7 +36,7 @@ def rows(n: int, dims: int, seed: int, scale: float = 1.0, shift: float = 0.0) -
 def features(pool: Tensor, classes: int | None = None) -> FeatureSet:
     """What an extractor would have kept; labels 0, 1, ... in turn."""
     y = None if classes is None else torch.arange(len(pool)) % classes
-    return FeatureSet(Moments.of(pool), pool, logits=pool, y=y)
+    return FeatureSet(Moments.from_features(pool), pool, logits=pool, y=y)
 
 
 def line(*points: float) -> Tensor:
@@ -161,8 +161,8 @@ def test_class_frechet_by_hand():
     fake, fake_y = line(9, 3, 5, 12), torch.tensor([7, 4, 4, 7])
     found = numbers(
         "class_fid",
-        FeatureSet(Moments.of(real), real, y=real_y),
-        FeatureSet(Moments.of(fake), fake, y=fake_y),
+        FeatureSet(Moments.from_features(real), real, y=real_y),
+        FeatureSet(Moments.from_features(fake), fake, y=fake_y),
     )
     assert found == {
         "class_fd_4": pytest.approx(9),
@@ -189,8 +189,8 @@ def test_class_frechet_is_the_formula_class_by_class(n: int):
 def test_classes_that_were_exchanged_show_by_class_only():
     pool = torch.cat([rows(50, 4, seed=1), rows(50, 4, seed=2, shift=5.0)])
     y = torch.arange(100) // 50
-    real = FeatureSet(Moments.of(pool), pool, y=y)
-    exchanged = FeatureSet(Moments.of(pool), pool, y=1 - y)
+    real = FeatureSet(Moments.from_features(pool), pool, y=y)
+    exchanged = FeatureSet(Moments.from_features(pool), pool, y=1 - y)
     assert numbers("fid", real, exchanged)["fd"] == pytest.approx(0, abs=1e-9)
     assert numbers("class_fid", real, exchanged)["class_fd"] > 80  # about 4 * 5^2
 
@@ -227,7 +227,7 @@ def test_the_sizes_are_the_papers_where_there_are_as_many_images():
 def test_infinity_is_nearer_to_the_true_distance_than_all_images_are():
     dims, n = 24, 240
     deviations = torch.linspace(0.5, 1.5, dims).double()
-    real = Moments.stored(10**6, torch.zeros(dims).double(), torch.diag(deviations**2))
+    real = Moments.from_covariance(10**6, torch.zeros(dims).double(), torch.diag(deviations**2))
     truth = float((0.1 * deviations).square().sum())  # deviations 1.1 times as large
     plain, extrapolated = [], []
     for seed in range(5):
@@ -244,7 +244,7 @@ def test_infinity_is_nearer_to_the_true_distance_than_all_images_are():
 def test_infinity_chooses_the_same_subsets_again_and_others_by_another_seed(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    real, fake = Moments.of(rows(80, 6, seed=1)), rows(80, 6, seed=2)
+    real, fake = Moments.from_features(rows(80, 6, seed=1)), rows(80, 6, seed=2)
     state = torch.random.get_rng_state()
     first = frechet_infinity(real, fake)
     assert torch.equal(torch.random.get_rng_state(), state)
