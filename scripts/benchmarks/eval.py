@@ -24,12 +24,18 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import weights
+from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_sqrt_product
+from crgan_cli.evaluation.metrics.frechet import (
+    FrechetDistance,
+    covariance_factor,
+    trace_sqrt_product,
+)
 from crgan_cli.evaluation.metrics.inception import SOURCE, Inception
-from crgan_cli.evaluation.metrics.measures import KID, FrechetDistance, InceptionScore, Metric
+from crgan_cli.evaluation.metrics.inception_score import InceptionScore
+from crgan_cli.evaluation.metrics.kid import KID
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.evaluation.pictures import encode_png
 from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
@@ -120,7 +126,7 @@ class Scene:
 
         timed = cast(Extractor, Timed(self.extractor, watch))
         with watch.time("loop"):
-            found = extract(timed, draw, count, self.batch_size, keep={"pool", "logits"})
+            found = extract(timed, draw, count, self.batch_size, required={"pool", "logits"})
         inside = sum(watch.seconds[part] for part in (DRAW, QUANTISE, EXTRACT))
         watch.seconds[MOMENTS] = watch.seconds.pop("loop") - inside
         return found

@@ -337,7 +337,7 @@ def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"measures": ["precision_recall"]}, "has no distance by which to tell the best"),
+        ({"measures": ["precision_recall"]}, "has no distance by which to choose the best"),
         ({"measures": ["fid", "class_fid"]}, "the generated images have no"),
         ({"kid_subset_size": 41}, "metrics.kid_subset_size"),
         ({"measures": ["fid_infinity"], "num_samples": 10}, "metrics.num_samples"),
