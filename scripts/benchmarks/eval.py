@@ -108,8 +108,8 @@ class Scene:
         self.extractor.to(device)
         G = SNDCGANGenerator(resolution=args.resolution, channels=3, z_dim=Z_DIM, width=1.0)
         self.G = G.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        codes = sample_latents(Prior("uniform", Z_DIM, 0), args.n, seed=0)
-        self.sampler = Sampler(codes, device)
+        latents = sample_latents(Prior("uniform", Z_DIM, 0), args.n, seed=0)
+        self.sampler = Sampler(latents, device)
 
     def images(self, start: int, n: int) -> Tensor:
         """(n, 3, H, W) in [-1, 1]."""

@@ -641,7 +641,7 @@ def test_each_choice_of_a_protocol_moves_the_numbers_and_leaves_the_checkpoint(
     assert (
         scored_by(scored, crgan, *choices["demo_8_test_bn-standing"])[HEADLINE]
         == (
-            found["demo_8_test_bn-standing"][HEADLINE]  # the same codes each time
+            found["demo_8_test_bn-standing"][HEADLINE]  # the same latents each time
         )
     )
     assert newest.read_bytes() == before
