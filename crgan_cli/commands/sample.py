@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
-    add("--n", type=parse_nonnegative_int, default=64, help="how many images (64)")
+    add("--n", type=parse_positive_int, default=64, help="how many images (64)")
     add(
         "--out",
         type=Path,
@@ -31,13 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--classes", type=parse_classes, metavar="0,3", help="which classes, one per row")
     add(
         "--truncation",
-        type=parse_positive,
+        type=parse_positive_float,
         metavar="T",
         help="normal prior: |z| <= T; uniform: T z",
     )
     add(
         "--interpolate",
-        type=parse_nonnegative_int,
+        type=parse_positive_int,
         metavar="STEPS",
         help="rows from one latent to another",
     )
@@ -47,14 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add(
         "--batch-size",
-        type=parse_nonnegative_int,
+        type=parse_positive_int,
         default=100,
         metavar="B",
         help="images drawn at once (100)",
     )
 
 
-def parse_nonnegative_int(text: str) -> int:
+def parse_positive_int(text: str) -> int:
     """Parse a number of at least 1."""
     return parse_number(int, text, lambda value: value >= 1, "a whole number of at least 1")
 
@@ -64,7 +64,7 @@ def parse_seed(text: str) -> int:
     return parse_number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
 
 
-def parse_positive(text: str) -> float:
+def parse_positive_float(text: str) -> float:
     """Parse a number above 0."""
     return parse_number(float, text, lambda value: value > 0, "a number above 0")
 

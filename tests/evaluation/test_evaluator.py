@@ -233,7 +233,7 @@ def test_too_few_real_images_is_an_error_with_the_numbers():
 def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCaptureFixture):
     scorer = evaluator()
     scorer.prepare(Noise(train=10))
-    assert "the floor is not reported" in caplog.text
+    assert "no real-vs-real distance is reported" in caplog.text
     assert "fd_projection_n40_floor" not in scorer(replay(Noise().read("train").x))
 
 

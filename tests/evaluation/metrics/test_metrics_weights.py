@@ -110,7 +110,7 @@ def test_a_download_of_something_else_leaves_nothing_behind(
 ) -> None:
     page = tmp_path / "page.pth"
     page.write_text("<html>please log in</html>")
-    with pytest.raises(UserError, match=r"What file:.* gave is not torchvision's VGG16"):
+    with pytest.raises(UserError, match=r"The file at file:.* is not torchvision's VGG16"):
         find_weights(VGG16_SOURCE._replace(url=page.as_uri()), None)
     assert list(checkpoints.iterdir()) == []
 
