@@ -15,6 +15,32 @@ Number = TypeVar("Number", int, float)
 help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs."
 
 
+def number_parser(
+    kind: type[Number], is_valid: Callable[[Number], bool], expected: str
+) -> Callable[[str], Number]:
+    """Return a parser of numbers that raises argparse's error for an invalid one."""
+
+    def parse(text: str) -> Number:
+        with suppress(ValueError):
+            value = kind(text)
+            if is_valid(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+
+    return parse
+
+
+parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
+parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
+parse_seed = number_parser(int, lambda n: 0 <= n < 2**63, "a whole number from 0 on")
+parse_class = number_parser(int, lambda n: n >= 0, "a class's number (as in 0,3)")
+
+
+def parse_classes(text: str) -> list[int]:
+    """Parse class ids, separated by commas."""
+    return [parse_class(part) for part in text.split(",")]
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
@@ -52,40 +78,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="images drawn at once (100)",
     )
-
-
-def parse_positive_int(text: str) -> int:
-    """Parse a number of at least 1."""
-    return parse_number(int, text, lambda value: value >= 1, "a whole number of at least 1")
-
-
-def parse_seed(text: str) -> int:
-    """Parse a seed, as torch takes it."""
-    return parse_number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
-
-
-def parse_positive_float(text: str) -> float:
-    """Parse a number above 0."""
-    return parse_number(float, text, lambda value: value > 0, "a number above 0")
-
-
-def parse_classes(text: str) -> list[int]:
-    """Parse class ids, separated by commas."""
-    return [
-        parse_number(int, part, lambda value: value >= 0, "a class's number (as in 0,3)")
-        for part in text.split(",")
-    ]
-
-
-def parse_number(
-    kind: type[Number], text: str, holds: Callable[[Number], bool], words: str
-) -> Number:
-    """Parse a number. Raise argparse's error unless `holds`; `words` say what is expected."""
-    with suppress(ValueError):
-        value = kind(text)
-        if holds(value):
-            return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
 
 
 def run(args: argparse.Namespace) -> int:

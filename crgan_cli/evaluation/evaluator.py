@@ -25,13 +25,12 @@ from crgan_cli.evaluation.metrics.features import (
     Stop,
     extract,
 )
-from crgan_cli.evaluation.metrics.protocol import Protocol
+from crgan_cli.evaluation.metrics.protocol import Protocol, describe_evaluation
 from crgan_cli.evaluation.metrics.reference import (
+    PreparedReference,
     RealImages,
     Reference,
-    compute_reference,
-    load_given_file,
-    load_or_compute,
+    prepare_reference,
 )
 from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
 from crgan_cli.evaluation.reference_images import ReferenceImages
@@ -102,10 +101,7 @@ class Evaluator:
         self.every = every  # training steps between evaluations
         self.headline = self.name(self._primary_metric().key)
         self._check_settings()
-        self.dataset = ""  # its name, known after `prepare`
-        self._reference: Reference | None = None
-        self._images_sha256 = self._floor_sha256 = ""
-        self._shape: tuple[int, ...] = ()
+        self.reference = PreparedReference()
 
     def _primary_metric(self) -> Metric:
         for metric in self.metrics:
@@ -136,7 +132,7 @@ class Evaluator:
     @property
     def label(self) -> str:
         """The protocol's short name."""
-        return self.protocol.label(self.dataset)
+        return self.protocol.label(self.reference.dataset)
 
     @property
     def compares_classes(self) -> bool:
@@ -148,29 +144,14 @@ class Evaluator:
         return f"{name}/{self.label}/{self.extractor.name}-{self.extractor.sha256[:8]}"
 
     def describe(self) -> dict[str, object]:
-        """Return the record of the protocol: all that is needed to compare the numbers."""
-        e = self.extractor
-        return {
-            "protocol": self.label,
-            "headline": self.headline,
-            "extractor": e.name,
-            "extractor_sha256": e.sha256,
-            "dataset": self.dataset,
-            "reference_sha256": self._images_sha256,  # of the images; empty before `prepare`
-            "floor_sha256": self._floor_sha256,  # of the other real images; "none" without floor
-            **self.protocol.record(),
-            "resize": e.resize,
-            "precision": f"{e.precision} features, float64 statistics",
-            "measures": {
-                key: value for metric in self.metrics for key, value in metric.describe().items()
-            },
-        }
+        """Return the record of the protocol, complete after `prepare`."""
+        return describe_evaluation(
+            self.protocol, self.extractor, self.reference, self.metrics, self.headline
+        )
 
     def to(self, device: torch.device | str) -> None:
-        """Move the extractor and the reference statistics to `device`."""
+        """Move the extractor to `device`, before `prepare`."""
         self.extractor.to(device)
-        if self._reference is not None:
-            self._reference = self._reference.to(device)
 
     def prepare(
         self, dataset: Dataset, progress: Progress | None = None, stop: Stop | None = None
@@ -206,27 +187,15 @@ class Evaluator:
         """
         self._require_labels(labelled, f"{name} has")
         self._warn_of_few_samples()
-        real = RealImages(name, self.protocol.reference, images, others, labelled)
-        provenance = real.describe(self.extractor)
-        required: frozenset[FeatureKind] = self.required - {"logits"}  # never of real images
-        with_features = "pool" in required
-        if self.reference_file:
-            reference = load_given_file(
-                self.reference_file, provenance, with_features=with_features
-            )
-        else:
-            reference = load_or_compute(
-                provenance,
-                lambda: compute_reference(
-                    self.extractor, real, self.protocol.batch_size, required, progress, stop
-                ),
-                with_features=with_features,
-            )
-        self._reference = reference.to(self.extractor.device)
-        self.dataset = name
-        self._images_sha256 = str(provenance["images"])
-        self._floor_sha256 = str(provenance["floor_images"])
-        self._shape = tuple(images.x.shape[1:])
+        self.reference = prepare_reference(
+            self.extractor,
+            RealImages(name, self.protocol.reference, images, others, labelled),
+            self.reference_file,
+            self.protocol.batch_size,
+            self.required - {"logits"},  # no metric needs those of real images
+            progress,
+            stop,
+        )
 
     def _require_labels(self, known: bool, which: str) -> None:
         if known:
@@ -260,18 +229,19 @@ class Evaluator:
 
         `stop` is called between batches and may raise. Raises RunFailed if images are not finite.
         """
-        assert self._reference is not None, "call prepare(dataset) first"
+        reference = self.reference.statistics
+        assert reference is not None, "call prepare(dataset) first"
         self._require_labels(fakes.y is not None, "the generated images have")
         sets = [
-            self._score(self._reference, fakes, number, progress, stop)
+            self._score(reference, fakes, number, progress, stop)
             for number in range(self.protocol.repeats)
         ]
         values = {self.name(key): fmean(each[key] for each in sets) for key in sets[0]}
         if len(sets) > 1:
             key = self._primary_metric().key
             values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
-        if self._reference.floor is not None:
-            values[f"{self.name('fd')}_floor"] = self._reference.floor
+        if reference.floor is not None:
+            values[f"{self.name('fd')}_floor"] = reference.floor
         return values
 
     def _score(
@@ -313,11 +283,11 @@ class Evaluator:
     def _to_pixels(self, images: Tensor, n: int) -> Tensor:
         """Check floats in [-1, 1] and convert them to pixels, rounded if the protocol says so."""
         assert len(images) == n, f"draw returned {len(images)} images instead of {n}"
-        if tuple(images.shape[1:]) != self._shape:
+        if tuple(images.shape[1:]) != self.reference.shape:
             raise UserError(
                 f"The generated images are {tuple(images.shape[1:])} (channels, height, width) and "
-                f"the real ones {self._shape}: evaluate with the data set that the model was "
-                "trained on."
+                f"the real ones {self.reference.shape}: evaluate with the data set that the model "
+                "was trained on."
             )
         if not images.isfinite().all():
             raise RunFailed("The generator's images are not finite numbers: there is no score.")

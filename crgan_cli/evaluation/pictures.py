@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import torch
 from PIL import Image
@@ -33,18 +33,6 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(channels_last[..., 0] if len(picture) == 1 else channels_last)
 
 
-class ImageWriter(Protocol):
-    """Takes images batch by batch."""
-
-    def add(self, images: Tensor) -> None:
-        """Add (N, C, H, W) images in [-1, 1]."""
-        ...
-
-    def finish(self, columns: int) -> None:
-        """Complete the file; `columns` is the width of a grid."""
-        ...
-
-
 class GridWriter:
     """Writes one picture of all images."""
 
@@ -53,9 +41,11 @@ class GridWriter:
         self.batches: list[Tensor] = []
 
     def add(self, images: Tensor) -> None:
+        """Add (N, C, H, W) images in [-1, 1]."""
         self.batches.append(images.cpu())
 
     def finish(self, columns: int) -> None:
+        """Write the file; `columns` is the width of the grid."""
         save_picture(make_grid(torch.cat(self.batches), columns), self.path)
 
 
@@ -66,6 +56,7 @@ class PngWriter(ABC):
         self.counts: Counter[str] = Counter()  # images per folder; "" is no folder
 
     def add(self, images: Tensor) -> None:
+        """Add (N, C, H, W) images in [-1, 1]."""
         self.put(to_uint8(images))
 
     def put(self, images: Tensor, folder: str = "") -> None:
@@ -182,11 +173,6 @@ class Export:
         with self.explain_failure():
             self.files.put(images, kind)
 
-    def finish(self) -> None:
-        """Complete the files."""
-        with self.explain_failure():
-            self.files.finish()
-
     @contextmanager
     def explain_failure(self) -> Iterator[None]:
         """Name the path in an error."""
@@ -202,13 +188,14 @@ class Export:
         if kind is not None:
             return self.files.discard()
         try:
-            self.finish()
+            with self.explain_failure():
+                self.files.finish()
         except BaseException:
             self.files.discard()
             raise
 
 
-def make_image_writer(path: Path) -> ImageWriter:
+def make_image_writer(path: Path) -> "GridWriter | PngWriter":
     """Choose by the name: .zip, a picture, else a folder. Raise UserError if it is impossible."""
     suffix = path.suffix.lower()
     if suffix and suffix not in (".zip", *PICTURES):

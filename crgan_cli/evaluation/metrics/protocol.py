@@ -7,7 +7,11 @@ points for the same model, so a number without its protocol means nothing.
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crgan_cli.evaluation.metrics.base import Metric
     from crgan_cli.evaluation.metrics.extractors import Extractor
+    from crgan_cli.evaluation.metrics.reference import PreparedReference
 
 
 class Protocol(NamedTuple):
@@ -70,3 +74,26 @@ class Protocol(NamedTuple):
 def format_count(count: int) -> str:
     """10000 -> 10k, 500 -> 500."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
+
+
+def describe_evaluation(
+    protocol: Protocol,
+    extractor: "Extractor",
+    reference: "PreparedReference",
+    metrics: "Iterable[Metric]",
+    primary: str,
+) -> dict[str, object]:
+    """Return the full record of a protocol: all that is needed to compare the numbers."""
+    return {
+        "protocol": protocol.label(reference.dataset),
+        "headline": primary,
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "dataset": reference.dataset,
+        "reference_sha256": reference.images_sha256,
+        "floor_sha256": reference.floor_sha256,
+        **protocol.record(),
+        "resize": extractor.resize,
+        "precision": f"{extractor.precision} features, float64 statistics",
+        "measures": {k: value for metric in metrics for k, value in metric.describe().items()},
+    }

@@ -75,15 +75,26 @@ class Reference(NamedTuple):
         return Reference(FeatureSet(moments, pool, logits, y), self.floor)
 
 
-def compute_reference(
+class PreparedReference(NamedTuple):
+    """A reference with the names and hashes for the record of the protocol."""
+
+    dataset: str = ""
+    images_sha256: str = ""  # of the images
+    floor_sha256: str = ""  # of the other real images; "none" without a real-vs-real distance
+    shape: tuple[int, ...] = ()  # of an image
+    statistics: Reference | None = None
+
+
+def prepare_reference(
     extractor: Extractor,
     real: RealImages,
+    file: Path | None,
     batch_size: int,
     required: Set[FeatureKind],
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Reference:
-    """Extract the features of the real images."""
+) -> PreparedReference:
+    """Load the reference from a file of the user or the cache, or compute it."""
 
     def extract_images(images: Images) -> FeatureSet:
         return extract(
@@ -97,11 +108,26 @@ def compute_reference(
             stop=stop,
         )
 
-    features = extract_images(real.images)
-    if real.others is None:
-        return Reference(features, None)
-    floor = frechet_distance(features.moments, extract_images(real.others).moments)
-    return Reference(features, floor)
+    def compute() -> Reference:
+        features = extract_images(real.images)
+        if real.others is None:
+            return Reference(features, None)
+        floor = frechet_distance(features.moments, extract_images(real.others).moments)
+        return Reference(features, floor)
+
+    provenance = real.describe(extractor)
+    with_features = "pool" in required
+    if file:
+        statistics = load_given_file(file, provenance, with_features=with_features)
+    else:
+        statistics = load_or_compute(provenance, compute, with_features=with_features)
+    return PreparedReference(
+        real.dataset,
+        str(provenance["images"]),
+        str(provenance["floor_images"]),
+        tuple(real.images.x.shape[1:]),
+        statistics.to(extractor.device),
+    )
 
 
 def load_or_compute(

@@ -4,6 +4,8 @@ torch-fidelity runs the code that torch hub downloads from facebookresearch/dino
 small enough to write down here, so that only a file of tensors has to be trusted.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,18 +30,6 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
-    """Two linear layers with a hidden width of 4 dim."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class LayerScale(nn.Module):
     """A learned factor per channel, Touvron et al. 2021 (arXiv:2103.17239)."""
 
@@ -60,23 +50,14 @@ class Block(nn.Module):
         self.attn = Attention(dim)
         self.ls1 = LayerScale(dim)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
-        self.mlp = MLP(dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(fc1=nn.Linear(dim, 4 * dim), gelu=nn.GELU(), fc2=nn.Linear(4 * dim, dim))
+        )
         self.ls2 = LayerScale(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
         return x + self.ls2(self.mlp(self.norm2(x)))
-
-
-class Patches(nn.Module):
-    """(N, 3, H, W) -> (N, H/14 * W/14, dim)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, PATCH, stride=PATCH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
 
 
 class VisionTransformer(nn.Module):
@@ -86,12 +67,14 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid * grid + 1, dim))
-        self.patch_embed = Patches(dim)
+        self.patch_embed = nn.Sequential(
+            OrderedDict(proj=nn.Conv2d(3, dim, PATCH, stride=PATCH), flatten=nn.Flatten(2))
+        )
         self.blocks = nn.Sequential(*(Block(dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = self.patch_embed(x)
+        patches = self.patch_embed(x).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1) + self.pos_embed
         return self.norm(self.blocks(tokens)[:, 0])
 
