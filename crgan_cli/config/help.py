@@ -66,7 +66,7 @@ def _settings(text: str) -> Iterator[str]:
             continue
         if value:
             name = f"{nest}.{key}" if indent else key
-            yield _entry(f"{name}={value}", re.sub(r"\s*\[[^\]]*\]|; ours$", "", comment or ""))
+            yield _entry(f"{name}={value}", re.sub(r"\s*\[[^\]]*\]", "", comment or ""))
 
 
 def _entry(setting: str, comment: str) -> str:
