@@ -16,11 +16,12 @@ from typing import Annotated, Literal, Union, get_origin
 
 from crgan_cli.config import bounds
 from crgan_cli.errors import UserError
+from crgan_cli.system.lazy import statements
 
 ROOT = "crgan_cli.config.settings.Run"  # whose parameters are the settings outside the groups
 
 ALLOWED = (
-    "A _target_ is the full path of a class defined in crgan_cli, in torch.optim, or in a package "
+    "A _target_ is the full path of a class of crgan_cli, of torch.optim, or of a package "
     "that you name in the environment variable CRGAN_PLUGINS (comma separated)."
 )
 
@@ -88,7 +89,7 @@ def _source(module: str) -> ast.Module | None:
 def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
     """Where `name` is defined, as a class or a constant, following `from ... import name`."""
     tree = _source(module)
-    for node in tree.body if tree else []:
+    for node in statements(tree) if tree else []:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
         if isinstance(node, ast.Assign) and any(

@@ -113,7 +113,7 @@ def test_a_setting_without_a_command_is_given_one(crgan) -> None:
 
 def test_help_of_train_lists_groups_choices_and_settings(crgan, tmp_path: Path) -> None:
     (tmp_path / "loss").mkdir()
-    (tmp_path / "loss" / "mine.yaml").write_text("_target_: crgan_cli.gan.losses.Hinge\n")
+    (tmp_path / "loss" / "mine.yaml").write_text("_target_: crgan_cli.gan.Hinge\n")
     code, out, _ = crgan("train", "--help", "--config-dir", str(tmp_path))
     assert code == 0
     assert "regularizer   bcr, cr*, cr_gp, dragan, gp, icr" in out

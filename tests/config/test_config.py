@@ -137,7 +137,7 @@ def test_spaces_around_the_sign_are_named(words: list[str]) -> None:
 def test_a_sum_in_which_one_value_would_be_lost_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "regularizer"
     folder.mkdir()
-    lazy = "_target_: {lazy: crgan_cli.gan.regularizers.penalties.R1}\nlambda_r1: 1.0\nevery: 16\n"
+    lazy = "_target_: {lazy: crgan_cli.gan.R1}\nlambda_r1: 1.0\nevery: 16\n"
     (folder / "lazy.yaml").write_text(lazy)
     with pytest.raises(UserError, match=r"cr and lazy both set 'every' of regularizer"):
         compose(["regularizer=[cr,lazy]"], config_dir=str(tmp_path))
@@ -201,7 +201,7 @@ def test_text_that_is_no_configuration_is_refused(text: str) -> None:
 
 
 def test_a_strangers_text_names_no_class_of_theirs() -> None:
-    text = to_text(compose([])).replace("crgan_cli.gan.losses.NonSaturating", "os.system")
+    text = to_text(compose([])).replace("crgan_cli.gan.NonSaturating", "os.system")
     with pytest.raises(UserError, match=r"In run.yaml: loss: There is no class 'os.system'"):
         from_text(text, "run.yaml")
 
@@ -226,7 +226,7 @@ def test_run_gives_the_settings_outside_the_groups() -> None:
         "crgan_cli.commands.main.os",
         "crgan_cli.commands.main.main",  # a function
         "crgan_cli.config.compose.Path",  # a class, but defined elsewhere
-        "crgan_cli.gan.losses.Hinges",
+        "crgan_cli.gan.Hinges",
         "os.system",
         "torch.nn.Linear",
         "subprocess.Popen",
@@ -240,12 +240,12 @@ def test_only_classes_defined_here_are_located(dotted: str) -> None:
 
 
 def test_a_class_is_located_where_it_is_defined() -> None:
-    assert import_class("crgan_cli.gan.losses.Hinge") is Hinge
+    assert import_class("crgan_cli.gan.Hinge") is Hinge
     assert import_class("torch.optim.Adam").__name__ == "Adam"
 
 
 def test_a_group_of_one_class_is_an_object_and_of_several_a_dict() -> None:
-    assert isinstance(build_group({"_target_": "crgan_cli.gan.losses.Hinge"}), Hinge)
+    assert isinstance(build_group({"_target_": "crgan_cli.gan.Hinge"}), Hinge)
     built = build_group(compose(["regularizer=icr", "regularizer.sigma=0.5"]).regularizer)
     assert isinstance(built["bcr"], BalancedConsistency)
     assert isinstance(built["zcr"], LatentConsistency)
@@ -255,7 +255,7 @@ def test_a_group_of_one_class_is_an_object_and_of_several_a_dict() -> None:
 
 def test_a_key_that_no_class_takes_is_refused_when_building() -> None:
     with pytest.raises(UserError, match="lambda_cr: no setting of Hinge"):
-        build_group({"_target_": "crgan_cli.gan.losses.Hinge", "lambda_cr": 1})
+        build_group({"_target_": "crgan_cli.gan.Hinge", "lambda_cr": 1})
 
 
 class Wheel:

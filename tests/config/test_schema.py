@@ -11,7 +11,7 @@ from crgan_cli.config.schema import describe_type, find_problems, matches
 from crgan_cli.config.signatures import parameters
 from crgan_cli.errors import UserError
 
-CR = "crgan_cli.gan.regularizers.consistency.ConsistencyRegularization"
+CR = "crgan_cli.gan.ConsistencyRegularization"
 
 
 def whole(**groups: object) -> dict[str, object]:
@@ -129,7 +129,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         "subprocess.Popen",
         "crgan_cli.commands.main.os.system",
         "crgan_cli.commands.main.main",
-        "crgan_cli.gan.losses.Hinges",
+        "crgan_cli.gan.Hinges",
         "crgan_clients.losses.Hinge",
         "Hinge",
         "",

@@ -92,17 +92,17 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     if name.endswith("sndcgan"):
         assert (config.optimizer.n_dis, config.loss._target_) == (
             1,
-            "crgan_cli.gan.losses.NonSaturating",
+            "crgan_cli.gan.NonSaturating",
         )
         assert config.ema.decay is None
     elif name.endswith("resnet"):
         assert (config.optimizer.n_dis, config.loss._target_) == (
             5,
-            "crgan_cli.gan.losses.NonSaturating",
+            "crgan_cli.gan.NonSaturating",
         )
         assert config.ema.decay is None
     else:
-        assert config.loss._target_ == "crgan_cli.gan.losses.Hinge"
+        assert config.loss._target_ == "crgan_cli.gan.Hinge"
         assert (config.ema.decay, config.ema.start) == (0.9999, 1000)
     assert (config.optimizer.lr_g, config.optimizer.lr_d) == (2e-4, 2e-4)
     assert (config.optimizer.beta1, config.optimizer.beta2) == (0.5, 0.999)

@@ -1,0 +1,51 @@
+"""Packages that offer names of their modules without importing them (PEP 562).
+
+A package lists them once, as imports in an `if TYPE_CHECKING:` block. Type checkers read that
+block, `config.signatures` follows it, and `lazy_imports` imports from it on first use.
+"""
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+
+def lazy_imports(package: str) -> Callable[[str], object]:
+    """The `__getattr__` of a package."""
+
+    def load(name: str) -> object:
+        module = offered(package).get(name)
+        if module is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(module), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load
+
+
+@cache
+def offered(package: str) -> dict[str, str]:
+    """Name -> module, from the package's TYPE_CHECKING block."""
+    file = sys.modules[package].__file__
+    assert file is not None
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    return {
+        alias.name: node.module
+        for node in statements(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+
+def statements(tree: ast.Module) -> list[ast.stmt]:
+    """The statements of a module, with those of its TYPE_CHECKING block."""
+    found: list[ast.stmt] = []
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            found += node.body
+        else:
+            found.append(node)
+    return found
