@@ -1,4 +1,4 @@
-"""Packages that offer names of their modules without importing them (PEP 562).
+"""Let packages export names of their modules without importing them (PEP 562).
 
 A package lists them once, as imports in an `if TYPE_CHECKING:` block. Type checkers read that
 block, `config.signatures` follows it, and `lazy_imports` imports from it on first use.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 
 def lazy_imports(package: str) -> Callable[[str], object]:
-    """The `__getattr__` of a package."""
+    """Return a `__getattr__` for a package."""
 
     def load(name: str) -> object:
-        module = offered(package).get(name)
+        module = read_exports(package).get(name)
         if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(module), name)
@@ -27,8 +27,8 @@ def lazy_imports(package: str) -> Callable[[str], object]:
 
 
 @cache
-def offered(package: str) -> dict[str, str]:
-    """Name -> module, from the package's TYPE_CHECKING block."""
+def read_exports(package: str) -> dict[str, str]:
+    """Return name -> module, from the package's TYPE_CHECKING block."""
     file = sys.modules[package].__file__
     assert file is not None
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
@@ -41,11 +41,13 @@ def offered(package: str) -> dict[str, str]:
 
 
 def statements(tree: ast.Module) -> list[ast.stmt]:
-    """The statements of a module, with those of its TYPE_CHECKING block."""
-    found: list[ast.stmt] = []
-    for node in tree.body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            found += node.body
-        else:
-            found.append(node)
-    return found
+    """List the statements of a module, with those of its TYPE_CHECKING block."""
+    return [
+        statement
+        for node in tree.body
+        for statement in (
+            node.body
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            else [node]
+        )
+    ]

@@ -48,7 +48,7 @@ def game(config: DictConfig) -> tuple[Networks, Task]:
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
 def test_every_experiment_builds_its_game(name: str) -> None:
     config = row(name, SMALL)
-    assert Run.of(config).steps > 0
+    assert Run.from_config(config).steps > 0
     _, task = game(config)
     assert task.turns.count("d") == config.optimizer.n_dis
 

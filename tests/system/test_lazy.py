@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from crgan_cli.config.choices import conf_dir
-from crgan_cli.system.lazy import offered
+from crgan_cli.system.lazy import read_exports
 
 WINGS = ("networks", "gan", "data", "evaluation", "training")
 
@@ -16,7 +16,7 @@ WINGS = ("networks", "gan", "data", "evaluation", "training")
 @pytest.mark.parametrize("wing", WINGS)
 def test_a_wing_gives_what_it_lists_and_nothing_else(wing: str) -> None:
     package = importlib.import_module(f"crgan_cli.{wing}")
-    names = offered(package.__name__)
+    names = read_exports(package.__name__)
     assert names
     for name, module in names.items():
         assert getattr(package, name) is getattr(importlib.import_module(module), name)
