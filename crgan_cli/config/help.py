@@ -20,7 +20,7 @@ flags:
                         also look for choices in DIR/<group>/<choice>.yaml
   --from RUN            continue the run in that folder; only steps=, device= and engine may change
   --cfg job             print the configuration instead of training (--resolve: its values)
-  --info, --hydra-help  what Hydra knows of the configuration, and its other flags
+  --info, --hydra-help  what Hydra knows of the configuration, and Hydra's own groups
 """
 
 TAIL = """\
