@@ -38,9 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the shell's code."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode(["crgan"], shell=args.shell))
+    print(shellcode(["crgan"], shell=args.shell))
     return 0
 
 
@@ -49,7 +49,7 @@ class CompletingParser(argparse.ArgumentParser):
 
     settings: dict[str, str]  # typed so far
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the words without the settings, which may stand between flags."""
         words = [word for word in args if "=" in word and not word.startswith("-")]
         self.settings = dict(word.partition("=")[::2] for word in words)
