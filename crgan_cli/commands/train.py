@@ -1,7 +1,7 @@
 """`crgan train`: one run, or with -m one run for each combination of values.
 
 The whole command line is checked before anything runs. `crgan_cli.experiments.launch` then starts
-the jobs through Hydra; a job is `crgan_cli.training.run.train_job`.
+the jobs through Hydra; a job is `crgan_cli.training.start.train_job`.
 """
 
 import argparse
@@ -55,9 +55,9 @@ def run_in_process(args: argparse.Namespace) -> int:
     """`run` in one process."""
     choices = Choices(args.config_dir)
     if args.help:
-        from crgan_cli.config.help import help_text
+        from crgan_cli.config.help import train_help
 
-        print(help_text(choices))
+        print(train_help(choices))
         return 0
     require_compatible_flags(args)
     if args.start is not None:
@@ -110,7 +110,7 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
-    from crgan_cli.training.run import train_job
+    from crgan_cli.training.start import train_job
 
     folder = Path(args.start)
     file = folder / "config.yaml"
