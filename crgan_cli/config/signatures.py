@@ -120,16 +120,36 @@ def _is_package(module: str) -> bool:
 
 
 def _constructor(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
-    """The parameters of `__init__`, of the class or of its first base that has one."""
+    """The parameters of `__init__`; without one, the base class's and those of a dataclass."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _parameters(module, item.args)
+    inherited: dict[str, Parameter] = {}
     for base in node.bases:
         name = base.value if isinstance(base, ast.Subscript) else base
         found = _find(module, name.id) if isinstance(name, ast.Name) else None
         if found and isinstance(found[1], ast.ClassDef):
-            return _constructor(found[0], found[1])
-    return {}
+            inherited = _constructor(found[0], found[1])
+            break
+    return inherited | (_fields(module, node) if _is_dataclass(node) else {})
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    names = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+    return any(isinstance(name, ast.Name) and name.id == "dataclass" for name in names)
+
+
+def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
+    """The annotated names that a dataclass takes: no ClassVar, no field(init=False)."""
+    fields: dict[str, Parameter] = {}
+    for item in node.body:
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+            continue
+        text = ast.unparse(item)
+        if "ClassVar[" not in text and "init=False" not in text:
+            arg = ast.arg(item.target.id, item.annotation)
+            fields[arg.arg] = _parameter(module, arg, optional=item.value is not None)
+    return fields
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Parameter]:
