@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from crgan_cli.errors import UserError
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from crgan_cli.networks.dcgan import DCGANDiscriminator, DCGANGenerator, SameDeconv5
-from crgan_cli.networks.layers import WEIGHTED
+from crgan_cli.networks.layers import WEIGHTED_LAYERS
 from crgan_cli.networks.resnet import (
     ResNet5Discriminator,
     ResNet5Generator,
@@ -246,7 +246,7 @@ def test_a_resolution_that_cannot_be_made_is_refused(name: str, side: int, words
 
 
 def test_biggan_refuses_a_latent_that_does_not_divide_and_names_one_that_does() -> None:
-    with pytest.raises(UserError, match=r"z_dim=78 cannot be cut into 4.*z_dim=80"):
+    with pytest.raises(UserError, match=r"z_dim=78 cannot be split into 4.*z_dim=80"):
         tiny("biggan_lite", 0, z_dim=78)
 
 
@@ -296,7 +296,7 @@ def test_biggans_label_embedding_has_no_spectral_norm_and_the_rest_of_g_has() ->
     plain = [
         name
         for name, m in net.named_modules()
-        if isinstance(m, WEIGHTED) and not hasattr(m, "parametrizations")
+        if isinstance(m, WEIGHTED_LAYERS) and not hasattr(m, "parametrizations")
     ]
     assert plain == ["shared"]
     normed = tiny("biggan_lite", 1)
@@ -387,11 +387,11 @@ def test_each_class_of_sngan_starts_with_gain_one_and_shift_zero() -> None:
 def test_each_block_of_biggan_gets_its_own_chunk_of_z() -> None:
     net = tiny("biggan_lite", 0)
     z, y = torch.arange(80.0).repeat(2, 1), torch.tensor([1, 2])
-    seed, codes = net.codes(z, y)
-    assert seed[0].tolist() == list(range(20))
-    assert [code.shape for code in codes] == [(2, 148)] * 3
-    assert codes[2][0, :20].tolist() == list(range(60, 80))
-    torch.testing.assert_close(codes[1][:, 20:], net.shared.weight[y])
+    first, conditions = net.conditions(z, y)
+    assert first[0].tolist() == list(range(20))
+    assert [condition.shape for condition in conditions] == [(2, 148)] * 3
+    assert conditions[2][0, :20].tolist() == list(range(60, 80))
+    torch.testing.assert_close(conditions[1][:, 20:], net.shared.weight[y])
 
 
 def test_attention_sits_where_features_have_half_the_images_side() -> None:

@@ -39,7 +39,7 @@ class GradientRegularizer(Regularizer):
 
     def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether D takes a double backward pass, for which it must not be compiled."""
-        return self.gradient == "autograd" or not adjoint.piecewise_linear(D)
+        return self.gradient == "autograd" or not adjoint.is_piecewise_linear(D)
 
     def gradient_method(self, D: Discriminator) -> str:
         """The way to D's gradient in words."""

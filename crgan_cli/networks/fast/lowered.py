@@ -1,9 +1,9 @@
-"""Weights in bf16 for the length of a body: all casts of a turn in a few kernels.
+"""bf16 weights: a context in which all weights are cast at once, in a few kernels.
 
-Autocast casts every weight and bias of a layer when the layer is called, and every gradient on its
-own on the way back: as many kernels as there are tensors. The casts made here beforehand are the
-same numbers, and autocast leaves what is bf16 already as it is. Where a weight is used several
-times, its gradients are added in bf16, as autocast adds those of a leaf that it casts once.
+Autocast casts the weights when a layer is called, and each gradient separately in backward: one
+kernel per tensor. The casts made here are the same numbers, and autocast does not cast bf16 again.
+If a weight is used several times, its gradients are added in bf16, as autocast does for a leaf that
+it casts once.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ MATMUL_FORWARDS = {
     nn.Linear.forward,
     FusedResampleConv3.forward,
 }
-"""How a layer uses its weight, where autocast computes in bf16. One that has a forward of its own
-may do something in fp32 before, and is left to autocast."""
+"""Forwards that autocast computes in bf16. A layer with another forward may need fp32 weights, so
+autocast casts it."""
 
 
 class WeightSlot(NamedTuple):
-    """Where a layer finds a cast before it finds the weight itself: an entry of `vars(holder)`.
+    """An entry of `vars(holder)`, which attribute lookup finds before the parameter.
 
-    So parameters and state_dict are never touched, not even while the cast is there.
+    So a cast replaces the weight without any change to the parameters or the state_dict.
     """
 
     holder: nn.Module
@@ -40,14 +40,15 @@ class WeightSlot(NamedTuple):
 
 @contextmanager
 def bf16_weights(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
-    """Within it, the convolutions and linear maps of `networks` have weights of type `dtype`.
+    """Give the convolutions and linear maps of `networks` weights of type `dtype`.
 
-    To be used within autocast, which casts what they multiply, and within `normalised`: a
-    spectrally normalised weight is cast as it stands there. A weight has a graph where it requires
-    a gradient at the start.
+    Use it within autocast, which casts the layers' inputs, and within `fixed_spectral_norm`, whose
+    normalised weights are cast. A cast has a graph if its weight requires a gradient at the start.
     """
-    weights = _weights(networks)
-    assert not any(name in vars(holder) for holder, name in weights), "lowered within lowered"
+    weights = _find_weights(networks)
+    assert not any(name in vars(holder) for holder, name in weights), (
+        "bf16_weights within bf16_weights"
+    )
     casts = CastWeights.apply(dtype, *weights.values()) if weights else ()
     try:
         _put(dict(zip(weights, casts, strict=True)))
@@ -59,9 +60,9 @@ def bf16_weights(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> I
 
 @contextmanager
 def full_precision(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within it, `network` computes in fp32, also inside `bf16_weights` and autocast."""
-    places = [place for place in _weights((network,)) if place.name in vars(place.holder)]
-    casts = {place: vars(place.holder).pop(place.name) for place in places}
+    """Compute `network` in fp32, also inside `bf16_weights` and autocast."""
+    slots = [slot for slot in _find_weights((network,)) if slot.name in vars(slot.holder)]
+    casts = {slot: vars(slot.holder).pop(slot.name) for slot in slots}
     try:
         with torch.autocast(device.type, enabled=False):
             yield
@@ -74,42 +75,42 @@ def _put(casts: dict[WeightSlot, Tensor]) -> None:
         vars(holder)[name] = cast
 
 
-def _weights(networks: tuple[nn.Module, ...]) -> dict[WeightSlot, Tensor]:
-    """What autocast would cast in these networks, each once though networks may share it."""
+def _find_weights(networks: tuple[nn.Module, ...]) -> dict[WeightSlot, Tensor]:
+    """Find what autocast would cast in these networks. Shared layers count once."""
     layers = (m for network in networks for m in network.modules())
-    found = {
-        place: weight
+    return {
+        slot: weight
         for layer in layers
         if type(layer).forward in MATMUL_FORWARDS
-        for place, weight in _of_layer(layer)
+        for slot, weight in _find_layer_weights(layer)
+        if weight.dtype == torch.float32
     }
-    return {place: weight for place, weight in found.items() if weight.dtype == torch.float32}
 
 
-def _of_layer(layer: nn.Module) -> Iterator[tuple[WeightSlot, Tensor]]:
-    """Its weight, parameter or normalised, and its bias."""
+def _find_layer_weights(layer: nn.Module) -> Iterator[tuple[WeightSlot, Tensor]]:
+    """Yield the weight, a parameter or spectrally normalised, and the bias of a layer."""
     names = ("weight", "bias")
     if isinstance(layer, FusedResampleConv3) and layer.folded:
-        names = ("bias",)  # a folded kernel is made of the weight in fp32, and cast then
+        names = ("bias",)  # the fused kernel is built from the fp32 weight, then cast
     for name in names:
         parameter = layer._parameters.get(name)
         if parameter is not None:
             yield WeightSlot(layer, name), parameter
         elif is_parametrized(layer, name):
             norm = layer.parametrizations[name][0]  # type: ignore[index]
-            if isinstance(norm, SpectralNorm) and norm.ready is not None:
-                yield WeightSlot(norm, "lowered"), norm.ready
+            if isinstance(norm, SpectralNorm) and norm.cached_weight is not None:
+                yield WeightSlot(norm, "cast_weight"), norm.cached_weight
 
 
 class CastWeights(torch.autograd.Function):
-    """W -> W rounded to another type, for a list of fp32 weights; their gradients come back fp32.
+    """Cast a list of fp32 weights to another type. Their gradients are fp32.
 
-    It has no derivative of its own: who differentiates twice does so in full precision.
+    No double backward: gradient penalties are computed in full precision.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)  # a weight that was not used has None, as without this
+        ctx.set_materialize_grads(False)  # the gradient of an unused weight stays None
         casts = _cast(weights, dtype)
         ctx.mark_non_differentiable(
             *(y for y, weight in zip(casts, weights, strict=True) if not weight.requires_grad)
@@ -121,12 +122,12 @@ class CastWeights(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, *grads: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        wide = iter(_cast(tuple(g for g in grads if g is not None), torch.float32))
-        return None, *(None if g is None else next(wide) for g in grads)
+        fp32 = iter(_cast(tuple(g for g in grads if g is not None), torch.float32))
+        return None, *(None if g is None else next(fp32) for g in grads)
 
 
 def _cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """In one kernel on CUDA, which wants equal strides of the two; one a tensor on a CPU."""
+    """Cast all: one kernel on CUDA (needs equal strides), one per tensor on a CPU."""
     out = tuple(torch.empty_like(x, dtype=dtype) for x in tensors)
     torch._foreach_copy_(out, tensors)  # pyright: ignore[reportPrivateImportUsage]
     return out
