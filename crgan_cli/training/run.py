@@ -158,7 +158,7 @@ class TrainingRun:
     def __init__(self, config: DictConfig, run: RunDir) -> None:
         self.config = config
         self.run = run
-        self.settings = Run.of(config)
+        self.settings = Run.from_config(config)
         self.device = device_for_rank(resolve_device(self.settings.device))
         self.evaluator = load.build_evaluator(config)
         self.dataset = build_dataset(config)
