@@ -15,7 +15,7 @@ from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
-from crgan_cli.networks.fast.lowered import full_precision
+from crgan_cli.networks.fast.bf16_weights import full_precision
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
 
