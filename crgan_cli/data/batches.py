@@ -28,13 +28,6 @@ def fits_in_memory(pixels: int, memory: int | None) -> bool:
     return pixels <= (MAX_BYTES_WITHOUT_GPU if memory is None else memory // 4)
 
 
-def get_gpu_memory(device: torch.device) -> int | None:
-    """Return the total memory of a GPU in bytes, None for other devices."""
-    if device.type != "cuda":
-        return None
-    return torch.cuda.get_device_properties(device).total_memory
-
-
 class Batches:
     """batches[i] is batch i of an endless shuffled sequence. To resume, ask for i.
 
@@ -53,7 +46,9 @@ class Batches:
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         require_enough_images(batch_size, len(images.x), world().world_size)
-        on_device = fits_in_memory(images.x.nbytes * (1 + flip), get_gpu_memory(device))
+        on_gpu = device.type == "cuda"
+        memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else None
+        on_device = fits_in_memory(images.x.nbytes * (1 + flip), memory)
         sampler = BatchSampler(
             len(images.x),
             batch_size,

@@ -19,7 +19,6 @@ from crgan_cli.networks.blocks import (
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    Norm,
     PlainBatchNorm,
     ToUnitInterval,
     init_normal_002,
@@ -37,10 +36,8 @@ class ResNetGenerator(ResNet32Generator):
 
     name = "resnet"
     conditional_final_norm = True
+    make_block = staticmethod(zero_insertion_block)
     squash = staticmethod(sigmoid_image)
-
-    def make_block(self, c_in: int, c_out: int, norm: Norm) -> nn.Module:
-        return zero_insertion_block(c_in, c_out, norm)
 
     def init_weights(self) -> None:
         init_weights(self, init_normal_002)

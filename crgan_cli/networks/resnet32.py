@@ -51,7 +51,8 @@ class ResNet32Generator(ResidualGenerator):
         )
         self.init_weights()
 
-    def make_block(self, c_in: int, c_out: int, norm: Norm) -> nn.Module:
+    @staticmethod
+    def make_block(c_in: int, c_out: int, norm: Norm) -> nn.Module:
         """Build a block that doubles the size."""
         raise NotImplementedError
 

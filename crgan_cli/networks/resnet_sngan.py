@@ -8,12 +8,7 @@ the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, G
 from torch import nn
 
 from crgan_cli.networks.blocks import nearest_block, residual_1x1
-from crgan_cli.networks.layers import (
-    ConditionalBatchNorm,
-    Norm,
-    init_glorot_sngan,
-    init_weights,
-)
+from crgan_cli.networks.layers import ConditionalBatchNorm, init_glorot_sngan, init_weights
 from crgan_cli.networks.resnet32 import ResNet32Discriminator, ResNet32Generator
 
 
@@ -22,9 +17,7 @@ class SNGANGenerator(ResNet32Generator):
 
     name = "resnet_sngan"
     conditional_final_norm = False
-
-    def make_block(self, c_in: int, c_out: int, norm: Norm) -> nn.Module:
-        return nearest_block(c_in, c_out, norm)
+    make_block = staticmethod(nearest_block)
 
     def init_weights(self) -> None:
         init_weights(self, init_glorot_sngan)

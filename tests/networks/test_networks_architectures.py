@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crgan_cli import networks
 from crgan_cli.errors import UserError
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from crgan_cli.networks.dcgan import DCGANDiscriminator, DCGANGenerator, SameDeconv5
@@ -127,9 +128,10 @@ def test_every_key_of_the_yaml_is_read(name: str) -> None:
     assert settings(name).keys() - {"_target_", "prior"} == read
     targets = settings(name)["_target_"]
     assert targets == {
-        who: f"{kind.__module__}.{kind.__name__}"
+        who: f"crgan_cli.networks.{kind.__name__}"
         for who, kind in zip(("generator", "discriminator"), PAIRS[name], strict=True)
     }
+    assert all(getattr(networks, kind.__name__) is kind for kind in PAIRS[name])
 
 
 @pytest.mark.parametrize("name", PAIRS)
