@@ -98,7 +98,7 @@ def fit_estimator(
 
     Raises UserError for too few images, or a T that makes no sense for their size.
     """
-    T.require(train.shape[2])
+    T.require_size(train.shape[2])
     require_real(train, held_out)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():

@@ -76,7 +76,7 @@ def load_model(
     dataset = build_dataset(config)
     train, held_out = dataset.load("train"), dataset.load("test")
     T = Chain(**build_group(config.augment))
-    T.require(config.dataset.resolution)
+    T.require_size(config.dataset.resolution)
     source: dict[str, object] = {
         "checkpoint": str(found.path),
         "step": trained.step,
