@@ -81,7 +81,7 @@ def for_discriminator(batch: Batch, *, detach: bool) -> Batch:
 def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
     """The images for each role. "T(role)" is T of the images of `role`, drawn per role.
 
-    Raises UserError for a role that the task does not provide.
+    Raise UserError for a role that the task does not provide.
     """
     sources = {role: role[2:-1] if role.startswith("T(") else role for role in roles}
     for source in sources.values():
@@ -91,11 +91,11 @@ def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
                 f"{', '.join(sorted(images))}. Choose another, e.g. regularizer=bcr."
             )
     views = {role: images[source] for role, source in sources.items()}
-    plain = {role: views[role] for role, source in sources.items() if role != source}
-    if not plain:
+    to_transform = {role: views[role] for role, source in sources.items() if role != source}
+    if not to_transform:
         return views
-    with rng.draws_for(len(plain)):
-        return views | split_views(T(concatenate(list(plain.values()))), plain)
+    with rng.draws_for(len(to_transform)):
+        return views | split_views(T(concatenate(list(to_transform.values()))), to_transform)
 
 
 def diagnostics(scored: ScoredViews) -> dict[str, Tensor]:

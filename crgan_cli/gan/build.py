@@ -38,7 +38,7 @@ def build_prior(config: DictConfig, G: nn.Module) -> Prior:
 def build_task(config: DictConfig, networks: Networks) -> Task:
     """The task: both networks, their loss terms, and the order of their turns.
 
-    Raises UserError if T makes no sense for the resolution.
+    Raise UserError if T makes no sense for the resolution.
     """
     T = Chain(**build_group(config.augment))
     T.require_size(config.dataset.resolution)

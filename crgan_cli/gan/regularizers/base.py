@@ -85,7 +85,7 @@ def scale(terms: Terms, weight: int) -> Terms:
 
 
 def merge(parts: list[dict[str, Tensor]], what: str) -> dict[str, Tensor]:
-    """The union of dictionaries. Raises UserError if two share a key."""
+    """The union of dictionaries. Raise UserError if two share a key."""
     union: dict[str, Tensor] = {}
     for part in parts:
         if shared := sorted(union.keys() & part.keys()):

@@ -19,6 +19,8 @@ from crgan_cli.networks.fast.lowered import full_precision
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
 
+GradientMethod = Literal["auto", "autograd"]
+
 EPSILON = 1e-12
 """Added under the square root of a norm, whose derivative is infinite at 0."""
 
@@ -33,7 +35,7 @@ class GradientRegularizer(Regularizer):
 
     gradient_views = 1
 
-    def __init__(self, every: PositiveInt, gradient: Literal["auto", "autograd"]) -> None:
+    def __init__(self, every: PositiveInt, gradient: GradientMethod) -> None:
         super().__init__()
         self.every = every
         self.gradient = gradient
@@ -83,10 +85,7 @@ class GradientPenalty(GradientRegularizer):
     """
 
     def __init__(
-        self,
-        lambda_gp: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_gp = lambda_gp
@@ -108,10 +107,7 @@ class DRAGAN(GradientRegularizer):
     """
 
     def __init__(
-        self,
-        lambda_dr: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_dr: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_dr = lambda_dr
@@ -138,10 +134,7 @@ class JSRegularizer(GradientRegularizer):
     gradient_views = 2
 
     def __init__(
-        self,
-        gamma: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, gamma: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.gamma = gamma
@@ -164,10 +157,7 @@ class R1(GradientRegularizer):
     """
 
     def __init__(
-        self,
-        lambda_r1: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_r1: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_r1 = lambda_r1
