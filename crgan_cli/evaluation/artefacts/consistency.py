@@ -220,7 +220,7 @@ def stored_batches(images: Images, prior: Prior) -> Draw:
 
 def draw_batch(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
     """Generated images with their labels, on the CPU, where T draws its random numbers."""
-    y = sampler.codes.y
+    y = sampler.latents.y
     x = sampler.draw(G, start, count).cpu()
     return Batch(x, None if y is None else y[start : start + count])
 

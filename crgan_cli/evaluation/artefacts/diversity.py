@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.data.images import to_uint8
-from crgan_cli.evaluation.artefacts.estimates import Curve, Estimate, estimate, ratio
+from crgan_cli.evaluation.artefacts.estimates import Curve, MeanEstimate, estimate, ratio
 from crgan_cli.evaluation.artefacts.inputs import (
     SIGMAS,
     FeatureMap,
@@ -35,11 +35,11 @@ from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_lat
 class PairDistances:
     """Mean distances of disjoint pairs of images, in one space."""
 
-    generated: Estimate
-    real: Estimate
+    generated: MeanEstimate
+    real: MeanEstimate
 
     @property
-    def ratio(self) -> Estimate | None:
+    def ratio(self) -> MeanEstimate | None:
         """Below 1, generated images are more alike than real ones. None if all real ones are
         equal."""
         return ratio(self.generated, self.real) if self.real.mean > 0 else None

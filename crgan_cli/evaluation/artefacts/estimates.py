@@ -10,22 +10,22 @@ Z95 = 1.959964
 """The normal quantile of two-sided 95 %."""
 
 
-class Estimate(NamedTuple):
+class MeanEstimate(NamedTuple):
     """A mean over images or over pairs of images, and its standard error."""
 
     mean: float
     se: float
 
-    def scaled(self, factor: float) -> "Estimate":
+    def scaled(self, factor: float) -> "MeanEstimate":
         """The estimate of `factor` times the quantity; `factor` has no error."""
-        return Estimate(self.mean * factor, self.se * abs(factor))
+        return MeanEstimate(self.mean * factor, self.se * abs(factor))
 
 
 class Curve(NamedTuple):
     """Estimates over a growing setting."""
 
     at: tuple[float, ...]
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[MeanEstimate, ...]
 
     def scaled(self, factor: float) -> "Curve":
         """The same curve in another unit."""
@@ -48,16 +48,16 @@ class Proportion(NamedTuple):
     high: float
 
 
-def estimate(values: Tensor) -> Estimate:
+def estimate(values: Tensor) -> MeanEstimate:
     """The mean of independent values, (N,), N >= 2, with s / sqrt(N)."""
     values = values.double()
-    return Estimate(float(values.mean()), float(values.std() / len(values) ** 0.5))
+    return MeanEstimate(float(values.mean()), float(values.std() / len(values) ** 0.5))
 
 
-def ratio(a: Estimate, b: Estimate) -> Estimate:
+def ratio(a: MeanEstimate, b: MeanEstimate) -> MeanEstimate:
     """a / b of independent estimates, to first order in their errors; b is not 0."""
     quotient = a.mean / b.mean
-    return Estimate(quotient, float(np.hypot(a.se, quotient * b.se) / abs(b.mean)))
+    return MeanEstimate(quotient, float(np.hypot(a.se, quotient * b.se) / abs(b.mean)))
 
 
 def auc(low: Tensor, high: Tensor) -> float:

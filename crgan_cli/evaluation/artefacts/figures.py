@@ -40,12 +40,12 @@ def plot_consistency(result: Consistency, path: Path) -> None:
     note = "; D mixes the images of a batch" if result.mixes_samples else ""
     n = result.options.n
     title = f"How far D moves, {n} images of each kind (bands: 2 standard errors){note}"
-    figure, panels = plots.panels(len(result.curves), title)
+    figure, panels = plots.make_panels(len(result.curves), title)
     unit = result.unit
     for axes, (family, sources) in zip(panels, result.curves.items(), strict=True):
         axes.set_xlabel(STRENGTH_LABELS[family])
         axes.set_xscale("log" if family in ("noise", "latent") else "linear")
-        plots.log_where_possible(axes, [curve.means for curve in sources.values()])
+        plots.set_log_y_if_positive(axes, [curve.means for curve in sources.values()])
         for source, curve in sources.items():
             label, colour = SOURCES[source]
             scaled = curve.scaled(unit or 1.0)
@@ -57,7 +57,7 @@ def plot_consistency(result: Consistency, path: Path) -> None:
     relative = "E (D(x) - D(T(x)))² / (2 Var D(x))\n(right axes: without the variance, logits²)"
     panels[0].set_ylabel(relative if unit else "E (D(x) - D(T(x)))² (logits²)")
     panels[0].legend(fontsize=8)
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def axis_scales(unit: float) -> tuple[Scale, Scale]:
@@ -68,10 +68,10 @@ def axis_scales(unit: float) -> tuple[Scale, Scale]:
 def plot_diversity(result: Diversity, path: Path) -> None:
     """How far images move over sigma, and how far apart pairs are, relative to real ones."""
     title = f"Diversity, {result.options.n} images (bands and bars: 2 standard errors)"
-    figure, (left, right) = plots.panels(2, title)
+    figure, (left, right) = plots.make_panels(2, title)
     left.set_xscale("log")
     rms = result.rms
-    plots.log_where_possible(left, [rms.means])
+    plots.set_log_y_if_positive(left, [rms.means])
     plots.draw_curve(
         left, rms.at, rms.means, rms.ses, colour=plots.GREEN, label="G(z) and G(z + ε)"
     )
@@ -95,7 +95,7 @@ def plot_diversity(result: Diversity, path: Path) -> None:
     right.set_ylabel("mean distance of pairs,\ngenerated relative to real (ratio)")
     right.set_ylim(bottom=0)
     right.legend(fontsize=8, loc="lower center")
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
@@ -104,7 +104,7 @@ def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
     seeds = sorted({each.seed for each in results})
     n, seed = (", ".join(map(str, numbers)) or "0" for numbers in (counts, seeds))
     title = f"Augmentation leakage: n = {n} generated images, seed {seed}"
-    figure, (axes,) = plots.panels(1, title, size=(7.5, 1.6 + 0.8 * len(results)))
+    figure, (axes,) = plots.make_panels(1, title, size=(7.5, 1.6 + 0.8 * len(results)))
     for row, result in enumerate(results):
         draw_leakage_row(axes, result, row)
     axes.set_yticks(range(len(results)), [result.name for result in results])
@@ -116,7 +116,7 @@ def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
     once = dict(zip(labels, handles, strict=True))
     if once:  # empty if nothing could be measured
         figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def draw_leakage_row(axes: "Axes", result: Leakage, row: int) -> None:
@@ -145,7 +145,7 @@ def draw_leakage_row(axes: "Axes", result: Leakage, row: int) -> None:
 def plot_memorisation(result: Memorisation, path: Path) -> None:
     """One panel per space: the distribution functions of both samples, with 95 % bands."""
     title = f"Nearest of {result.train} training images (n = {result.options.n}, 95 % bands)"
-    figure, panels = plots.panels(len(result.spaces), title)
+    figure, panels = plots.make_panels(len(result.spaces), title)
     for axes, (space, near) in zip(panels, result.spaces.items(), strict=True):
         for distances, colour, label in (
             (near.held_out, plots.BLUE, "held-out images"),
@@ -160,7 +160,7 @@ def plot_memorisation(result: Memorisation, path: Path) -> None:
         axes.set_xlabel(f"distance ({DISTANCE_LABELS[space]})")
         axes.legend(fontsize=8, loc="lower right")
     panels[0].set_ylabel("share of images that lie nearer")
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def save_pairs(result: Memorisation, space: str, path: Path) -> None:

@@ -31,10 +31,6 @@ class Task(nn.Module):
         """The players whose backward pass is differentiated again, by a gradient penalty."""
         return ()
 
-    def run_dummy_batch(self, n: int) -> None:
-        """Call every network once on inputs of the shapes of a turn with n images."""
-        raise NotImplementedError
-
     def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
         """The loss of `who` in this turn."""
         raise NotImplementedError

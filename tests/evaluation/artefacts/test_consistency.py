@@ -15,7 +15,7 @@ from crgan_cli.evaluation.artefacts.consistency import (
     measure_consistency,
     strengths_for,
 )
-from crgan_cli.evaluation.artefacts.estimates import Estimate, ratio, wilson
+from crgan_cli.evaluation.artefacts.estimates import MeanEstimate, ratio, wilson
 from crgan_cli.evaluation.artefacts.figures import STRENGTH_LABELS, plot_consistency
 from crgan_cli.evaluation.artefacts.inputs import MeasureOptions, TrainedModel, seeded_generator
 from crgan_cli.gan.augment import Augment
@@ -251,7 +251,7 @@ def test_the_error_of_a_ratio_is_that_of_repeated_draws() -> None:
     generator = torch.Generator().manual_seed(0)
     a = 3 + 0.1 * torch.randn(20_000, generator=generator)
     b = 2 + 0.05 * torch.randn(20_000, generator=generator)
-    assert ratio(Estimate(3, 0.1), Estimate(2, 0.05)) == pytest.approx(
+    assert ratio(MeanEstimate(3, 0.1), MeanEstimate(2, 0.05)) == pytest.approx(
         (1.5, float((a / b).std())), rel=0.02
     )
 
