@@ -200,13 +200,13 @@ def penalty(scene: Scene) -> list[Pair]:
         D = players(scene, name)["discriminator"].to(memory_format=torch.channels_last)  # type: ignore
         D.eval()
         x = torch.rand(2, scene.batch, 3, 32, 32, device=scene.device) * 2 - 1
-        seen = ScoredViews({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
+        scored = ScoredViews({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
 
-        def work(how: str, seen: ScoredViews = seen, D: nn.Module = D) -> Work:
+        def work(how: str, scored: ScoredViews = scored, D: nn.Module = D) -> Work:
             gp = GradientPenalty(10.0, 1, how)  # type: ignore[arg-type]
 
             def run() -> None:
-                (term,) = gp.d_terms(seen).values()
+                (term,) = gp.d_terms(scored).values()
                 torch.autograd.grad(term, list(D.parameters()), materialize_grads=True)
 
             return run

@@ -152,12 +152,12 @@ def test_every_penalty_is_that_of_double_backward(
     }
     found = []
     with fixed_spectral_norm(D):
-        seen = ScoredViews(views, score(D, views, jointly=True), D)
+        scored = ScoredViews(views, score(D, views, jointly=True), D)
         for gradient in ("auto", "autograd"):
             regularizer = PENALTIES[penalty](gradient)
             assert regularizer.needs_double_backward(D) == (gradient == "autograd")
             torch.manual_seed(1)
-            value = sum(regularizer.d_terms(seen).values())
+            value = sum(regularizer.d_terms(scored).values())
             assert isinstance(value, Tensor)
             found.append((value, *weight_gradients(value, D)))
     assert found[1][0] > 0
