@@ -10,7 +10,7 @@ USUAL_LATENT_SIGMA = 0.1
 """Noise on z at which D's consistency in the latent is reported."""
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """The number of one run with its 95 % interval."""
 
     value: float
@@ -31,7 +31,7 @@ class Quantity(NamedTuple):
 class RunValue(NamedTuple):
     """The value of a quantity in one run."""
 
-    estimate: Estimate
+    estimate: Interval
     reference: float | None
 
 
@@ -40,7 +40,7 @@ class QuantityByRow(NamedTuple):
 
     quantity: Quantity
     reference: float | None  # mean over all runs
-    rows: tuple[tuple[Estimate, ...], ...]  # per row of the report, per run that measured it
+    rows: tuple[tuple[Interval, ...], ...]  # per row of the report, per run that measured it
 
 
 Values = Iterator[tuple[Quantity, RunValue]]
@@ -141,7 +141,7 @@ def read_leakage(run: RunFiles) -> Values:
                 "held-out real images",
                 min_span=10.0,
             ),
-            RunValue(Estimate(share, low, high), 100 * get_number(body, "floor", "share")),
+            RunValue(Interval(share, low, high), 100 * get_number(body, "floor", "share")),
         )
 
 
@@ -164,7 +164,7 @@ def read_consistency(run: RunFiles) -> Values:
                 "E (D(x) - D(T(x)))² / (2 Var D)",
                 "",
             )
-            yield quantity, RunValue(Estimate(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
+            yield quantity, RunValue(Interval(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
 
 
 def read_diversity(run: RunFiles) -> Values:
@@ -179,7 +179,7 @@ def read_diversity(run: RunFiles) -> Values:
             "distance of pairs, generated relative to real",
             "as far apart as real images",
         )
-        yield quantity, RunValue(Estimate(mean, mean - 2 * se, mean + 2 * se), 1.0)
+        yield quantity, RunValue(Interval(mean, mean - 2 * se, mean + 2 * se), 1.0)
 
 
 def read_memorisation(run: RunFiles) -> Values:
@@ -191,7 +191,7 @@ def read_memorisation(run: RunFiles) -> Values:
             "P(nearer to the training set than a held-out image)",
             "no nearer than new images",
         )
-        yield quantity, RunValue(Estimate(*get_numbers(body, "auc")), 0.5)
+        yield quantity, RunValue(Interval(*get_numbers(body, "auc")), 0.5)
 
 
 READERS: Mapping[str, Callable[[RunFiles], Values]] = {

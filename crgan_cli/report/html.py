@@ -17,7 +17,7 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.report import plots
 from crgan_cli.report.drawing import describe_direction, finite_or_none
 from crgan_cli.report.figures import make_drawings
-from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
+from crgan_cli.report.findings import Interval, QuantityByRow, read_quantities
 from crgan_cli.report.grids import load_grids
 from crgan_cli.report.model import Report, Row, RunFiles, Spread
 from crgan_cli.report.tables import (
@@ -249,7 +249,7 @@ def build_artefacts(report: Report, measured: Sequence[QuantityByRow]) -> Table:
     )
 
 
-def format_estimates(estimates: Sequence[Estimate]) -> str:
+def format_estimates(estimates: Sequence[Interval]) -> str:
     """Return the estimates of a row's runs as one text."""
     if not estimates:
         return NONE

@@ -18,7 +18,7 @@ def print_report(report: "Report") -> None:
     from crgan_cli.report import tables
 
     if not sys.stdout.isatty():
-        print(tables.to_text(report))
+        print(tables.to_aligned_text(report))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
