@@ -101,15 +101,12 @@ def run(args: argparse.Namespace) -> int:
 
 def split_arguments(words: list[str]) -> tuple[list[str], list[str]]:
     """Names of measurements, all where none is given, and overrides."""
-    from crgan_cli.config.schema import nearest
-    from crgan_cli.errors import UserError
+    from crgan_cli.errors import UserError, unknown_name
 
     names = [word for word in words if "=" not in word]
     for name in names:
         if name not in NAMES:
-            guess = nearest(name, list(NAMES))
-            hint = f" Did you mean '{guess}'?" if guess else ""
-            raise UserError(f"there is no measurement '{name}': {', '.join(NAMES)}.{hint}")
+            raise UserError(unknown_name("measurement", name, NAMES))
     return [name for name in NAMES if name in names] or list(NAMES), [
         word for word in words if "=" in word
     ]

@@ -6,21 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.runs import checkpoint
 from crgan_cli.runs.folder import RunDir, shell_quoted
 from crgan_cli.runs.status import Status
 
 log = logging.getLogger(__name__)
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-
-
-def finished_result(run: RunDir, steps: int) -> dict | None:
-    """Return the result of a run that has done all its steps, without building the run."""
-    result = run.read_result()
-    if result.get("status") != Status.FINISHED or result.get("step") != steps:
-        return None
-    newest = checkpoint.load_latest(run.checkpoints)
-    return result if newest and newest.content["step"] == steps else None
 
 
 def primary_metric(result: dict) -> float | None:

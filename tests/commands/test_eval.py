@@ -157,10 +157,10 @@ def test_eval_without_metrics_is_refused_with_advice(plain: Path, crgan: Crgan) 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("seed=3", "only metrics=, extractor=, device=, data_root= and"),
+        ("seed=3", "Give only metrics=, extractor=, device=, data_root= and"),
         ("architecture=dcgan", "takes the run's own settings"),
         ("architecture._target_=os.system", "takes the run's own settings"),
-        ("metrics.num_sample=6", "did you mean"),
+        ("metrics.num_sample=6", "Did you mean"),
         ("metrics.num_samples=0", "at least 1"),
         ("metrics.num_samples=4001", "4000"),
         ("metrics=fidd", "fid"),

@@ -221,7 +221,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "file"))
     scorer = evaluator()
     scorer.prepare(Noise())
-    assert "Cannot keep " in caplog.text
+    assert "Cannot cache " in caplog.text
     assert scorer(replay(Noise().read("train").x))
 
 
