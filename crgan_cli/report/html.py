@@ -27,7 +27,6 @@ from crgan_cli.report.tables import (
     list_shown_metrics,
 )
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
 
 HERE = Path(__file__).parent
 
@@ -69,18 +68,8 @@ class Table(NamedTuple):
     note: str
 
 
-def write_page(report: Report, folder: Path) -> Path:
-    """Write `folder`/report.html and return its path.
-
-    The same run folders give the same bytes, whenever the page is written.
-    """
-    path = folder / "report.html"
-    write_text(path, build_page(report))
-    return path
-
-
 def build_page(report: Report) -> str:
-    """Return the whole page."""
+    """Return the whole page. The same run folders always give the same text."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

@@ -63,6 +63,10 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
         "csv": {"runs.csv": tables.runs_to_csv, "rows.csv": tables.rows_to_csv},
         "tex": {"table.tex": tables.to_latex},
     }
+    if "html" in formats:  # takes a second to import
+        from crgan_cli.report.html import build_page
+
+        texts["html"] = {"report.html": build_page}
     try:
         pictures = write_pictures(report, out) if "png" in formats else []
         paths = [path for path, _ in pictures]
@@ -70,10 +74,6 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
             for name, render in texts.get(each, {}).items():
                 write_text(out / name, render(report))
                 paths.append(out / name)
-        if "html" in formats:
-            from crgan_cli.report.html import write_page
-
-            paths.append(write_page(report, out))
         if "md" in formats:
             with open(out / "report.md", "a", encoding="utf-8") as file:
                 for path, caption in pictures:

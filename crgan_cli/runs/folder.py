@@ -79,10 +79,7 @@ class RunDir:
                 "another folder with out=FOLDER."
             ) from None
         except OSError as error:
-            raise UserError(
-                f"the run folder {self.path} cannot be created ({error.strerror}). Choose another "
-                "with out=FOLDER."
-            ) from None
+            raise cannot_create(self.path, error) from None
         return lock
 
     def discard_if_empty(self) -> None:
@@ -160,8 +157,13 @@ def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(
-            f"the run folder {folder} cannot be created ({error.strerror}). Choose another with "
-            "out=FOLDER."
-        ) from None
+        raise cannot_create(folder, error) from None
     return folder
+
+
+def cannot_create(folder: Path, error: OSError) -> UserError:
+    """Return the error of a folder that cannot be created."""
+    return UserError(
+        f"the run folder {folder} cannot be created ({error.strerror}). Choose another with "
+        "out=FOLDER."
+    )
