@@ -255,7 +255,7 @@ def stored_batches(images: Images, prior: Prior) -> Draw:
 
 def draw_batches(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
     """Generated images with the labels they were made for, on the CPU, where T draws."""
-    y = sampler.codes.y
+    y = sampler.latents.y
     x = sampler.draw(G, start, count).cpu()
     return Batch(x, None if y is None else y[start : start + count])
 
