@@ -77,7 +77,7 @@ def build_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"flatten": flatten, "count": format_count}
+    environment.filters |= {"flatten": flatten, "count": pluralize}
     measured, unreadable = read_quantities(report)
     drawings = make_drawings(report, measured)
     samples = load_grids(report)
@@ -120,7 +120,7 @@ def build_page(report: Report) -> str:
 def format_intro(report: Report) -> str:
     """Return one sentence on what the page compares."""
     count = sum(len(row.runs) for row in report.rows)
-    text = f"{format_count(count, 'run')} in {format_count(len(report.rows), 'row')}"
+    text = f"{pluralize(count, 'run')} in {pluralize(len(report.rows), 'row')}"
     text += f", differing in {', '.join(report.varied)}" if report.varied else ""
     if report.headline:
         direction = describe_direction(report.headline)
@@ -128,7 +128,7 @@ def format_intro(report: Report) -> str:
     return f"{text}."
 
 
-def format_count(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return "1 run", "2 runs"."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
