@@ -21,7 +21,7 @@ from crgan_cli.report.drawing import (
     finite_or_none,
     wrap_label,
 )
-from crgan_cli.report.findings import Estimate, QuantityByRow
+from crgan_cli.report.findings import Interval, QuantityByRow
 from crgan_cli.report.model import Report, Row, Value
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def plot_artefacts(report: Report, kind: str, measured: Sequence[QuantityByRow])
     )
 
 
-def draw_estimates(axes: "Axes", estimates: Sequence[Estimate], y: int) -> None:
+def draw_estimates(axes: "Axes", estimates: Sequence[Interval], y: int) -> None:
     """Draw the runs of a row next to each other, and their mean."""
     for i, (value, low, high) in enumerate(estimates):
         # by chance an estimate can lie just outside its interval, which uses shifted error rates

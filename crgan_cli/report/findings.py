@@ -10,7 +10,7 @@ USUAL_LATENT_SIGMA = 0.1
 """Noise on z at which D's consistency in the latent is reported."""
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """The number of one run with its 95 % interval."""
 
     value: float
@@ -31,7 +31,7 @@ class Quantity(NamedTuple):
 class RunValue(NamedTuple):
     """The value of a quantity in one run."""
 
-    estimate: Estimate
+    estimate: Interval
     reference: float | None
 
 
@@ -40,7 +40,7 @@ class QuantityByRow(NamedTuple):
 
     quantity: Quantity
     reference: float | None  # mean over all runs
-    rows: tuple[tuple[Estimate, ...], ...]  # per row of the report, per run that measured it
+    rows: tuple[tuple[Interval, ...], ...]  # per row of the report, per run that measured it
 
 
 Values = Iterator[tuple[Quantity, RunValue]]
@@ -57,7 +57,7 @@ def read_quantities(report: Report) -> tuple[list[QuantityByRow], list[str]]:
                     continue
                 try:
                     found = list(read(run))
-                except (LookupError, TypeError, ValueError) as error:
+                except (LookupError, TypeError, ValueError, AttributeError) as error:
                     unreadable.append(
                         f"The {measurement} of {run.path} cannot be read ({error!r}): measure it "
                         f"again with crgan artefacts {run.path} {measurement}."
@@ -80,58 +80,15 @@ def group_by_row(quantity: Quantity, rows: Sequence[Sequence[RunValue]]) -> Quan
     )
 
 
-# --- looking into a record ------------------------------------------------------------------------
-
-
-def get_path(record: object, *keys: str | int) -> object:
-    """Return the entry at a path. Raises LookupError if there is none."""
-    for key in keys:
-        match record, key:
-            case Mapping(), str():
-                record = record[key]
-            case Sequence(), int():
-                record = record[key]
-            case _:
-                raise LookupError(key)
-    return record
-
-
-def get_mapping(record: object, *keys: str | int) -> Mapping[str, object]:
-    """Return the mapping at a path. Raises LookupError if there is none."""
-    entry = get_path(record, *keys)
-    if not isinstance(entry, Mapping):
-        raise LookupError(keys[-1])
-    return entry
-
-
-def get_number(record: object, *keys: str | int) -> float:
-    """Return the number at a path. Raises LookupError if there is none."""
-    entry = get_path(record, *keys)
-    if not isinstance(entry, int | float):
-        raise LookupError(keys[-1])
-    return float(entry)
-
-
-def get_numbers(record: object, *keys: str | int) -> list[float]:
-    """Return the list of numbers at a path. Raises LookupError if there is none."""
-    entry = get_path(record, *keys)
-    if not isinstance(entry, Sequence) or isinstance(entry, str):
-        raise LookupError(keys[-1])
-    return [get_number(entry, i) for i in range(len(entry))]
-
-
-# --- the measurements -----------------------------------------------------------------------------
-
-
 def read_leakage(run: RunFiles) -> Values:
     """Yield the share of generated images that look augmented, per T that could be measured."""
-    for name, body in get_mapping(run.artefacts["leakage"], "transforms").items():
-        if get_path(body, "generated") is None or get_path(body, "floor") is None:
+    for name, body in run.artefacts["leakage"]["transforms"].items():
+        if body["generated"] is None or body["floor"] is None:
             continue  # the detector could not tell T(real) from real: there is no share
-        settings = {k: v for k, v in get_mapping(body, "transform").items() if k != "T"}
+        settings = {k: v for k, v in body["transform"].items() if k != "T"}
         text = ", ".join(f"{key}={value}" for key, value in settings.items())
-        share, low, high = (
-            100 * get_number(body, "generated", key) for key in ("share", "low", "high")
+        percent = Interval(
+            *(100 * float(body["generated"][key]) for key in ("share", "low", "high"))
         )
         yield (
             Quantity(
@@ -141,57 +98,57 @@ def read_leakage(run: RunFiles) -> Values:
                 "held-out real images",
                 min_span=10.0,
             ),
-            RunValue(Estimate(share, low, high), 100 * get_number(body, "floor", "share")),
+            RunValue(percent, 100 * float(body["floor"]["share"])),
         )
 
 
 def read_consistency(run: RunFiles) -> Values:
     """Yield how far D's score moves, at the usual strengths."""
-    record = run.artefacts["consistency"]
+    curves = run.artefacts["consistency"]["curves"]
     usual = {"latent": USUAL_LATENT_SIGMA}
     if isinstance(side := run.config.get("dataset.resolution"), int | float):
         usual["cutout"] = side / 2
-    for family in sorted(usual.keys() & get_mapping(record, "curves").keys()):
-        for source, curve in sorted(get_mapping(record, "curves", family).items()):
-            if source == "train" or "relative" not in get_mapping(curve):
+    for family in sorted(usual.keys() & curves.keys()):
+        for source, curve in sorted(curves[family].items()):
+            if source == "train" or "relative" not in curve:
                 continue
-            strengths = get_numbers(curve, "strength")
+            strengths = list(map(float, curve["strength"]))
             place = min(range(len(strengths)), key=lambda i: abs(strengths[i] - usual[family]))
-            mean, se = (get_number(curve, key, place) for key in ("relative", "relative_se"))
+            mean, se = (float(curve[key][place]) for key in ("relative", "relative_se"))
             quantity = Quantity(
                 "consistency",
                 f"{family} {strengths[place]:g}, {source.replace('_', '-')} images",
                 "E (D(x) - D(T(x)))² / (2 Var D)",
                 "",
             )
-            yield quantity, RunValue(Estimate(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
+            yield quantity, RunValue(Interval(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
 
 
 def read_diversity(run: RunFiles) -> Values:
     """Yield how far apart generated images are, relative to real ones."""
-    for space, pair in get_mapping(run.artefacts["diversity"], "pairs").items():
-        if not (ratio := get_mapping(pair)["ratio"]):
+    for space, pair in run.artefacts["diversity"]["pairs"].items():
+        if not (ratio := pair["ratio"]):
             continue
-        mean, se = get_numbers(ratio)
+        mean, se = map(float, ratio)
         quantity = Quantity(
             "diversity",
             space,
             "distance of pairs, generated relative to real",
             "as far apart as real images",
         )
-        yield quantity, RunValue(Estimate(mean, mean - 2 * se, mean + 2 * se), 1.0)
+        yield quantity, RunValue(Interval(mean, mean - 2 * se, mean + 2 * se), 1.0)
 
 
 def read_memorisation(run: RunFiles) -> Values:
     """Yield whether generated images are nearer to the training set than new images."""
-    for space, body in get_mapping(run.artefacts["memorisation"], "spaces").items():
+    for space, body in run.artefacts["memorisation"]["spaces"].items():
         quantity = Quantity(
             "memorisation",
             space,
             "P(nearer to the training set than a held-out image)",
             "no nearer than new images",
         )
-        yield quantity, RunValue(Estimate(*get_numbers(body, "auc")), 0.5)
+        yield quantity, RunValue(Interval(*map(float, body["auc"])), 0.5)
 
 
 READERS: Mapping[str, Callable[[RunFiles], Values]] = {

@@ -17,7 +17,7 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.report import plots
 from crgan_cli.report.drawing import describe_direction, finite_or_none
 from crgan_cli.report.figures import make_drawings
-from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
+from crgan_cli.report.findings import Interval, QuantityByRow, read_quantities
 from crgan_cli.report.grids import load_grids
 from crgan_cli.report.model import Report, Row, RunFiles, Spread
 from crgan_cli.report.tables import (
@@ -27,7 +27,6 @@ from crgan_cli.report.tables import (
     list_shown_metrics,
 )
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
 
 HERE = Path(__file__).parent
 
@@ -69,18 +68,8 @@ class Table(NamedTuple):
     note: str
 
 
-def write_page(report: Report, folder: Path) -> Path:
-    """Write `folder`/report.html and return its path.
-
-    The same run folders give the same bytes, whenever the page is written.
-    """
-    path = folder / "report.html"
-    write_text(path, build_page(report))
-    return path
-
-
 def build_page(report: Report) -> str:
-    """Return the whole page."""
+    """Return the whole page. The same run folders always give the same text."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -88,7 +77,7 @@ def build_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"flatten": flatten, "count": format_count}
+    environment.filters |= {"flatten": flatten, "count": pluralize}
     measured, unreadable = read_quantities(report)
     drawings = make_drawings(report, measured)
     samples = load_grids(report)
@@ -131,7 +120,7 @@ def build_page(report: Report) -> str:
 def format_intro(report: Report) -> str:
     """Return one sentence on what the page compares."""
     count = sum(len(row.runs) for row in report.rows)
-    text = f"{format_count(count, 'run')} in {format_count(len(report.rows), 'row')}"
+    text = f"{pluralize(count, 'run')} in {pluralize(len(report.rows), 'row')}"
     text += f", differing in {', '.join(report.varied)}" if report.varied else ""
     if report.headline:
         direction = describe_direction(report.headline)
@@ -139,7 +128,7 @@ def format_intro(report: Report) -> str:
     return f"{text}."
 
 
-def format_count(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return "1 run", "2 runs"."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
@@ -249,7 +238,7 @@ def build_artefacts(report: Report, measured: Sequence[QuantityByRow]) -> Table:
     )
 
 
-def format_estimates(estimates: Sequence[Estimate]) -> str:
+def format_estimates(estimates: Sequence[Interval]) -> str:
     """Return the estimates of a row's runs as one text."""
     if not estimates:
         return NONE

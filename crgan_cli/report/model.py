@@ -33,7 +33,7 @@ class RunFiles(NamedTuple):
     images_per_second: float  # median over the log; 0 if unknown
     peak_memory_bytes: int  # 0 if unknown
     samples: Path | None  # the newest sample grid
-    artefacts: Mapping[str, Mapping[str, object]]  # measurement -> its newest JSON
+    artefacts: Mapping[str, dict]  # measurement -> its newest JSON
 
 
 class Spread(NamedTuple):

@@ -191,9 +191,9 @@ def is_locked(lock: Path) -> bool:
         return True
 
 
-def read_artefacts(folder: Path) -> dict[str, Mapping[str, object]]:
+def read_artefacts(folder: Path) -> dict[str, dict]:
     """Return measurement -> its record at the last step. Of several, the newest file counts."""
-    records: dict[str, Mapping[str, object]] = {}
+    records: dict[str, dict] = {}
     for file in sorted(folder.glob("*/*.json"), key=lambda file: file.stat().st_mtime):
         with suppress(OSError, ValueError):
             record = json.loads(file.read_text(encoding="utf-8"))

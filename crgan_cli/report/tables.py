@@ -132,7 +132,7 @@ def format_protocols(report: Report) -> str:
 # --- the formats ----------------------------------------------------------------------------------
 
 
-def to_text(report: Report) -> str:
+def to_aligned_text(report: Report) -> str:
     """Return aligned text for a terminal or a log."""
     lines = ["  ".join(cells).rstrip() for cells in align_cells(build_columns(report))]
     lines.insert(1, "-" * max(map(len, lines)))

@@ -1,4 +1,4 @@
-"""Writes a report: to the terminal, and as files."""
+"""Print a report and write its files."""
 
 import shutil
 import sys
@@ -14,11 +14,11 @@ FORMATS = ("md", "csv", "tex", "html", "png")
 
 
 def print_report(report: "Report") -> None:
-    """The table: with lines that wrap on a terminal, else as text."""
+    """Print the table: on a terminal with wrapped cells, else as text."""
     from crgan_cli.report import tables
 
     if not sys.stdout.isatty():
-        print(tables.to_text(report))
+        print(tables.to_aligned_text(report))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -26,11 +26,11 @@ def print_report(report: "Report") -> None:
     from rich.table import Table
 
     table = Table(title=escape(report.title), title_justify="left", box=SIMPLE_HEAD)
-    shown = tables.build_columns(report)
-    for column in shown:
+    columns = tables.build_columns(report)
+    for column in columns:
         side = "right" if column.numeric else "left"
         table.add_column(escape(column.title), justify=side, overflow="fold")
-    for cells in zip(*(column.cells for column in shown), strict=True):
+    for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(escape, cells))
     console = Console()
     console.print(table)
@@ -39,21 +39,21 @@ def print_report(report: "Report") -> None:
 
 
 def make_report_folder(folder: Path) -> Path:
-    """The folder, there now. Raises UserError where it cannot be made."""
+    """Create the folder if it is absent, and return it. Raises UserError if this fails."""
     from crgan_cli.errors import UserError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"the folder {folder} cannot be made ({error.strerror}). Choose another with "
+            f"the folder {folder} cannot be created ({error.strerror}). Choose another with "
             "--out FOLDER."
         ) from None
     return folder
 
 
-def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[Path]:
-    """The files. Raises RunFailed where they cannot be written."""
+def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[Path]:
+    """Write the files and return their paths. Raises RunFailed if they cannot be written."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.report import tables
     from crgan_cli.system.atomic import write_text
@@ -63,43 +63,42 @@ def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[P
         "csv": {"runs.csv": tables.runs_to_csv, "rows.csv": tables.rows_to_csv},
         "tex": {"table.tex": tables.to_latex},
     }
-    written = []
-    try:
-        shown = write_pictures(report, out) if "png" in wanted else []
-        written += [path for path, _ in shown]
-        for kind in wanted:
-            for name, render in texts.get(kind, {}).items():
-                write_text(out / name, render(report))
-                written.append(out / name)
-        if "html" in wanted:
-            from crgan_cli.report.html import write_page
+    if "html" in formats:  # takes a second to import
+        from crgan_cli.report.html import build_page
 
-            written.append(write_page(report, out))
-        if "md" in wanted:
+        texts["html"] = {"report.html": build_page}
+    try:
+        pictures = write_pictures(report, out) if "png" in formats else []
+        paths = [path for path, _ in pictures]
+        for each in formats:
+            for name, render in texts.get(each, {}).items():
+                write_text(out / name, render(report))
+                paths.append(out / name)
+        if "md" in formats:
             with open(out / "report.md", "a", encoding="utf-8") as file:
-                for path, caption in shown:
+                for path, caption in pictures:
                     link = quote(path.relative_to(out).as_posix())
                     file.write(f"\n![{caption}]({link})\n\n{caption}\n")
     except OSError as error:
         raise RunFailed(f"writing to {out} failed: {error.strerror or error}.") from error
-    return written
+    return paths
 
 
 def write_pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
-    """Figures and sample grids as PNG files, each with its caption."""
-    from crgan_cli.report.drawing import save_drawings as write_drawings
+    """Write figures and sample grids as PNG files. Return each with its caption."""
+    from crgan_cli.report.drawing import save_drawings
     from crgan_cli.report.figures import make_drawings
     from crgan_cli.report.findings import read_quantities
     from crgan_cli.report.grids import choose_runs
 
-    drawn = make_drawings(report, read_quantities(report)[0])
-    captions = [each.caption for each in drawn]
-    found = list(zip(write_drawings(drawn, out / "figures"), captions, strict=True))
+    drawings = make_drawings(report, read_quantities(report)[0])
+    captions = [drawing.caption for drawing in drawings]
+    pictures = list(zip(save_drawings(drawings, out / "figures"), captions, strict=True))
     labels = {run.path: row.label for row in report.rows for run in row.runs}
     (out / "samples").mkdir(exist_ok=True)
     for number, run in enumerate(choose_runs(report), start=1):
         if run.samples:
             path = out / "samples" / f"{number:02d}_{run.path.name}.png"
             shutil.copyfile(run.samples, path)
-            found.append((path, f"{labels[run.path]}, step {run.step}"))
-    return found
+            pictures.append((path, f"{labels[run.path]}, step {run.step}"))
+    return pictures

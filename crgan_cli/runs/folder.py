@@ -1,7 +1,8 @@
-"""A run's folder: typed paths, claimed by one process at a time."""
+"""A run's folder: its paths, locked by one process at a time."""
 
 import json
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ Value = TypeVar("Value")
 
 
 class RunDir:
-    """Where everything of a run lies. Two processes never share one: `lock` locks it."""
+    """The files of a run. `lock` makes sure that only one run uses the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,23 +34,23 @@ class RunDir:
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
-        self.extra_fields: dict[str, object] = {}  # written with every result: choices, protocol
-        self.is_single_run = True  # no job of a sweep
-        self.created_parent = False  # by this process as well
-        self.created_here = False  # by this process, and so to be removed where no run comes of it
-        # of a run that was stopped before it began
+        self.extra_fields: dict[str, object] = {}  # of every result: choices, protocol
+        self.is_single_run = True  # not a job of a sweep
+        self.created_here = False  # by this process: removed if the run does not start
+        self.created_parent = False  # by this process too
+        # files of a run that stopped before it started
         self.leftovers = {".lock", self.log.name, self.result.name}
 
     def is_run(self) -> bool:
-        """Whether a run has been started here."""
+        """Return whether a run was started here."""
         return self.config.is_file()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Makes the folder and locks it while the body runs, or until the process ends.
+        """Create the folder and lock it while the body runs, or until the process ends.
 
-        Raises UserError where another process trains here, or something else lies here. Of the
-        processes of one run the first does that for all.
+        In a distributed run the main process does this for all. Raises UserError if another process
+        trains here, or if the folder holds other files.
         """
         locks: list[FileLock] = []
         on_main_only(lambda: locks.append(self._locked()))
@@ -68,24 +69,21 @@ class RunDir:
             foreign = set(os.listdir(self.path)) - self.leftovers
             if foreign and not self.is_run():
                 raise UserError(
-                    f"the folder {self.path} holds other things ({', '.join(sorted(foreign)[:3])}) "
-                    "and no run. Choose another with out=FOLDER, or leave it out."
+                    f"the folder {self.path} holds other files ({', '.join(sorted(foreign)[:3])}) "
+                    "and no run. Choose another with out=FOLDER, or omit out= for a new one."
                 )
             lock.acquire(blocking=False)
         except Timeout:
             raise UserError(
-                f"another crgan is training in {self.path} right now. Wait for it, stop it, or "
-                "choose another folder with out=FOLDER."
+                f"another crgan is training in {self.path} now. Wait for it, stop it, or choose "
+                "another folder with out=FOLDER."
             ) from None
         except OSError as error:
-            raise UserError(
-                f"the run folder {self.path} cannot be made ({error.strerror}). Choose another "
-                "with out=FOLDER."
-            ) from None
+            raise cannot_create(self.path, error) from None
         return lock
 
     def discard_if_empty(self) -> None:
-        """Removes what was made for a run that did not begin."""
+        """Remove what was created for a run that did not start."""
         if not is_main() or self.is_run() or not set(os.listdir(self.path)) <= self.leftovers:
             return
         with suppress(OSError):  # the parent may hold other runs
@@ -97,46 +95,60 @@ class RunDir:
                 self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:
-        """Writes result.json, in the first process of a run."""
+        """Write result.json in the main process of a run."""
         if not is_main():
             return
-        whole = {**result, **self.extra_fields}
-        write_text(self.result, json.dumps(whole, indent=2) + "\n")
+        write_text(self.result, json.dumps({**result, **self.extra_fields}, indent=2) + "\n")
 
     def read_result(self) -> dict:
-        """What `write_result` wrote; empty where nothing was, or nothing that can be read."""
+        """Return the content of result.json. It is empty if the file is absent or damaged."""
         try:
-            found = json.loads(self.result.read_text(encoding="utf-8"))
+            result = json.loads(self.result.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return result if isinstance(result, dict) else {}
+
+    def list_checkpoints(self) -> list[Path]:
+        """Return the numbered checkpoints, newest first."""
+        return list_checkpoints(self.checkpoints)
 
 
-def on_main_only(act: Callable[[], Value]) -> Value:
-    """What `act` gives in the first process of a run, which alone calls it."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the numbered checkpoints in a folder, newest first."""
+    paths = (path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+\.pt", path.name))
+    return sorted(paths, key=checkpoint_step, reverse=True)
+
+
+def checkpoint_step(path: Path) -> int:
+    """Return the step in the name of a numbered checkpoint."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def on_main_only(fn: Callable[[], Value]) -> Value:
+    """Call `fn` in the main process of a run only, and return its result in all."""
     if not is_distributed():  # torch takes seconds to import
-        return act()
+        return fn()
     from crgan_cli.system.distributed.objects import broadcast_from_main
 
-    return broadcast_from_main(act)
+    return broadcast_from_main(fn)
 
 
 def shell_quoted(path: Path) -> str:
-    """A path as it can be typed."""
+    """Return a path as it can be typed in a shell."""
     return shlex.quote(str(path))
 
 
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
-    """A folder of a name that nobody has, made at once: outputs/<experiment or date>/<time>-...
+    """Create a folder with a new name: outputs/<experiment or date>/<time>-...
 
-    Microseconds and four random letters keep two runs started together apart; the processes of one
-    run get one. Raises UserError where it cannot be made.
+    Microseconds and four random letters keep runs apart that start together. All processes of a
+    run get the same folder. Raises UserError if it cannot be created.
     """
     return on_main_only(lambda: create_folder(root, name, choices))
 
 
 def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:
-    """`new_folder` in one process."""
+    """Do `new_folder` in one process."""
     now = datetime.now()
     words = [choices.get(group) for group in ("dataset", "architecture", "regularizer")]
     label = "_".join(word.strip("[]").replace(",", "+") for word in words if word)
@@ -145,8 +157,13 @@ def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(
-            f"the run folder {folder} cannot be made ({error.strerror}). Choose another with "
-            "out=FOLDER."
-        ) from None
+        raise cannot_create(folder, error) from None
     return folder
+
+
+def cannot_create(folder: Path, error: OSError) -> UserError:
+    """Return the error of a folder that cannot be created."""
+    return UserError(
+        f"the run folder {folder} cannot be created ({error.strerror}). Choose another with "
+        "out=FOLDER."
+    )

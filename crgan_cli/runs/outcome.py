@@ -1,4 +1,4 @@
-"""How a run ended, as its folder says it: finished, interrupted or failed."""
+"""How a run ended, as written to its folder: finished, interrupted or failed."""
 
 import errno
 import logging
@@ -10,11 +10,11 @@ from crgan_cli.runs.folder import RunDir, shell_quoted
 from crgan_cli.runs.status import Status
 
 log = logging.getLogger(__name__)
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def primary_metric(result: dict) -> float | None:
-    """The headline metric in a finished run's result.json; None without metrics."""
+    """Return the primary metric in a finished run's result.json, or None without metrics."""
     if "last" not in result:
         return None
     return result["last"].get(result["protocol"]["headline"])
@@ -22,21 +22,21 @@ def primary_metric(result: dict) -> float | None:
 
 @contextmanager
 def recording_failure(run: RunDir) -> Iterator[None]:
-    """Writes how a run ended badly into its folder, and passes the error on."""
+    """Write an interruption or a failure to the run's folder, and raise it again."""
     try:
         yield
     except Interrupted as stopped:
         write_status(run, {"status": Status.INTERRUPTED, "signal": stopped.signum})
-        log.info("stopped and saved; go on with: crgan train --from %s", shell_quoted(run.path))
+        log.info("Saved and stopped. Resume with: crgan train --from %s", shell_quoted(run.path))
         raise
     except KeyboardInterrupt:
         write_status(run, {"status": Status.INTERRUPTED})
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
             raise RunFailed(
-                f"writing to {run.path} failed: {error.strerror}. What was written is whole. Free "
-                f"some space and go on with: crgan train --from {shell_quoted(run.path)}"
+                f"writing to {run.path} failed: {error.strerror}. Saved files are complete. Free "
+                f"some space and resume with: crgan train --from {shell_quoted(run.path)}"
             ) from error
         expected = isinstance(error, UserError | RunFailed)
         log.error(
@@ -52,6 +52,6 @@ def recording_failure(run: RunDir) -> Iterator[None]:
 
 
 def write_status(run: RunDir, result: Mapping[str, object]) -> None:
-    """Writes how a run ended, where that can be written: the error itself must come through."""
+    """Write how a run ended, if possible. The run's own error must not be hidden by another."""
     with suppress(OSError):
         run.write_result(result)

@@ -1,11 +1,11 @@
-"""What a number was measured by, as it is recorded, and which numbers may be compared."""
+"""The protocol of a number, as recorded, and which numbers may be compared."""
 
 from collections.abc import Mapping, Sequence
 
 from crgan_cli.errors import UserError
 
 Record = Mapping[str, object]
-"""A protocol as it is written beside the numbers: `Protocol.record()` and what was found out."""
+"""A protocol as written next to the numbers: `Protocol.record()` and what was measured with it."""
 
 INFORMATION = (
     "protocol",
@@ -17,16 +17,16 @@ INFORMATION = (
 )
 """Parts of a record in which comparable numbers may differ.
 
-`protocol` is a name made of the others; `generator_weights` are what `weights` came to; TF32 moves
-an FID by less than 0.02, and is said.
+`protocol` is a name built from the others. `generator_weights` is the result of `weights`. TF32
+changes an FID by less than 0.02 and is recorded as `precision`.
 """
 
 UNKNOWN = "not known"
-"""How images were drawn that another program made."""
+"""How images of another program were drawn."""
 
 
 def differences(a: Record, b: Record) -> list[str]:
-    """Lines "key: of a, of b" of what keeps the numbers of two records from being compared."""
+    """Return lines "key: of a, of b" for all that makes the numbers of two records incomparable."""
     lines = [
         f"{key}: {a.get(key, '(not recorded)')}, {b.get(key, '(not recorded)')}"
         for key in dict.fromkeys([*a, *b])
@@ -41,32 +41,31 @@ def differences(a: Record, b: Record) -> list[str]:
 
 
 def values_agree(key: str, a: object, b: object) -> bool:
-    """Whether two values of a part may stand beside each other."""
+    """Return whether numbers with these two values of a part can be compared."""
     if UNKNOWN in (a, b):
         return True
-    if key == "weights" and "auto" in (a, b):  # the average, if a run keeps one: both are such runs
+    if key == "weights" and "auto" in (a, b):  # EMA if the run has one, as both have
         return True
     return a == b
 
 
 def measure_settings(record: Record) -> dict[str, object]:
-    """The settings of the measures in a record."""
-    found = record.get("measures")
-    return dict(found) if isinstance(found, Mapping) else {}
+    """Return the settings of the metrics in a record."""
+    settings = record.get("measures")
+    return dict(settings) if isinstance(settings, Mapping) else {}
 
 
 def require_comparable(records: Sequence[tuple[str, Record]], *, force: str) -> None:
-    """Raises UserError where the numbers of two records, each with its name, are of two protocols.
+    """Raise UserError if two records, each with its name, have different protocols.
 
-    `force` is what to type to have them side by side all the same.
+    `force` is the option with which a user can compare them anyway.
     """
-    (first, one), *others = records
-    for name, other in others:
-        if found := differences(one, other):
-            lines = "".join(f"\n  {line}" for line in found)
+    (first, expected), *others = records
+    for name, record in others:
+        if different := differences(expected, record):
+            lines = "".join(f"\n  {line}" for line in different)
             raise UserError(
                 f"the numbers of {first} and {name} were measured by different protocols:{lines}\n"
                 "Evaluate both by one protocol (crgan eval RUN metrics=..., and for a report name "
-                "that number, crgan report --metric NAME), or set them side by side all the same "
-                f"with {force}."
+                f"the metric: crgan report --metric NAME), or compare them anyway with {force}."
             )

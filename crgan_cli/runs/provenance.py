@@ -1,4 +1,4 @@
-"""What made a run, and what it took: versions, commit, device, memory."""
+"""The origin and cost of a run: versions, commit, device, memory."""
 
 import platform
 import subprocess
@@ -13,19 +13,19 @@ from crgan_cli.system.device import describe_device
 
 
 def get_peak_memory(device: torch.device) -> int:
-    """Bytes at most: of tensors on a GPU, else of the whole process (0 where nothing tells)."""
+    """Return peak bytes of the tensors on a GPU, or else of the process. 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource  # not on Windows
     except ImportError:
         return 0
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def collect_provenance(data: str, device: torch.device) -> dict[str, str]:
-    """What made the run, beside its configuration."""
+    """Return what a run depends on besides its configuration. `data` is a hash of its images."""
     return {
         "crgan": __version__,
         "commit": find_commit(),
@@ -38,7 +38,7 @@ def collect_provenance(data: str, device: torch.device) -> dict[str, str]:
 
 
 def find_commit() -> str:
-    """The git commit that crgan runs from, with "+" where files differ; "" for an installed one."""
+    """Return the git commit of crgan, with "+" if files differ. "" if it is installed."""
     folder = Path(__file__).parent
 
     def git(*command: str) -> str:
@@ -48,7 +48,7 @@ def find_commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        if not git("ls-files", Path(__file__).name):  # a checkout of something else around us
+        if not git("ls-files", Path(__file__).name):  # inside a checkout of another project
             return ""
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except OSError:  # no git

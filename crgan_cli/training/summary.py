@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import to_text
-from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.provenance import get_peak_memory
@@ -106,7 +105,7 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     print(f"finished {step} steps in {format_duration(training.trainer.seconds)}")
     print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
     print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
-    print(f"  checkpoint   {checkpoint.list_checkpoints(run.checkpoints)[0]}")
+    print(f"  checkpoint   {run.list_checkpoints()[0]}")
     if evaluate is None:
         return
     name = evaluate.evaluator.headline

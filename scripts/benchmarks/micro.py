@@ -117,7 +117,7 @@ def average(scene: Scene) -> list[Pair]:
 
 def frechet(scene: Scene) -> list[Pair]:
     """The part of FID that is not a sum, from two covariances."""
-    import scipy.linalg  # a dependency of development only
+    import scipy.linalg
 
     samples = (torch.randn(2 * scene.dims, scene.dims, device=scene.device) for _ in range(2))
     first, second = (Moments.from_features(each).covariance for each in samples)

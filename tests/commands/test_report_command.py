@@ -153,7 +153,7 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
         (["--format", ""], "'' is not of"),
         (["--step", "first"], "invalid choice: 'first'"),
         (["--metric", "recall"], "--metric recall: no run has this metric. Choose one of: fid."),
-        (["--out", "file"], "the folder file cannot be made"),
+        (["--out", "file"], "the folder file cannot be created"),
     ],
 )
 def test_what_was_typed_wrongly_is_named(

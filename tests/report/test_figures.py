@@ -12,7 +12,7 @@ from crgan_cli.report import drawing, plots
 from crgan_cli.report.curves import plot_losses, plot_metrics
 from crgan_cli.report.drawing import MAX_LINES
 from crgan_cli.report.figures import make_drawings, plot_artefacts, plot_rows, plot_sweep
-from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
+from crgan_cli.report.findings import Interval, QuantityByRow, read_quantities
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.report.series import Series, average_over_seeds
 
@@ -72,8 +72,8 @@ def test_leakage_is_read_in_percent_with_its_floor() -> None:
     assert cutout.reference == pytest.approx(2.0)
     assert cutout.rows == (
         (
-            Estimate(25.0, pytest.approx(20), pytest.approx(30)),
-            Estimate(75.0, pytest.approx(70), pytest.approx(80)),
+            Interval(25.0, pytest.approx(20), pytest.approx(30)),
+            Interval(75.0, pytest.approx(70), pytest.approx(80)),
         ),
     )
     assert unread == []
@@ -92,17 +92,17 @@ def test_the_consistency_of_the_usual_strength_is_told() -> None:
         "cutout 16, fake images",
         "latent 0.1, fake images",
     ]
-    assert found[0].rows == ((Estimate(0.2, 0.0, 0.5),),)  # a square is not below 0
+    assert found[0].rows == ((Interval(0.2, 0.0, 0.5),),)  # a square is not below 0
 
 
 def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() -> None:
     record = {"pairs": {"pixels": {"ratio": [0.9, 0.02]}, "features": {"ratio": None}}}
     (found,), _ = read_quantities(measured(record, kind="diversity"))
-    assert found.rows == ((Estimate(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
+    assert found.rows == ((Interval(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
     assert found.reference == 1.0
     record = {"spaces": {"pixels": {"auc": [0.6, 0.5, 0.7]}}}
     (found,), _ = read_quantities(measured(record, kind="memorisation"))
-    assert found.rows == ((Estimate(0.6, 0.5, 0.7),),)
+    assert found.rows == ((Interval(0.6, 0.5, 0.7),),)
     assert found.reference == 0.5
 
 

@@ -20,9 +20,9 @@ from crgan_cli.report.tables import (
     list_remarks,
     rows_to_csv,
     runs_to_csv,
+    to_aligned_text,
     to_latex,
     to_markdown,
-    to_text,
 )
 
 AWKWARD = "a_b|c & 5% #1 $x$ {y} ~^\\ <b>"
@@ -69,7 +69,7 @@ def test_a_span_has_two_ends() -> None:
 
 
 def test_the_text_is_aligned_and_best_first(report: Report) -> None:
-    lines = to_text(report).splitlines()
+    lines = to_aligned_text(report).splitlines()
     assert lines[0] == "A report"
     head, rule, best, other = lines[2:6]
     assert re.split(r"  +", head) == [
@@ -165,7 +165,9 @@ def test_a_row_without_numbers_has_a_dash(tmp_path: Path) -> None:
     settings = {"regularizer.lambda_cr": 1}
     write_run(tmp_path / "b", {}, settings=settings, status="failed", more={"error": "nan, \n5"})
     report = build_report(collect([tmp_path]))
-    last = next(line for line in to_text(report).splitlines() if line.startswith("lambda_cr=1 "))
+    last = next(
+        line for line in to_aligned_text(report).splitlines() if line.startswith("lambda_cr=1 ")
+    )
     assert re.split(r"  +", last)[1] == "-"
     assert re.split(r"  +", last)[-1] == "1 of 1 failed, no numbers"
     failed = records(runs_to_csv(report))[1]

@@ -61,11 +61,11 @@ def test_a_folder_of_other_things_is_not_claimed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_matter_of_words(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(UserError, match=r"cannot be made .* out=FOLDER"),
+        pytest.raises(UserError, match=r"cannot be created .* out=FOLDER"),
         RunDir(tmp_path / "file" / "run").lock(),
     ):
         pytest.fail("claimed")
-    with pytest.raises(UserError, match=r"cannot be made .* out=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot be created .* out=FOLDER"):
         new_folder(tmp_path / "file", None, {})
 
 

@@ -33,7 +33,7 @@ def run_of(
     *,
     status: Status = Status.FINISHED,
     error: str = "",
-    artefacts: Mapping[str, Mapping[str, object]] | None = None,
+    artefacts: Mapping[str, dict] | None = None,
     samples: Path | None = None,
     config: Mapping[str, Value] | None = None,
 ) -> RunFiles:

@@ -126,7 +126,7 @@ def test_a_signal_stops_and_saves_all_processes_after_the_same_step(tmp_path: Pa
     result = json.loads((out / "result.json").read_text())
     assert result["status"] == "interrupted", err
     assert err.count("crgan train: stopped.") == 1, err
-    assert err.count("stopped and saved") == 1
+    assert err.count("Saved and stopped") == 1
     newest = max((out / "checkpoints").glob("step_*.pt"))
     steps = torch.load(newest, weights_only=True)["step"] + 1
     assert main.run_command(["train", "--from", str(out), f"steps={steps}"]) == 0
