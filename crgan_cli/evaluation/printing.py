@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation.records import Evaluation
-from crgan_cli.report.plots import BLUE, GREY, panels, save
+from crgan_cli.report.plots import BLUE, GREY, make_panels, save_figure
 from crgan_cli.runs.protocol import differences
 
 
@@ -49,7 +49,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     """Plot the primary metric of each checkpoint over its step. Return the picture's path."""
     last = evaluations[-1].protocol
     name = str(last["headline"])
-    figure, (axes,) = panels(1, f"{last['protocol']}, {last['extractor']}")
+    figure, (axes,) = make_panels(1, f"{last['protocol']}, {last['extractor']}")
     steps = [float(str(evaluation.source["step"])) for evaluation in evaluations]
     axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
     if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
@@ -58,7 +58,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     axes.set(xlabel="step", ylabel=f"{name} (lower is better)")
     path = run / f"curve_{name}_{last['protocol']}.png"
     try:
-        save(figure, path)
+        save_figure(figure, path)
     except OSError as error:
         raise RunFailed(f"the curve could not be written to {path} ({error.strerror}).") from error
     return path

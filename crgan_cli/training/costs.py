@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 LAUNCHES = 250  # of a step with one D turn and no regularizer [counted on a CPU: SNDCGAN, bf16]
 LAUNCHES_PER_PART = 35  # which scores further images with D, or differentiates it [as above]
 LAUNCHES_PER_LATENT_PART = 65  # of a part that draws further images from G [as above]
-SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [inf: performance model]
-FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [inf: performance model]
-SECONDS_PER_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf: performance model]
+SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [derived: performance model]
+FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [derived: performance model]
+SECONDS_PER_SCORED_IMAGE = 3e-4  # 10,000 images in 3 s on one H200 [derived: performance model]
 
 
 def gpu_minutes(config: Settings, steps: int) -> float | None:
-    """Minutes that `steps` take on one H200, with evaluations [inf: performance model, not
+    """Minutes that `steps` take on one H200, with evaluations [derived: performance model, not
     measured]; None for networks that cannot be counted without being made."""
-    flop = flops_per_step(config)
+    flop = estimate_step_flops(config)
     if flop is None:
         return None
     training = steps * seconds_per_step(config, flop)
     return (training + scoring_seconds(flatten(config), steps)) / 60
 
 
-def flops_per_step(config: Settings) -> float | None:
+def estimate_step_flops(config: Settings) -> float | None:
     """FLOP of all turns of a step, as the networks are written; None where they cannot be counted
     without being made."""
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
-    counted = count_networks(config)
+    counted = count_networks_once(config)
     if counted is None:
         return None
     turns = flops.flops_per_turn(counted, build_regularizer(config))
@@ -60,7 +60,7 @@ def n_dis(config: Settings) -> int:
     return int(config["optimizer"]["n_dis"])
 
 
-def count_networks(config: Settings) -> "CountedNetworks | None":
+def count_networks_once(config: Settings) -> "CountedNetworks | None":
     """The networks, counted once for all the runs that share them."""
     architecture, dataset = to_plain(config)["architecture"], config["dataset"]
     return _networks(json.dumps(architecture), int(dataset["resolution"]), int(dataset["channels"]))

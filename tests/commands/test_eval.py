@@ -476,13 +476,13 @@ def test_a_run_is_not_one_of_two_folders(scored: Path, crgan: Crgan, tmp_path: P
 def test_all_is_every_checkpoint_as_each_alone_and_a_curve(
     scored: Path, crgan: Crgan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn, save = [], printing.save
+    drawn, save = [], printing.save_figure
 
     def keep(figure, path: Path) -> None:
         drawn.append([line.get_xydata().tolist() for line in figure.axes[0].get_lines()])
         save(figure, path)
 
-    monkeypatch.setattr(printing, "save", keep)
+    monkeypatch.setattr(printing, "save_figure", keep)
     before = len(evaluations(scored)) if (scored / "evaluations.jsonl").exists() else 0
     code, out, _ = crgan("eval", scored, "--all")
     assert code == 0
