@@ -40,16 +40,16 @@ class Inception(Extractor):
     def __init__(self, weights: str | None = None) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        found = files.find_weights(SOURCE, weights)
-        self.sha256 = found.sha256
-        self.standard = found.standard
-        self.name = found.tag("inception")
+        loaded = files.find_weights(SOURCE, weights)
+        self.sha256 = loaded.sha256
+        self.standard = loaded.standard
+        self.name = loaded.tag("inception")
         # torch-fidelity unpickles without restriction: give it what the safe reader accepted
         safe = io.BytesIO()
-        torch.save(found.state, safe)
+        torch.save(loaded.state, safe)
         safe.seek(0)
         # building a network draws random weights
-        with torch.random.fork_rng(devices=[]), found.explain_mismatch(SOURCE):
+        with torch.random.fork_rng(devices=[]), loaded.explain_mismatch(SOURCE):
             net = FeatureExtractorInceptionV3(
                 "inception-v3-compat",
                 ["2048", "logits_unbiased"],

@@ -53,7 +53,7 @@ CLIP_MEGABYTES = {  # about; only for the log and the messages [unverified]
 
 Dinov2Variant = Literal["vit-s-14", "vit-b-14", "vit-l-14"]
 DINOV2 = {"vit-s-14": (384, 12, 88), "vit-b-14": (768, 12, 346), "vit-l-14": (1024, 24, 1218)}
-"""Variant -> dim and depth [code: dinov2/models/vision_transformer.py], MB [secondary]."""
+"""Variant -> dim, depth [code: dinov2/models/vision_transformer.py], MB of the file [secondary]."""
 
 # Meta publishes no hash: many projects state these for Meta's files [secondary]
 DINOV2_SHA256 = {
@@ -71,10 +71,10 @@ class Pretrained(Extractor):
     side = 224
     colours = IMAGENET
 
-    def identify(self, name: str, found: Weights) -> None:
+    def identify(self, name: str, loaded: Weights) -> None:
         """Set the name, hash and resizing of the extractor."""
-        self.name = found.tag(name)
-        self.sha256 = found.sha256
+        self.name = loaded.tag(name)
+        self.sha256 = loaded.sha256
         self.resize = f"{self.side} px, bilinear as in TensorFlow 1 (torch-fidelity)"
 
     def features(self, rgb: Tensor) -> Features:
@@ -94,12 +94,12 @@ class VGG16(Pretrained):
     def __init__(self, weights: str | None = None) -> None:
         from torchvision.models import vgg16
 
-        found = files.find_weights(VGG16_SOURCE, weights)
-        self.identify("vgg16", found)
+        loaded = files.find_weights(VGG16_SOURCE, weights)
+        self.identify("vgg16", loaded)
         with torch.device("meta"):  # no memory and no random numbers: the weights are replaced
             net = vgg16(init_weights=False)
-        with found.explain_mismatch(VGG16_SOURCE):
-            net.load_state_dict(found.state, assign=True)
+        with loaded.explain_mismatch(VGG16_SOURCE):
+            net.load_state_dict(loaded.state, assign=True)
         net.classifier = net.classifier[:5]  # up to the ReLU after fc2, as torch-fidelity's default
         super().__init__(net.float())
 
@@ -117,12 +117,12 @@ class CLIP(Pretrained):
         from torch_fidelity.feature_extractor_clip import build_model
 
         source = clip_source(variant)
-        found = files.find_weights(source, weights, files.load_torchscript_state)
+        loaded = files.find_weights(source, weights, files.load_torchscript_state)
         # build_model draws random weights, and removes unneeded entries from the dictionary
-        with torch.random.fork_rng(devices=[]), found.explain_mismatch(source):
-            net = build_model(dict(found.state), torch.float32).visual
+        with torch.random.fork_rng(devices=[]), loaded.explain_mismatch(source):
+            net = build_model(dict(loaded.state), torch.float32).visual
         self.side, self.dims = net.input_resolution, net.output_dim
-        self.identify(f"clip_{variant.replace('-', '_')}", found)
+        self.identify(f"clip_{variant.replace('-', '_')}", loaded)
         super().__init__(net)
 
 
@@ -136,16 +136,16 @@ class DINOv2(Pretrained):
 
     def __init__(self, variant: Dinov2Variant = "vit-b-14", weights: str | None = None) -> None:
         source = dinov2_source(variant)
-        found = files.find_weights(source, weights)
+        loaded = files.find_weights(source, weights)
         self.dims, depth, _ = DINOV2[variant]
         grid = self.side // PATCH
         with torch.device("meta"):  # no memory and no random numbers: the weights are replaced
             net = VisionTransformer(self.dims, depth, grid)
-        with found.explain_mismatch(source):
-            state = {name: v for name, v in found.state.items() if name != "mask_token"}
+        with loaded.explain_mismatch(source):
+            state = {name: v for name, v in loaded.state.items() if name != "mask_token"}
             state["pos_embed"] = positions_at(state["pos_embed"].float(), grid)
             net.load_state_dict(state, assign=True)  # the mask token is for training alone
-        self.identify(f"dinov2_{variant.replace('-', '_')}", found)
+        self.identify(f"dinov2_{variant.replace('-', '_')}", loaded)
         super().__init__(net.float())
 
 

@@ -1,4 +1,4 @@
-"""Every measure by hand, against its formula written out and against torch-fidelity."""
+"""Every metric by hand, against its formula written out and against torch-fidelity."""
 
 import logging
 import math
@@ -159,12 +159,12 @@ def test_frechet_of_a_set_to_itself_is_zero_and_its_order_does_not_matter():
     assert numbers("fid", features(a.flip(0)), features(b.flip(0)))["fd"] == pytest.approx(straight)
 
 
-def test_a_frechet_measure_knows_one_real_set_from_the_next():
+def test_a_frechet_metric_knows_one_real_set_from_the_next():
     a, b, c = (features(rows(40, 5, seed=seed)) for seed in (1, 2, 3))
-    measure = METRICS["fid"]()
-    assert measure(a, c) == numbers("fid", a, c)
-    assert measure(b, c) == numbers("fid", b, c)
-    assert measure(a, c) != measure(b, c)
+    metric = METRICS["fid"]()
+    assert metric(a, c) == numbers("fid", a, c)
+    assert metric(b, c) == numbers("fid", b, c)
+    assert metric(a, c) != metric(b, c)
 
 
 def test_class_frechet_by_hand():
@@ -209,10 +209,10 @@ def test_classes_that_were_exchanged_show_by_class_only():
 
 def test_small_classes_are_warned_of_once(caplog: pytest.LogCaptureFixture):
     few = features(rows(20, 8, seed=1), classes=4)
-    measure = METRICS["class_fid"]()
+    metric = METRICS["class_fid"]()
     with caplog.at_level(logging.WARNING):
-        measure(few, few)
-        measure(few, few)
+        metric(few, few)
+        metric(few, few)
     (record,) = caplog.records
     assert "4 of 4 classes have fewer images than the 8 features" in record.getMessage()
 
@@ -365,15 +365,15 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
         save_cpu_ram=True,  # or it starts worker processes
         verbose=False,
     )
-    measures: list[Metric] = [
+    chosen: list[Metric] = [
         METRICS["fid"](),
         METRICS["is"](),
         KID(subsets=4, subset_size=50),
         METRICS["precision_recall"](),
     ]
     ours: dict[str, float] = {}
-    for measure in measures:
-        ours |= measure(features(real), features(fake))
+    for metric in chosen:
+        ours |= metric(features(real), features(fake))
     names = {
         "fd": "frechet_inception_distance",
         "is": "inception_score_mean",
@@ -388,31 +388,31 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_measure_takes_float32_gives_finite_floats_and_leaves_the_generators_alone(name: str):
+def test_a_metric_takes_float32_gives_finite_floats_and_leaves_the_generators_alone(name: str):
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(50, 6, seed=2), classes=3)
-    measure = METRICS[name]()
-    measure.require(60, 50, 6)
+    metric = METRICS[name]()
+    metric.require(60, 50, 6)
     before = torch.random.get_rng_state(), pickle.dumps(np.random.get_state())
-    found = measure(real, fake)
-    assert found == measure(real, fake)
+    found = metric(real, fake)
+    assert found == metric(real, fake)
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert pickle.dumps(np.random.get_state()) == before[1]
-    assert all(isinstance(value, str | int | float) for value in measure.describe().values())
+    assert all(isinstance(value, str | int | float) for value in metric.describe().values())
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_measure_keeps_what_it_reads(name: str):
-    measure = METRICS[name]()
+def test_a_metric_keeps_what_it_reads(name: str):
+    metric = METRICS[name]()
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(60, 6, seed=2), classes=3)
-    dropped = {column: None for column in ("pool", "logits") if column not in measure.required}
-    assert measure(real._replace(**dropped), fake._replace(**dropped)) == measure(real, fake)
+    dropped = {column: None for column in ("pool", "logits") if column not in metric.required}
+    assert metric(real._replace(**dropped), fake._replace(**dropped)) == metric(real, fake)
 
 
 def test_settings_are_described():
     described: dict[str, str | int | float] = {}
-    for measure in METRICS.values():
-        described |= measure().describe()
+    for metric in METRICS.values():
+        described |= metric().describe()
     assert described == {
         "is_splits": 10,
         "kid_subsets": 100,
@@ -428,7 +428,7 @@ def test_settings_are_described():
 
 
 @pytest.mark.parametrize(
-    ("measure", "real", "fake", "message"),
+    ("metric", "real", "fake", "message"),
     [
         (METRICS["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
         (METRICS["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
@@ -441,10 +441,10 @@ def test_settings_are_described():
     ],
 )
 def test_too_few_images_are_refused_with_the_remedy(
-    measure: Metric, real: int, fake: int, message: str
+    metric: Metric, real: int, fake: int, message: str
 ):
     with pytest.raises(UserError, match=message):
-        measure.require(real, fake, dims=100)
+        metric.require(real, fake, dims=100)
 
 
 def test_the_least_number_of_images_is_not_refused():
