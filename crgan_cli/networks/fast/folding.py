@@ -1,20 +1,17 @@
 """3x3 convolutions that halve or double the size, each in two forms with the same values.
 
 The plain form is what the papers draw: average pooling after the convolution, or upsampling before
-it. The folded form is one strided convolution, whose kernel is made of the same weights: pooling
+it. The folded form is one strided convolution, whose kernel is built from the same weights: pooling
 and upsampling are linear like the convolution, so only rounding differs. It needs 4/9 (PooledConv3,
-NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications, and yet not every device is faster
-with it in every precision; `choose` tries both where the network is to run.
+NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS`
+says where it is faster.
 
-1x1 convolutions beside a change of size are not here: `blocks` puts them on the smaller side, where
-they are exact too, and cheaper on every device.
+1x1 convolutions next to a change of size are not here: `blocks` puts them on the smaller side,
+where they are exact too, and cheaper on every device.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from statistics import median
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +23,7 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class FusedResampleConv3(nn.Conv2d):
     """A 3x3 convolution with a change of size; `folded` says which form is computed.
 
-    The forms are functions of (x, weight, bias), so that they can be tried on other tensors.
+    The forms are functions of (x, weight, bias).
     """
 
     plain: Form
@@ -37,7 +34,7 @@ class FusedResampleConv3(nn.Conv2d):
         self.folded = False
 
     def forward(self, input: Tensor) -> Tensor:
-        # in training alone: what is drawn and scored shall not depend on what was fast where
+        # in training only: samples and scores do not depend on the form
         form = self.fused if self.folded and self.training else self.plain
         return form(input, self.weight, self.bias)
 
@@ -123,37 +120,26 @@ def insert_zeros(x: Tensor) -> Tensor:
 
 # --- which form ----------------------------------------------------------------------------------
 
-GAIN = 1.05
-"""How many times faster the folded form must be to be taken: noise must not decide."""
+FUSED_PAYS = {"cpu": True, "cuda": True, "mps": True}
+"""Device type -> whether engine.fold=auto folds the convolutions of a run.
 
-SECONDS = 0.02
-"""How long each form of a layer is run; `LOOKS` times at least."""
-
-LOOKS = 3
-"""Looks at the clock for each form, in turns with the other one's; the median counts."""
-
-CPU_IMAGES = 8
-"""On a CPU so many images tell about as much as a whole batch, and sooner."""
-
-AutocastOf = Callable[[], AbstractContextManager[object]]
-
-
-class Sighting(NamedTuple):
-    """What a layer was given when its network ran, as meta tensors: sizes, layout and precision."""
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def case(self) -> str:
-        """Equal for layers that take equally long, where their kind is equal."""
-        x, weight = self.x, self.weight
-        return f"{tuple(x.shape)} {x.stride()} {x.dtype} by {tuple(weight.shape)} {weight.dtype}"
+Measured on a CPU, in fp32 and in bf16 (RESULTS.md, "2026-11-26: folded convolutions, on a CPU").
+Not measured on cuda and mps: there the folded form is taken since it multiplies less. This is a
+table and not a stopwatch, because equal commands must give equal bits on any day and at any load.
+"""
 
 
 def fusable_layers(network: nn.Module) -> dict[str, FusedResampleConv3]:
     """The layers of `network` that have two forms, by name."""
     return {name: m for name, m in network.named_modules() if isinstance(m, FusedResampleConv3)}
+
+
+def choose(
+    network: nn.Module, fold: Literal["auto", "always", "never"], device: torch.device
+) -> dict[str, bool]:
+    """Name of each layer with two forms -> whether to fold it, for `engine.fold`."""
+    folded = FUSED_PAYS.get(device.type, True) if fold == "auto" else fold == "always"
+    return dict.fromkeys(fusable_layers(network), folded)
 
 
 def set_fused(network: nn.Module, choices: Mapping[str, bool]) -> None:
@@ -162,135 +148,3 @@ def set_fused(network: nn.Module, choices: Mapping[str, bool]) -> None:
     assert choices.keys() == layers.keys(), "these choices are another network's"
     for name, folded in choices.items():
         layers[name].folded = folded
-
-
-def choose(
-    network: nn.Module,
-    run: Callable[[], object],
-    known: dict[str, bool],
-    autocast: AutocastOf = nullcontext,
-) -> dict[str, bool]:
-    """Fold the layers of `network` for which that is faster here; returns name -> folded.
-
-    `known` says so by kind and size, and gets what had to be tried: a try that is not repeated
-    cannot come out otherwise, so that equal runs stay equal.
-
-    `run()` calls the network on what it sees in training, for the sizes alone. Each kind and size
-    is then run forward and backward in both forms within `autocast()`, on numbers of its own. A
-    layer that `run` does not reach stays plain. Nothing but `folded` changes: no weight, gradient
-    or buffer, and no random state. To be called before the network is compiled.
-    """
-    layers = fusable_layers(network)
-    choices = dict.fromkeys(layers, False)
-    if layers:
-        device = next(network.parameters()).device
-        with eval_mode(network, device):
-            for name, seen in sightings(layers, run, autocast).items():
-                case = f"{layers[name].fused.__qualname__} {seen.case()}"
-                if case not in known:
-                    known[case] = gain(layers[name], seen, device, autocast) >= GAIN
-                choices[name] = known[case]
-    set_fused(network, choices)
-    return choices
-
-
-@contextmanager
-def eval_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, in which running a network changes nothing in it, and random numbers to waste."""
-    modes = {module: module.training for module in network.modules()}
-    accelerators = [] if device.type == "cpu" else [device]
-    kind = "cuda" if device.type == "cpu" else device.type
-    with torch.random.fork_rng(accelerators, device_type=kind):
-        network.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-
-def sightings(
-    layers: Mapping[str, FusedResampleConv3], run: Callable[[], object], autocast: AutocastOf
-) -> dict[str, Sighting]:
-    """What each layer that `run()` reaches is given."""
-    found: dict[str, Sighting] = {}
-
-    def notes(name: str) -> Callable[[FusedResampleConv3, tuple[Tensor]], None]:
-        def note(layer: FusedResampleConv3, given: tuple[Tensor]) -> None:
-            x = given[0][:CPU_IMAGES] if given[0].device.type == "cpu" else given[0]
-            assert layer.bias is not None
-            found[name] = Sighting(meta(x), meta(layer.weight), meta(layer.bias))
-
-        return note
-
-    hooks = [layer.register_forward_pre_hook(notes(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad(), autocast():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def meta(x: Tensor) -> Tensor:
-    """The shape, strides and type of x, without its numbers."""
-    return torch.empty_like(x, device="meta")
-
-
-def gain(
-    layer: FusedResampleConv3, seen: Sighting, device: torch.device, autocast: AutocastOf
-) -> float:
-    """The time of a layer's plain form over that of its folded one, forward and backward."""
-    plain, folded = (
-        playable(step(form, seen, device, autocast), device) for form in (layer.plain, layer.fused)
-    )
-    once = seconds(plain, device)
-    times = max(1, int(SECONDS / LOOKS / once))
-    looks = [[seconds(form, device, times) for form in (plain, folded)] for _ in range(LOOKS)]
-    slow, fast = map(median, zip(*looks, strict=True))
-    return slow / fast
-
-
-def step(
-    form: Form, seen: Sighting, device: torch.device, autocast: AutocastOf
-) -> Callable[[], object]:
-    """A call that runs `form` forward and backward on random numbers."""
-    x, weight, bias = (torch.randn_like(part, device=device).requires_grad_() for part in seen)
-
-    def forward() -> Tensor:
-        with torch.enable_grad(), autocast():
-            return form(x, weight, bias)
-
-    slope = torch.ones_like(forward())
-    return lambda: torch.autograd.grad(forward(), (x, weight, bias), slope)
-
-
-def playable(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """`call`, warmed up. On CUDA as a graph: what is asked is the time of its kernels, not that of
-    their launches, which would hide it."""
-    if device.type != "cuda":
-        call()
-        return call
-    with torch.cuda.device(device):
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                call()
-        torch.cuda.current_stream().wait_stream(stream)
-        # a thread of somebody else's may pin memory meanwhile
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            call()
-    return graph.replay
-
-
-def seconds(call: Callable[[], object], device: torch.device, times: int = 1) -> float:
-    """How long `times` calls take, until the device has finished."""
-    wait = torch.get_device_module(device).synchronize
-    wait()
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    wait()
-    return time.perf_counter() - start
