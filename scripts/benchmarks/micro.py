@@ -32,7 +32,7 @@ from crgan_cli.networks.fast.folding import (
     ZeroInsertionConv3,
 )
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
-from crgan_cli.networks.layers import has_weight
+from crgan_cli.networks.layers import find_weighted_layers
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import resolve_device
 from crgan_cli.training.ema import EMA
@@ -188,7 +188,7 @@ def spectral_norm(scene: Scene) -> list[Pair]:
 
 def through(D: nn.Module) -> None:
     """Reads all normalised weights once, and goes back through them."""
-    weights: list[Tensor] = [layer.weight for layer in has_weight(D)]  # type: ignore[misc]
+    weights: list[Tensor] = [layer.weight for layer in find_weighted_layers(D)]  # type: ignore[misc]
     stored = [p for name, p in D.named_parameters() if name.endswith(".original")]
     torch.autograd.grad(weights, stored, [torch.ones_like(each) for each in weights])
 

@@ -15,7 +15,7 @@ from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
-from crgan_cli.networks.fast.lowered import full_precision
+from crgan_cli.networks.fast.bf16_weights import full_precision
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
 
@@ -39,7 +39,7 @@ class GradientRegularizer(Regularizer):
 
     def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether D takes a double backward pass, for which it must not be compiled."""
-        return self.gradient == "autograd" or not adjoint.piecewise_linear(D)
+        return self.gradient == "autograd" or not adjoint.is_piecewise_linear(D)
 
     def gradient_method(self, D: Discriminator) -> str:
         """The way to D's gradient in words."""
