@@ -76,7 +76,8 @@ def broadcast_from_main(fn: Callable[[], Value]) -> Value:
         local = capture(fn) if is_main else Result()
     box = [local._replace(error=picklable_error(local.error))]
     dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
-    if error := local.error or box[0].error:
+    error = local.error or box[0].error
+    if error is not None:
         raise error
     return box[0].value  # pyright: ignore[reportReturnType]
 
@@ -96,8 +97,9 @@ def on_every_rank(fn: Callable[[], Value]) -> Value:
         return fn()
     local = capture(fn)
     errors = [local.error, *all_gather_objects(picklable_error(local.error))]
-    if error := next(filter(None, errors), None):
-        raise error
+    for error in errors:
+        if error is not None:
+            raise error
     return local.value  # pyright: ignore[reportReturnType]
 
 
