@@ -1,11 +1,14 @@
-"""The ways a command ends badly. Free of torch, so that a typing mistake is answered at once."""
+"""How a command can fail, and templates for what it tells the user. Imports no torch.
+
+A message names what was given, what was expected, and what to type instead.
+"""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """What the user typed or supplied cannot be used: exit code 2.
-
-    The message names what was given, what was expected, and what to type instead.
-    """
+    """What the user typed or supplied cannot be used: exit code 2."""
 
 
 class RunFailed(RuntimeError):
@@ -20,5 +23,55 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, str]]:
-        """So that it comes whole from a job in another process."""
+        """Keep `signum` when a job in another process sends the exception."""
         return Interrupted, (self.signum, str(self))
+
+
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, if any is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, where: str = "", prefix: str = "", hint: str = ""
+) -> str:
+    """Unknown KIND 'NAME' in WHERE. Did you mean 'PREFIX...'? KINDs: the known names.
+
+    A `hint` replaces the question.
+    """
+    known = list(known)
+    guess = closest_name(name, known)
+    hint = hint or (f"Did you mean '{prefix}{guess}'?" if guess else "")
+    sentences = [
+        f"Unknown {kind} '{name}'" + (f" in {where}." if where else "."),
+        hint,
+        f"{kind.capitalize()}s: {', '.join(known) or 'none'}.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def wrong_value(name: str, expected: str, value: object, remedy: str = "") -> str:
+    """NAME must be EXPECTED, not VALUE. REMEDY"""
+    return f"{name} must be {expected}, not {value!r}. {remedy}".rstrip()
+
+
+def missing_value(key: str, placeholder: str = "VALUE") -> str:
+    """KEY has no value yet. Type KEY=PLACEHOLDER (PATH for keys that hold a path)"""
+    if key.rpartition(".")[2] in ("root", "path", "data_root"):
+        placeholder = "PATH"
+    return f"{key} has no value yet. Type {key}={placeholder}"
+
+
+def conflict(first: str, second: str, reason: str, remedy: str) -> str:
+    """FIRST and SECOND cannot be combined: REASON. REMEDY"""
+    return f"{first} and {second} cannot be combined: {reason}. {remedy}"
+
+
+def missing_file(what: str, path: object, remedy: str, *, kind: str = "file") -> str:
+    """WHAT PATH: there is no such KIND. REMEDY"""
+    return f"{what} {path}: there is no such {kind}. {remedy}"
+
+
+def not_available(what: str, reason: str, remedy: str) -> str:
+    """WHAT is not available here: REASON. REMEDY"""
+    return f"{what} is not available here: {reason}. {remedy}"

@@ -16,8 +16,7 @@ import sys
 from typing import NoReturn, Protocol
 
 from crgan_cli import __version__
-from crgan_cli.config.schema import nearest
-from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.errors import Interrupted, RunFailed, UserError, unknown_name
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_torchrun
 
@@ -121,8 +120,6 @@ def help_text() -> str:
 
 def unknown_command(name: str) -> str:
     """What to say to a misspelt command."""
-    guess = nearest(name, list(COMMANDS))
     if "=" in name:
         return f"'{name}' is a setting of a command: type crgan train {name}"
-    hint = f"; did you mean '{guess}'?" if guess else "."
-    return f"There is no command '{name}'{hint} The commands are: {', '.join(COMMANDS)}."
+    return unknown_name("command", name, COMMANDS)

@@ -56,9 +56,9 @@ def run_in_process(args: argparse.Namespace) -> int:
     """`run` in one process."""
     choices = Choices(args.config_dir)
     if args.help:
-        from crgan_cli.config.help import help_text
+        from crgan_cli.config.help import train_help
 
-        print(help_text(choices))
+        print(train_help(choices))
         return 0
     if args.start is not None:
         return resume_run(args)

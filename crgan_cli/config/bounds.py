@@ -1,7 +1,7 @@
 """Annotations for constructor parameters that come from YAML.
 
-`config.py` reads them from the source of the class that a YAML file names, so a value out of range
-is refused before torch is imported, and a range is written once: where the value is used.
+`signatures.py` reads them from the source of the class that a YAML file names. So a value out of
+range is refused before torch is imported, and a range is written once: where the value is used.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Bound:
-    """The closed interval [low, high]; `above` opens its lower end, `below` its upper."""
+    """The interval [low, high]. `above` excludes the lower end, `below` the upper one."""
 
     words: str
     low: float = float("-inf")
@@ -20,7 +20,7 @@ class Bound:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies in the interval; NaN and the infinities lie in none."""
+        """Whether `value` lies in the interval. NaN and infinities never do."""
         if not isfinite(value):
             return False
         over = value > self.low if self.above else value >= self.low

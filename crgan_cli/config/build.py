@@ -1,4 +1,4 @@
-"""The one place where YAML becomes objects."""
+"""Build objects from checked settings."""
 
 import importlib
 from inspect import isclass, signature
@@ -29,29 +29,25 @@ def import_class(dotted: str) -> type:
 
 
 def build_from(cls: type, settings: Settings, **injected: Any) -> Any:
-    """An object of `cls`, each parameter taken by its name from `injected` or else `settings`."""
-    offered = {**to_plain(settings), **injected}
+    """Build a `cls`. Each parameter comes by name from `injected`, or else from `settings`."""
+    values = {**to_plain(settings), **injected}
     known = signature(cls).parameters
-    missing = [n for n, p in known.items() if p.default is p.empty and n not in offered]
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in values]
     if missing:
         raise UserError(f"{cls.__name__} has no value for {', '.join(missing)}.")
-    return cls(**{name: offered[name] for name in known if name in offered})
+    return cls(**{name: values[name] for name in known if name in values})
 
 
 def build_group(settings: Settings, **injected: Any) -> Any:
-    """What a group's `_target_` names: an object, or name -> object where it is a mapping."""
-    given = to_plain(settings)
-    target = given.pop("_target_")
+    """Build what a group's `_target_` names: an object, or name -> object for a mapping."""
+    values = to_plain(settings)
+    target = values.pop("_target_")
     paths = {"": target} if isinstance(target, str) else dict(target)
     classes = {name: import_class(path) for name, path in paths.items()}
     used = {name for cls in classes.values() for name in signature(cls).parameters}
-    spare = [key for key in given if key not in used and not _read_elsewhere(key)]
-    if spare:
+    used = used.union(*schema.READ_BY_OTHERS.values())
+    if unused := [key for key in values if key not in used]:
         names = ", ".join(cls.__name__ for cls in classes.values()) or "nothing"
-        raise UserError(f"{', '.join(spare)}: no setting of {names}.")
-    built = {name: build_from(cls, given, **injected) for name, cls in classes.items()}
-    return built[""] if isinstance(target, str) else built
-
-
-def _read_elsewhere(key: str) -> bool:
-    return any(key in keys for keys in schema.READ_BY_OTHERS.values())
+        raise UserError(f"{', '.join(unused)}: no setting of {names}.")
+    objects = {name: build_from(cls, values, **injected) for name, cls in classes.items()}
+    return objects[""] if isinstance(target, str) else objects

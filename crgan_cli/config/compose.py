@@ -1,7 +1,6 @@
-"""The one place where YAML becomes objects: compose, check, build.
+"""Compose a configuration with Hydra's compose API, and check it.
 
-Composition is Hydra's, through its public compose API. What a composed configuration may hold is
-`schema.py`'s; how a failure is put into words is `explain.py`'s. Importing this imports no torch.
+`schema.py` says what a configuration may hold, `messages.py` explains failures. Imports no torch.
 """
 
 import hashlib
@@ -20,14 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.resolve import _flat, to_plain
+from crgan_cli.config.resolve import flatten, to_plain
 from crgan_cli.errors import UserError
-
-_ABSENT = object()
 
 
 def folder_name(number: int, overrides: str) -> str:
-    """A job's folder in a sweep: legal on every system, and of at most 80 characters."""
+    """Name a job's folder in a sweep: legal on every system, at most 80 characters."""
     name = re.sub(r"[^\w.,=+\[\]-]+", "-", f"{number}_{overrides}").rstrip("._-")
     if len(name) <= 80:
         return name
@@ -40,7 +37,7 @@ OmegaConf.register_new_resolver("crgan.folder", folder_name, replace=True)
 def compose(
     overrides: Sequence[str], config_dir: str | None = None, config_name: str = "train"
 ) -> DictConfig:
-    """The configuration that `overrides` ask for, whole and checked; UserError if it is not."""
+    """Compose and check a complete configuration. UserError if something is wrong with it."""
     choices = Choices(config_dir)
     with hydra_search_path(choices) as parser:
         for override in messages.parse_overrides(overrides, choices, parser):
@@ -50,9 +47,9 @@ def compose(
 
 @contextmanager
 def hydra_search_path(choices: Choices) -> Iterator[OverridesParser]:
-    """Opens Hydra's search path over crgan's folder, and gives a parser that knows its files."""
+    """Open Hydra's search path on crgan's folder; yield a parser that knows the files there."""
     hydra = GlobalHydra.instance()
-    hydra.clear()  # one that an earlier, interrupted call has left
+    hydra.clear()  # in case an earlier call was interrupted
     with initialize_config_dir(str(choices.folders[0]), job_name="train", version_base="1.3"):
         yield OverridesParser.create(config_loader=hydra.config_loader())
 
@@ -60,7 +57,7 @@ def hydra_search_path(choices: Choices) -> Iterator[OverridesParser]:
 def compose_unchecked(
     overrides: Sequence[str], choices: Choices, config_name: str = "train"
 ) -> DictConfig:
-    """Composed, hydra's own node included, and not yet checked. Inside `hydra_search_path`."""
+    """Compose, with Hydra's own node, without a check. Call it inside `hydra_search_path`."""
     try:
         return _hydra(overrides, choices, config_name)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
@@ -77,26 +74,26 @@ def _hydra(overrides: Sequence[str], choices: Choices, config_name: str) -> Dict
 
 
 def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) -> list[str]:
-    """The dotted keys that there are once the groups are chosen; none if that is what fails."""
+    """Return the dotted keys that exist for the chosen groups; none if the groups fail."""
     groups = [text for text in overrides if text.partition("=")[0] in choices.groups]
     try:
         config = drop_hydra_node(_hydra(groups, choices, config_name))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError):
         return []
-    return list(_flat(OmegaConf.to_container(config, resolve=False)))
+    return list(flatten(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
 
 
 def drop_hydra_node(config: DictConfig) -> DictConfig:
-    """The configuration proper, with its interpolations."""
+    """Remove Hydra's own node. Interpolations stay."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def require_valid(config: DictConfig) -> DictConfig:
-    """The same configuration, known to be right; UserError with all that is wrong with it."""
-    found = schema.find_problems(to_plain(config))
-    if len(found) == 1:
-        raise UserError(found[0])
-    if found:
-        lines = "".join(f"\n  - {problem}" for problem in found)
-        raise UserError(f"{len(found)} things are wrong with the configuration:{lines}")
+    """Return the same configuration. UserError with everything that is wrong with it."""
+    problems = schema.find_problems(to_plain(config))
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        raise UserError(f"The configuration has {len(problems)} problems:{lines}")
     return config

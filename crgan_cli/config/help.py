@@ -1,4 +1,4 @@
-"""The text of `crgan train --help`, made from the YAML files themselves. No Hydra, no torch."""
+"""The text of `crgan train --help`, built from the YAML files. Imports no Hydra and no torch."""
 
 import re
 import textwrap
@@ -11,40 +11,48 @@ usage: crgan train [KEY=VALUE ...] [-m] [--config-dir DIR] [--from RUN] [--cfg j
 
 examples:
   crgan train regularizer=icr dataset=cifar10
-  crgan train -m regularizer.lambda_cr=1,5,10 seed=1,2        six runs, one after another
-  crgan train experiment=icr_cifar10_sndcgan                  a published row, as it was trained
+  crgan train -m regularizer.lambda_cr=1,5,10 seed=1,2        train six runs, one after another
+  crgan train experiment=icr_cifar10_sndcgan                  train a published row
 
 flags:
-  -m, --multirun        one run for each combination of comma-separated values
+  -m, --multirun        train one run per combination of comma-separated values
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
-  --from RUN            continue the run in that folder; only steps=, device= and engine may change
-  --cfg job             print the configuration instead of training (--resolve: its values)
-  --info, --hydra-help  what Hydra knows of the configuration, and its other flags
+  --from RUN            resume the run in that folder; only steps, device and engine may change
+  --cfg job             print the configuration and exit (with --resolve: interpolations resolved)
+  --info, --hydra-help  print what Hydra knows of the configuration, or Hydra's own groups
 """
 
 TAIL = """\
-A key of a group is typed as group.key: regularizer.lambda_cr=5. 'crgan train --cfg job' prints them
-all, and the files say where each value comes from. A sum of regularizers: regularizer=[cr,gp]
+Type a key of a group as group.key: regularizer.lambda_cr=5. 'crgan train --cfg job' prints all of
+them. The YAML files give the source of each value. Combine regularizers with regularizer=[cr,gp]
 """
 
+ORDER = (
+    *("dataset", "architecture", "loss", "regularizer", "augment", "optimizer", "metrics"),
+    *("extractor", "engine", "task", "experiment"),
+)
+"""Groups as a user thinks of them. Any others follow."""
 
-def help_text(choices: Choices) -> str:
-    """The whole help text."""
+
+def train_help(choices: Choices) -> str:
+    """Return the whole help text."""
     groups = "\n".join(_groups(choices))
     settings = "\n".join(_settings((choices.folders[0] / "train.yaml").read_text(encoding="utf-8")))
     return (
-        f"{HEAD}\ngroups, as group=choice (* is the default):\n{groups}\n\n"
+        f"{HEAD}\ngroups, typed as group=choice (* marks the default):\n{groups}\n\n"
         f"settings:\n{settings}\n\n{TAIL.rstrip()}"
     )
 
 
 def _groups(choices: Choices) -> Iterator[str]:
     defaults = choices.defaults()
-    for group, names in choices.groups.items():
+    first = [group for group in ORDER if group in choices.groups]
+    for group in dict.fromkeys([*first, *choices.groups]):
+        names = choices.groups[group]
         marked = [f"{name}*" if name == defaults.get(group) else name for name in names]
         yield textwrap.fill(
-            ", ".join(marked) or "(none yet)",
+            ", ".join(marked),
             width=100,
             initial_indent=f"  {group:14}",
             subsequent_indent=" " * 16,
@@ -53,20 +61,20 @@ def _groups(choices: Choices) -> Iterator[str]:
 
 
 def _settings(text: str) -> Iterator[str]:
-    """Lines "key=default  comment" of what stands in train.yaml outside its defaults and hydra."""
+    """Yield "key=default  comment" for the settings in train.yaml outside the groups."""
     section, nest = "", ""
     for line in text.splitlines():
-        found = re.match(r"(\s*)(\w+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
-        if not found:
+        parts = re.match(r"(\s*)(\w+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not parts:
             continue
-        indent, key, value, comment = found.groups()
+        indent, key, value, comment = parts.groups()
         if not indent:
             section = nest = key if not value else ""
         if section in ("defaults", "hydra"):
             continue
         if value:
             name = f"{nest}.{key}" if indent else key
-            yield _entry(f"{name}={value}", re.sub(r"\s*\[[^\]]*\]|; ours$", "", comment or ""))
+            yield _entry(f"{name}={value}", re.sub(r"\s*\[[^\]]*\]", "", comment or ""))
 
 
 def _entry(setting: str, comment: str) -> str:

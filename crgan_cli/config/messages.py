@@ -1,46 +1,63 @@
-"""What is wrong with a command line or a YAML file, in one paragraph with the remedy.
+"""Check the overrides of a command line, and explain what Hydra, OmegaConf or YAML reject.
 
-Hydra's own advice for a misspelt key is to put a plus sign in front, which then trains the default
-without a word: no text of Hydra's reaches the user unread.
+Hydra's advice for a misspelt key is to add a plus sign, which then trains the default silently.
+So no message of Hydra's reaches the user as it is.
 """
 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
 
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.schema import nearest
-from crgan_cli.errors import UserError
+from crgan_cli.errors import UserError, closest_name, conflict, unknown_name
 
-if TYPE_CHECKING:
-    pass
+INCOMPLETE = "'{}' has nothing on one side. Type key=value, without spaces around '='."
 
-EMPTY = "'{}' has nothing on one side: type key=value, without spaces around '='."
+
+# --- overrides ------------------------------------------------------------------------------------
 
 
 def parse_overrides(
     overrides: Sequence[str], choices: Choices, parser: OverridesParser
 ) -> list[Override]:
-    """The overrides, parsed. UserError where Hydra would misread one or follow it silently."""
+    """Parse the overrides. UserError if Hydra would misread one or silently ignore a mistake."""
     for text, following in itertools.zip_longest(overrides, overrides[1:], fillvalue="="):
         if text.startswith("=") or (text.endswith("=") and "=" not in following):
-            raise UserError(EMPTY.format(text))
+            raise UserError(INCOMPLETE.format(text))
     parsed = [_parse(text, choices, parser) for text in overrides]
     for override in parsed:
         _check(override, choices)
     return parsed
 
 
-def quote_if_needed(override: str, parser: OverridesParser) -> str:
-    """An override whose value Hydra cannot read (a path with spaces or accents), in quotes.
+def require_one_value(override: Override, choices: Choices) -> None:
+    """UserError if an override of a single run has several values."""
+    if override.is_sweep_override():
+        text, key = override.input_line, override.key_or_group
+        value = text.partition("=")[2] if text else ""
+        both = f", or {key}=[{value}] for their sum in one run" if key in choices.groups else ""
+        raise UserError(
+            f"'{text}' has several values. Add -m to make one run of each{both}. "
+            f"For a literal comma, use quotes: '{key}=\"{value}\"'."
+        )
 
-    What has quotes, brackets or commas is left as it is: there the grammar was meant.
+
+def quote_overrides(overrides: Sequence[str]) -> list[str]:
+    """Put text in quotes if Hydra needs them. Of a key typed twice, the last one counts."""
+    parser = OverridesParser.create()
+    last = {text.partition("=")[0]: text for text in overrides}
+    return [_quote_if_needed(text, parser) for text in last.values()]
+
+
+def _quote_if_needed(override: str, parser: OverridesParser) -> str:
+    """Quote a value that Hydra cannot read, such as a path with spaces or accents.
+
+    A value with quotes, brackets or commas is meant as Hydra's grammar, and is left as it is.
     """
     try:
         parser.parse_override(override)
@@ -51,132 +68,143 @@ def quote_if_needed(override: str, parser: OverridesParser) -> str:
     return override
 
 
-def require_one_value(override: Override, choices: Choices) -> None:
-    """UserError where an override of one run has several values."""
-    if override.is_sweep_override():
-        text, key = override.input_line, override.key_or_group
-        value = text.partition("=")[2] if text else ""
-        both = f", or {key}=[{value}] for their sum in one run" if key in choices.groups else ""
-        raise UserError(
-            f"'{text}' gives {key} several values: add -m to make one run of each{both}. "
-            f"A comma that belongs to the value is put in quotes: '{key}=\"{value}\"'."
-        )
+def hydra_quoted(text: str) -> str:
+    """Return a text as Hydra's grammar reads it, without quotes if it can only be text."""
+    is_plain = re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./+-]*", text, re.ASCII)
+    if is_plain and text.lower() not in ("null", "true", "false", "nan", "inf"):
+        return text
+    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", text).replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _parse(text: str, choices: Choices, parser: OverridesParser) -> Override:
     try:
         return parser.parse_overrides([text])[0]
-    except (OverrideParseException, HydraException) as error:
-        raise UserError(_unreadable(text, choices, str(error))) from error
+    except HydraException as error:
+        raise UserError(_explain_syntax(text, choices, str(error))) from error
 
 
-def _unreadable(text: str, choices: Choices, reason: str) -> str:
+def _explain_syntax(text: str, choices: Choices, reason: str) -> str:
     key, equals, value = text.partition("=")
     if text.startswith("~"):
-        return _no_deletion(text[1:], choices)
+        return _cannot_delete(key[1:], choices)
     if not equals:
-        owners = [group for group, names in choices.groups.items() if text in names]
-        guess = f"did you mean {owners[0]}={text}?" if owners else f"type {text}=VALUE."
-        return f"'{text}' is not a setting, which has the form key=value: {guess}"
+        group = next((group for group, names in choices.groups.items() if text in names), None)
+        hint = f"Did you mean {group}={text}?" if group else f"Type {text}=VALUE."
+        return f"'{text}' is not a setting of the form key=value. {hint}"
     if not key:
-        return EMPTY.format(text)
+        return INCOMPLETE.format(text)
     first = reason.splitlines()[0]
-    return f"The value in '{text}' cannot be read ({first}): put it in quotes, '{key}=\"{value}\"'."
+    return f"The value in '{text}' cannot be read ({first}). Put it in quotes: '{key}=\"{value}\"'."
 
 
 def _check(override: Override, choices: Choices) -> None:
     key, text = override.key_or_group, override.input_line or ""
     if text.endswith("=") or not key:
-        raise UserError(EMPTY.format(text))
+        raise UserError(INCOMPLETE.format(text))
     if key == "hydra.searchpath":
-        raise UserError("crgan sets hydra.searchpath itself: type --config-dir DIR instead.")
+        raise UserError("crgan sets hydra.searchpath itself. Type --config-dir DIR instead.")
     if override.is_hydra_override():
         return
     if override.is_delete():
-        raise UserError(_no_deletion(key, choices))
+        raise UserError(_cannot_delete(key, choices))
     if override.package is not None:
-        raise UserError(f"'{text}': crgan's groups stay where they are: type it without '@...'.")
+        raise UserError(f"'{text}': a group of crgan cannot be moved. Type it without '@...'.")
     if key in choices.groups:
-        _refuse_choice(override, choices)
+        _check_choice(override, choices)
     elif "/" in key:
-        raise UserError(f"There is no group '{key}'. The groups are: {', '.join(choices.groups)}.")
+        raise UserError(unknown_name("group", key, choices.groups))
 
 
-def _refuse_choice(override: Override, choices: Choices) -> None:
+def _cannot_delete(key: str, choices: Choices) -> str:
+    instead = f" Type {key}=none." if "none" in choices.groups.get(key, []) else ""
+    return f"'~{key}': {key} cannot be removed from the configuration.{instead}"
+
+
+def _check_choice(override: Override, choices: Choices) -> None:
     group, text = override.key_or_group, override.input_line or ""
     if text.startswith("+"):
-        raise UserError(f"'{text}': {group} is always there: type {text.lstrip('+')}")
-    values = list(_values(override))
-    if not values:
-        raise UserError(f"'{text}' matches no choice. {_list(group, choices)}")
-    for value in values:
-        if str(value) not in choices.groups[group]:
-            raise UserError(unknown_choice(group, str(value), choices))
-    for value in _alternatives(override):
-        if isinstance(value, list):
-            _refuse_sum(group, [str(getattr(name, "text", name)) for name in value], choices)
+        raise UserError(f"'{text}': {group} is always there. Type {text.lstrip('+')}")
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    chosen = [
+        # a quoted string is an object with its text
+        [str(getattr(name, "text", name)) for name in (v if isinstance(v, list) else [v])]
+        for v in values
+    ]
+    if not any(chosen):
+        listed = ", ".join(choices.groups[group])
+        raise UserError(f"'{text}' matches no choice. Choices: {listed}.")
+    for name in itertools.chain(*chosen):
+        if name not in choices.groups[group]:
+            raise UserError(unknown_choice(group, name, choices))
+    for names in chosen:
+        if len(names) > 1:
+            _check_list(group, names, choices)
 
 
-def _refuse_sum(group: str, names: list[str], choices: Choices) -> None:
-    """UserError where two choices in a list set one thing, and the last would win."""
+def _check_list(group: str, names: list[str], choices: Choices) -> None:
+    """UserError if two choices in a list set the same thing, so that only the last would count."""
     taken: dict[str, tuple[str, object]] = {}
     for name in names:
         for key, value in choices.settings(group, name).items():
-            by, before = taken.setdefault(key, (name, value))
+            first, before = taken.setdefault(key, (name, value))
             target, _, part = key.partition(".")
-            if by == name or (target != "_target_" and before == value):
+            if first == name or (target != "_target_" and before == value):
                 continue
-            thing = f"'{part or key}'" if key != "_target_" else "the one class"
+            what = f"'{part or key}'" if key != "_target_" else "the only class"
             raise UserError(
-                f"{group}=[{','.join(names)}]: {by} and {name} both set {thing} of {group}, so one "
-                f"would be lost. Choose one of them, as {group}={name}"
+                conflict(
+                    f"{group}={first}",
+                    f"{group}={name}",
+                    f"both set {what} of {group}, so one would be lost",
+                    "Choose one of them.",
+                )
             )
 
 
-def _alternatives(override: Override) -> list[object]:
-    return list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
-
-
-def _values(override: Override) -> Iterator[object]:
-    """Every choice that an override names, in a list, in a sweep, or alone."""
-    for value in _alternatives(override):
-        for member in value if isinstance(value, list) else [value]:
-            yield getattr(member, "text", member)  # a quoted string keeps its text apart
+# --- names ----------------------------------------------------------------------------------------
 
 
 def unknown_choice(group: str, name: str, choices: Choices) -> str:
-    """What to say to a misspelt choice."""
-    if name == "None":
-        name = "null"
-    guess = nearest(name, choices.groups.get(group, []))
-    hint = f"; did you mean {group}={guess}?" if guess else "."
-    return f"{group} has no choice '{name}'{hint} {_list(group, choices)}"
+    """The message for a misspelt choice."""
+    name = "null" if name == "None" else name
+    return unknown_name(
+        "choice", name, choices.groups.get(group, []), where=group, prefix=f"{group}="
+    )
 
 
-def _list(group: str, choices: Choices) -> str:
-    return f"The choices of {group} are: {', '.join(choices.groups.get(group, []))}."
+def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
+    """The message for a misspelt key or group. `keys`: the dotted keys that exist."""
+    group, _, last = key.partition(".")
+    if last and group in choices.groups:
+        known = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.")]
+        known = [name for name in known if name.partition(".")[0] != "_target_"]
+        owners = " and ".join(f"{group}={name}" for name in choices.with_key(group, last))
+        hint = f"It is a key of {owners}." if owners else ""
+        return unknown_name("key", last, known, where=group, prefix=f"{group}.", hint=hint)
+    guess = closest_name(key, [*choices.groups, *keys]) or next(
+        (known for known in keys if known.rpartition(".")[2] == key), None
+    )
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    return f"Unknown setting '{key}'.{hint} 'crgan train --help' lists the groups and settings."
 
 
-def _no_deletion(key: str, choices: Choices) -> str:
-    key = key.partition("=")[0]
-    instead = f": type {key}=none" if "none" in choices.groups.get(key, []) else ""
-    return f"'~{key}': crgan has no use for a configuration without {key}{instead}."
+# --- exceptions -----------------------------------------------------------------------------------
 
 
 def explain(exception: BaseException, choices: Choices, keys: Sequence[str] = ()) -> str:
-    """One paragraph for whatever Hydra, OmegaConf or the YAML reader raised.
+    """Explain in one paragraph what Hydra, OmegaConf or the YAML reader raised.
 
     `keys`: the dotted keys of the configuration without the overrides that failed.
     """
     for error in _chain(exception):
         if isinstance(error, yaml.YAMLError):
-            return _bad_yaml(error)
+            return _invalid_yaml(error)
         if isinstance(error, MissingConfigException):
-            return _no_file(error, choices)
-        found = re.search(r"Could not override '([^']+)'", str(error))
-        if found:
-            return f"{_where(str(error))}{unknown_key(found[1], choices, keys)}"
-    return _plain(exception)
+            return _missing_choice(error, choices)
+        if key := re.search(r"Could not override '([^']+)'", str(error)):
+            return f"{_in_file(str(error))}{unknown_key(key[1], choices, keys)}"
+    return _innermost_message(exception)
 
 
 def _chain(exception: BaseException | None) -> Iterator[BaseException]:
@@ -185,72 +213,29 @@ def _chain(exception: BaseException | None) -> Iterator[BaseException]:
         exception = exception.__cause__ or exception.__context__
 
 
-def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
-    """What to say to a misspelt key or group."""
-    group, _, last = key.partition(".")
-    if last and group in choices.groups:
-        has = [known.partition(".")[2] for known in keys if known.startswith(f"{group}.")]
-        guess, owners = nearest(last, has), choices.with_key(group, last)
-        hint = f"; did you mean {group}.{guess}?" if guess else "."
-        if owners:
-            hint = f" here; it is a key of {' and '.join(f'{group}={name}' for name in owners)}."
-        shown = [name for name in has if name != "_target_" and not name.startswith("_target_.")]
-        listed = f"It has: {', '.join(shown)}." if shown else "It has none."
-        return f"{group} has no key '{last}'{hint} {listed}"
-    candidates = [*choices.groups, *keys]
-    guess = nearest(key, candidates) or next(
-        (known for known in keys if known.rpartition(".")[2] == key), None
-    )
-    hint = f"; did you mean '{guess}'?" if guess else "."
-    return f"There is no setting '{key}'{hint} 'crgan train --help' lists the groups and settings."
-
-
-def _no_file(error: MissingConfigException, choices: Choices) -> str:
-    group, _, name = (error.missing_cfg_file or "").removeprefix("/").rpartition("/")
+def _missing_choice(error: MissingConfigException, choices: Choices) -> str:
+    path = (error.missing_cfg_file or "").removeprefix("/")
+    group, _, name = path.rpartition("/")
     if group in choices.groups:
-        return f"{_where(str(error))}{unknown_choice(group, name, choices)}"
-    there = f" There are: {', '.join(sorted(error.options))}." if error.options else ""
-    return f"There is no configuration file '{error.missing_cfg_file}'.{there}"
+        return f"{_in_file(str(error))}{unknown_choice(group, name, choices)}"
+    return unknown_name("configuration file", path, sorted(error.options or []))
 
 
-def _where(message: str) -> str:
-    found = re.match(r"In '([^']+)'", message)
-    return f"In {found[1]}.yaml: " if found and found[1] != "train" else ""
+def _in_file(message: str) -> str:
+    file = re.match(r"In '([^']+)'", message)
+    return f"In {file[1]}.yaml: " if file and file[1] != "train" else ""
 
 
-def _bad_yaml(error: yaml.YAMLError) -> str:
+def _invalid_yaml(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    place = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML file"
+    place = f"{mark.name}, line {mark.line + 1}" if mark else "A YAML file"
     problem = getattr(error, "problem", None) or str(error)
-    return f"{place} is not YAML: {problem}. Look at that line and the one above it."
+    return f"{place} is not valid YAML: {problem}. Look at that line and the one above it."
 
 
-def _plain(exception: BaseException) -> str:
-    """The innermost message that says something, on one line."""
+def _innermost_message(exception: BaseException) -> str:
+    """The innermost message that is not empty, on one line."""
     texts = [str(error).strip() for error in _chain(exception)]
     lines = next((text for text in reversed(texts) if text), repr(exception)).splitlines()
-    told = [
-        line.strip() for line in lines if not re.match(r"\s*(object_type|reference_type)=", line)
-    ]
-    text = "; ".join(line for line in told if line and "To append to your config" not in line)
-    return f"{text.rstrip('.')}."
-
-
-def hydra_quoted(text: str) -> str:
-    """A text as Hydra's grammar reads it: bare where it can be nothing but text."""
-    plainly = re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./+-]*", text, re.ASCII)
-    if plainly and text.lower() not in ("null", "true", "false", "nan", "inf"):
-        return text
-    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", text).replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def quote_overrides(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with text in quotes where it needs them.
-
-    A key typed twice counts as it is typed last, in a sweep too: scripts append to theirs.
-    """
-
-    parser = OverridesParser.create()
-    last = {text.partition("=")[0]: text for text in overrides}
-    return [quote_if_needed(text, parser) for text in last.values()]
+    noise = re.compile(r"\s*(object_type|reference_type)=|.*To append to your config|\s*$")
+    return f"{'; '.join(line.strip() for line in lines if not noise.match(line)).rstrip('.')}."

@@ -1,11 +1,10 @@
-"""What a configuration may hold, read from the source of the classes that it names.
+"""Check a configuration against the source of the classes that it names.
 
-The keys of a group are the constructor parameters of its `_target_`, their types and ranges the
-annotations of `__init__`. The source is parsed and never imported, so that a mistake is answered
-before torch is loaded, and a stranger's configuration runs nothing.
+The keys of a group are the constructor parameters of its `_target_`. Their types and ranges are the
+annotations of `__init__`. The source is parsed and never imported: a mistake is reported before
+torch is loaded, and an untrusted configuration runs nothing.
 """
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
@@ -13,41 +12,35 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 from crgan_cli.config.bounds import Bound, PositiveInt
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
-from crgan_cli.errors import UserError
+from crgan_cli.errors import UserError, missing_value, unknown_name, wrong_value
 
-MISSING = "???"  # OmegaConf's mark of a value that the user has to give
+MISSING = "???"  # OmegaConf's mark of a value that the user must give
 
 READ_BY_OTHERS: dict[str, dict[str, object]] = {
-    # Keys that something other than the group's own classes reads.
+    # Keys that are not read by the group's own classes.
     "architecture": {"prior": Literal["uniform", "normal"]},
-    # metrics=none takes it too, so that an experiment that sets it can be run without metrics
+    # metrics=none accepts it too, so that an experiment that sets it can be run without metrics
     "metrics": {"every": PositiveInt},
 }
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {
-    # Parameters that look like keys and that the code fills from another group.
+    # Parameters that look like keys, but that the code fills from another group.
     "task": ("n_dis",),  # optimizer.n_dis
 }
 
 
-def nearest(word: str, candidates: list[str]) -> str | None:
-    """The candidate that `word` was probably meant to be, if any is close."""
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
 def find_problems(config: Mapping[str, object]) -> list[str]:
-    """Everything that is wrong with a resolved configuration, one sentence or two each."""
+    """List everything that is wrong with a resolved configuration."""
     groups = {
         key: value
         for key, value in config.items()
         if isinstance(value, Mapping) and "_target_" in value
     }
     rest = {key: value for key, value in config.items() if key not in groups}
-    found = list(_check_keys("", rest, parameters(ROOT), others=[*groups]))
+    problems = list(_check_keys("", rest, parameters(ROOT), others=[*groups]))
     for group, settings in groups.items():
-        found += _check_group(group, settings)
-    return found
+        problems += _check_group(group, settings)
+    return problems
 
 
 def target_paths(settings: Mapping[str, object]) -> list[str]:
@@ -58,7 +51,7 @@ def target_paths(settings: Mapping[str, object]) -> list[str]:
     if isinstance(target, Mapping) and all(isinstance(path, str) for path in target.values()):
         return [str(path) for path in target.values()]
     raise UserError(
-        f"_target_ must be a dotted path, or a mapping of names to them, not {target!r}."
+        wrong_value("_target_", "a dotted path or a mapping of names to dotted paths", target)
     )
 
 
@@ -82,21 +75,24 @@ def _check_keys(
     known: Mapping[str, Parameter],
     others: list[str] | None = None,
 ) -> Iterator[str]:
-    """Problems of one mapping; `others` are names that are right there but not checked here."""
-    keys = {name: p.kind for name, p in known.items() if p.kind is not None}
+    """Check one mapping. `others`: valid names that are not checked here."""
+    keys: dict[str, object] = {name: p.kind for name, p in known.items() if p.kind is not None}
     for key, value in settings.items():
         path = f"{where}.{key}" if where else key
         if key not in keys:
-            yield _unknown(where, str(key), [*(others or []), *keys])
+            kind, prefix = ("key", f"{where}.") if where else ("setting", "")
+            names = [*(others or []), *keys]
+            yield unknown_name(kind, str(key), sorted(names), where=where, prefix=prefix)
         elif isinstance(keys[key], dict):
             yield from _check_nested(path, value, keys[key])
         elif value == MISSING:
-            yield missing_value(path, keys[key])
+            yield missing_value(path, _placeholder(keys[key]))
         elif not matches(value, keys[key]):
-            yield _misfit(path, value, keys[key])
+            yield _wrong_value(path, value, keys[key])
     for name in keys.keys() - settings.keys():
         if not known[name].optional:
-            yield missing_value(f"{where}.{name}" if where else name, keys[name])
+            path = f"{where}.{name}" if where else name
+            yield missing_value(path, _placeholder(keys[name]))
 
 
 def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
@@ -104,33 +100,21 @@ def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield from _check_keys(path, value, known)
     else:
-        example = next(iter(known))
-        yield f"{path} holds several settings, not {value!r}: type for example {path}.{example}=..."
+        remedy = f"Type for example {path}.{next(iter(known))}=..."
+        yield wrong_value(path, "a group of settings", value, remedy)
 
 
-def _unknown(where: str, key: str, names: list[str]) -> str:
-    guess = nearest(key, names)
-    hint = f"; did you mean '{guess}'?" if guess else "."
-    has = f"It has: {', '.join(sorted(names))}." if names else "It has none."
-    return f"{where or 'The configuration'} has no key '{key}'{hint} {has}"
-
-
-def missing_value(path: str, kind: object = None) -> str:
-    """What to say of a value that the user has to give."""
-    return f"{path} has no value yet: type {path}={_placeholder(path, kind)}"
-
-
-def _misfit(path: str, value: object, kind: object) -> str:
-    problem = f"{path} must be {describe_type(kind)}, not {value!r}"
+def _wrong_value(path: str, value: object, kind: object) -> str:
+    remedy = ""
     if isinstance(value, float) and value.is_integer() and matches(int(value), kind):
-        return f"{problem}: type {path}={int(value)}"
-    if isinstance(value, (int, float)) and matches(str(value), kind):
-        return f"{problem}: put it in quotes twice, {path}='\"{value}\"'"
-    return f"{problem}."
+        remedy = f"Type {path}={int(value)}"
+    elif isinstance(value, (int, float)) and matches(str(value), kind):
+        remedy = f"Put it in quotes twice: {path}='\"{value}\"'"
+    return wrong_value(path, describe_type(kind), value, remedy)
 
 
 def matches(value: object, kind: object) -> bool:
-    """Whether a value from YAML is of an annotation's type, and in its range."""
+    """Whether a value from YAML has an annotation's type and lies in its range."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return (
@@ -171,7 +155,7 @@ _WORDS: dict[object, str] = {
 
 
 def describe_type(kind: object) -> str:
-    """An annotation as a user reads it: "a number of at least 0", "one of zero, reflect"."""
+    """Describe an annotation for users: "a number of at least 0", "one of zero, reflect"."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return next((b.words for b in args[1:] if isinstance(b, Bound)), describe_type(args[0]))
@@ -186,13 +170,9 @@ def describe_type(kind: object) -> str:
     return _WORDS.get(kind, str(kind))
 
 
-def _placeholder(path: str, kind: object) -> str:
+def _placeholder(kind: object) -> str:
     if get_origin(kind) is Literal:
         return str(get_args(kind)[0])
-    if path.rpartition(".")[2] in ("root", "path", "data_root"):
-        return "PATH"
-    if kind is None:
-        return "VALUE"
     if matches("", kind):
         return "TEXT"
     return "NUMBER" if matches(1, kind) or matches(0.5, kind) else "VALUE"

@@ -1,5 +1,6 @@
-"""The settings outside the groups, as attributes; what each is stands in conf/train.yaml."""
+"""The settings outside the groups, as attributes. conf/train.yaml describes each of them."""
 
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal
 
 from crgan_cli.config.bounds import Decay, NonNegative, NonNegativeInt, PositiveInt, Seed
@@ -7,108 +8,78 @@ from crgan_cli.config.build import build_from
 from crgan_cli.config.resolve import Settings
 
 
+@dataclass(frozen=True)
 class Ema:
-    """Moving average of the generator's weights; `decay` None means none is kept."""
+    """Moving average of the generator's weights."""
 
-    def __init__(self, decay: Decay | None, start: NonNegativeInt) -> None:
-        self.decay = decay
-        self.start = start
+    decay: Decay | None  # None: no average
+    start: NonNegativeInt
 
 
+@dataclass(frozen=True)
 class Log:
     """Steps between two lines of the log."""
 
-    def __init__(self, every: PositiveInt) -> None:
-        self.every = every
+    every: PositiveInt
 
 
+@dataclass(frozen=True)
 class Samples:
-    """Steps between two sample grids, and the images in each."""
+    """Steps between two sample grids, and the number of images in each."""
 
-    def __init__(self, every: PositiveInt, num: PositiveInt) -> None:
-        self.every = every
-        self.num = num
+    every: PositiveInt
+    num: PositiveInt
 
 
+@dataclass(frozen=True)
 class Checkpoints:
-    """Steps between two checkpoints, and how many of the last are kept."""
+    """Steps between two checkpoints, and how many of the newest are kept."""
 
-    def __init__(self, every: PositiveInt, keep: PositiveInt) -> None:
-        self.every = every
-        self.keep = keep
+    every: PositiveInt
+    keep: PositiveInt
 
 
+@dataclass(frozen=True)
 class SweepSettings:
-    """What a sweep does when a job fails, and how many jobs share a device side by side, and how.
+    """What to do when a job of a sweep fails, and how jobs share a device."""
 
-    `mps` "auto" is NVIDIA's Multi-Process Service where it can be had.
-    """
-
-    def __init__(
-        self,
-        on_error: Literal["continue", "stop"],
-        per_device: PositiveInt,
-        mps: Literal["auto", "never"] = "auto",  # older configurations have none
-    ) -> None:
-        self.on_error = on_error
-        self.per_device = per_device
-        self.mps = mps
+    on_error: Literal["continue", "stop"]
+    per_device: PositiveInt
+    mps: Literal["auto", "never"] = "auto"  # auto: NVIDIA's Multi-Process Service, if installed
 
 
-ALONE = SweepSettings("continue", 1)
-
-
+@dataclass(frozen=True)
 class Published:
-    """The number that an experiment is to reproduce; None where there is none."""
+    """The published number that an experiment reproduces, if any."""
 
-    def __init__(self, fid: NonNegative | None, source: str | None) -> None:
-        self.fid = fid
-        self.source = source
+    fid: NonNegative | None
+    source: str | None
 
 
+@dataclass(frozen=True)
 class Run:
-    """The settings outside the groups; `conf/train.yaml` says what each is."""
+    """All settings outside the groups."""
 
-    def __init__(
-        self,
-        seed: Seed,
-        steps: PositiveInt,
-        batch_size: PositiveInt,
-        device: str,
-        out: str | None,
-        resume: Literal["auto", "never", "force"],
-        data_root: str,
-        ema: Ema,
-        log: Log,
-        samples: Samples,
-        checkpoint: Checkpoints,
-        published: Published,
-        sweep: SweepSettings = ALONE,  # older configurations have none
-    ) -> None:
-        self.seed = seed
-        self.steps = steps
-        self.batch_size = batch_size
-        self.device = device
-        self.out = out
-        self.resume = resume
-        self.data_root = data_root
-        self.ema = ema
-        self.log = log
-        self.samples = samples
-        self.checkpoint = checkpoint
-        self.published = published
-        self.sweep = sweep
+    seed: Seed
+    steps: PositiveInt
+    batch_size: PositiveInt
+    device: str
+    out: str | None
+    resume: Literal["auto", "never", "force"]
+    data_root: str
+    ema: Ema
+    log: Log
+    samples: Samples
+    checkpoint: Checkpoints
+    published: Published
+    sweep: SweepSettings = SweepSettings("continue", 1)  # absent in older configurations
 
     @classmethod
-    def of(cls, config: Settings) -> "Run":
-        """The settings in a whole, checked configuration, as attributes."""
+    def from_config(cls, config: Settings) -> "Run":
+        """The settings of a complete, checked configuration."""
         nested = {
-            "ema": Ema,
-            "log": Log,
-            "samples": Samples,
-            "checkpoint": Checkpoints,
-            "published": Published,
-            "sweep": SweepSettings,
+            field.name: build_from(field.type, config[field.name])
+            for field in fields(cls)
+            if isinstance(field.type, type) and is_dataclass(field.type) and field.name in config
         }
-        made = {key: build_from(of, config[key]) for key, of in nested.items() if key in config}
-        return build_from(cls, config, **made)
+        return build_from(cls, config, **nested)

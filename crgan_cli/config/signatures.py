@@ -1,8 +1,7 @@
-"""The constructor parameters of a class, read from its source file without importing it.
+"""Read the constructor parameters of a class from its source file, without importing it.
 
-An annotation that spells a value YAML can give (int, float, bool, str, Literal, list, tuple, None,
-the names of `crgan_cli.config.bounds`) makes a parameter a key. Any other marks what the code
-injects.
+A parameter is a key if YAML can give a value of its annotation: int, float, bool, str, Literal,
+list, tuple, None, and the names in `crgan_cli.config.bounds`. The code injects any other.
 """
 
 import ast
@@ -16,11 +15,12 @@ from typing import Annotated, Literal, Union, get_origin
 
 from crgan_cli.config import bounds
 from crgan_cli.errors import UserError
+from crgan_cli.system.lazy import statements
 
 ROOT = "crgan_cli.config.settings.Run"  # whose parameters are the settings outside the groups
 
 ALLOWED = (
-    "A _target_ is the full path of a class defined in crgan_cli, in torch.optim, or in a package "
+    "A _target_ is the full path of a class of crgan_cli, of torch.optim, or of a package "
     "that you name in the environment variable CRGAN_PLUGINS (comma separated)."
 )
 
@@ -33,7 +33,7 @@ _NAMES: dict[str, object] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key: its type, and whether it may be left out. `kind` is None where code injects it."""
+    """A parameter: its type, and whether it may be left out. `kind` None: the code injects it."""
 
     name: str
     kind: object | None
@@ -41,7 +41,7 @@ class Parameter:
 
 
 def plugins() -> tuple[str, ...]:
-    """The packages that the user trusts besides crgan_cli, from CRGAN_PLUGINS (comma separated)."""
+    """Return the packages that the user trusts, from CRGAN_PLUGINS (comma separated)."""
     return tuple(p.strip() for p in os.environ.get("CRGAN_PLUGINS", "").split(",") if p.strip())
 
 
@@ -55,7 +55,7 @@ def trusted(module: str) -> bool:
 
 @cache
 def parameters(dotted: str) -> dict[str, Parameter]:
-    """The constructor parameters of the class at `dotted`; UserError where there is none."""
+    """Return the constructor parameters of the class at `dotted`; UserError if it is no class."""
     module, _, name = dotted.rpartition(".")
     found = _find(module, name) if module and trusted(module) else None
     if found is None or not isinstance(found[1], ast.ClassDef):
@@ -65,30 +65,28 @@ def parameters(dotted: str) -> dict[str, Parameter]:
 
 @cache
 def _source(module: str) -> ast.Module | None:
-    """The parsed file of a dotted module. At most its top-level package's spec is looked up."""
+    file = _file(module)
+    return ast.parse(file.read_text(encoding="utf-8")) if file else None
+
+
+def _file(module: str) -> Path | None:
+    """The file of a dotted module, found without importing more than its top-level package."""
     package, *rest = module.split(".")
-    if package == "crgan_cli":
-        roots = [Path(__file__).parents[1]]
-    else:
-        spec = importlib.util.find_spec(package)
-        if spec is not None and not rest and spec.origin:
-            return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        roots = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
-    for root in roots:
-        path = root.joinpath(*rest)
-        for file in (
-            path.with_suffix(".py") if rest else path / "__init__.py",
-            path / "__init__.py",
-        ):
+    spec = importlib.util.find_spec(package)
+    if spec and spec.origin and not rest:
+        return Path(spec.origin)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(root, *rest)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
-                return ast.parse(file.read_text(encoding="utf-8"))
+                return file
     return None
 
 
 def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
     """Where `name` is defined, as a class or a constant, following `from ... import name`."""
     tree = _source(module)
-    for node in tree.body if tree else []:
+    for node in statements(tree) if tree else []:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
         if isinstance(node, ast.Assign) and any(
@@ -106,30 +104,43 @@ def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.expr] | None:
 def _absolute(module: str, node: ast.ImportFrom) -> str:
     if not node.level:
         return node.module or ""
-    parent = module.split(".")
-    is_package = _is_package(module)
+    parent, file = module.split("."), _file(module)
+    is_package = file is not None and file.name == "__init__.py"
     base = parent[: len(parent) - node.level + is_package]
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def _is_package(module: str) -> bool:
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    roots = (spec.submodule_search_locations or []) if spec else []
-    return any(Path(root).joinpath(*rest, "__init__.py").is_file() for root in roots)
-
-
 def _constructor(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
-    """The parameters of `__init__`, of the class or of its first base that has one."""
+    """The parameters of `__init__`; without one, the base class's and those of a dataclass."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _parameters(module, item.args)
+    inherited: dict[str, Parameter] = {}
     for base in node.bases:
         name = base.value if isinstance(base, ast.Subscript) else base
         found = _find(module, name.id) if isinstance(name, ast.Name) else None
         if found and isinstance(found[1], ast.ClassDef):
-            return _constructor(found[0], found[1])
-    return {}
+            inherited = _constructor(found[0], found[1])
+            break
+    return inherited | (_fields(module, node) if _is_dataclass(node) else {})
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    names = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+    return any(isinstance(name, ast.Name) and name.id == "dataclass" for name in names)
+
+
+def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
+    """The annotated names that a dataclass takes: no ClassVar, no field(init=False)."""
+    fields: dict[str, Parameter] = {}
+    for item in node.body:
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+            continue
+        text = ast.unparse(item)
+        if "ClassVar[" not in text and "init=False" not in text:
+            arg = ast.arg(item.target.id, item.annotation)
+            fields[arg.arg] = _parameter(module, arg, optional=item.value is not None)
+    return fields
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Parameter]:
@@ -151,7 +162,7 @@ def _parameter(module: str, arg: ast.arg, *, optional: bool) -> Parameter:
 
 
 def _annotation(module: str, node: ast.expr) -> object | None:
-    """The type that an annotation spells; None where YAML cannot give such a value."""
+    """The type of an annotation; None if YAML cannot give such a value."""
     match node:
         case ast.Constant(value=None):
             return NoneType
@@ -186,14 +197,14 @@ def _sequence(name: str, members: list[object | None]) -> object | None:
 
 
 def _either(left: object | None, right: object | None) -> object | None:
-    """A union, less what YAML cannot give: torch.optim's `float | Tensor` is a float here."""
+    """A union without the types that YAML cannot give: `float | Tensor` is a float here."""
     if left is None or right is None:
         return right if left is None else left
     return Union[left, right]  # noqa: UP007 - the members are values here, not types written down
 
 
 def _elsewhere(module: str, name: str) -> object | None:
-    """A name that the module defines or imports: an alias of a type, or a nest of settings."""
+    """A name that the module defines or imports: a type alias, or a group of settings."""
     found = _find(module, name)
     if found is None:
         return None

@@ -1,0 +1,19 @@
+"""Data sets, and the batches that a run sees."""
+
+from typing import TYPE_CHECKING
+
+from crgan_cli.system.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from crgan_cli.data.celeba import CelebA as CelebA
+    from crgan_cli.data.embedded import Demo as Demo
+    from crgan_cli.data.folder import Folder as Folder
+    from crgan_cli.data.images import Dataset as Dataset
+    from crgan_cli.data.images import DatasetInfo as DatasetInfo
+    from crgan_cli.data.images import Images as Images
+    from crgan_cli.data.standard import Cifar10 as Cifar10
+    from crgan_cli.data.standard import Cifar100 as Cifar100
+    from crgan_cli.data.standard import FashionMnist as FashionMnist
+    from crgan_cli.data.standard import Mnist as Mnist
+
+__getattr__ = lazy_imports(__name__)

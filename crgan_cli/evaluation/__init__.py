@@ -1,0 +1,17 @@
+"""Metrics of generated images, and what scores by them."""
+
+from typing import TYPE_CHECKING
+
+from crgan_cli.system.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from crgan_cli.evaluation.evaluator import Evaluator as Evaluator
+    from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0 as EfficientNetLite0
+    from crgan_cli.evaluation.metrics.extractors import Extractor as Extractor
+    from crgan_cli.evaluation.metrics.inception import Inception as Inception
+    from crgan_cli.evaluation.metrics.pretrained import CLIP as CLIP
+    from crgan_cli.evaluation.metrics.pretrained import VGG16 as VGG16
+    from crgan_cli.evaluation.metrics.pretrained import DINOv2 as DINOv2
+    from crgan_cli.evaluation.metrics.torchscript import TorchScript as TorchScript
+
+__getattr__ = lazy_imports(__name__)

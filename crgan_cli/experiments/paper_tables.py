@@ -7,8 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from crgan_cli.config.messages import hydra_quoted
-from crgan_cli.config.schema import nearest
-from crgan_cli.errors import UserError
+from crgan_cli.errors import UserError, unknown_name
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -58,11 +57,7 @@ def scale_names() -> list[str]:
 def load_table(name: str) -> PaperTable:
     """A table by its name. Raises UserError where there is none of it."""
     if name not in table_names():
-        guess = nearest(name, table_names())
-        hint = f"; did you mean '{guess}'?" if guess else "."
-        raise UserError(
-            f"There is no table '{name}'{hint} The tables are: {', '.join(table_names())}."
-        )
+        raise UserError(unknown_name("table", name, table_names()))
     content = read_yaml(TABLES / f"{name}.yaml")
     rows = tuple(parse_row(each) for each in content["rows"])
     return PaperTable(name, content["title"], content["protocol"], rows)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from crgan_cli.config import compose, messages, resolve
-from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import hydra_quoted
+from crgan_cli.config import compose, resolve
+from crgan_cli.config.messages import hydra_quoted, quote_overrides
 from crgan_cli.config.resolve import Settings
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.paper_tables import PaperRow, PaperTable, Scale
@@ -58,6 +57,7 @@ def plan_jobs(
     Raises UserError where a row cannot be run as it was typed.
     """
     require_own_folder(out, table)
+    require_not_reserved(typed)
     typed = quote_overrides(typed)
     settings = {row.name: compose_row(row, job_overrides(row, scale, typed)) for row in table.rows}
     return [
@@ -88,17 +88,13 @@ def require_own_folder(out: Path, table: PaperTable) -> None:
         )
 
 
-def quote_overrides(typed: Sequence[str]) -> list[str]:
-    """What was typed for all rows, in quotes where it needs them. Raises UserError for a setting
-    that the table makes itself."""
+def require_not_reserved(typed: Sequence[str]) -> None:
+    """UserError for a setting that the table makes itself."""
     for word in typed:
         key = word.partition("=")[0].lstrip("+~")
         if key in RESERVED or key.startswith("hydra."):
             reason = RESERVED.get(key, "the runs of a table are not started by Hydra")
             raise UserError(f"'{word}': a table sets this for each of its runs: {reason}.")
-    choices = Choices()
-    with compose.hydra_search_path(choices) as parser:
-        return [messages.quote_if_needed(word, parser) for word in typed]
 
 
 def job_overrides(row: PaperRow, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,38 @@
+"""The papers in code: losses, regularizers, transforms T, and the tasks that play them."""
+
+from typing import TYPE_CHECKING
+
+from crgan_cli.system.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from crgan_cli.gan.augment import Augment as Augment
+    from crgan_cli.gan.augment import Cutout as Cutout
+    from crgan_cli.gan.augment import FlipShift as FlipShift
+    from crgan_cli.gan.augment import GaussianNoise as GaussianNoise
+    from crgan_cli.gan.losses import AdversarialLoss as AdversarialLoss
+    from crgan_cli.gan.losses import Hinge as Hinge
+    from crgan_cli.gan.losses import LeastSquares as LeastSquares
+    from crgan_cli.gan.losses import Minimax as Minimax
+    from crgan_cli.gan.losses import NonSaturating as NonSaturating
+    from crgan_cli.gan.losses import Wasserstein as Wasserstein
+    from crgan_cli.gan.regularizers.base import Regularizer as Regularizer
+    from crgan_cli.gan.regularizers.consistency import BalancedConsistency as BalancedConsistency
+    from crgan_cli.gan.regularizers.consistency import (
+        ConsistencyRegularization as ConsistencyRegularization,
+    )
+    from crgan_cli.gan.regularizers.consistency import LatentConsistency as LatentConsistency
+    from crgan_cli.gan.regularizers.penalties import DRAGAN as DRAGAN
+    from crgan_cli.gan.regularizers.penalties import R1 as R1
+    from crgan_cli.gan.regularizers.penalties import GradientPenalty as GradientPenalty
+    from crgan_cli.gan.regularizers.penalties import JSRegularizer as JSRegularizer
+    from crgan_cli.gan.scoring import ScoredViews as ScoredViews
+    from crgan_cli.gan.tasks.base import Task as Task
+    from crgan_cli.gan.tasks.generation import Generation as Generation
+    from crgan_cli.gan.types import Batch as Batch
+    from crgan_cli.gan.types import Discriminator as Discriminator
+    from crgan_cli.gan.types import Generator as Generator
+    from crgan_cli.gan.types import PlayerLoss as PlayerLoss
+    from crgan_cli.gan.types import Terms as Terms
+    from crgan_cli.gan.types import Views as Views
+
+__getattr__ = lazy_imports(__name__)

@@ -1,0 +1,21 @@
+"""Architectures: generators and discriminators by the names of their papers."""
+
+from typing import TYPE_CHECKING
+
+from crgan_cli.system.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from crgan_cli.networks.biggan import BigGANDiscriminator as BigGANDiscriminator
+    from crgan_cli.networks.biggan import BigGANGenerator as BigGANGenerator
+    from crgan_cli.networks.dcgan import DCGANDiscriminator as DCGANDiscriminator
+    from crgan_cli.networks.dcgan import DCGANGenerator as DCGANGenerator
+    from crgan_cli.networks.resnet import ResNet5Discriminator as ResNet5Discriminator
+    from crgan_cli.networks.resnet import ResNet5Generator as ResNet5Generator
+    from crgan_cli.networks.resnet import ResNetDiscriminator as ResNetDiscriminator
+    from crgan_cli.networks.resnet import ResNetGenerator as ResNetGenerator
+    from crgan_cli.networks.resnet_sngan import SNGANDiscriminator as SNGANDiscriminator
+    from crgan_cli.networks.resnet_sngan import SNGANGenerator as SNGANGenerator
+    from crgan_cli.networks.sndcgan import SNDCGANDiscriminator as SNDCGANDiscriminator
+    from crgan_cli.networks.sndcgan import SNDCGANGenerator as SNDCGANGenerator
+
+__getattr__ = lazy_imports(__name__)

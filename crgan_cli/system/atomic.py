@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Write files atomically: after a crash, a file is complete or absent."""
 
 import os
 from collections.abc import Iterator
@@ -8,21 +8,21 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Where to write what is to be `path`: moved there if the body ends well, else removed.
+    """Yield a temporary path to write to. Move it to `path` after the body; remove it on an error.
 
-    The name in between ends with .partial and holds the process, so that two can write one file.
+    Its name holds the process id, so that two processes can write the same file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)
-    finally:  # a second link moved onto the first stays behind
+    finally:  # os.replace keeps the source if both are links to one file
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text, UTF-8."""
+    """Write a text atomically, as UTF-8."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")

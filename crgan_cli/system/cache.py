@@ -1,6 +1,6 @@
-"""Results that are costly to compute and kept between runs, below $CRGAN_CACHE (~/.cache/crgan).
+"""Cache results that are slow to compute, below $CRGAN_CACHE (~/.cache/crgan).
 
-A file is one line with the SHA-256 of the rest, and a torch file of tensors and plain values, read
+A file is a line with the SHA-256 of the rest, then a torch file of tensors and plain values, read
 with `weights_only=True`. Everything there may be deleted at any time.
 """
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder(kind: str) -> Path:
-    """${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
+    """Return ${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
     root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
     return Path(root).expanduser() / kind
 
 
 def cache_lock(path: Path) -> AbstractContextManager[object]:
-    """While the body runs, no other process has this file locked. Nothing where it cannot be."""
+    """Lock this file against other processes. No lock if its folder cannot be created."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -38,42 +38,39 @@ def cache_lock(path: Path) -> AbstractContextManager[object]:
 
 
 def cache_key(facts: Mapping[str, object]) -> str:
-    """What a file is about as text, the same for the same facts."""
+    """Return the facts that identify a file as text: equal facts, equal text."""
     return json.dumps(facts, sort_keys=True)
 
 
 def cache_path(kind: str, title: str, record: str) -> Path:
-    """Where the file with this `cache_key` record belongs; `title` is for people."""
+    """Return the path of the file with this `cache_key`. `title` is for people."""
     digest = hashlib.sha256(record.encode()).hexdigest()
     return cache_folder(kind) / f"{title}-{digest[:16]}.pt"
 
 
 def load_cached(path: Path) -> dict | None:
-    """What `save_cached` wrote; None if there is nothing, or it is damaged, which is logged."""
+    """Return what `save_cached` wrote. None if there is no file, or a damaged one (logged)."""
     try:
-        content = path.read_bytes()
+        file = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         log.warning("Cannot read %s (%s): it will be computed again", path, error)
         return None
-    digest, _, body = content.partition(b"\n")
+    digest, _, body = file.partition(b"\n")
     if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
         log.warning("%s is damaged: it will be computed again", path)
         return None
     try:
-        found = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
         log.warning("%s cannot be read (%s): it will be computed again", path, error)
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def save_cached(path: Path, content: Mapping[str, object]) -> None:
-    """Tensors and plain values, whole or not at all.
-
-    What cannot be kept costs time, not the run: it is logged.
-    """
+    """Write tensors and plain values atomically. A failure is logged and costs only time."""
     body = io.BytesIO()
     torch.save(dict(content), body)
     try:
@@ -81,4 +78,4 @@ def save_cached(path: Path, content: Mapping[str, object]) -> None:
             file.write(hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n")
             file.write(body.getbuffer())
     except OSError as error:
-        log.warning("Cannot keep %s (%s)", path, error)
+        log.warning("Cannot cache %s (%s)", path, error)

@@ -1,4 +1,4 @@
-"""Where crgan's messages go: to stderr as they are, and into the run's log with their time."""
+"""Print crgan's messages to stderr, and write them to the run's log with their time."""
 
 import logging
 import os
@@ -14,17 +14,16 @@ PACKAGE = logging.getLogger("crgan_cli")
 
 
 class StderrHandler(logging.Handler):
-    """Messages on stderr, whatever stderr is at the time: the live line stands in for it."""
+    """Print to the current sys.stderr, which a live line may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "for_the_file", False):  # the command line says it in its own words
-            return
-        print(self.format(record), file=sys.stderr, flush=True)
+        if not getattr(record, "for_the_file", False):  # the command prints those itself
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Messages of all crgan go to stderr while the body runs; of several processes' the first's."""
+    """Log crgan's messages to stderr while the body runs. Other ranks log errors only."""
     handler = StderrHandler(logging.INFO if is_main() else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     with attached_handler(handler):
@@ -33,7 +32,7 @@ def log_to_stderr() -> Iterator[None]:
 
 @contextmanager
 def log_to_file(file: Path) -> Iterator[None]:
-    """They also go to the end of a file, those of the first of several processes."""
+    """Append crgan's messages to a file while the body runs, on the main rank only."""
     if not is_main():
         yield
         return
@@ -45,7 +44,7 @@ def log_to_file(file: Path) -> Iterator[None]:
 
 @contextmanager
 def attached_handler(handler: logging.Handler) -> Iterator[None]:
-    """The handler listens to the package while the body runs."""
+    """Attach a handler to crgan's logger while the body runs."""
     PACKAGE.setLevel(logging.INFO)
     PACKAGE.addHandler(handler)
     try:
@@ -56,7 +55,7 @@ def attached_handler(handler: logging.Handler) -> Iterator[None]:
 
 
 def print_error(message: str, *, code: int) -> int:
-    """Prints a failure, with its traceback where CRGAN_DEBUG=1 asks for it."""
+    """Print a failure, with its traceback if CRGAN_DEBUG=1. Return the exit code."""
     if os.environ.get("CRGAN_DEBUG") == "1":
         traceback.print_exc()
     print(message, file=sys.stderr)
@@ -64,8 +63,8 @@ def print_error(message: str, *, code: int) -> int:
 
 
 def format_unexpected(error: BaseException) -> str:
-    """An exception that nobody foresaw, on one line. Its notes name the log with its traceback."""
+    """Format an unexpected exception on one line. Its notes name the log with the traceback."""
     notes = getattr(error, "__notes__", [])
-    where = " ".join(notes) or "CRGAN_DEBUG=1 in front of the same command shows the traceback."
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said or 'without a message'}. {where}"
+    where = " ".join(notes) or "Put CRGAN_DEBUG=1 before the same command to see the traceback."
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message or 'without a message'}. {where}"

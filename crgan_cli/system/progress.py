@@ -1,11 +1,9 @@
-"""What a person watching sees: one live line on a terminal, plain lines anywhere else."""
+"""Show progress: one live line on a terminal, plain log lines elsewhere."""
 
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Self
 
 from rich.console import Console
@@ -19,82 +17,77 @@ from rich.progress import (
 )
 
 from crgan_cli.system.distributed.launch import is_main
+from crgan_cli.system.environment import set_environment
 
 log = logging.getLogger(__name__)
 PLAIN_EVERY_SECONDS = 10.0
-"""A log gets a line of progress at most this often, whatever the speed."""
-
+"""Least time between two plain lines."""
 
 SWEEP_TABLE_VAR = "CRGAN_TABLED"
-"""Set while a sweep's table shows the progress of all jobs, also of those in other processes."""
+"""Set while a sweep's table shows the progress of all jobs, including those in other processes."""
 
 
 def live_progress(columns: list[ProgressColumn]) -> Progress:
-    """A live line on stderr, and nothing where that is no terminal or another stands there."""
+    """Make a live line on stderr. Off without a terminal, below a sweep's table, or off rank 0."""
     console = Console(stderr=True)
     off = not console.is_terminal or SWEEP_TABLE_VAR in os.environ or not is_main()
     return Progress(*columns, console=console, disable=off, transient=True)
 
 
-@contextmanager
-def hide_live_lines() -> Iterator[None]:
-    """A table shows all progress while the block lasts: no live lines, no plain ones."""
-    os.environ[SWEEP_TABLE_VAR] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[SWEEP_TABLE_VAR]
+def hide_live_lines() -> AbstractContextManager[None]:
+    """Print no live and no plain lines while the block lasts: a table shows all progress."""
+    return set_environment({SWEEP_TABLE_VAR: "1"})
 
 
 class LiveDisplay:
-    """Something with a live line, which is there while a `with` block lasts."""
+    """A live line that is shown inside a `with` block, or plain lines if there is no terminal."""
 
-    line: Progress
+    def __init__(self, columns: list[ProgressColumn]) -> None:
+        self.line = live_progress(columns)
+        self.live = not self.line.disable or SWEEP_TABLE_VAR in os.environ
+        self.last_printed = time.monotonic()
 
     def __enter__(self) -> Self:
         self.line.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.line.stop()
+
+    def plain_line_is_due(self, now: float) -> bool:
+        """Whether a plain line should be printed now. If so, the next one waits."""
+        is_due = not self.live and now - self.last_printed >= PLAIN_EVERY_SECONDS
+        if is_due:
+            self.last_printed = now
+        return is_due
 
 
 class EvalProgress(LiveDisplay):
-    """The progress of an evaluation on its own."""
+    """The progress of a stand-alone evaluation."""
 
     def __init__(self, what: str = "scoring") -> None:
-        self.line = live_progress(
+        super().__init__(
             [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         )
         self.bar = self.line.add_task("images", total=None)
         self.what = what
-        self.live = not self.line.disable or SWEEP_TABLE_VAR in os.environ
-        self.last_printed = time.monotonic()
 
     def show(self, done: int, total: int) -> None:
-        """Images scored, of all."""
+        """Show how many of all images are scored."""
         self.line.update(self.bar, completed=done, total=total)
-        now = time.monotonic()
-        if not self.live and now - self.last_printed >= PLAIN_EVERY_SECONDS:
-            self.last_printed = now
+        if self.plain_line_is_due(time.monotonic()):
             log.info("%s: %d of %d", self.what, done, total)
 
 
 class TrainingProgress(LiveDisplay):
-    """Shows the step, images per second, the time left and the last metric, on stderr."""
+    """The step, images per second, the last metric and the time left, on stderr."""
 
     def __init__(self, steps: int, *, step: int) -> None:
-        """`step` is where a resumed run goes on."""
+        """`step`: where a resumed run starts."""
         self.steps = steps
         self.step = self.first = step
-        self.began = self.last_printed = time.monotonic()
         self.metric = self.images_per_second = ""
-        self.line = live_progress(
+        super().__init__(
             [
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
@@ -103,50 +96,49 @@ class TrainingProgress(LiveDisplay):
                 TimeRemainingColumn(),
             ]
         )
-        self.live = not self.line.disable or SWEEP_TABLE_VAR in os.environ
+        self.began = self.last_printed
         self.bar = self.line.add_task("step", total=steps, completed=step, note="")
         self.images = self.line.add_task("scoring", total=None, visible=False, note="")
 
     def begin(self) -> None:
-        """Training starts now: the time before does not count."""
+        """Start the clock: the time before does not count."""
         self.began = self.last_printed = time.monotonic()
 
     def advance(self, step: int) -> None:
-        """After every step; cheap."""
+        """Show that a step is done. Cheap; call it after every step."""
         self.step = step
         self.line.update(self.bar, completed=step)
         now = time.monotonic()
-        if not self.live and now - self.last_printed >= PLAIN_EVERY_SECONDS:
-            self.last_printed = now
-            told = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(now)} left"]
-            log.info("%s", ", ".join(told))
+        if self.plain_line_is_due(now):
+            parts = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(now)} left"]
+            log.info("%s", ", ".join(parts))
 
     def note(self) -> list[str]:
-        """The speed and the last metric, as far as they are known."""
+        """Return the speed and the last metric, if known."""
         return [text for text in (self.images_per_second, self.metric) if text]
 
     def speed(self, images_per_second: float) -> None:
-        """After every window of steps."""
+        """Show the mean speed of the last steps."""
         self.images_per_second = f"{images_per_second:.0f} images/s"
         self.line.update(self.bar, note=" ".join(self.note()))
 
     def time_left(self, now: float) -> str:
-        """The time left, from the mean speed so far with all samples and metrics in it."""
+        """Return the time left, by the mean speed so far, including samples and metrics."""
         seconds = (now - self.began) / max(self.step - self.first, 1) * (self.steps - self.step)
         return format_duration(seconds)
 
     def scored(self, name: str, value: float) -> None:
-        """After an evaluation."""
+        """Show the result of an evaluation."""
         self.metric = f"{name} {value:.4g}"
 
     def scoring(self, done: int, total: int) -> None:
-        """During an evaluation: the line shows its images instead of the steps."""
+        """Show an evaluation's images instead of the steps, until it is done."""
         self.line.update(self.images, visible=done < total, completed=done, total=total)
         self.line.update(self.bar, visible=done >= total)
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the two largest units that fit: 3 h 5 min, 42 s."""
+    """Format seconds in their two largest units: 3 h 5 min, 42 s."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)

@@ -1,12 +1,13 @@
-"""The random numbers of a training step, one row an image.
+"""Random numbers of a training step, one row per image.
 
-All are drawn from the device's default generator, which the trainer seeds by (seed, step), unless
-one is given. Where several processes train one run, each draws the rows of all and takes its own:
-the numbers of a run do not depend on how many processes share its batches.
+They come from the device's default generator, which the trainer seeds by (seed, step), unless a
+generator is given. In a distributed run, each rank draws the rows of all ranks and takes its own.
+So the numbers do not depend on how many ranks share a batch.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -14,41 +15,27 @@ from torch import Tensor
 from crgan_cli.system.distributed.world import world
 
 
-def rand(
-    n: int,
-    *shape: int,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """(n, *shape), uniform in [0, 1)."""
-    whole = (n * world().world_size, *shape)
-    return local_rows(torch.rand(whole, device=device, dtype=dtype, generator=generator))
+class DrawOptions(TypedDict, total=False):
+    """Keyword arguments of torch's random functions."""
+
+    device: Required[torch.device]
+    dtype: torch.dtype | None
+    generator: torch.Generator | None
 
 
-def randn(
-    n: int,
-    *shape: int,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """(n, *shape), N(0, 1)."""
-    whole = (n * world().world_size, *shape)
-    return local_rows(torch.randn(whole, device=device, dtype=dtype, generator=generator))
+def rand(n: int, *shape: int, **options: Unpack[DrawOptions]) -> Tensor:
+    """Draw (n, *shape) numbers, uniform in [0, 1)."""
+    return local_rows(torch.rand((n * world().world_size, *shape), **options))
 
 
-def randint(
-    low: int,
-    high: int,
-    n: int,
-    *shape: int,
-    device: torch.device,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """(n, *shape) int64, uniform in low .. high - 1."""
-    whole = (n * world().world_size, *shape)
-    return local_rows(torch.randint(low, high, whole, device=device, generator=generator))
+def randn(n: int, *shape: int, **options: Unpack[DrawOptions]) -> Tensor:
+    """Draw (n, *shape) numbers from N(0, 1)."""
+    return local_rows(torch.randn((n * world().world_size, *shape), **options))
+
+
+def randint(low: int, high: int, n: int, *shape: int, **options: Unpack[DrawOptions]) -> Tensor:
+    """Draw (n, *shape) int64, uniform in low .. high - 1."""
+    return local_rows(torch.randint(low, high, (n * world().world_size, *shape), **options))
 
 
 _batches = 1
@@ -56,9 +43,9 @@ _batches = 1
 
 @contextmanager
 def draws_for(batches: int) -> Iterator[None]:
-    """While the body runs, rows are drawn for as many batches one after another.
+    """Draw rows for several consecutive batches at once while the body runs.
 
-    Every process has a part of each, so its rows of all do not lie in one piece.
+    Each rank owns a part of every batch, so its rows are not contiguous.
     """
     global _batches
     before, _batches = _batches, batches
@@ -69,7 +56,7 @@ def draws_for(batches: int) -> Iterator[None]:
 
 
 def local_rows(rows: Tensor) -> Tensor:
-    """This process's share of the rows of all."""
+    """Select this rank's rows from those of all ranks."""
     rank, size, _ = world()
     if size == 1:
         return rows

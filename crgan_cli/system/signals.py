@@ -1,4 +1,4 @@
-"""The signals by which somebody asks a run to stop."""
+"""Handle the signals that ask a run to stop."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,10 +8,10 @@ from types import FrameType
 
 @contextmanager
 def handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP go to `handler` while the body runs; not SIGHUP under nohup."""
-    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that closes
+    """Handle Ctrl-C, SIGTERM and SIGHUP with `handler` while the body runs."""
     kinds = [signal.SIGINT, signal.SIGTERM]
-    kinds += [kind for kind in hangup if signal.getsignal(kind) != signal.SIG_IGN]  # nohup
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        kinds.append(signal.SIGHUP)  # the terminal closes; ignored under nohup
     before = {kind: signal.signal(kind, handler) for kind in kinds}
     try:
         yield

@@ -1,8 +1,11 @@
-"""How many CPU threads training should take: what this process may use, and no more.
+"""How many CPU threads training should use: no more than this process may.
 
-Linux tells it in /sys/devices/system/cpu (which CPUs are one core's), in the files of control
-groups (Documentation/admin-guide/cgroup-v2.rst: cpu.max; scheduler/sched-bwc.rst: cpu.cfs_*), and
-through the affinity of the process. Elsewhere the number of CPUs counts. Free of torch.
+On Linux: the cores in /sys/devices/system/cpu, the limits of control groups
+(Documentation/admin-guide/cgroup-v2.rst: cpu.max; scheduler/sched-bwc.rst: cpu.cfs_*), and the
+affinity of the process. Elsewhere: the number of CPUs. Imports no torch.
+
+loky.cpu_count counts logical CPUs as soon as an affinity or a limit applies (Slurm, taskset), and
+reads the limit at the top of the cgroup tree only (a container's, but not a systemd slice's).
 """
 
 import math
@@ -11,109 +14,105 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from crgan_cli.system.environment import set_environment
+
 VARIABLE = "OMP_NUM_THREADS"
-"""What OpenMP, and so PyTorch, takes; launchers set it (torchrun, joblib, Slurm's users)."""
+"""Read by OpenMP, and so by PyTorch. Launchers set it (torchrun, joblib, Slurm's users)."""
 
 ROOT = Path("/")
 
 
 def default_num_threads() -> int:
-    """CPU threads for training in this process, at least 1.
+    """Return the CPU threads for training in this process, at least 1.
 
-    The least of the cores that it may run on, of what its control group allows it, and of
-    OMP_NUM_THREADS where somebody has set that.
+    The smallest of: its cores, the limit of its control group, and OMP_NUM_THREADS if set.
     """
     return thread_share(1)
 
 
 def thread_share(processes: int) -> int:
-    """`default_num_threads` for each of some processes that run side by side on this machine."""
-    each = max(available_cpus(ROOT, affinity()) // processes, 1)
-    return min(each, requested_threads(os.environ) or each)
+    """Return `default_num_threads` for each of several processes side by side on this machine."""
+    share = max(available_cpus(ROOT, allowed_cpus()) // processes, 1)
+    return min(share, requested_threads(os.environ) or share)
 
 
 @contextmanager
 def split_threads(processes: int) -> Iterator[int]:
-    """Gives each process that is started in the body its share, by OMP_NUM_THREADS.
+    """Set OMP_NUM_THREADS to the share of each process that is started in the body.
 
-    joblib hands that on where it is set. Its own choice counts the CPUs that share a core one by
-    one, and places for jobs that there are not.
+    joblib passes it on if it is set. joblib's own default counts hyperthreads as cores, and divides
+    by all places for jobs, also unused ones.
     """
-    before, each = os.environ.get(VARIABLE), thread_share(processes)
-    os.environ[VARIABLE] = str(each)
-    try:
-        yield each
-    finally:
-        os.environ.pop(VARIABLE)
-        if before is not None:
-            os.environ[VARIABLE] = before
+    share = thread_share(processes)
+    with set_environment({VARIABLE: str(share)}):
+        yield share
 
 
-def affinity() -> set[int]:
-    """The numbers of the CPUs that this process may run on."""
+def allowed_cpus() -> set[int]:
+    """Return the numbers of the CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
 def requested_threads(environment: Mapping[str, str]) -> int | None:
-    """OMP_NUM_THREADS, of a list its first number; None where it is unset or no number."""
+    """Return OMP_NUM_THREADS, or its first number if it is a list. None if there is no number."""
     first = environment.get(VARIABLE, "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) else None
 
 
 def available_cpus(root: Path, cpus: Collection[int]) -> int:
-    """The cores among these CPUs, or what the control group allows if that is less; at least 1."""
+    """Return the cores among these CPUs, or the control group's limit if that is lower."""
     quotas = [quota for quota in map(quota_in, control_groups(root)) if quota is not None]
     return max(min([physical_cores(root, cpus), *map(math.ceil, quotas)]), 1)
 
 
 def physical_cores(root: Path, cpus: Collection[int]) -> int:
-    """How many cores these CPUs belong to; a CPU that nothing is known of is one by itself."""
-    found = set()
+    """Count the cores of these CPUs. A CPU without topology counts as a core."""
+    cores = set()
     for cpu in cpus:
         topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-        siblings = text(topology / "core_cpus_list") or text(topology / "thread_siblings_list")
-        found.add(siblings or str(cpu))
-    return len(found)
+        siblings = read(topology / "core_cpus_list") or read(topology / "thread_siblings_list")
+        cores.add(siblings or str(cpu))
+    return len(cores)
 
 
 def control_groups(root: Path) -> Iterator[Path]:
-    """The folders of the control groups that bound this process's CPU time, innermost first.
+    """Yield the folders of the control groups that limit this process's CPU time, innermost first.
 
-    Version 2 has one tree, version 1 one for each controller. A tree can be mounted from below its
-    top, as in a container.
+    Version 2 has one tree, version 1 one per controller. In a container, a tree may be mounted from
+    below its top.
     """
-    inside: dict[str, str] = {}
-    for line in text(root / "proc/self/cgroup").splitlines():
+    paths: dict[str, str] = {}
+    for line in read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        inside |= dict.fromkeys(controllers.split(","), path)  # "" is version 2
-    for line in text(root / "proc/self/mountinfo").splitlines():
+        paths |= dict.fromkeys(controllers.split(","), path)  # "" is version 2
+    for line in read(root / "proc/self/mountinfo").splitlines():
         mount, _, kind = line.partition(" - ")
         top, place = mount.split()[3:5]
         version, _, options = kind.split()[:3]
         unified = version == "cgroup2"
         if not unified and (version != "cgroup" or "cpu" not in options.split(",")):
             continue
-        own = PurePosixPath(inside.get("" if unified else "cpu", "/"))
+        own = PurePosixPath(paths.get("" if unified else "cpu", "/"))
         below = own.relative_to(top) if own.is_relative_to(top) else PurePosixPath()
         base = root / place.removeprefix("/")
         yield from (base / each for each in (below, *below.parents))
 
 
 def quota_in(folder: Path) -> float | None:
-    """The CPUs' worth of time that a control group may take; None where it has no limit."""
-    words = text(folder / "cpu.max").split()
+    """Return the CPUs' worth of time of a control group; None without a limit."""
+    words = read(folder / "cpu.max").split()
     if not words:
-        words = [text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        words = [read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
     with suppress(ValueError):  # "max", or no such file
         quota, period = map(int, words)
         return quota / period if quota > 0 and period > 0 else None  # -1 is none in version 1
     return None
 
 
-def text(file: Path) -> str:
-    """What is in a file of the kernel's; "" where it is not there."""
+def read(file: Path) -> str:
+    """Read a file of the kernel; "" if it does not exist."""
     try:
         return file.read_text().strip()
     except OSError:

@@ -153,7 +153,7 @@ def ways(k: int, device: torch.device) -> list[str]:
     """With and without MPS, where there is a choice."""
     if device.type != "cuda":
         return [""]
-    if mps.running_already(os.environ):
+    if mps.find_running_daemon(os.environ):
         return ["theirs"]
     return ["off", "on"] if k > 1 and shutil.which(mps.PROGRAM) else ["off"]
 

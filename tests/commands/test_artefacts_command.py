@@ -196,9 +196,9 @@ def test_networks_that_are_not_finite_are_not_measured(
     ("words", "said"),
     [
         (["RUN", "memorization"], "Did you mean 'memorisation'?"),
-        (["RUN", "leak"], "there is no measurement 'leak': leakage, consistency"),
+        (["RUN", "leak"], "Did you mean 'leakage'? Measurements: leakage, consistency"),
         (["RUN", "--n", "0"], "'0' is not a whole number of at least 1"),
-        (["RUN", "seed=1"], "only augment=, extractor=, device="),
+        (["RUN", "seed=1"], "Give only augment=, extractor=, device="),
         (["RUN", "augment.size=40"], "augment.size=40"),
         (["RUN", "metrics=demo"], "takes the run's own settings"),
         (["RUN", "--best"], "no best checkpoint"),

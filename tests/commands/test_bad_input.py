@@ -61,12 +61,12 @@ def test_a_device_that_is_absent(refused: Answer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_no_device(refused: Answer) -> None:
-    assert "device=tpu is no device" in refused("device=tpu")
+    assert "device=tpu is not a device" in refused("device=tpu")
 
 
 def test_a_root_that_is_not_given(refused: Answer) -> None:
     said = refused("dataset=folder", "metrics=none")
-    assert "dataset.root has no value yet: type dataset.root=PATH" in said
+    assert "dataset.root has no value yet. Type dataset.root=PATH" in said
 
 
 def test_a_root_that_is_not_there(refused: Answer, tmp_path: Path) -> None:

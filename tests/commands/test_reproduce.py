@@ -287,8 +287,8 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("small_model",), "There is no table 'small_model'; did you mean 'small_models'?"),
-        (("x",), "The tables are: biggan, cr_augmentation_ablation, small_models"),
+        (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
+        (("x",), "Tables: biggan, cr_augmentation_ablation, small_models"),
         ((), "required: TABLE"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),
         (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),

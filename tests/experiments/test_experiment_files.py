@@ -48,7 +48,7 @@ def game(config: DictConfig) -> tuple[Networks, Task]:
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
 def test_every_experiment_builds_its_game(name: str) -> None:
     config = row(name, SMALL)
-    assert Run.of(config).steps > 0
+    assert Run.from_config(config).steps > 0
     _, task = game(config)
     assert task.turns.count("d") == config.optimizer.n_dis
 
@@ -92,17 +92,17 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     if name.endswith("sndcgan"):
         assert (config.optimizer.n_dis, config.loss._target_) == (
             1,
-            "crgan_cli.gan.losses.NonSaturating",
+            "crgan_cli.gan.NonSaturating",
         )
         assert config.ema.decay is None
     elif name.endswith("resnet"):
         assert (config.optimizer.n_dis, config.loss._target_) == (
             5,
-            "crgan_cli.gan.losses.NonSaturating",
+            "crgan_cli.gan.NonSaturating",
         )
         assert config.ema.decay is None
     else:
-        assert config.loss._target_ == "crgan_cli.gan.losses.Hinge"
+        assert config.loss._target_ == "crgan_cli.gan.Hinge"
         assert (config.ema.decay, config.ema.start) == (0.9999, 1000)
     assert (config.optimizer.lr_g, config.optimizer.lr_d) == (2e-4, 2e-4)
     assert (config.optimizer.beta1, config.optimizer.beta2) == (0.5, 0.999)

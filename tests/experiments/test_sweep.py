@@ -173,7 +173,7 @@ def steps_logged(run: Path) -> int:
 def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:
     done = sweep(tmp_path, "regularizer=none,cr", "regularizer.lambda_cr=1,5", "out=sweep")
     assert done.returncode == 2
-    assert "no key 'lambda_cr' here" in done.stderr
+    assert "Unknown key 'lambda_cr' in regularizer. It is a key of" in done.stderr
     assert not (tmp_path / "sweep").exists()
 
 
@@ -234,7 +234,7 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "ROOT", tmp_path)  # where nothing is known of cores and groups
-    monkeypatch.setattr(threads, "affinity", lambda: set(range(9)))
+    monkeypatch.setattr(threads, "allowed_cpus", lambda: set(range(9)))
     monkeypatch.delenv(threads.VARIABLE, raising=False)
     with parallel.parallel_jobs(SweepState(tmp_path), 2, shared=False):
         workers = Parallel(n_jobs=2)

@@ -37,7 +37,7 @@ def test_all_are_compared_with_one_alone() -> None:
 def test_on_cuda_it_is_measured_with_and_without_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     theirs: list[str | None] = [None]
-    monkeypatch.setattr(mps, "running_already", lambda environment: theirs[0])
+    monkeypatch.setattr(mps, "find_running_daemon", lambda environment: theirs[0])
     monkeypatch.setattr(share.shutil, "which", lambda program: f"/usr/bin/{program}")
     assert ways(2, torch.device("cpu")) == [""]
     assert [ways(1, cuda), ways(2, cuda)] == [["off"], ["off", "on"]]
@@ -53,7 +53,7 @@ def test_numbers_of_processes_are_whole_and_above_zero(text: str) -> None:
 
 
 def test_a_run_that_ends_early_is_told_of() -> None:
-    with pytest.raises(UserError, match=r"crgan train ended with 2: .*no setting 'tempo'"):
+    with pytest.raises(UserError, match=r"crgan train ended with 2: .*Unknown setting 'tempo'"):
         race(1, "", ["tempo=3"], 1, 1)
 
 

@@ -20,13 +20,13 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def in_processes(size: int, act: Callable[[], object]) -> list[object]:
-    """What `act` gives in each of `size` processes, by rank. It must be a module's function."""
+def in_processes(size: int, fn: Callable[[], object]) -> list[object]:
+    """Return what `fn` returns in each of `size` processes, by rank. Not for lambdas."""
     context = get_context("spawn")
     answers = context.Queue()
     port = str(free_port())
     started = [
-        context.Process(target=process, args=(rank, size, port, act, answers))
+        context.Process(target=process, args=(rank, size, port, fn, answers))
         for rank in range(size)
     ]
     for each in started:
@@ -52,7 +52,7 @@ def answer(answers: Queue, started: list[SpawnProcess]) -> tuple[int, tuple[bool
             assert None in codes, f"processes ended without an answer, with {codes}"
 
 
-def process(rank: int, size: int, port: str, act: Callable[[], object], answers: Queue) -> None:
+def process(rank: int, size: int, port: str, fn: Callable[[], object], answers: Queue) -> None:
     """One of them."""
     warnings.simplefilter("error")
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
@@ -65,7 +65,7 @@ def process(rank: int, size: int, port: str, act: Callable[[], object], answers:
 
         torch.set_num_threads(1)
         with distributed_run():
-            answer = act()
+            answer = fn()
         answers.put((rank, (True, pickle.dumps(answer))))  # a tensor's memory ends with us
     except BaseException:
         answers.put((rank, (False, traceback.format_exc().encode())))

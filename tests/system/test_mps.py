@@ -32,7 +32,7 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
     Its daemon keeps its output open, as one may. Gives the file of its calls.
     """
-    monkeypatch.setattr(mps, "USUAL", tmp_path / "usual")
+    monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path / "usual")
     for name in (PIPES, LOGS, VISIBLE):
         monkeypatch.delenv(name, raising=False)
 
@@ -52,7 +52,7 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose path is short, whatever the name of the test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mps, "LONGEST", 1000)
+    monkeypatch.setattr(mps, "MAX_PIPE_PATH", 1000)
     return Path("sweep/.sweep")
 
 
@@ -115,12 +115,12 @@ def test_a_daemon_in_the_usual_place_is_somebodys_while_it_lives(
     control: Callable[..., Path], folder: Path
 ) -> None:
     calls = control()
-    mps.USUAL.mkdir()
-    (mps.USUAL / f"{PROGRAM}.pid").write_text(f"{os.getpid()}\n")
+    mps.DEFAULT_PIPES.mkdir()
+    (mps.DEFAULT_PIPES / f"{PROGRAM}.pid").write_text(f"{os.getpid()}\n")
     with mps_daemon(folder):
         assert PIPES not in os.environ
     assert not calls.exists()
-    (mps.USUAL / f"{PROGRAM}.pid").write_text("999999999\n")  # no process has that number
+    (mps.DEFAULT_PIPES / f"{PROGRAM}.pid").write_text("999999999\n")  # no process has that number
     with mps_daemon(folder):
         assert PIPES in os.environ
 
@@ -128,7 +128,7 @@ def test_a_daemon_in_the_usual_place_is_somebodys_while_it_lives(
 def test_without_the_program_jobs_take_turns(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mps, "USUAL", folder)
+    monkeypatch.setattr(mps, "DEFAULT_PIPES", folder)
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv(PIPES, raising=False)
     with mps_daemon(folder):
@@ -165,7 +165,7 @@ def test_sockets_of_a_deep_folder_lie_in_a_short_one_for_a_while(
     with mps_daemon(deep):
         pipes = Path(os.environ[PIPES])
         assert pipes.is_dir()
-        assert len(os.fsencode(pipes)) <= mps.LONGEST
+        assert len(os.fsencode(pipes)) <= mps.MAX_PIPE_PATH
         assert Path(os.environ[LOGS]).parent == deep
     assert not pipes.exists()
 

@@ -123,7 +123,7 @@ def extracted() -> tuple[FeatureSet, int, int, list[int]]:
         lambda start, n: images[start : start + n],
         18,
         4,
-        keep={"pool", "logits"},
+        required={"pool", "logits"},
         progress=lambda done, total: shown.append(done),
         stop=lambda: stops.append(None),
     )
@@ -131,33 +131,38 @@ def extracted() -> tuple[FeatureSet, int, int, list[int]]:
 
 
 def decided() -> dict[str, object]:
-    """What processes that think differently agree on."""
+    """Decisions of ranks that start with different values."""
     rank = world().rank
     found: dict[str, object] = {
-        "from_first": objects.broadcast_from_main(lambda: ("rank", rank)),
-        "agree": (objects.any_rank(rank == 1), objects.any_rank(False)),
-        "everyones": objects.all_gather_objects("ab"[rank]),
-        "gathered": [len(part) for part in tensors.all_gather_rows(torch.zeros(rank + 2, 3))],
+        "broadcast_from_main": objects.broadcast_from_main(lambda: ("rank", rank)),
+        "any_rank": (objects.any_rank(rank == 1), objects.any_rank(False)),
+        "all_gather_objects": objects.all_gather_objects("ab"[rank]),
+        "all_gather_rows": [
+            len(part) for part in tensors.all_gather_rows(torch.zeros(rank + 2, 3))
+        ],
     }
-    ours = torch.full((2, 2), float(rank)).T
-    tensors.broadcast_tensors([ours])
-    found["spread"] = ours
-    for name, collect in (("first", objects.broadcast_from_main), ("all", objects.on_every_rank)):
-        guilty = 0 if name == "first" else 1
+    own = torch.full((2, 2), float(rank)).T
+    tensors.broadcast_tensors([own])
+    found["broadcast_tensors"] = own
+    for failing, call in ((0, objects.broadcast_from_main), (1, objects.on_every_rank)):
         try:
-            collect(lambda guilty=guilty: complaint(guilty))
+            call(lambda failing=failing: fail_on(failing))
         except UserError as error:
-            found[f"error of {name}"] = str(error)
+            found[f"error of rank {failing}"] = str(error)
     with as_single_process():
-        found["alone"] = (world(), objects.any_rank(rank == 1), rng.rand(2, device=CPU).shape)
-    poll = StopFlag()
-    found["poll"] = [poll(rank == 1 and asked >= 50) for asked in range(1000)].index(True)
+        found["as_single_process"] = (
+            world(),
+            objects.any_rank(rank == 1),
+            rng.rand(2, device=CPU).shape,
+        )
+    flag = StopFlag()
+    found["stop_flag"] = [flag(rank == 1 and call >= 50) for call in range(1000)].index(True)
     return found
 
 
-def complaint(guilty: int) -> None:
-    if world().rank == guilty:
-        raise UserError(f"said by {guilty}")
+def fail_on(rank: int) -> None:
+    if world().rank == rank:
+        raise UserError(f"said by {rank}")
 
 
 def everything() -> dict[str, object]:
@@ -215,25 +220,25 @@ def test_features_of_two_processes_are_those_of_one_to_the_last_bit(two: list[di
 def test_processes_decide_as_one(two: list[dict]) -> None:
     for each in two:
         found = each["decided"]
-        assert found["from_first"] == ("rank", 0)
-        assert found["agree"] == (True, False)
-        assert found["everyones"] == ["a", "b"]
-        assert found["gathered"] == [2, 3]
-        assert torch.equal(found["spread"], torch.zeros(2, 2))
-    a, b = (each["decided"]["poll"] for each in two)
+        assert found["broadcast_from_main"] == ("rank", 0)
+        assert found["any_rank"] == (True, False)
+        assert found["all_gather_objects"] == ["a", "b"]
+        assert found["all_gather_rows"] == [2, 3]
+        assert torch.equal(found["broadcast_tensors"], torch.zeros(2, 2))
+    a, b = (each["decided"]["stop_flag"] for each in two)
     assert a == b
     assert 50 <= a <= 250
 
 
 def test_an_error_in_one_process_is_an_error_in_all(two: list[dict]) -> None:
     for each in two:
-        assert each["decided"]["error of first"] == "said by 0"
-        assert each["decided"]["error of all"] == "said by 1"
+        assert each["decided"]["error of rank 0"] == "said by 0"
+        assert each["decided"]["error of rank 1"] == "said by 1"
 
 
 def test_a_process_may_count_as_alone_for_a_while(two: list[dict]) -> None:
     for rank, each in enumerate(two):
-        assert each["decided"]["alone"] == (World(), rank == 1, (2,))
+        assert each["decided"]["as_single_process"] == (World(), rank == 1, (2,))
 
 
 def test_a_process_of_its_own_waits_for_nobody() -> None:

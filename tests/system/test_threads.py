@@ -129,7 +129,7 @@ def eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 8 cores, 16 CPUs, where nobody has set anything."""
     tree(tmp_path, siblings(*[f"{i % 8},{i % 8 + 8}" for i in range(16)]))
     monkeypatch.setattr(threads, "ROOT", tmp_path)
-    monkeypatch.setattr(threads, "affinity", lambda: set(range(16)))
+    monkeypatch.setattr(threads, "allowed_cpus", lambda: set(range(16)))
     monkeypatch.delenv(threads.VARIABLE, raising=False)
 
 

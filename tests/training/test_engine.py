@@ -239,7 +239,7 @@ def test_a_gpu_beyond_the_last_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["tpu", "gpu", "", "cuda:x", "cpu,"])
 def test_what_is_no_device_is_an_error(name: str) -> None:
-    with pytest.raises(UserError, match=r"is no device\. Type device=auto, cpu, cuda"):
+    with pytest.raises(UserError, match=r"is not a device\. Type device=auto, cpu, cuda"):
         resolve_device(name)
 
 

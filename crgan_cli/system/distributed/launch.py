@@ -1,7 +1,7 @@
-"""Whether this process was started on its own or with others, for one run. Free of torch.
+"""Detect whether several processes were started for one run. Imports no torch.
 
-torchrun says so in the environment, and Slurm does, for jobs that submitit has submitted. Other
-Slurm jobs are not taken for it: an allocation of several tasks may well run crgan once.
+torchrun sets environment variables for it. Slurm does too, but counts only in jobs of submitit: in
+another allocation of several tasks, crgan may well run once.
 """
 
 import os
@@ -10,12 +10,12 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def is_torchrun() -> bool:
-    """Whether torchrun, or what sets its variables, started several processes."""
+    """Whether torchrun, or a launcher that sets its variables, started several processes."""
     return os.environ.keys() >= set(TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def is_submitit() -> bool:
-    """Whether this is one of several tasks of a Slurm job of submitit's."""
+    """Whether submitit started several Slurm tasks."""
     return (
         os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
         and int(os.environ.get("SLURM_NTASKS", 1)) > 1
@@ -28,6 +28,6 @@ def is_distributed() -> bool:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
+    """Whether this is rank 0, which writes and prints for all ranks."""
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID", "0")
     return int(rank) == 0 or not is_distributed()

@@ -1,4 +1,4 @@
-"""Python objects and decisions across the processes of a run."""
+"""Python objects and decisions across ranks."""
 
 import pickle
 import time
@@ -14,28 +14,28 @@ from crgan_cli.system.distributed.world import as_single_process, world
 Value = TypeVar("Value")
 
 POLL_SECONDS = 0.5
-"""A flag that any process may raise is seen by all about as late as this."""
+"""Typical delay until all ranks see a flag that one of them raised."""
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Wait until all ranks are here."""
     any_rank(False)
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any process says so."""
+    """Whether the flag is true on any rank."""
     return all_reduce_max(float(flag))[0] > 0 if world().world_size > 1 else flag
 
 
 def all_reduce_max(*values: float) -> list[float]:
-    """The largest of each value over the processes."""
+    """Return the maximum of each value over the ranks."""
     table = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(table, dist.ReduceOp.MAX)
     return table.tolist()
 
 
 def all_gather_objects(value: Value) -> list[Value]:
-    """A value of every process, by rank. It must be one that can be pickled."""
+    """Gather a picklable value of every rank, by rank."""
     if world().world_size == 1:
         return [value]
     values: list[Value | None] = [None] * world().world_size
@@ -44,22 +44,22 @@ def all_gather_objects(value: Value) -> list[Value]:
 
 
 class Result(NamedTuple):
-    """What came of a function."""
+    """The value that a function returned, or the exception that it raised."""
 
     value: object = None
     error: Exception | None = None
 
 
-def capture(act: Callable[[], object]) -> Result:
-    """What comes of `act`, an exception too."""
+def capture(fn: Callable[[], object]) -> Result:
+    """Call `fn`; return its value or exception."""
     try:
-        return Result(act())
+        return Result(fn())
     except Exception as error:
         return Result(error=error)
 
 
 def picklable_error(error: Exception | None) -> Exception | None:
-    """The error as another process can have it."""
+    """Return the error, or a RunFailed with its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -67,54 +67,50 @@ def picklable_error(error: Exception | None) -> Exception | None:
     return error
 
 
-def broadcast_from_main(act: Callable[[], Value]) -> Value:
-    """What `act` gives in the first process, which alone calls it; what it raises, all raise."""
+def broadcast_from_main(fn: Callable[[], Value]) -> Value:
+    """Call `fn` on rank 0; return its result on every rank. If it raises, all ranks raise."""
     if world().world_size == 1:
-        return act()
-    is_first = world().rank == 0
-    with as_single_process():  # the others do not join in
-        mine = capture(act) if is_first else Result()
-    box = [mine._replace(error=picklable_error(mine.error))]
+        return fn()
+    is_main = world().rank == 0
+    with as_single_process():  # `fn` must not wait for the other ranks
+        local = capture(fn) if is_main else Result()
+    box = [local._replace(error=picklable_error(local.error))]
     dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
-    error = mine.error or box[0].error
-    if error is not None:
+    if error := local.error or box[0].error:
         raise error
     return box[0].value  # pyright: ignore[reportReturnType]
 
 
-def on_main(act: Callable[[], object]) -> None:
-    """The first process calls `act`, the others wait; what it raises, all raise."""
+def on_main(fn: Callable[[], object]) -> None:
+    """Call `fn` on rank 0 while the others wait. If it raises, all ranks raise."""
 
-    def silently() -> None:
-        act()
+    def without_result() -> None:  # nothing to send
+        fn()
 
-    broadcast_from_main(silently)
+    broadcast_from_main(without_result)
 
 
-def on_every_rank(act: Callable[[], Value]) -> Value:
-    """What `act` gives in this process. All call it, and what it raises in one, all raise."""
+def on_every_rank(fn: Callable[[], Value]) -> Value:
+    """Call `fn` on every rank; return the local result. If one rank raises, all ranks raise."""
     if world().world_size == 1:
-        return act()
-    mine = capture(act)
-    errors = [
-        error for error in all_gather_objects(picklable_error(mine.error)) if error is not None
-    ]
-    if mine.error is not None or errors:
-        raise mine.error or errors[0]
-    return mine.value  # pyright: ignore[reportReturnType]
+        return fn()
+    local = capture(fn)
+    errors = [local.error, *all_gather_objects(picklable_error(local.error))]
+    if error := next(filter(None, errors), None):
+        raise error
+    return local.value  # pyright: ignore[reportReturnType]
 
 
 class StopFlag:
-    """Whether any process has raised its flag: asked at every step, settled twice a second.
+    """Whether any rank has raised its flag. Called at every step, synchronised twice a second.
 
-    All ask equally often, and the slowest one's speed decides after how many askings they exchange
-    their flags, so that they come to the same answer at the same step.
+    All ranks call it equally often. The slowest rank's speed sets the number of calls between two
+    synchronisations, so that all ranks get the same answer at the same step.
     """
 
     def __init__(self) -> None:
-        self.calls_left = self.sync_every = (
-            1  # askings until the next exchange, and between the last two
-        )
+        self.sync_every = 1  # calls between two synchronisations
+        self.calls_left = 1  # until the next one
         self.since = time.monotonic()
 
     def __call__(self, flag: bool) -> bool:

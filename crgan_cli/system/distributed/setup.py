@@ -1,13 +1,10 @@
-"""Joining the processes of one run, and giving each its device."""
+"""Join the processes of a distributed run, and give each its device."""
 
 import os
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import (
-    contextmanager,
-    suppress,
-)
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -22,15 +19,15 @@ from crgan_cli.system.distributed.objects import all_gather_objects, barrier
 from crgan_cli.system.distributed.world import World, as_world, world
 
 TIMEOUT = timedelta(hours=6)
-"""How long a process waits for the others. One that has died ends the run at once; this is for one
-that downloads a data set, or computes what the others wait for."""
+"""How long a rank waits for the others. A dead rank ends the run at once; this is for a rank that
+downloads a data set, or computes something that the others need."""
 
 
 @contextmanager
 def distributed_run() -> Iterator[World]:
-    """While the body runs, this process is one of those that torchrun or Slurm has started.
+    """Join the process group that torchrun or Slurm started, if any, while the body runs.
 
-    Without them, it is alone. An error that several processes have is said by one of them.
+    An error that several ranks share is reported by one of them.
     """
     if world().world_size > 1 or not launch.is_distributed():
         yield world()
@@ -44,59 +41,54 @@ def distributed_run() -> Iterator[World]:
         try:
             with report_error_once(PrefixStore("voice", store), rank), mute_stdout_off_main():
                 yield world()
-                with suppress(RuntimeError):  # all is done: who has gone already may go
+                with suppress(RuntimeError):  # the work is done: a rank may have left already
                     barrier()
         finally:
             dist.destroy_process_group()
 
 
 def export_submitit() -> None:
-    """Sets torchrun's variables from those of Slurm.
+    """Set torchrun's variables from Slurm's. `device_for_rank` assigns the GPUs."""
+    from submitit import helpers  # type: ignore[import-not-found]
 
-    Which GPU is whose is settled in `device_for_rank`, so the visible ones stay as they are.
-    """
-    from submitit.helpers import (  # type: ignore[import-not-found]
-        TorchDistributedEnvironment,
-    )
-
-    TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
 def device_for_rank(device: torch.device) -> torch.device:
-    """The device of this process: where `device` is "cuda", the GPU with its number.
+    """Return this rank's device: for "cuda", the GPU of its local rank.
 
-    Raises UserError where the processes would share a GPU, or have devices of different kinds.
+    UserError if ranks would share a GPU, or have devices of different kinds.
     """
     if world().world_size == 1:
         return device
     if device.index is not None:
         raise UserError(
-            f"device={device} is one GPU, and {world().world_size} processes train this run, one "
-            "per GPU. Type device=cuda or device=auto."
+            f"device={device} is one GPU, but this run has {world().world_size} processes, one per "
+            "GPU. Type device=cuda or device=auto."
         )
     kinds = sorted({str(kind) for kind in all_gather_objects(device.type)})
     if len(kinds) > 1 or device.type not in ("cpu", "cuda"):
         raise UserError(
-            f"{world().world_size} processes train this run, and their devices are "
-            f"{' and '.join(kinds)}: all must have a CUDA device, or all the CPU. Type device=cpu, "
-            "or start them where each has a GPU."
+            f"The {world().world_size} processes of this run have different devices: "
+            f"{' and '.join(kinds)}. All must use CUDA, or all the CPU. Type device=cpu, or start "
+            "them where each has a GPU."
         )
     if device.type == "cpu":
         return device
-    here = torch.cuda.device_count()
-    index = world().local_rank % here  # Slurm may show each process its own GPU alone
+    count = torch.cuda.device_count()
+    index = world().local_rank % count  # Slurm may show each process only its own GPU
     gpu = f"{socket.gethostname()} {torch.cuda.get_device_properties(index).uuid}"
-    require_one_gpu_per_rank(all_gather_objects(gpu), here)
+    require_one_gpu_per_rank(all_gather_objects(gpu), count)
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
 
-def require_one_gpu_per_rank(gpus: Sequence[str], here: int) -> None:
-    """Raises UserError where two processes have one GPU; `here` is their number on this machine."""
+def require_one_gpu_per_rank(gpus: Sequence[str], count: int) -> None:
+    """UserError if two ranks have the same GPU. `count`: number of GPUs on this machine."""
     _, most = Counter(gpus).most_common(1)[0]
     if most > 1:
         raise UserError(
             f"{most} of the {len(gpus)} processes of this run have the same GPU; this machine has "
-            f"{here}. Start one process a GPU, as in torchrun --nproc-per-node {here}; what shares "
-            "a GPU well is several runs (sweep.per_device)."
+            f"{count}. Start one process per GPU: torchrun --nproc-per-node {count}. Several runs "
+            "can share a GPU (sweep.per_device)."
         )

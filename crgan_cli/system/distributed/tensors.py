@@ -1,4 +1,4 @@
-"""Tensors across the processes of a run: averaged, broadcast, gathered."""
+"""Average, broadcast and gather tensors across ranks."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from crgan_cli.system.distributed.world import world
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Every gradient becomes its mean over the processes, in one call for all."""
+    """Replace every gradient by its mean over the ranks, in one all-reduce."""
     if world().world_size == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -23,14 +23,14 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def in_memory_order(x: Tensor) -> Tensor:
-    """All numbers of x, (n,); of a channels_last tensor without a copy as well."""
+    """Flatten x to (n,) without a copy, also if x is channels_last."""
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1).reshape(-1)
     return x.reshape(-1)
 
 
 def shaped_as(x: Tensor, flat: Tensor) -> Tensor:
-    """The inverse of `in_memory_order`: `flat` in the shape and layout of x."""
+    """Invert `in_memory_order`: give `flat` the shape and layout of x."""
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         n, c, h, w = x.shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)
@@ -39,7 +39,7 @@ def shaped_as(x: Tensor, flat: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """The mean of a tensor over the processes, without gradient."""
+    """Return the mean of a tensor over the ranks, without gradient."""
     if world().world_size == 1:
         return values
     total = values.clone()
@@ -49,7 +49,7 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Every tensor becomes what it is in the first process."""
+    """Replace every tensor by rank 0's."""
     if world().world_size > 1:
         for tensor in tensors:
             dense = tensor.contiguous()
@@ -58,7 +58,7 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 class AllGather(torch.autograd.Function):
-    """(...) of each process -> (size, ...) of all, in every one; may be differentiated twice."""
+    """(...) on each rank -> (world_size, ...) on every rank. Supports double backward."""
 
     @staticmethod
     def forward(ctx: object, own: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class AllGather(torch.autograd.Function):
 
 
 class ReduceScatter(torch.autograd.Function):
-    """The transpose of `AllGather`: (size, ...) of each process -> the sum of this one's rows."""
+    """Transpose of `AllGather`: (world_size, ...) on each rank -> the sum of this rank's rows."""
 
     @staticmethod
     def forward(ctx: object, rows: Tensor) -> Tensor:
@@ -86,13 +86,13 @@ class ReduceScatter(torch.autograd.Function):
 
 
 def all_gather(own: Tensor) -> Tensor:
-    """(size, ...): a tensor of every process, by rank. The shapes are the same."""
+    """Gather tensors of one shape: (world_size, ...), by rank. Differentiable."""
     return AllGather.apply(own)
 
 
 @torch.no_grad()
 def all_gather_rows(rows: Tensor) -> list[Tensor]:
-    """A tensor of every process, by rank. They may differ in their number of rows."""
+    """Gather tensors by rank. They may differ in their number of rows."""
     if world().world_size == 1:
         return [rows]
     counts = all_gather(torch.tensor(len(rows))).tolist()

@@ -1,34 +1,31 @@
-"""Which process this is among those that train one run."""
+"""The rank of this process in a distributed run."""
 
 from collections.abc import Iterator
-from contextlib import (
-    AbstractContextManager,
-    contextmanager,
-)
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 
 class World(NamedTuple):
-    """This process among those of its run."""
+    """The rank of this process and the number of processes, named as torchrun names them."""
 
     rank: int = 0
     world_size: int = 1
-    local_rank: int = 0  # number of this process on its machine, and of its GPU
+    local_rank: int = 0  # rank on this machine, and index of the GPU
 
 
 _world = World()
 
 
 def world() -> World:
-    """Who this process is."""
+    """Return the rank of this process and the number of processes."""
     return _world
 
 
 @contextmanager
-def as_world(them: World) -> Iterator[None]:
-    """`world()` is `them` while the body runs."""
+def as_world(new: World) -> Iterator[None]:
+    """Make `world()` return `new` while the body runs."""
     global _world
-    before, _world = _world, them
+    before, _world = _world, new
     try:
         yield
     finally:
@@ -36,8 +33,8 @@ def as_world(them: World) -> Iterator[None]:
 
 
 def as_single_process() -> AbstractContextManager[None]:
-    """While the body runs, this process counts as a run of its own, and waits for no other.
+    """Act as a single-process run while the body runs: wait for no other rank.
 
-    For what each does by itself, such as drawing the images of one batch of an evaluation.
+    For work that each rank does alone, such as generating its batch of an evaluation.
     """
     return as_world(World())
