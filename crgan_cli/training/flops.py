@@ -84,7 +84,7 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
     as often as for the part that needs it most often.
     """
     net, parts = counted.net, regularizer.members
-    views = 2 + mean_extra_roles((role, part) for part in parts for role in part.d_views)
+    views = 2 + mean_extra_roles((role, part) for part in parts for role in part.views)
     drawn = 1 + mean_extra_roles((role, part) for part in parts for role in latent_roles(part))
     d = FORWARD_BACKWARD * views * net.d + drawn * net.g
     for part in parts:
@@ -110,4 +110,4 @@ def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
 def latent_roles(part: Regularizer) -> tuple[str, ...]:
     """Return the roles that G draws for a part besides "fake"."""
     with torch.random.fork_rng(devices=()):  # keep the run's random numbers
-        return tuple(part.latents(torch.zeros(1, 1)))
+        return tuple(part.extra_latents(torch.zeros(1, 1)))

@@ -292,4 +292,4 @@ def test_the_parts_of_an_evaluation_add_up_to_the_whole(tmp_path: Path) -> None:
 def test_what_cannot_be_timed_is_refused() -> None:
     done = bench("eval", *EVAL, "--n", "1")
     assert done.returncode == 2
-    assert "--n 1: a covariance needs 2 images" in done.stderr
+    assert "--n 1: a covariance needs at least 2 images" in done.stderr
