@@ -281,8 +281,9 @@ def main() -> int:
     pages = [page.resolve() for page in parser.parse_args().pages] or list(PAGES)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.path.insert(0, str(ROOT))
-    import crgan_cli.training.run  # noqa: F401  (children start with all of it imported)
     import torch
+
+    import crgan_cli.training.start  # noqa: F401  (children start with all of it imported)
 
     torch.set_num_threads(1)
     failed = total = 0

@@ -1,9 +1,9 @@
-"""What a run will cost, before it is started: minutes by a model, disk by counting weights.
+"""Cost of a run before it starts: minutes by a model, disk space by counting weights.
 
-The model takes the longer of two times: to launch a step's kernels, and to compute what they
-compute. Operations are counted (`flops`). Estimated are the launches, the time that each takes and
-the speed of an H200: nothing of them has been measured on a GPU, so that a number is good for
-telling minutes from days. `gpu_minutes` is the one place to replace.
+The model takes the longer of two times: to launch the kernels of a step, and to compute them.
+Operations are counted (`flops`). The number of launches, the time per launch and the speed of an
+H200 are estimated. Nothing of this was measured on a GPU, so a number only tells minutes from days.
+`gpu_minutes` is the one place to replace.
 """
 
 import json
@@ -27,8 +27,8 @@ SECONDS_PER_SCORED_IMAGE = 3e-4  # 10,000 images in 3 s on one H200 [derived: pe
 
 
 def gpu_minutes(config: Settings, steps: int) -> float | None:
-    """Minutes that `steps` take on one H200, with evaluations [derived: performance model, not
-    measured]; None for networks that cannot be counted without being made."""
+    """Estimate the minutes for `steps` on one H200, with evaluations [derived: performance model,
+    not measured]; None for networks that cannot be counted without being built."""
     flop = estimate_step_flops(config)
     if flop is None:
         return None
@@ -37,8 +37,8 @@ def gpu_minutes(config: Settings, steps: int) -> float | None:
 
 
 def estimate_step_flops(config: Settings) -> float | None:
-    """FLOP of all turns of a step, as the networks are written; None where they cannot be counted
-    without being made."""
+    """Return FLOP of all turns of a step, as the networks are written; None for networks that
+    cannot be counted without being built."""
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
     counted = count_networks_once(config)
@@ -49,19 +49,19 @@ def estimate_step_flops(config: Settings) -> float | None:
 
 
 def build_regularizer(config: Settings) -> "CombinedRegularizer":
-    """The regularizer of a configuration, to ask what it does."""
+    """Build the regularizer of a configuration, to count its terms."""
     from crgan_cli.gan.regularizers.base import CombinedRegularizer
 
     return CombinedRegularizer(**build_group(config["regularizer"]))
 
 
 def n_dis(config: Settings) -> int:
-    """D's turns in a step."""
+    """Return the D steps per G step."""
     return int(config["optimizer"]["n_dis"])
 
 
 def count_networks_once(config: Settings) -> "CountedNetworks | None":
-    """The networks, counted once for all the runs that share them."""
+    """Count the networks, once for all runs that share them."""
     architecture, dataset = to_plain(config)["architecture"], config["dataset"]
     return _networks(json.dumps(architecture), int(dataset["resolution"]), int(dataset["channels"]))
 
@@ -79,7 +79,7 @@ def _networks(architecture: str, resolution: int, channels: int) -> "CountedNetw
 
 
 def seconds_per_step(config: Settings, flop: float) -> float:
-    """The longer of two times: to launch a step's kernels, and to compute what they compute."""
+    """Return the longer of two times: to launch a step's kernels, and to compute them."""
     from crgan_cli.training import flops
 
     launches = LAUNCHES + sum(
@@ -90,7 +90,7 @@ def seconds_per_step(config: Settings, flop: float) -> float:
 
 
 def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
-    """All evaluations of a run; none without metrics."""
+    """Estimate the seconds of all evaluations of a run; 0 without metrics."""
     if "metrics.num_samples" not in keys:
         return 0.0
     each, repeats, every = (
@@ -100,17 +100,17 @@ def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
 
 
 def disk_bytes(config: Settings) -> int:
-    """Checkpoints of a run at their most: the last `keep` and the best, of weights and Adam."""
+    """Return the most that the checkpoints take: the last `keep` and the best, weights and Adam."""
     G, D = count_weights(config["architecture"])
     averaged = G if config["ema"]["decay"] is not None else 0
     return 4 * (3 * (G + D) + averaged) * (config["checkpoint"]["keep"] + 1)  # Adam: two moments
 
 
 def count_weights(architecture: Settings) -> tuple[int, int]:
-    """How many numbers G and D learn."""
+    """Return the number of parameters of G and of D."""
     import torch
 
-    with torch.device("meta"):  # counted, not made
+    with torch.device("meta"):  # counted, not built
         nets = build_group(architecture)
     G, D = (
         sum(each.numel() for each in nets[name].parameters())

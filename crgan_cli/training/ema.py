@@ -1,4 +1,4 @@
-"""The averaged generator that samples and metrics are drawn from, where a run asks for one."""
+"""The averaged generator, from which samples and metrics are drawn if a run has one."""
 
 from copy import deepcopy
 
@@ -21,7 +21,7 @@ class EMA:
         self.start = start
 
     def lerp_weight(self, step: int) -> float:
-        """What the weights after step number `step`, counted from 1, make up of the average."""
+        """Return the share of the new weights in the average, after step `step`, counted from 1."""
         return 1.0 if step <= self.start else 1 - self.decay
 
     @torch.no_grad()

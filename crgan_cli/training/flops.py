@@ -1,20 +1,19 @@
-"""How much arithmetic a run is: FLOPs of a forward pass, counted, and of a turn, by an algebra.
+"""FLOP of a forward pass, counted, and of a turn, by a formula.
 
 One forward pass of one image is counted on meta tensors with torch.utils.flop_counter: convolutions
-and matrix products, a multiply-add as 2, everything else as nothing. The networks are counted as
-they are written, without spectral norm and unfolded, so that a network that is folded to do less
-shows a speed above what it executes.
+and matrix products, 2 per multiply-add, nothing else. The networks are counted as they are written,
+without spectral norm and not folded. So a folded network shows a higher speed than it executes.
 
-A turn is worth so many passes. Backward costs two forward passes, one for the gradient of the
-inputs and one for that of the weights; what no parameter is waiting for is not computed:
+A turn costs this many passes. Backward costs two forward passes: one for the gradient of the
+inputs and one for that of the weights. Gradients that no parameter needs are not computed:
 
     D's turn  G once for each role that it draws, D 3 for each view
               and for each set of images whose gradient is penalised
               6 more by double backward, or 4 through the adjoint network
     G's turn  G 3 for each role that it draws, D 2 (its weights get no gradient)
 
-The gradient of the first layer's input is counted though nobody needs it, so true counts are a
-little lower.
+The gradient of the first layer's input is counted although it is not needed, so true counts are
+a little lower.
 """
 
 from collections.abc import Iterable
@@ -56,7 +55,7 @@ class CountedNetworks(NamedTuple):
 
 
 def count_networks(architecture: Settings, *, resolution: int, channels: int) -> CountedNetworks:
-    """The networks of a configuration's `architecture`, for images of that side."""
+    """Count the networks of `architecture`, for images of this size."""
     from torch.utils.flop_counter import FlopCounterMode  # its import takes a second
 
     settings = to_plain(architecture)
@@ -79,10 +78,10 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
 
 
 def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -> TurnFlops:
-    """What the turns of a game with this regularizer cost.
+    """Return the cost of the turns with this regularizer.
 
-    Lazy parts count with their share of the turns. A view that several parts ask for is scored
-    once: as often as the part that asks most often.
+    Lazy parts count with their share of the turns. A view that several parts need is scored once:
+    as often as for the part that needs it most often.
     """
     net, parts = counted.net, regularizer.members
     views = 2 + mean_extra_roles((role, part) for part in parts for role in part.views)
@@ -95,12 +94,12 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
 
 
 def flops_per_step(turns: TurnFlops, *, n_dis: int, batch_size: int) -> float:
-    """FLOP of `n_dis` turns of D and one of G."""
+    """Return FLOP of `n_dis` turns of D and one of G."""
     return 1e9 * batch_size * (n_dis * turns.d + turns.g)
 
 
 def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
-    """How many roles beside "real" and "fake" there are in a turn, on average."""
+    """Return the mean number of roles per turn besides "real" and "fake"."""
     shares: dict[str, float] = {}
     for role, part in asked:
         if role not in ("real", "fake"):
@@ -109,6 +108,6 @@ def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
 
 
 def latent_roles(part: Regularizer) -> tuple[str, ...]:
-    """The roles that G draws for a part besides "fake"."""
-    with torch.random.fork_rng(devices=()):  # drawing a code must not move the run's numbers
+    """Return the roles that G draws for a part besides "fake"."""
+    with torch.random.fork_rng(devices=()):  # keep the run's random numbers
         return tuple(part.extra_latents(torch.zeros(1, 1)))

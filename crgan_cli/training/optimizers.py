@@ -12,7 +12,7 @@ from crgan_cli.config.bounds import Decay, Positive, PositiveInt
 
 
 class Adam:
-    """Kingma & Ba 2015 (arXiv:1412.6980) for G and D, and how often D moves for each move of G."""
+    """Kingma & Ba 2015 (arXiv:1412.6980) for G and D, and the number of D steps per G step."""
 
     def __init__(
         self,
@@ -31,15 +31,15 @@ class Adam:
         self.decay = decay
 
     def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
-        """One Adam a player. Fused: one pass over all parameters of a player."""
+        """Build one Adam per player. Fused: one pass over all parameters of a player."""
         return {who: self.build_one(who, list(players[who].parameters())) for who in players}
 
     def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
-        """The player's Adam."""
+        """Build the Adam of one player."""
         return TorchAdam(parameters, **self.settings(who, parameters[0].device))
 
     def settings(self, who: str, device: torch.device) -> dict:
-        """Of the player's Adam. The learning rate is a tensor, which a CUDA graph reads anew."""
+        """Arguments of a player's Adam. The learning rate is a tensor, for CUDA graphs to read."""
         return {
             "lr": torch.tensor(self.lr[who], device=device),
             "betas": self.betas,
@@ -49,11 +49,11 @@ class Adam:
         }
 
     def learning_rate(self, who: str, step: int, steps: int) -> float:
-        """The player's learning rate in step `step` of `steps`, counted from 0."""
+        """Return a player's learning rate in step `step` of `steps`, counted from 0."""
         return self.lr[who] * (1 - step / steps if self.decay == "linear" else 1.0)
 
     def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
-        """Sets the learning rates of step `step` of `steps`, counted from 0."""
+        """Set the learning rates of step `step` of `steps`, counted from 0."""
         if self.decay == "none":
             return
         for who, optimizer in optimizers.items():
@@ -61,7 +61,7 @@ class Adam:
                 group["lr"].fill_(self.learning_rate(who, step, steps))
 
     def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
-        """After restoring: the settings are this configuration's, not those that were saved."""
+        """After loading a checkpoint: use this configuration's settings, not the saved ones."""
         for who, optimizer in optimizers.items():
             for group in optimizer.param_groups:
                 group.update(self.settings(who, group["params"][0].device))

@@ -1,4 +1,4 @@
-"""What a device could do at most: FLOP/s of dense matrix products."""
+"""Peak speed of a device: FLOP/s of dense matrix products."""
 
 import time
 from functools import lru_cache
@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-# --- what a device could do ----------------------------------------------------------------------
-
 
 class Peak(NamedTuple):
-    """TFLOP/s of dense matrix products, from the makers' data sheets; without their sparsity."""
+    """TFLOP/s of dense matrix products, from the data sheets, without sparsity."""
 
     bf16: float
     tf32: float
@@ -34,29 +32,29 @@ PEAKS = {  # NVIDIA's data sheets of each; SXM forms where there are several
     "V100": Peak(15.7, 15.7, 15.7),  # no bf16 and no TF32 there: fp32 takes their place
     "T4": Peak(8.1, 8.1, 8.1),
 }
-"""A part of the device's name -> its peaks. The longest part that fits counts."""
+"""A part of the device's name -> its peaks. The longest part that fits is taken."""
 
 SIDE = 1024  # of the matrices that a CPU is measured with
 TRIES = 5
 
 
 def peak(device: torch.device, precision: str) -> float | None:
-    """FLOP/s at most, in fp32, tf32 or bf16; None for a device that is not in the table.
+    """Return the peak FLOP/s in fp32, tf32 or bf16; None for a device that is not in the table.
 
-    A CPU is measured by a matrix product (some 0.2 s, once): what its library reaches, not what
-    its silicon could.
+    A CPU is measured by a matrix product (about 0.2 s, once): what its library reaches. The result
+    is only logged, and decides nothing.
     """
     if device.type == "cpu":
         bf16 = precision == "bf16"
         return measure_cpu(torch.bfloat16 if bf16 else torch.float32, torch.get_num_threads())
     if device.type != "cuda":
         return None
-    found = peak_of(torch.cuda.get_device_name(device))
+    found = find_peak(torch.cuda.get_device_name(device))
     return 1e12 * getattr(found, precision) if found else None
 
 
-def peak_of(name: str) -> Peak | None:
-    """The row of a device's name; None for one that is not in the table."""
+def find_peak(name: str) -> Peak | None:
+    """Return the row of a device's name; None for one that is not in the table."""
     words = name.replace("-", " ").split()
     fits = [key for key in PEAKS if set(key.split()) <= set(words)]
     return PEAKS[max(fits, key=len)] if fits else None
@@ -64,7 +62,7 @@ def peak_of(name: str) -> Peak | None:
 
 @lru_cache
 def measure_cpu(dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of a matrix product on this CPU with so many threads (PyTorch's present setting)."""
+    """Measure FLOP/s of a matrix product on this CPU; `threads` is PyTorch's present setting."""
     a = torch.ones(SIDE, SIDE, dtype=dtype)
     best = float("inf")
     for _ in range(TRIES):
@@ -72,9 +70,3 @@ def measure_cpu(dtype: torch.dtype, threads: int) -> float:
         torch.mm(a, a)
         best = min(best, time.perf_counter() - began)
     return 2 * SIDE**3 / best
-
-
-def share_of_peak(flops_per_second: float, device: torch.device, precision: str) -> float | None:
-    """A speed as a share of what the device could do; None where that is not known."""
-    most = peak(device, precision)
-    return flops_per_second / most if most else None

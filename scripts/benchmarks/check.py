@@ -15,7 +15,7 @@ from torch import Tensor
 from crgan_cli.errors import UserError
 from crgan_cli.system.device import resolve_device
 
-from .game import Ours, configured, random_images
+from .game import Ours, compose_config, random_images
 from .timing import heading, machine, markdown
 from .train import words
 
@@ -58,7 +58,7 @@ def run_check(args: argparse.Namespace) -> None:
         for regularizer in args.reg:
             found = []
             for engine in (args.one, args.other):
-                config = configured(architecture, regularizer, *common, *engine.split())
+                config = compose_config(architecture, regularizer, *common, *engine.split())
                 side = Ours(config, random_images(config, max(4 * args.batch, 64)), device)
                 side.run(args.steps)
                 found.append(learnt(side))

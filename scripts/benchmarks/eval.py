@@ -44,7 +44,7 @@ from crgan_cli.networks.sndcgan import SNDCGANGenerator
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import resolve_device
 
-from .timing import Stopwatch, heading, machine, seconds_of
+from .timing import Stopwatch, heading, machine, measure_seconds
 
 Z_DIM = 128
 SPLITS = 10  # of the Inception score
@@ -181,8 +181,8 @@ def compare_with_others(scene: Scene, count: int) -> dict[str, dict[str, float]]
     found = {}
     for name, (ours, others) in pairs.items():
         ours()  # warm-up
-        mine = median(seconds_of(ours, device) for _ in range(3))
-        theirs = seconds_of(others, device)
+        mine = median(measure_seconds(ours, device) for _ in range(3))
+        theirs = measure_seconds(others, device)
         found[name] = {"ours": mine, "others": theirs, "ratio": theirs / mine}
     return found
 

@@ -33,7 +33,7 @@ LOSSES = 1e-4  # by which terms may differ, relative to 1 or to themselves where
 GRADIENTS = 1e-3  # by which a player's gradient may differ, relative to its length
 
 
-def configured(architecture: str, regularizer: str, *overrides: str) -> DictConfig:
+def compose_config(architecture: str, regularizer: str, *overrides: str) -> DictConfig:
     """A run on random images of CIFAR-10's size, with an average of G and without metrics."""
     fixed = ("dataset=cifar10", "metrics=none", "loss=non_saturating", "optimizer=adam")
     given = (
@@ -54,7 +54,7 @@ def random_images(config: DictConfig, number: int = IMAGES) -> Images:
     return Images(x, torch.randint(0, max(1, classes), (number,), generator=generator))
 
 
-def game_of(config: DictConfig) -> Generation:
+def build_game(config: DictConfig) -> Generation:
     """The task with freshly made players."""
     players = build.build_networks(config)
     return cast(Generation, build.build_task(config, players))
@@ -66,7 +66,7 @@ class Ours:
     def __init__(self, config: DictConfig, images: Images, device: torch.device) -> None:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(device)
-        self.task = game_of(config)
+        self.task = build_game(config)
         self.engine.prepare(self.task, device)
         self.trainer = Trainer(
             self.task,
@@ -94,12 +94,14 @@ class Ours:
         self.trainer.window.pop_means()
 
 
-def peer_of(config: DictConfig, task: Generation, images: Images, device: torch.device) -> PeerStep:
+def build_peer(
+    config: DictConfig, task: Generation, images: Images, device: torch.device
+) -> PeerStep:
     """The step of other programs on copies of a task's networks."""
     part = {key: value for key, value in config.regularizer.items() if key != "_target_"}
     weights = {str(key): float(value) for key, value in part.items() if _is_number(value)}
     settings = Settings(
-        regularizer=regularizer_of(config),
+        regularizer=regularizer_name(config),
         weights=weights,
         adam={key: float(value) for key, value in config.optimizer.items() if _is_number(value)},
         n_dis=config.optimizer.n_dis,
@@ -115,7 +117,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def regularizer_of(config: DictConfig) -> str:
+def regularizer_name(config: DictConfig) -> str:
     """The name of the regularizer's parts, as --reg has them."""
     parts = tuple(config.regularizer._target_ or ())
     return "icr" if parts == ("bcr", "zcr") else "+".join(parts) or "none"
@@ -134,10 +136,10 @@ def require_equal_losses(config: DictConfig, images: Images) -> None:
     On the CPU, in fp32, with spectral norm standing still: each side iterates it in its own way.
     """
     cpu = torch.device("cpu")
-    task = game_of(config)
+    task = build_game(config)
     task.adversary.T = Mirror()
     task.adversary.D.eval()
-    peer = peer_of(config, task, images, cpu)
+    peer = build_peer(config, task, images, cpu)
     peer.D.eval()
     peer.T = Mirror().transform
     torch.manual_seed(0)

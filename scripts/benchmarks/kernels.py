@@ -22,10 +22,12 @@ class Dispatched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def of_step(work: Callable[[], object], device: torch.device, *, compiled: bool) -> int | None:
+def count_step_kernels(
+    work: Callable[[], object], device: torch.device, *, compiled: bool
+) -> int | None:
     """Of one call of `work`; None where nothing tells: a compiled step on a CPU."""
     if device.type == "cuda":
-        return on_cuda(work, device)
+        return count_cuda_kernels(work, device)
     if compiled:
         return None
     with Dispatched() as seen:
@@ -33,7 +35,7 @@ def of_step(work: Callable[[], object], device: torch.device, *, compiled: bool)
     return seen.count
 
 
-def on_cuda(work: Callable[[], object], device: torch.device) -> int:
+def count_cuda_kernels(work: Callable[[], object], device: torch.device) -> int:
     """Kernels and copies that the profiler saw."""
     from torch.profiler import ProfilerActivity, profile
 

@@ -37,9 +37,18 @@ from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import resolve_device
 from crgan_cli.training.ema import EMA
 
-from .game import configured, random_images
+from .game import compose_config, random_images
 from .peers import batches, flip_and_shift, follow, normalising_at_each_call
-from .timing import Timing, Work, heading, interleaved, machine, markdown, repeated, seconds_of
+from .timing import (
+    Timing,
+    Work,
+    heading,
+    machine,
+    markdown,
+    measure_seconds,
+    repeat,
+    time_interleaved,
+)
 from .train import words
 
 SHIFT = 4  # pixels, as the papers have it at 32
@@ -68,7 +77,7 @@ class Pair(NamedTuple):
 
 def data(scene: Scene) -> list[Pair]:
     """A batch of real images on the device, in float."""
-    images = random_images(configured("sndcgan", "none"))
+    images = random_images(compose_config("sndcgan", "none"))
     resident = Batches(images, batch_size=scene.batch, seed=0, device=scene.device, flip=False)
     loader, number = batches(images, scene.batch, scene.device), count()
     return [
@@ -97,7 +106,7 @@ def transform(scene: Scene) -> list[Pair]:
 
 def players(scene: Scene, architecture: str) -> dict[str, nn.Module]:
     """The two networks, initialised."""
-    config = configured(architecture, "none", f"architecture.width={scene.width}")
+    config = compose_config(architecture, "none", f"architecture.width={scene.width}")
     return {name: net.to(scene.device) for name, net in build_group(config.architecture).items()}
 
 
@@ -152,14 +161,14 @@ def folds(scene: Scene) -> list[Pair]:
             Pair(
                 f"{kind.__name__}, {channels} channels at {side}x{side}, fp32",
                 "plain",
-                there_and_back(layer, x, folded=True),
-                there_and_back(layer, x, folded=False),
+                forward_and_backward(layer, x, folded=True),
+                forward_and_backward(layer, x, folded=False),
             )
         )
     return found
 
 
-def there_and_back(layer: FusedResampleConv3, x: Tensor, *, folded: bool) -> Work:
+def forward_and_backward(layer: FusedResampleConv3, x: Tensor, *, folded: bool) -> Work:
     def work() -> None:
         layer.folded = folded
         y = layer(x)
@@ -244,38 +253,38 @@ class Finding(NamedTuple):
     reliable: bool
 
 
-def found(pair: Pair, device: torch.device, rounds: int) -> Finding:
+def time_pair(pair: Pair, device: torch.device, rounds: int) -> Finding:
     """Both ways in interleaved rounds."""
-    ours, our_calls = enough(pair.ours, device)
+    ours, our_calls = repeat_enough(pair.ours, device)
     if pair.slow:
-        theirs = seconds_of(pair.theirs, device)
-        mine = interleaved({"ours": ours}, device, rounds)["ours"]
+        theirs = measure_seconds(pair.theirs, device)
+        mine = time_interleaved({"ours": ours}, device, rounds)["ours"]
         seconds = mine.median / our_calls
         return Finding(pair.what, pair.others, theirs, seconds, theirs / seconds, mine.reliable)
-    others, their_calls = enough(pair.theirs, device)
-    times: dict[str, Timing] = interleaved({"theirs": others, "ours": ours}, device, rounds)
+    others, their_calls = repeat_enough(pair.theirs, device)
+    times: dict[str, Timing] = time_interleaved({"theirs": others, "ours": ours}, device, rounds)
     theirs, seconds = times["theirs"].median / their_calls, times["ours"].median / our_calls
     reliable = all(each.reliable for each in times.values())
     return Finding(pair.what, pair.others, theirs, seconds, theirs / seconds, reliable)
 
 
-def enough(work: Work, device: torch.device) -> tuple[Work, int]:
+def repeat_enough(work: Work, device: torch.device) -> tuple[Work, int]:
     """The work so often that a clock can tell, after a warm-up; and how often that is."""
     work()
-    calls = min(MOST, max(1, round(ENOUGH / max(seconds_of(work, device), 1e-9))))
-    return repeated(work, calls), calls
+    calls = min(MOST, max(1, round(ENOUGH / max(measure_seconds(work, device), 1e-9))))
+    return repeat(work, calls), calls
 
 
 def table(findings: Sequence[Finding]) -> list[str]:
     """In Markdown."""
     rows = [
-        (each.what, each.others, 1e3 * each.theirs, 1e3 * each.ours, told(each))
+        (each.what, each.others, 1e3 * each.theirs, 1e3 * each.ours, format_ratio(each))
         for each in findings
     ]
     return markdown(("what", "others", "theirs, ms", "crgan's, ms", "ratio"), rows)
 
 
-def told(finding: Finding) -> str:
+def format_ratio(finding: Finding) -> str:
     return f"{finding.ratio:.2f}{'' if finding.reliable else ' (unreliable)'}"
 
 
@@ -292,7 +301,7 @@ def run_micro(args: argparse.Namespace) -> None:
     scene = Scene(device, args.batch, args.width, args.dims)
     findings: list[Finding] = []
     for name in args.only or TOPICS:
-        findings += [found(pair, device, args.rounds) for pair in TOPICS[name](scene)]
+        findings += [time_pair(pair, device, args.rounds) for pair in TOPICS[name](scene)]
         gc.collect()
     conditions = {**machine(device), **scene._asdict(), "rounds": args.rounds}
     conditions["device"] = machine(device)["device"]

@@ -47,7 +47,7 @@ class Stopwatch:
         self.seconds[part] += time.perf_counter() - start
 
 
-def seconds_of(work: Work, device: torch.device) -> float:
+def measure_seconds(work: Work, device: torch.device) -> float:
     """Of one call."""
     watch = Stopwatch(device)
     with watch.time("work"):
@@ -62,7 +62,7 @@ class Round(NamedTuple):
     cpu: float  # of all threads of this process
 
 
-def timed(work: Work, device: torch.device) -> Round:
+def time_round(work: Work, device: torch.device) -> Round:
     """One call, waited for."""
     wait(device)
     cpu = time.process_time()
@@ -96,16 +96,18 @@ class Timing(NamedTuple):
         return cls(middle, min(seconds), median(each.cpu for each in rounds), spread, trusted)
 
 
-def interleaved(works: Mapping[str, Work], device: torch.device, rounds: int) -> dict[str, Timing]:
+def time_interleaved(
+    works: Mapping[str, Work], device: torch.device, rounds: int
+) -> dict[str, Timing]:
     """Each work once a round, in the same order. They are warm already."""
     looks: dict[str, list[Round]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            looks[name].append(timed(work, device))
+            looks[name].append(time_round(work, device))
     return {name: Timing.of(found) for name, found in looks.items()}
 
 
-def repeated(work: Work, times: int) -> Work:
+def repeat(work: Work, times: int) -> Work:
     """The same work so many times."""
 
     def run() -> None:

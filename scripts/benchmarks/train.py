@@ -33,8 +33,8 @@ from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training import flops, peaks
 
 from . import kernels
-from .game import Ours, configured, game_of, peer_of, random_images, require_equal_losses
-from .timing import Timing, heading, interleaved, machine, markdown, wait
+from .game import Ours, build_game, build_peer, compose_config, random_images, require_equal_losses
+from .timing import Timing, heading, machine, markdown, time_interleaved, wait
 
 WARM_UP = {"cpu": 2, "cuda": 6}  # steps; CUDA graphs are captured in the fourth turn of a kind
 STEPS = {"cpu": 1, "cuda": 50}  # in a round, unless it is said
@@ -68,7 +68,7 @@ class Contestant(NamedTuple):
         self.side.run(number)
 
 
-def warmed(
+def warm_up(
     name: str,
     precision: str,
     build: Callable[[], Side],
@@ -92,7 +92,7 @@ def warmed(
     return cold._replace(
         warm_up=time.perf_counter() - start,
         memory=torch.cuda.max_memory_allocated(device) - before if cuda else None,
-        kernels=kernels.of_step(partial(cold.steps, 1), device, compiled=compiled),
+        kernels=kernels.count_step_kernels(partial(cold.steps, 1), device, compiled=compiled),
     )
 
 
@@ -101,7 +101,7 @@ class Game:
 
     def __init__(self, architecture: str, regularizer: str, common: Sequence[str]) -> None:
         self.architecture, self.regularizer = architecture, regularizer
-        self.config = cache(partial(configured, architecture, regularizer, *common))
+        self.config = cache(partial(compose_config, architecture, regularizer, *common))
 
     def gflop(self, *overrides: str, unfrozen: bool = False) -> float:
         """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well."""
@@ -140,7 +140,7 @@ def ours(config: DictConfig, images: Images, device: torch.device, name: str) ->
     """crgan with the engine of `config`."""
     asked = config.engine.precision
     precision = best_precision(device) if asked == "auto" else asked
-    return warmed(
+    return warm_up(
         name,
         precision,
         lambda: Ours(config, images, device),
@@ -152,16 +152,16 @@ def ours(config: DictConfig, images: Images, device: torch.device, name: str) ->
 
 def peer(config: DictConfig, images: Images, device: torch.device) -> Contestant:
     """The step of other programs, with TF32 on CUDA where PyTorch's defaults have it."""
-    return warmed(
+    return warm_up(
         PEER,
         "tf32" if device.type == "cuda" else "fp32",
-        lambda: peer_of(config, game_of(config), images, device),
+        lambda: build_peer(config, build_game(config), images, device),
         device,
         tf32=(True, False),
     )
 
 
-def rows_of(
+def time_game(
     args: argparse.Namespace, game: Game, images: Images, device: torch.device
 ) -> list[Row]:
     """Times one game. Raises UserError where the sides do not play the same one."""
@@ -171,7 +171,7 @@ def rows_of(
     steps = args.steps_per_round or STEPS[device.type]
     sides = contestants(args, game, images, device)
     works = {side.name: partial(side.steps, steps) for side in sides}
-    times = interleaved(works, device, args.rounds)
+    times = time_interleaved(works, device, args.rounds)
     images_a_step = args.batch * config.optimizer.n_dis
     flop = 1e9 * game.gflop()
     of_peer = game.peers_gflop() if args.against == PEER else None
@@ -184,8 +184,8 @@ def rows_of(
             **speeds(times[side.name], steps, images_a_step, flop, device, side.precision),
             "kernels": side.kernels,
             "memory_bytes": side.memory,
-            "start_seconds": started(side, times[side.name], steps, device),
-            **compared(times[side.name], None if side.name == PEER else against),
+            "start_seconds": seconds_to_start(side, times[side.name], steps, device),
+            **compare_timings(times[side.name], None if side.name == PEER else against),
             "step_gflop": of_peer if side.name == PEER else flop / 1e9,
         }
         for side in sides
@@ -197,6 +197,7 @@ def speeds(
 ) -> Row:
     """A round's timing as a step's. `images` are the real ones that D is shown in a step."""
     seconds = timing.median / steps
+    peak = peaks.peak(device, precision)
     return {
         "ms": 1e3 * seconds,
         "ms_min": 1e3 * timing.minimum / steps,
@@ -204,18 +205,18 @@ def speeds(
         "steps_per_second": 1 / seconds,
         "images_per_second": images / seconds,
         "tflops": flop / seconds / 1e12,
-        "share_of_peak": peaks.share_of_peak(flop / seconds, device, precision),
+        "share_of_peak": flop / seconds / peak if peak else None,
         "spread": timing.spread,
         "steady": timing.reliable,
     }
 
 
-def started(side: Contestant, timing: Timing, steps: int, device: torch.device) -> float:
+def seconds_to_start(side: Contestant, timing: Timing, steps: int, device: torch.device) -> float:
     """Seconds by which the first steps were longer than later ones."""
     return max(0.0, side.warm_up - WARM_UP[device.type] * timing.median / steps)
 
 
-def compared(timing: Timing, against: Timing | None) -> Row:
+def compare_timings(timing: Timing, against: Timing | None) -> Row:
     """How many times faster than the step of other programs, and whether that can be believed."""
     if against is None:
         none = dict.fromkeys(("ratio", "ratio_of_minima", "ratio_of_cpu"))
@@ -293,12 +294,14 @@ def run_train(args: argparse.Namespace) -> None:
     if args.threads is not None:
         common.append(f"engine.threads={args.threads}")
     rows: list[Row] = []
-    images = random_images(configured("sndcgan", "none", *args.overrides), max(args.batch, 4096))
+    images = random_images(
+        compose_config("sndcgan", "none", *args.overrides), max(args.batch, 4096)
+    )
     load = os.getloadavg()[0]
     for architecture in args.arch:
         for regularizer in args.reg:
             game = Game(architecture, regularizer, (*common, *args.overrides))
-            rows += rows_of(args, game, images, device)
+            rows += time_game(args, game, images, device)
             print(f"{architecture} with {regularizer} is done", file=sys.stderr)
     add_costs(rows)
     conditions = {

@@ -120,12 +120,12 @@ def test_a_step_is_told_in_numbers_that_belong_together(
 
 @pytest.mark.parametrize("regularizer", peers.TERMS)
 def test_both_sides_play_the_same_game(regularizer: str) -> None:
-    config = game.configured("sndcgan", regularizer, *TINY)
+    config = game.compose_config("sndcgan", regularizer, *TINY)
     game.require_equal_losses(config, game.random_images(config, 8))
 
 
 def test_both_sides_know_labels_and_batch_norm_in_g() -> None:
-    config = game.configured("biggan_lite", "icr", *TINY)
+    config = game.compose_config("biggan_lite", "icr", *TINY)
     game.require_equal_losses(config, game.random_images(config, 8))
 
 
@@ -148,7 +148,7 @@ def renamed(seen: peers.Scored) -> dict[str, torch.Tensor]:
 def test_sides_that_pay_differently_are_not_timed(
     monkeypatch: pytest.MonkeyPatch, wrong: Callable[[peers.Scored], dict], said: str
 ) -> None:
-    config = game.configured("resnet_sngan", "cr", *TINY, "regularizer.lambda_cr=1e4")
+    config = game.compose_config("resnet_sngan", "cr", *TINY, "regularizer.lambda_cr=1e4")
     images = game.random_images(config, 8)
     monkeypatch.setitem(peers.TERMS, "cr", (wrong,))
     with pytest.raises(UserError, match=f"do not play the same game: {said}"):
@@ -156,16 +156,16 @@ def test_sides_that_pay_differently_are_not_timed(
 
 
 def test_a_regularizer_that_others_have_no_step_for_is_refused() -> None:
-    config = game.configured("sndcgan", "r1", *TINY)
+    config = game.compose_config("sndcgan", "r1", *TINY)
     with pytest.raises(UserError, match="--reg r1: there is no step"):
         game.require_equal_losses(config, game.random_images(config, 8))
 
 
 def test_the_peers_step_has_the_structure_that_it_says() -> None:
     """A D call a view, a power iteration a call, D's gradients in G's turn, and an average."""
-    config = game.configured("sndcgan", "bcr", *TINY)
+    config = game.compose_config("sndcgan", "bcr", *TINY)
     images = game.random_images(config, 8)
-    peer = game.peer_of(config, game.game_of(config), images, CPU)
+    peer = game.build_peer(config, game.build_game(config), images, CPU)
     calls: list[int] = []
     peer.D.register_forward_hook(lambda module, args, out: calls.append(len(out)))
     before = [each.clone() for each in peer.average.parameters()]
@@ -178,8 +178,8 @@ def test_the_peers_step_has_the_structure_that_it_says() -> None:
 
 
 def test_the_copied_spectral_norm_goes_on_from_ours() -> None:
-    config = game.configured("sndcgan", "none", *TINY)
-    D = game.game_of(config).adversary.D
+    config = game.compose_config("sndcgan", "none", *TINY)
+    D = game.build_game(config).adversary.D
     other = peers.normalising_at_each_call(D)
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(other.eval()(x, None), D.eval()(x, None))
@@ -217,15 +217,15 @@ def test_rounds_that_lie_apart_are_not_believed() -> None:
 def test_rounds_are_interleaved() -> None:
     order: list[str] = []
     works = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    timing.interleaved(works, CPU, 2)
+    timing.time_interleaved(works, CPU, 2)
     assert "".join(order) == "abcabc"
 
 
 def test_views_are_no_kernels() -> None:
     x = torch.ones(2, 3)
-    assert kernels.of_step(lambda: x.t()[0].reshape(1, 2), CPU, compiled=False) == 0
-    assert kernels.of_step(lambda: (x.t() @ x).sum(), CPU, compiled=False) == 2
-    assert kernels.of_step(lambda: None, CPU, compiled=True) is None
+    assert kernels.count_step_kernels(lambda: x.t()[0].reshape(1, 2), CPU, compiled=False) == 0
+    assert kernels.count_step_kernels(lambda: (x.t() @ x).sum(), CPU, compiled=False) == 2
+    assert kernels.count_step_kernels(lambda: None, CPU, compiled=True) is None
 
 
 # --- single parts --------------------------------------------------------------------------------
@@ -292,4 +292,4 @@ def test_the_parts_of_an_evaluation_add_up_to_the_whole(tmp_path: Path) -> None:
 def test_what_cannot_be_timed_is_refused() -> None:
     done = bench("eval", *EVAL, "--n", "1")
     assert done.returncode == 2
-    assert "--n 1: a covariance needs 2 images" in done.stderr
+    assert "--n 1: a covariance needs at least 2 images" in done.stderr
