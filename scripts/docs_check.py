@@ -160,7 +160,8 @@ def scale_train(rest: list[str]) -> list[str]:
 def scale_eval(rest: list[str]) -> list[str]:
     """An evaluation of a few images."""
     if "generated/" in rest:
-        return [*rest, "extractor=efficientnet_lite0", "extractor.resolution=32"]
+        few = ["extractor.resolution=32", "metrics.measures=[fid,kid]"]
+        return [*rest, "extractor=efficientnet_lite0", *few]
     if "--samples" in rest or any(word.startswith(("metrics=", "extractor=")) for word in rest):
         return [*rest, *SCORED]
     return rest
