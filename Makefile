@@ -11,7 +11,7 @@ setup: $(VENV)/.ready
 
 # Compiled bytecode halves every later start.
 $(VENV)/.ready: requirements.lock pyproject.toml | $(filter .uv/%,$(UV))
-	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
 	$(UV) pip install --quiet --compile-bytecode --require-hashes --requirement requirements.lock
 	$(UV) pip install --quiet --no-deps --editable .
 	touch $@
