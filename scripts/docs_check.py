@@ -14,6 +14,8 @@ Anything else is a mistake in the page.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -158,7 +160,8 @@ def scale_train(rest: list[str]) -> list[str]:
 def scale_eval(rest: list[str]) -> list[str]:
     """An evaluation of a few images."""
     if "generated/" in rest:
-        return [*rest, "extractor=efficientnet_lite0", "extractor.resolution=32"]
+        few = ["extractor.resolution=32", "metrics.measures=[fid,kid]"]
+        return [*rest, "extractor=efficientnet_lite0", *few]
     if "--samples" in rest or any(word.startswith(("metrics=", "extractor=")) for word in rest):
         return [*rest, *SCORED]
     return rest
@@ -187,7 +190,7 @@ def prepare(folder: Path) -> None:
     with zipfile.ZipFile(folder / "photos.zip", "w") as file:
         for path in sorted((folder / "photos").iterdir()):
             file.write(path, path.name)
-    run(folder, Command({}, ["crgan", "train", "out=RUN"]))
+    load_everything(folder)
     run(folder, Command({}, ["crgan", "train", "regularizer=none", "out=OTHER_RUN"]))
     classes = ["architecture=resnet_sngan", "architecture.conditional=true"]
     run(folder, Command({}, ["crgan", "train", *classes, "out=CONDITIONAL_RUN"]))
@@ -196,6 +199,17 @@ def prepare(folder: Path) -> None:
     run(folder, Command({}, ["crgan", "eval", "RUN", "--export", "folders"]))
     for name in ("generated", "real"):
         shutil.copytree(folder / "folders" / name, folder / name)
+
+
+def load_everything(folder: Path) -> None:
+    """Train RUN in this process, so that each child starts with all that a run imports."""
+    before = Path.cwd()
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = call(["crgan", "train", "dataset.fraction=0.03", "out=RUN"])
+    os.chdir(before)
+    if code:
+        raise Failure("crgan train out=RUN failed")
 
 
 def photos(folder: Path) -> None:
@@ -211,7 +225,7 @@ def photos(folder: Path) -> None:
 
 
 def run(folder: Path, command: Command) -> None:
-    """Run one command in `folder`, in a child process that has torch imported already."""
+    """Run one command in `folder`, in a child of this process: it has torch imported already."""
     log = folder / "output.txt"
     child = os.fork()
     if child:
@@ -281,11 +295,6 @@ def main() -> int:
     pages = [page.resolve() for page in parser.parse_args().pages] or list(PAGES)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.path.insert(0, str(ROOT))
-    import torch
-
-    import crgan_cli.training.start  # noqa: F401  (children start with all of it imported)
-
-    torch.set_num_threads(1)
     failed = total = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
