@@ -169,6 +169,7 @@ def preview(
 
 def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
     """What is left of a run; None where it cannot be told."""
+    from crgan_cli.experiments.job import count_steps_done
     from crgan_cli.experiments.run_table import FINISHED, NEW
     from crgan_cli.training.costs import gpu_minutes
 
@@ -177,12 +178,6 @@ def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
     if scale.cpu_minutes is not None:
         return scale.cpu_minutes * (steps - done) / steps
     return gpu_minutes(job.config, steps - done)
-
-
-def count_steps_done(folder: Path) -> int:
-    """Steps of a run that are safe: those of its newest checkpoint."""
-    saved = [path.stem.rpartition("_")[2] for path in folder.glob("checkpoints/step_*.pt")]
-    return max((int(step) for step in saved if step.isdigit()), default=0)
 
 
 def format_totals(

@@ -14,12 +14,13 @@ from filelock import FileLock
 from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
-from crgan_cli.commands.reproduce import count_steps_done, minutes_left
+from crgan_cli.commands.reproduce import minutes_left
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import to_text
 from crgan_cli.experiments import paper_tables, plan
+from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
 from crgan_cli.experiments.run_table import job_state
