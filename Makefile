@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test check docs-check bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Run every command of the documentation at a tiny scale: some minutes on two cores.
+docs-check: setup
+	$(BIN)/python scripts/docs_check.py
 
 # A minute on two cores. On a GPU: scripts/on_a_gpu.sh.
 bench: setup

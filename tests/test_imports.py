@@ -28,10 +28,12 @@ ORDER = (
 
 PLACES = {
     "hydra": ("config", "experiments"),
-    "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training", "commands.eval"),
+    "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training"),
     "torch.utils.tensorboard": ("runs.record",),
     "rich": ("system.progress", "data.cache", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
+    "jinja2": ("report.html",),
+    "scipy": ("report.statistics",),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""

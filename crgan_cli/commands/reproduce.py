@@ -193,7 +193,7 @@ def format_totals(
     where = (
         "one CPU thread [measured on a busy machine]"
         if scale.cpu_minutes is not None
-        else "one H200 [inf: performance model, not measured]"
+        else "one H200 [derived: performance model, not measured]"
     )
     unknown = len(minutes) - len(counted)
     more = f", without {unknown} runs of unknown cost" if unknown else ""

@@ -19,7 +19,7 @@ from crgan_cli.evaluation.sampler import (
 from crgan_cli.gan import build
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
-from crgan_cli.runs.provenance import provenance
+from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
 from crgan_cli.system.device import describe_device, resolve_device
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
@@ -47,7 +47,7 @@ class TrainingRun:
         self.evaluator = load.build_evaluator(config)
         self.dataset = build_dataset(config)
         images = on_every_rank(lambda: self.dataset.load("train"))
-        self.provenance = provenance(fingerprint(images), self.device)
+        self.provenance = collect_provenance(fingerprint(images), self.device)
         self.require_same_images(found)
 
         # Networks, on the device and equal on all ranks.

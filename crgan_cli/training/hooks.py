@@ -172,13 +172,15 @@ class CheckpointManager:
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
-            "states": checkpoint.state_dicts(self.stateful_parts(trainer)),
+            "states": {
+                name: part.state_dict() for name, part in self.stateful_parts(trainer).items()
+            },
         }
         on_main(lambda: self.write(content, trainer.step))
 
     def write(self, content: Content, step: int) -> None:
         """Write a checkpoint, and delete those that are too old."""
-        checkpoint.require_finite(content, self.run.checkpoints)
+        checkpoint.require_finite_states(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)
         self.link_best(path, step)

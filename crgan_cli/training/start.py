@@ -134,7 +134,7 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     """Train to the end, write the result and return the primary metric."""
     run, trainer = training.run, training.trainer
     step, settled = (found.content["step"], found.content["settled"]) if found else (0, True)
-    recorder = make_recorder(run, step=step, settled=settled)
+    recorder = make_recorder(run, step=step, hooks_done=settled)
     stop = StopSignal()
     try:
         with stop.handling_signals(), TrainingProgress(trainer.steps, step=step) as progress:

@@ -8,7 +8,7 @@ from crgan_cli.config.stored import to_text
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import shell_quoted
-from crgan_cli.runs.provenance import peak_memory
+from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.runs.record import Recorder, read_history
 from crgan_cli.runs.status import Status
 from crgan_cli.system.device import describe_device
@@ -89,7 +89,7 @@ def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
         "images_seen": trainer.images_seen,
         "seconds": round(trainer.seconds, 1),
         "seed": training.settings.seed,
-        "peak_memory_bytes": peak_memory(training.device),
+        "peak_memory_bytes": get_peak_memory(training.device),
         "engine": training.engine.describe(),
         "provenance": training.provenance,
     }
