@@ -1,8 +1,8 @@
-"""Decoded images on disk: made once, then memory-mapped.
+"""A cache of decoded images on disk: decoded once, then memory-mapped.
 
-One folder per set, named by a hash of the files (name, size, modification time) and of how they
-were decoded, so a changed file or option makes a new one. It holds `pixels.u8` (N, C, H, W) and
-`kept.json`, the positions of the files that could be read.
+One folder per data set. Its name is a hash of the files (name, size, modification time) and of the
+decoding options, so a changed file or option gets a new folder. It holds `pixels.u8` (N, C, H, W)
+and `kept.json`, the positions of the files that could be read.
 """
 
 import errno
@@ -26,19 +26,19 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from crgan_cli.data.decode import UNREADABLE, decode, quiet_pillow
+from crgan_cli.data.decode import DECODE_ERRORS, decode, quiet_pillow
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.system.cache import cache_folder as cache_folder
+from crgan_cli.system.cache import cache_folder
 
-FORMAT = 1  # raise it when `decode` changes what it returns
-CHUNK = 256  # files in flight: bounds the memory, keeps every thread busy
+FORMAT = 1  # increase it when `decode` changes its results
+CHUNK = 256  # files decoded at a time: limits the memory, keeps all threads busy
 
 log = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
-    """How files become pixels. A tuple of numbers too, which the name of the cache holds."""
+    """Turns files into pixels. A NamedTuple: its fields are part of the cache's key."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,16 +50,16 @@ class Decoder(Protocol):
 
     @property
     def hint(self) -> str:
-        """What to do about unreadable files, in a sentence."""
+        """What the user can do about unreadable files, as a sentence."""
         ...
 
     def decode(self, content: bytes) -> np.ndarray:
-        """The pixels of one file; raises one of UNREADABLE."""
+        """Return the pixels of one file, (C, H, W) uint8. Raises one of DECODE_ERRORS."""
         ...
 
 
 class SquareDecoder(NamedTuple):
-    """Squares of one size and colour, whatever the files are; see `decode`."""
+    """Any image to a square of one size, in grey or RGB; see `decode`."""
 
     resolution: int
     channels: int
@@ -79,134 +79,132 @@ class SquareDecoder(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Pixels, and which of the files they are from."""
+    """Pixels and the files that they are from."""
 
     x: Tensor  # (N, C, H, W) uint8, memory-mapped
     indices: list[int]  # N positions in the list of files
 
 
-def decode_cached(files: ImageFiles, entries: Sequence[Entry], recipe: Decoder) -> Decoded:
-    """The pixels of `entries`, from the cache where they are in it.
+def decode_cached(files: ImageFiles, entries: Sequence[Entry], decoder: Decoder) -> Decoded:
+    """Return the pixels of `entries`: open the cache; if they are absent, build it and open again.
 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
     """
-    folder = cache_folder("datasets") / _key(files.root, entries, recipe)
+    folder = cache_folder("datasets") / _key(files.root, entries, decoder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # one process of a run decodes, the others wait for it
+        # One process builds. The others wait for the lock, then find the cache complete.
         with FileLock(folder.with_suffix(".lock")):
-            found = _open(folder, recipe)
-            if found is None:
-                _make(folder, files, entries, recipe)
-                found = _open(folder, recipe)
+            decoded = _open(folder, decoder)
+            if decoded is None:
+                _build(folder, files, entries, decoder)
+                decoded = _open(folder, decoder)
     except OSError as error:
         kind = RunFailed if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UserError
         raise kind(
-            f"The decoded images cannot be kept in {folder.parent} ({error.strerror or error}). "
-            "Make room there, or name another folder in the environment variable CRGAN_CACHE."
+            f"The decoded images cannot be written to {folder.parent} ({error.strerror or error}). "
+            "Free space there, or set the environment variable CRGAN_CACHE to another folder."
         ) from error
-    assert found is not None
-    return found
+    assert decoded is not None
+    return decoded
 
 
-def _key(root: Path, entries: Sequence[Entry], recipe: Decoder) -> str:
-    content = json.dumps([FORMAT, str(root), recipe, entries])
+def _key(root: Path, entries: Sequence[Entry], decoder: Decoder) -> str:
+    content = json.dumps([FORMAT, str(root), decoder, entries])
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _open(folder: Path, recipe: Decoder) -> Decoded | None:
-    """What is in the cache, or None where nothing is or what is there is damaged."""
+def _open(folder: Path, decoder: Decoder) -> Decoded | None:
+    """Open the cached images; None if they are absent or damaged."""
     try:
-        kept = json.loads((folder / "kept.json").read_text())
-        shape = (len(kept), *recipe.shape)
+        indices = json.loads((folder / "kept.json").read_text())
+        shape = (len(indices), *decoder.shape)
         if (folder / "pixels.u8").stat().st_size != np.prod(shape, dtype=np.int64):
             return None
-        # "c", copy-on-write, and never written: torch warns about read-only arrays
+        # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
         pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="c", shape=shape)
     except (FileNotFoundError, ValueError):
         return None
-    return Decoded(torch.from_numpy(pixels), kept)
+    return Decoded(torch.from_numpy(pixels), indices)
 
 
-def _make(folder: Path, files: ImageFiles, entries: Sequence[Entry], recipe: Decoder) -> None:
+def _build(folder: Path, files: ImageFiles, entries: Sequence[Entry], decoder: Decoder) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     try:
-        kept = []
-        # appended, not memory-mapped: a full disk is then an exception, and not a SIGBUS
+        indices = []
+        # written, not memory-mapped: a full disk is then an exception, not a SIGBUS
         with quiet_pillow(), open(unfinished / "pixels.u8", "wb") as out:
-            for position, pixels in select_readable(files, entries, recipe):
+            for position, pixels in decode_readable(files, entries, decoder):
                 out.write(pixels.tobytes())
-                kept.append(position)
-        (unfinished / "kept.json").write_text(json.dumps(kept))
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or _open would have taken it
+                indices.append(position)
+        (unfinished / "kept.json").write_text(json.dumps(indices))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which _open refused
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    log.info("decoded %d images of %s into %s", len(kept), files.root, folder)
+    log.info("decoded %d images of %s into %s", len(indices), files.root, folder)
 
 
-def select_readable(
-    files: ImageFiles, entries: Sequence[Entry], recipe: Decoder
+def decode_readable(
+    files: ImageFiles, entries: Sequence[Entry], decoder: Decoder
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Position and pixels of each file, in order. Inside `quiet_pillow`.
+    """Yield the position and pixels of each readable file, in order. Use within `quiet_pillow`.
 
-    In the end raises UserError for unreadable files, or logs them if they are to be left out.
+    At the end, raise UserError for unreadable files, or log them with `skip_unreadable`.
     """
     unreadable = []
-    for position, result in enumerate(_decode_all(files, entries, recipe)):
+    for position, result in enumerate(_decode_all(files, entries, decoder)):
         if isinstance(result, str):
             unreadable.append(f"{entries[position].name} ({result})")
         else:
             yield position, result
-    if recipe.skip_unreadable and 0 < len(unreadable) < len(entries):
+    if decoder.skip_unreadable and 0 < len(unreadable) < len(entries):
         log.warning(
-            "left out %d unreadable images of %d: %s",
+            "skipped %d unreadable images of %d: %s",
             len(unreadable),
             len(entries),
-            format_list(unreadable),
+            format_names(unreadable),
         )
     else:
-        require_readable(unreadable, files, len(entries), recipe.hint)
+        require_readable(unreadable, files, len(entries), decoder.hint)
 
 
 def _decode_all(
-    files: ImageFiles, entries: Sequence[Entry], recipe: Decoder
+    files: ImageFiles, entries: Sequence[Entry], decoder: Decoder
 ) -> Iterator[np.ndarray | str]:
-    """Each file's pixels, or why it has none, in order."""
-    console = Console(stderr=True)
+    """Yield each file's pixels, or why it is unreadable, in order."""
     chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
-    one = partial(_decode_one, files, recipe)
+    decode_one = partial(_decode_one, files, decoder)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for chunk in track(
-            chunks, "decoding images", console=console, disable=not sys.stderr.isatty()
-        ):
-            yield from pool.map(one, chunk)
+        hidden = not sys.stderr.isatty()
+        for chunk in track(chunks, "decoding images", console=Console(stderr=True), disable=hidden):
+            yield from pool.map(decode_one, chunk)
 
 
-def _decode_one(files: ImageFiles, recipe: Decoder, entry: Entry) -> np.ndarray | str:
+def _decode_one(files: ImageFiles, decoder: Decoder, entry: Entry) -> np.ndarray | str:
     try:
-        return recipe.decode(files.read(entry))
-    except UNREADABLE as error:
-        return reason(error)
+        return decoder.decode(files.read(entry))
+    except DECODE_ERRORS as error:
+        return format_reason(error)
 
 
-def reason(error: BaseException) -> str:
-    """Why a file is unreadable, in a few words."""
+def format_reason(error: BaseException) -> str:
+    """Say why a file is unreadable, in at most 120 letters."""
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def format_list(names: list[str]) -> str:
-    """The first ten."""
+def format_names(names: list[str]) -> str:
+    """List the first ten, and count the others."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def require_readable(unreadable: list[str], files: ImageFiles, total: int, hint: str) -> None:
-    """Raises UserError if any file is unreadable, with what to do about it."""
+    """Raise UserError if any file is unreadable. `hint` says what to do about it."""
     if unreadable:
         if len(unreadable) == total:
             hint = f"None is left: correct {files.option}."
         raise UserError(
             f"{len(unreadable)} of {total} images in {files.root} are unreadable: "
-            f"{format_list(unreadable)}. {hint}"
+            f"{format_names(unreadable)}. {hint}"
         )

@@ -1,4 +1,4 @@
-"""One image file to a square uint8 array: orientation, colours, crop, one antialiased resize."""
+"""Decode an image file to a square uint8 array: orientation, colours, crop, antialiased resize."""
 
 import contextlib
 import io
@@ -12,69 +12,69 @@ from PIL import Image, ImageOps
 
 from crgan_cli.errors import UserError
 
-UNREADABLE = (
+DECODE_ERRORS = (
     OSError,  # includes Pillow's UnidentifiedImageError and its truncated files
     ValueError,
-    SyntaxError,  # Pillow's word for a broken PNG chunk
+    SyntaxError,  # Pillow raises it for a broken PNG chunk
     RuntimeError,  # an encrypted zip member
-    NotImplementedError,  # a zip compression that Python does not know
+    NotImplementedError,  # a zip compression that Python does not support
     EOFError,
     zlib.error,
     zipfile.BadZipFile,
     Image.DecompressionBombError,
 )
-"""What decoding one file raises when the file, and not this program, is at fault."""
+"""Errors from decoding that are the file's fault, not the program's."""
 
 
 def decode(content: bytes, *, resolution: int, channels: int, crop: int | None) -> np.ndarray:
-    """An encoded image -> (channels, resolution, resolution) uint8. Raises one of UNREADABLE.
+    """Decode an image: (channels, resolution, resolution) uint8. Raises one of DECODE_ERRORS.
 
     The EXIF orientation is applied, alpha is composited on white, 16-bit grey is scaled to 8.
-    `crop` is the side in pixels of the centre square to keep; None keeps the largest one.
+    `crop` is the side of the centre square in pixels; None means the largest square.
     """
     with Image.open(io.BytesIO(content)) as opened:
-        # Pillow only warns here, and refuses twice as many
+        # Pillow only warns at this size, and raises at twice as many pixels
         if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
-        picture = _coloured(ImageOps.exif_transpose(opened), channels)
-    squared = _centre(picture, crop)
-    if squared.size != (resolution, resolution):
-        squared = squared.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    pixels = np.asarray(squared).reshape(resolution, resolution, channels)
+        picture = _convert_colour(ImageOps.exif_transpose(opened), channels)
+    square = _crop_centre(picture, crop)
+    if square.size != (resolution, resolution):
+        square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    pixels = np.asarray(square).reshape(resolution, resolution, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """A context without Pillow's warnings (damaged EXIF data, odd palettes); errors stay errors.
+    """Ignore Pillow's warnings (damaged EXIF data, odd palettes). Errors are still raised.
 
-    Warning filters belong to the process, so it is entered once, around the threads.
+    Warning filters are global: enter it once, outside the decoding threads.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\..*")
         yield
 
 
-def _coloured(picture: Image.Image, channels: int) -> Image.Image:
+def _convert_colour(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode.startswith("I"):
-        picture = _from_16_bit(picture)
+        picture = _to_8_bit(picture)
     elif picture.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if picture.has_transparency_data:
-        # white, as a browser shows it: black would draw outlines around cut-out photos
+        # on white, like a browser: black would draw outlines around cut-out photos
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return picture.convert("L" if channels == 1 else "RGB")
 
 
-def _from_16_bit(picture: Image.Image) -> Image.Image:
+def _to_8_bit(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ValueError("32-bit pixels have no known range")
     return Image.fromarray(np.round(values / 257).astype(np.uint8))  # 65535 / 255 = 257
 
 
-def _centre(picture: Image.Image, crop: int | None) -> Image.Image:
+def _crop_centre(picture: Image.Image, crop: int | None) -> Image.Image:
     side = crop or min(picture.size)
     if side > min(picture.size):
         raise ValueError(f"it is {picture.width}x{picture.height}, smaller than the crop {side}")
@@ -83,7 +83,7 @@ def _centre(picture: Image.Image, crop: int | None) -> Image.Image:
 
 
 def check_channels(channels: int) -> None:
-    """Raises UserError unless there is a conversion to that many channels."""
+    """Raise UserError unless images can be converted to this number of channels."""
     if channels not in (1, 3):
         raise UserError(
             f"dataset.channels={channels}: images are converted to 3 channels (colour) or 1 (grey)."

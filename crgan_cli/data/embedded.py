@@ -1,8 +1,7 @@
 """The embedded demo data: a subset of Fashion-MNIST (Zalando SE, MIT licence) inside the package.
 
-Two PNG pictures, one per split, made by scripts/make_demo_data.py. Each is a grid of 28x28 tiles,
-read row by row; tile i shows class i modulo 10, so the labels need no file and any run of tiles
-is balanced.
+Two PNG files, one per split, written by scripts/make_demo_data.py. Each is a grid of 28x28 tiles in
+row order. Tile i has class i modulo 10: labels need no file, and consecutive tiles are balanced.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ from crgan_cli.errors import UserError
 
 FOLDER = Path(__file__).parent / "demo"
 TILE = 28
-COLUMNS = 200  # a multiple of 10, so that a column shows one class
+COLUMNS = 200  # a multiple of 10: all tiles of a column have the same class
 
 
 def pack_grid(tiles: np.ndarray) -> np.ndarray:
@@ -26,7 +25,7 @@ def pack_grid(tiles: np.ndarray) -> np.ndarray:
 
 
 def unpack_grid(grid: np.ndarray) -> np.ndarray:
-    """The inverse of `pack_grid`."""
+    """Invert `pack_grid`."""
     rows = grid.reshape(-1, TILE, COLUMNS, TILE)
     return rows.transpose(0, 2, 1, 3).reshape(-1, TILE, TILE)
 
@@ -42,14 +41,14 @@ class Demo(Dataset):
     class_names = FASHION_NAMES
 
     def read(self, split: Split) -> Images:
-        """20,000 or 4,000 images, class after class in turn."""
+        """Return 20,000 or 4,000 images; the classes alternate 0, 1, ... 9, 0, ..."""
         path = FOLDER / f"fashion_mnist_{split}.png"
         try:
             with Image.open(path) as picture:
                 tiles = unpack_grid(np.asarray(picture))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"The embedded images in {path} cannot be read ({error}): install crgan again, or "
-                "write them anew with scripts/make_demo_data.py."
+                f"The embedded images in {path} cannot be read ({error}). Install crgan again, or "
+                "write them again with scripts/make_demo_data.py."
             ) from error
         return pad_to_32(tiles, np.arange(len(tiles)) % 10)

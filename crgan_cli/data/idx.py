@@ -15,13 +15,13 @@ from crgan_cli.errors import UserError
 
 
 def find_idx(folder: Path, stem: str) -> Path | None:
-    """The file `stem` or `stem`.gz in a folder, or None where neither is there."""
+    """Find the file `stem` or `stem`.gz in a folder; None if there is neither."""
     candidates = (folder / stem, folder / f"{stem}.gz")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes. Raises UserError where it is damaged."""
+    """Read the array of an IDX file of unsigned bytes. Raises UserError if it is damaged."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -34,7 +34,7 @@ def read_idx(path: Path) -> np.ndarray:
     start = 4 + 4 * len(shape)
     if len(content) - start != math.prod(shape):
         raise UserError(
-            f"{path} holds {len(content) - start} values, and its header says {shape}: it is "
+            f"{path} holds {len(content) - start} values, but its header says {shape}: it is "
             "damaged. Download it again."
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

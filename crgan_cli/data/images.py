@@ -1,10 +1,11 @@
-"""Images as uint8 tensors, the base class of the data sets, and the numbers in between.
+"""Images as uint8 tensors, and the base class of the data sets.
 
-Pixels are stored as 0..255 and trained on as x / 127.5 - 1, so black is -1 and white is 1.
+Pixels are stored as 0..255. Networks see x / 127.5 - 1: black is -1, white is 1.
 """
 
 import hashlib
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,44 +23,44 @@ class Images(NamedTuple):
     """One split of a data set."""
 
     x: Tensor  # (N, C, H, W) uint8
-    y: Tensor  # (N,) int64 class ids, zeros where there are no classes
+    y: Tensor  # (N,) int64 class ids, zeros without classes
 
 
 class DatasetInfo(NamedTuple):
-    """What a published data set is, whatever its YAML says."""
+    """The facts of a published data set, which its YAML cannot change."""
 
     resolution: int
     channels: int
     classes: int
-    note: str = ""  # how the pixels come to that resolution, where they do not by themselves
+    note: str = ""  # how the images get this resolution, e.g. " (28x28, padded)"
 
 
 def to_float(x: Tensor) -> Tensor:
-    """0..255 -> float32 in [-1, 1], same shape. `to_uint8` gives back every value exactly."""
+    """0..255 -> float32 in [-1, 1], same shape. `to_uint8` inverts it exactly."""
     return x.to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] -> the nearest of 0..255, same shape. What lies outside [-1, 1] is clamped."""
+    """[-1, 1] -> the nearest of 0..255, same shape. Values outside [-1, 1] are clamped."""
     # float32 first: bfloat16 cannot tell 254 from 255
     return x.to(torch.float32).add(1.0).mul_(127.5).round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
 def fingerprint(images: Images) -> str:
-    """sha256 (hex) over shape, pixels and labels, so that a reference file can name its data."""
+    """Return the sha256 (hex) of shape, pixels and labels. It identifies the data in caches."""
     digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())
-    for chunk in images.x.split(4096):  # memory-mapped pixels are never copied as a whole
+    for chunk in images.x.split(4096):  # chunks: memory-mapped pixels may be larger than the memory
         digest.update(chunk.cpu().numpy().tobytes())
     digest.update(images.y.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Sorted indices of a share of each class of `y` (N,): round(fraction * n), at least one.
+def choose_stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose round(fraction * n), at least one, of the n images of each class of `y` (N,).
 
-    With the same seed a smaller fraction is a subset of a larger one.
+    Return sorted indices. With the same seed, a smaller fraction is a subset of a larger one.
     """
-    # RandomState: its stream is frozen by NumPy's policy, so a subset means the same next year
+    # RandomState: NumPy guarantees that its stream never changes, so subsets stay the same
     random = np.random.RandomState(seed)
     chosen: list[np.ndarray] = []
     for label in np.unique(y):
@@ -68,61 +69,53 @@ def stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
+@dataclass(kw_only=True, eq=False)
 class Dataset:
-    """A set of images in two splits. A subclass says how to read them, and its Facts if it has any.
+    """Images in two splits. A subclass implements `read`, and sets `facts` for published data.
 
-    `classes: 0` leaves the labels out. `class_names` is complete once a split was loaded.
+    The fields are the keys of its YAML file. A subclass with more keys is a dataclass too.
     """
 
-    title = "The data set"
-    facts: DatasetInfo | None = None
-    class_names: tuple[str, ...] = ()
+    title: ClassVar[str] = "The data set"
+    facts: ClassVar[DatasetInfo | None] = None
 
-    def __init__(
-        self,
-        *,
-        resolution: PositiveInt,
-        channels: PositiveInt,
-        classes: NonNegativeInt,
-        fraction: PositiveFraction = 1.0,
-        fraction_seed: NonNegativeInt = 0,
-        flip: bool = False,
-    ) -> None:
-        self.resolution = resolution
-        self.channels = channels
-        self.classes = classes
-        self.fraction = fraction
-        self.fraction_seed = fraction_seed
-        self.flip = flip
+    resolution: PositiveInt
+    channels: PositiveInt
+    classes: NonNegativeInt  # 0 ignores the labels
+    fraction: PositiveFraction = 1.0  # of the training images
+    fraction_seed: NonNegativeInt = 0
+    flip: bool = False
+
+    class_names: tuple[str, ...] = field(default=(), init=False)  # complete after a `load`
 
     @property
     def name(self) -> str:
-        """A short one, for the names of protocols and files."""
+        """A short name, for protocols and files."""
         return type(self).__name__.lower()
 
     def read(self, split: Split) -> Images:
-        """All images of a split, in a fixed order, with their class ids where they have any."""
+        """Return all images of a split in a fixed order, with their class ids, if any."""
         raise NotImplementedError
 
     def load(self, split: Split) -> Images:
-        """The images of a split; of the training split, only the fraction that is asked for.
+        """Return the images of a split; of the training split, only `fraction` of each class.
 
-        Raises UserError where the data are absent or damaged, or are not what the YAML says.
+        Raises UserError if the data are missing, damaged, or not as the YAML says.
         """
         if self.facts is not None:
-            self._compare_with(self.facts)
+            self._require_facts(self.facts)
         images = self.read(split)
         self._check(images, split)
         if split == "train" and self.fraction < 1.0:
-            picked = stratified(images.y.numpy(), self.fraction, self.fraction_seed)
-            images = Images(*(part[torch.from_numpy(picked)] for part in images))
+            indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
+            images = Images(*(part[torch.from_numpy(indices)] for part in images))
         return images if self.classes else Images(images.x, torch.zeros_like(images.y))
 
-    def _compare_with(self, facts: DatasetInfo) -> None:
+    def _require_facts(self, facts: DatasetInfo) -> None:
         wrong = [
             f"dataset.{key}={getattr(self, key)}"
             for key in ("resolution", "channels", "classes")
-            # classes=0 is a wish (no labels), not a claim
+            # classes=0 ignores the labels; it does not claim that there are none
             if getattr(self, key) != getattr(facts, key)
             and not (key == "classes" and self.classes == 0)
         ]
@@ -131,7 +124,7 @@ class Dataset:
                 f"{self.title} is {facts.resolution}x{facts.resolution}{facts.note} with "
                 f"{facts.channels} channel{'s' * (facts.channels > 1)} and {facts.classes} "
                 f"classes, so {' and '.join(wrong)} cannot be true. Leave it out, or train on "
-                "images of your own, resized as you like: dataset=folder dataset.root=PATH."
+                "your own images, resized as you like: dataset=folder dataset.root=PATH."
             )
 
     def _check(self, images: Images, split: Split) -> None:
@@ -140,24 +133,24 @@ class Dataset:
         expected = (self.channels, self.resolution, self.resolution)
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
-                f"{self.title} holds {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "
-                f"(channels, height, width), and its YAML says {expected}: correct "
+                f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "
+                f"(channels, height, width), but its YAML says {expected}. Correct "
                 "dataset.channels and dataset.resolution, or replace the damaged files."
             )
         low, high = int(images.y.min()), int(images.y.max())
         if len(images.y) != len(images.x) or low < 0 or (self.classes and high >= self.classes):
             raise UserError(
                 f"{self.title} has {len(images.x)} images and {len(images.y)} labels from {low} to "
-                f"{high} in its {split} split, and its YAML says classes: {self.classes}. "
+                f"{high} in its {split} split, but its YAML says classes: {self.classes}. "
                 "Correct dataset.classes, or replace the damaged files."
             )
 
 
 def build_dataset(config: DictConfig) -> Dataset:
-    """The data set, not read yet."""
+    """Build the data set. It reads its images only in `load`."""
     return build_group(config.dataset)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """(1, 32, 32) -> 1 x 32 x 32."""
+    """(1, 32, 32) -> '1 x 32 x 32'."""
     return " x ".join(map(str, shape))

@@ -1,59 +1,61 @@
-"""Images that live on the device."""
+"""Images that are kept in the memory of the device."""
 
 import torch
 from torch import Tensor
 
 from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.images import Images
-from crgan_cli.data.streamed import CHUNK
 from crgan_cli.gan.types import BatchInputs
+
+IMAGES_PER_COPY = 4096
+"""Images copied to the device at once. Bounds the extra memory that the copy needs."""
 
 
 class DeviceImages:
-    """Images that live on the device. A ticket is the positions of a batch: (n,) int64."""
+    """Images on the device. The inputs of a batch are its positions: (n,) int64."""
 
     def __init__(
         self,
         images: Images,
-        order: BatchSampler,
+        sampler: BatchSampler,
         *,
         flip: bool,
         device: torch.device,
         layout: torch.memory_format,
     ) -> None:
-        self._order = order
+        self._sampler = sampler
         self._shape = (-1, *images.x.shape[1:])
-        self._last = layout == torch.channels_last
-        self._x = flat_images(images.x, flip=flip, device=device, channels_last=self._last)
+        self._channels_last = layout == torch.channels_last
+        self._x = flat_images(images.x, flip=flip, device=device, channels_last=self._channels_last)
         self._y = images.y.to(device).repeat(1 + flip)
 
     def inputs(self, index: int) -> BatchInputs:
-        return (self._order[index],)
+        return (self._sampler[index],)
 
-    def to_batch(self, *ticket: Tensor) -> Images:
-        (positions,) = ticket
+    def to_batch(self, positions: Tensor) -> Images:
         x = self._x.index_select(0, positions)
-        return Images(unflatten(x, self._shape, self._last), self._y.index_select(0, positions))
+        y = self._y.index_select(0, positions)
+        return Images(unflatten(x, self._shape, self._channels_last), y)
 
 
 def flat_images(x: Tensor, *, flip: bool, device: torch.device, channels_last: bool) -> Tensor:
-    """(N, C, H, W) -> a row an image on the device, and with `flip` their mirror images after them.
+    """(N, C, H, W) -> (N or 2N, C * H * W) on the device; with `flip`, the mirror images follow.
 
-    In rows a selection is one copy of memory, whatever the order of the pixels in them.
+    One row per image: selecting rows is one copy, whatever the order of the pixels within a row.
     """
     n = len(x)
-    kept = torch.empty(n * (1 + flip), x[0].numel(), dtype=x.dtype, device=device)
-    pixels = unflatten(kept, (-1, *x.shape[1:]), channels_last)
-    for start in range(0, n, CHUNK):
-        part = x[start : start + CHUNK].to(device)
+    rows = torch.empty(n * (1 + flip), x[0].numel(), dtype=x.dtype, device=device)
+    pixels = unflatten(rows, (-1, *x.shape[1:]), channels_last)
+    for start in range(0, n, IMAGES_PER_COPY):
+        part = x[start : start + IMAGES_PER_COPY].to(device)
         pixels[start : start + len(part)] = part
         if flip:
             pixels[n + start : n + start + len(part)] = part.flip(3)
-    return kept
+    return rows
 
 
 def unflatten(x: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
-    """(N, C * H * W) -> (N, C, H, W), a view of rows in either order of pixels."""
+    """(N, C * H * W) -> (N, C, H, W), a view; `channels_last` is the order of pixels in a row."""
     if not channels_last:
         return x.view(shape)
     n, c, h, w = shape

@@ -1,23 +1,27 @@
 """CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST as torchvision stores and downloads them.
 
-Files that are there already are used without touching the network. torchvision is imported only
-where it is needed: for the download, and for CIFAR's checksums.
+Existing files are used without network access. torchvision is imported only for downloads and for
+CIFAR's checksums.
 """
 
 import contextlib
 import io
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from filelock import FileLock
 
-from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
 from crgan_cli.data.idx import find_idx, read_idx
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
 from crgan_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 FASHION_NAMES = (
     "t-shirt/top",
@@ -34,61 +38,49 @@ FASHION_NAMES = (
 
 
 def pad_to_32(grey: np.ndarray, labels: np.ndarray) -> Images:
-    """(N, 28, 28) uint8 and (N,) -> (N, 1, 32, 32) with a black border of 2, and int64 labels."""
+    """(N, 28, 28) uint8 and (N,) -> (N, 1, 32, 32) with a black border of 2, int64 labels."""
     framed = np.pad(grey, ((0, 0), (2, 2), (2, 2)))[:, None]
     return Images(torch.from_numpy(framed), torch.from_numpy(labels.astype(np.int64)))
 
 
+@dataclass(kw_only=True, eq=False)
 class TorchvisionDataset(Dataset):
-    """A published data set below a data root, downloaded where its files are absent."""
+    """A published data set below `root`. Missing files are downloaded."""
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        resolution: PositiveInt,
-        channels: PositiveInt,
-        classes: NonNegativeInt,
-        fraction: PositiveFraction = 1.0,
-        fraction_seed: NonNegativeInt = 0,
-        flip: bool = False,
+    root: str
+
+    def __post_init__(self) -> None:
+        self.data_root = Path(self.root).expanduser().absolute()
+
+    def _download_if_missing(
+        self, missing: Callable[[], object], download: Callable[[], object]
     ) -> None:
-        super().__init__(
-            resolution=resolution,
-            channels=channels,
-            classes=classes,
-            fraction=fraction,
-            fraction_seed=fraction_seed,
-            flip=flip,
-        )
-        self.root = Path(root).expanduser().absolute()
-
-    def _fetch(self, absent: Callable[[], object], download: Callable[[], object]) -> None:
-        """Download where files are absent; where that fails, say what to put where."""
-        if not absent():
+        """Download if `missing()`. If that fails, the error says which files to put where."""
+        if not missing():
             return
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            # one process of a run downloads, the others find the files
-            with FileLock(self.root / f".{type(self).__name__}.lock"), _quiet_and_bounded():
-                if absent():
+            self.data_root.mkdir(parents=True, exist_ok=True)
+            # one process of a run downloads; the others wait, check again and find the files
+            with FileLock(self.data_root / f".{type(self).__name__}.lock"), _quiet_with_timeout():
+                if missing():
                     download()
         except (OSError, RuntimeError, EOFError) as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"{self.title} is not on this machine and could not be downloaded "
-                f"({first_line}). {self._where_to_put_it()} Or say where else it lies with "
-                "data_root=FOLDER, or train on the embedded images, which need no download: "
+                f"({first_line}). {self._format_manual_download()} Or give the folder that has it: "
+                "data_root=FOLDER. Or train on the embedded images, which need no download: "
                 "dataset=demo."
             ) from error
 
-    def _where_to_put_it(self) -> str:
+    def _format_manual_download(self) -> str:
+        """Say how to get the files by hand, in sentences."""
         raise NotImplementedError
 
 
 @contextlib.contextmanager
-def _quiet_and_bounded() -> Iterator[None]:
-    """Keep a downloader's prints off stdout, and give up on a network that never answers."""
+def _quiet_with_timeout() -> Iterator[None]:
+    """Hide the downloader's output, and give up on a network that does not answer for 30 s."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30.0)
     try:
@@ -104,39 +96,41 @@ class Cifar10(TorchvisionDataset):
     title = "CIFAR-10"
     facts = DatasetInfo(resolution=32, channels=3, classes=10)
 
-    def read(self, split: Split) -> Images:
-        """The official split in its official order. Every file's md5 is checked before reading."""
+    @property
+    def _source(self) -> "type[CIFAR10]":
         from torchvision.datasets import CIFAR10, CIFAR100
 
-        source = CIFAR100 if isinstance(self, Cifar100) else CIFAR10
-        folder = self.root / source.base_folder
+        return CIFAR100 if isinstance(self, Cifar100) else CIFAR10
+
+    def read(self, split: Split) -> Images:
+        """Return the official split in its official order. torchvision checks each file's md5."""
+        source = self._source
+        folder = self.data_root / source.base_folder
         names = [name for name, _ in source.train_list + source.test_list]
         names.append(source.meta["filename"])
-        self._fetch(
+        self._download_if_missing(
             lambda: [name for name in names if not (folder / name).is_file()],
-            lambda: source(self.root, download=True),
+            lambda: source(self.data_root, download=True),
         )
         try:
-            data = source(self.root, train=split == "train")
+            data = source(self.data_root, train=split == "train")
         except RuntimeError as error:
             raise UserError(
                 f"The files in {folder} are not the official ones of {self.title}: an md5 "
                 "differs, so a file is damaged or changed. Delete that folder and run again to "
-                "download it anew."
+                "download it again."
             ) from error
         self.class_names = tuple(data.classes)
         x = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
         return Images(x, torch.tensor(data.targets, dtype=torch.int64))
 
-    def _where_to_put_it(self) -> str:
-        from torchvision.datasets import CIFAR10, CIFAR100
-
-        source = CIFAR100 if isinstance(self, Cifar100) else CIFAR10
+    def _format_manual_download(self) -> str:
+        source = self._source
         files = ", ".join(name for name, _ in source.train_list + source.test_list)
+        root = self.data_root
         return (
-            f"Download {source.url} on a machine with a network and unpack it into {self.root}, "
-            f"so that {self.root / source.base_folder} holds {files} and "
-            f"{source.meta['filename']}."
+            f"Download {source.url} on a machine with a network and unpack it into {root}, so that "
+            f"{root / source.base_folder} holds {files} and {source.meta['filename']}."
         )
 
 
@@ -153,13 +147,13 @@ class Mnist(TorchvisionDataset):
     title = "MNIST"
     facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
     class_names = tuple("0123456789")
-    folder = "MNIST"  # torchvision's name of the class is that of the folder
+    folder = "MNIST"  # torchvision's class and its folder have this name
 
     def read(self, split: Split) -> Images:
-        """The official split in its official order, from IDX files that may be gzipped."""
-        self._fetch(self._absent, self._download)
+        """Return the official split in its official order, from IDX files (gzipped or not)."""
+        self._download_if_missing(self._find_missing, self._download)
         stem = "train" if split == "train" else "t10k"
-        pixels, labels = (self._array(stem, kind) for kind in ("images-idx3", "labels-idx1"))
+        pixels, labels = (self._read_array(stem, kind) for kind in ("images-idx3", "labels-idx1"))
         if pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or labels.shape != pixels.shape[:1]:
             raise UserError(
                 f"{self._raw} holds {stem} images of shape {pixels.shape} and labels of shape "
@@ -170,14 +164,14 @@ class Mnist(TorchvisionDataset):
 
     @property
     def _raw(self) -> Path:
-        return self.root / self.folder / "raw"
+        return self.data_root / self.folder / "raw"
 
-    def _array(self, stem: str, kind: str) -> np.ndarray:
+    def _read_array(self, stem: str, kind: str) -> np.ndarray:
         path = find_idx(self._raw, f"{stem}-{kind}-ubyte")
-        assert path is not None  # _fetch has seen to it
+        assert path is not None  # _download_if_missing has checked it
         return read_idx(path)
 
-    def _absent(self) -> list[str]:
+    def _find_missing(self) -> list[str]:
         stems = [
             f"{stem}-{kind}-ubyte"
             for stem in ("train", "t10k")
@@ -188,12 +182,12 @@ class Mnist(TorchvisionDataset):
     def _download(self) -> None:
         from torchvision import datasets
 
-        getattr(datasets, self.folder)(self.root, download=True)
+        getattr(datasets, self.folder)(self.data_root, download=True)
 
-    def _where_to_put_it(self) -> str:
+    def _format_manual_download(self) -> str:
         return (
             f"Put the four IDX files of {self.title}, gzipped or not, into {self._raw}; "
-            f"missing: {', '.join(self._absent())}."
+            f"missing: {', '.join(self._find_missing())}."
         )
 
 

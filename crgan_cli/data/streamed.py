@@ -1,4 +1,4 @@
-"""Images that are read from memory or a file, ahead of their use."""
+"""Images that stay in CPU memory or in a file, and are read one batch ahead of their use."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,89 +10,86 @@ from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.images import Images
 from crgan_cli.gan.types import BatchInputs
 
-CHUNK = 4096  # images on their way to the device: bounds the memory that the move takes
-
 
 class HostImages:
-    """Images that stay in CPU memory. A ticket is a copy: (n, C, H, W) uint8 and (n,) int64.
+    """Images in CPU memory. The inputs of a batch are copies: (n, C, H, W) uint8 and (n,) int64.
 
-    While a batch is trained on, a thread reads the next one. It works on CPU memory alone, which a
-    capture of CUDA graphs does not mind, and ends with the process or with this object.
+    While a batch is used, a thread reads the next one. The thread only touches CPU memory, so it
+    does not disturb the capture of a CUDA graph. It ends with this object or with the process.
     """
 
     def __init__(
         self,
         images: Images,
-        order: BatchSampler,
+        sampler: BatchSampler,
         *,
         device: torch.device,
         layout: torch.memory_format,
     ) -> None:
         self._images = images
-        self._order = order
+        self._sampler = sampler
         self._device = device
         self._layout = layout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._coming: dict[int, Future[Images]] = {}
-        self._to_device = make_copier(device)
+        self._prefetched: dict[int, Future[Images]] = {}
+        self._copy_to_device = make_copier(device)
 
     def inputs(self, index: int) -> BatchInputs:
-        coming = self._coming.pop(index, None)
-        found = (
-            coming.result()
-            if coming
-            else read_batch(self._images, self._order[index], self._buffer())
+        prefetched = self._prefetched.pop(index, None)
+        batch = (
+            prefetched.result()
+            if prefetched
+            else read_batch(self._images, self._sampler[index], self._buffer())
         )
         self._prefetch(index + 1)
-        return self._to_device(found)
+        return self._copy_to_device(batch)
 
-    def to_batch(self, *ticket: Tensor) -> Images:
-        x, y = ticket
-        return Images(
-            x.contiguous(memory_format=self._layout), y
-        )  # faster there than in `read_batch`
+    def to_batch(self, x: Tensor, y: Tensor) -> Images:
+        # change the layout on the device, where it is faster than in `read_batch`
+        return Images(x.contiguous(memory_format=self._layout), y)
 
     def _prefetch(self, index: int) -> None:
-        if index in self._coming:
+        if index in self._prefetched:
             return
-        for stale in self._coming.values():
+        for stale in self._prefetched.values():
             stale.cancel()
-        positions, room = self._order[index], self._buffer()
-        self._coming = {index: self._thread.submit(read_batch, self._images, positions, room)}
+        positions, buffer = self._sampler[index], self._buffer()
+        future = self._thread.submit(read_batch, self._images, positions, buffer)
+        self._prefetched = {index: future}
 
     def _buffer(self) -> Images:
-        """Memory for a batch; page-locked where a GPU is to copy from it without the CPU."""
-        n, pin = self._order.share, self._device.type == "cuda"
+        """Memory for a batch; pinned for a GPU, so that the copy needs no CPU time."""
+        n, pin = self._sampler.local_batch_size, self._device.type == "cuda"
         shape = (n, *self._images.x.shape[1:])
         x = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
         return Images(x, torch.empty(n, dtype=torch.int64, pin_memory=pin))
 
 
-def read_batch(images: Images, positions: Tensor, room: Images) -> Images:
-    """The images at `positions` (n,), mirrored where these say so, written into `room`."""
+def read_batch(images: Images, positions: Tensor, buffer: Images) -> Images:
+    """Write the images at `positions` (n,), see BatchSampler, into `buffer` and return it."""
     count = len(images.x)
     mirrored = positions >= count
-    picked = positions % count
-    torch.index_select(images.x, 0, picked, out=room.x)
-    torch.index_select(images.y, 0, picked, out=room.y)
-    room.x[mirrored] = room.x[mirrored].flip(3)
-    return room
+    indices = positions % count
+    torch.index_select(images.x, 0, indices, out=buffer.x)
+    torch.index_select(images.y, 0, indices, out=buffer.y)
+    buffer.x[mirrored] = buffer.x[mirrored].flip(3)
+    return buffer
 
 
 def make_copier(device: torch.device) -> Callable[[Images], BatchInputs]:
-    """What copies a batch to the device; to a GPU, while that is still busy with earlier turns."""
+    """Return a function that copies a batch to the device; to a GPU, during earlier turns."""
     if device.type != "cuda":
         return lambda images: tuple(part.to(device) for part in images)
-    aside = torch.cuda.Stream(device)
+    copy_stream = torch.cuda.Stream(device)
 
-    def carry(images: Images) -> BatchInputs:
-        with torch.cuda.stream(aside):
-            # page-locked memory is not handed out again before the copy is over
-            there = tuple(part.to(device, non_blocking=True) for part in images)
-        turns = torch.cuda.current_stream(device)
-        turns.wait_stream(aside)
-        for part in there:
-            part.record_stream(turns)
-        return there
+    def copy(images: Images) -> BatchInputs:
+        with torch.cuda.stream(copy_stream):
+            # torch does not reuse pinned memory before the copy is complete
+            copies = tuple(part.to(device, non_blocking=True) for part in images)
+        compute_stream = torch.cuda.current_stream(device)
+        compute_stream.wait_stream(copy_stream)
+        for part in copies:
+            part.record_stream(compute_stream)
+        return copies
 
-    return carry
+    return copy

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from crgan_cli.data.collection import ImageCollection
-from crgan_cli.data.folder import stem_of
+from crgan_cli.data.folder import make_safe_name
 from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
@@ -107,7 +107,10 @@ class Scorer:
         if self.evaluator.compares_classes and generated.class_names:
             y = class_labels(path, generated, real.class_names, str(real_path))
         self.evaluator.prepare_images(
-            stem_of(real_path), real.images, labelled=bool(real.class_names), progress=self.show
+            make_safe_name(real_path),
+            real.images,
+            labelled=bool(real.class_names),
+            progress=self.show,
         )
         self.accept(self.evaluator.describe())
         return self._score(path, generated, y)

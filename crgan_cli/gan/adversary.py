@@ -1,4 +1,4 @@
-"""A discriminator with its loss, its regularizer and its T: everything that G plays against."""
+"""A discriminator with its loss, regularizers and T: the loss terms of both players."""
 
 from torch import Tensor, nn
 
@@ -19,7 +19,21 @@ from crgan_cli.system import rng
 
 
 class Adversary(nn.Module):
-    """Both players' terms for one D, which scores all it must see in one call where it may."""
+    """The loss terms of both players against one discriminator.
+
+    D scores all views of a turn in one call, unless its layers mix the images of a batch.
+
+    Example of usage::
+
+        T = FlipShift(shift=4, flip=0.5, padding="reflect")
+        regularizer = CombinedRegularizer(cr=ConsistencyRegularization(lambda_cr=10))
+        adversary = Adversary(D, Hinge(), regularizer, T)
+        real = Batch(images)  # (N, C, H, W) in [-1, 1]
+        fake = Batch(G(z, None))
+        terms = adversary.discriminator_loss(real, {"fake": fake}).terms
+        total = sum(terms.values())  # "adversarial/d" and "cr/real"
+        total.backward()  # gradients for D, none for G
+    """
 
     def __init__(
         self, D: nn.Module, loss: AdversarialLoss, regularizer: CombinedRegularizer, T: Augment
@@ -33,8 +47,8 @@ class Adversary(nn.Module):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What D scores in its turn."""
-        return tuple(dict.fromkeys(("real", "fake", *self.regularizer.d_views)))
+        """Roles of the views that D scores in a D step."""
+        return tuple(dict.fromkeys(("real", "fake", *self.regularizer.views)))
 
     @property
     def needs_double_backward(self) -> bool:
@@ -42,7 +56,7 @@ class Adversary(nn.Module):
         return any(part.needs_double_backward(self.D) for part in self.regularizer.members)
 
     def discriminator_loss(self, real: Batch, fakes: Views) -> PlayerLoss:
-        """What D pays for real images and for generated ones; nothing of it reaches G."""
+        """D's loss terms on real and generated images. No gradient reaches G."""
         images = {"real": real} | {
             role: for_discriminator(batch, detach=True) for role, batch in fakes.items()
         }
@@ -53,39 +67,38 @@ class Adversary(nn.Module):
         )
 
     def generator_loss(self, fakes: Views) -> PlayerLoss:
-        """What G pays. D sees the generated images as they are: there is no T in G's turn."""
+        """G's loss terms. T is not applied: in a G step D sees the images as G made them."""
         views = {role: for_discriminator(batch, detach=False) for role, batch in fakes.items()}
         scored = ScoredViews(views, score(self.D, {"fake": views["fake"]}, jointly=True), self.D)
         return PlayerLoss(self.loss.g_terms(scored) | self.regularizer.g_terms(scored), {})
 
 
 def for_discriminator(batch: Batch, *, detach: bool) -> Batch:
-    """Generated images as D gets them: fp32, whatever precision G works in."""
+    """Generated images as D takes them: fp32, whatever the precision of G."""
     return batch._replace(x=at_least_fp32(batch.x.detach() if detach else batch.x))
 
 
 def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
-    """The images by the roles asked for; "T(role)" is made from `role`, with a T of its own.
+    """The images for each role. "T(role)" is T of the images of `role`, drawn per role.
 
-    Raises UserError for a role that this game does not have.
+    Raise UserError for a role that the task does not provide.
     """
     sources = {role: role[2:-1] if role.startswith("T(") else role for role in roles}
     for source in sources.values():
         if source not in images:
-            have = ", ".join(sorted(images))
             raise UserError(
-                f"the regularizer needs images in the role '{source}', and this task has {have}; "
-                "choose another with regularizer=..."
+                f"The regularizer needs the view '{source}', but this task has only: "
+                f"{', '.join(sorted(images))}. Choose another, e.g. regularizer=bcr."
             )
     views = {role: images[source] for role, source in sources.items()}
-    plain = {role: views[role] for role, source in sources.items() if role != source}
-    if not plain:
+    to_transform = {role: views[role] for role, source in sources.items() if role != source}
+    if not to_transform:
         return views
-    with rng.draws_for(len(plain)):
-        return views | split_views(T(concatenate(list(plain.values()))), plain)
+    with rng.draws_for(len(to_transform)):
+        return views | split_views(T(concatenate(list(to_transform.values()))), to_transform)
 
 
 def diagnostics(scored: ScoredViews) -> dict[str, Tensor]:
-    """Mean logits of real and generated images and the gap between them."""
+    """Mean logits of real and of generated images, and their difference."""
     real, fake = (scored.scores[role].detach().mean() for role in ("real", "fake"))
     return {"logits/real": real, "logits/fake": fake, "logits/gap": real - fake}

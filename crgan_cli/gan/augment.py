@@ -1,9 +1,10 @@
-"""T, the stochastic transforms that a consistent discriminator should not notice.
+"""T, the stochastic transforms to which a consistent discriminator is invariant.
 
-Zhang et al. 2020, "Consistency Regularization for GANs" (arXiv:1910.12027), compares Gaussian
-noise, random shift and flip, cutout, and cutout with shift and flip. All are drawn per image,
-work on the whole batch on its device, keep its shape, and pass gradients to the pixels. A
-transform takes the whole Batch, so that an image and one it is conditioned on can move together.
+Zhang et al. 2020, "Consistency Regularization for Generative Adversarial Networks"
+(arXiv:1910.12027), compare Gaussian noise, random shift and flip, cutout, and cutout with shift and
+flip. A transform draws new random numbers per image, works on a whole batch on its device, keeps
+shapes, and passes gradients to the pixels. It takes the whole Batch, so that an image and the image
+that it is conditioned on can move together.
 """
 
 from typing import Literal, NamedTuple
@@ -19,14 +20,14 @@ from crgan_cli.system import rng
 
 
 class Augment(nn.Module):
-    """A stochastic map from images to images of the same shape; labels stay as they are."""
+    """A stochastic map from images to images of the same shape. Labels stay as they are."""
 
     def transform(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> the same, drawn anew for every image."""
+        """(N, C, H, W) in [-1, 1] -> the same shape, with random numbers of its own per image."""
         raise NotImplementedError
 
-    def require(self, side: int) -> None:
-        """Raises UserError where the settings make no sense for images of `side` pixels."""
+    def require_size(self, side: int) -> None:
+        """Raise UserError if the settings make no sense for images of `side` pixels."""
 
     def forward(self, batch: Batch) -> Batch:
         """T(batch)."""
@@ -34,27 +35,28 @@ class Augment(nn.Module):
 
 
 class Chain(Augment):
-    """Several transforms, one after the other."""
+    """Several transforms, applied in order."""
 
     def __init__(self, **transforms: Augment) -> None:
         super().__init__()
         self.transforms = nn.ModuleDict(transforms)
-        self.in_order = tuple(transforms.values())
+        self.members = transforms  # the same, as a type checker knows them
 
-    def require(self, side: int) -> None:
-        for each in self.in_order:
-            each.require(side)
+    def require_size(self, side: int) -> None:
+        for T in self.members.values():
+            T.require_size(side)
 
     def transform(self, x: Tensor) -> Tensor:
-        for each in self.in_order:
-            x = each.transform(x)
+        for T in self.members.values():
+            x = T.transform(x)
         return x
 
 
 class FlipShift(Augment):
-    """Horizontal flip with probability `flip`, then a shift by up to `shift` whole pixels each way.
+    """Horizontal flip with probability `flip`, then a shift of -shift .. shift whole pixels along
+    each axis, uniform.
 
-    With `reflect` the pixels that come in are mirrored ones; with `zero` they are 0, mid-grey.
+    New pixels at the edge are mirrored ones (`reflect`) or 0, mid-grey (`zero`).
     """
 
     def __init__(
@@ -64,72 +66,75 @@ class FlipShift(Augment):
         self.shift = shift
         self.flip = flip
         self.padding = padding
-        self._sources: dict[tuple[torch.Size, torch.device], Sources] = {}
+        self._tables: dict[tuple[torch.Size, torch.device], SourceTables] = {}
 
-    def require(self, side: int) -> None:
+    def require_size(self, side: int) -> None:
         if self.shift >= side:
             raise UserError(
-                f"augment.shift={self.shift} moves images of {side} pixels out of sight. Give at "
+                f"augment.shift={self.shift} can move images of {side} pixels out of view. Give at "
                 f"most augment.shift={side - 1}; {side // 8} is usual."
             )
 
     def transform(self, x: Tensor) -> Tensor:
         moves = 2 * self.shift + 1
-        sources = self.sources(x)
+        tables = self.tables(x)
         down, right = rng.randint(0, moves, len(x), 2, device=x.device).unbind(1)
         flipped = rng.rand(len(x), device=x.device) < self.flip
-        turned = torch.add(right, flipped, alpha=moves)  # the table's second half is for flips
-        rows = sources.rows.index_select(0, down)
-        columns = sources.columns.index_select(0, turned)
-        return gather(x, rows, columns, sources.firsts, zeros=self.padding == "zero")
+        which = torch.add(right, flipped, alpha=moves)  # the table's second half is for flips
+        rows = tables.rows.index_select(0, down)
+        columns = tables.columns.index_select(0, which)
+        return gather_pixels(x, rows, columns, tables.offsets, zeros=self.padding == "zero")
 
-    def sources(self, x: Tensor) -> "Sources":
-        """The tables for images like these, made once for each shape and device."""
+    def tables(self, x: Tensor) -> "SourceTables":
+        """The tables for images like x, built once per shape and device."""
         key = x.shape, x.device
-        if key not in self._sources:
+        if key not in self._tables:
             n, _, h, w = x.shape
-            rows, columns = (shifts(size, self.shift, x.device) for size in (h, w))
-            fill = beyond if self.padding == "zero" else mirror
-            self._sources[key] = Sources(
+            rows, columns = (shifted_positions(size, self.shift, x.device) for size in (h, w))
+            fill = mark_outside if self.padding == "zero" else reflect
+            self._tables[key] = SourceTables(
                 fill(rows, h) * w,
                 fill(torch.cat([columns, w - 1 - columns]), w),
                 torch.arange(0, n * h * w, h * w, device=x.device),
             )
-        return self._sources[key]
+        return self._tables[key]
 
 
-class Sources(NamedTuple):
-    """Where pixels come from, a row of each table a move of -shift .. shift."""
+class SourceTables(NamedTuple):
+    """Where pixels come from. One row of a table per shift of -shift .. shift."""
 
-    rows: Tensor  # (moves, H): position of the first pixel in the source of each row
-    columns: Tensor  # (2 * moves, W): source of each column, and of each in a flipped image
-    firsts: Tensor  # (N,): position of an image's first pixel in a batch
-
-
-def shifts(size: int, most: int, device: torch.device) -> Tensor:
-    """(2 * most + 1, size): the source of each position after a move by -most .. most."""
-    moves = torch.arange(-most, most + 1, device=device)
-    return torch.arange(size, device=device) - moves[:, None]
+    rows: Tensor  # (shifts, H): position of the first pixel in the source of each row
+    columns: Tensor  # (2 * shifts, W): source of each column, and of each in a flipped image
+    offsets: Tensor  # (N,): position of each image's first pixel in the batch
 
 
-def mirror(index: Tensor, size: int) -> Tensor:
-    """Positions beyond an edge -> those as far inside it; the edge pixel itself is not repeated."""
+def shifted_positions(size: int, most: int, device: torch.device) -> Tensor:
+    """(2 * most + 1, size): the source of each position after a shift of -most .. most."""
+    shifts = torch.arange(-most, most + 1, device=device)
+    return torch.arange(size, device=device) - shifts[:, None]
+
+
+def reflect(index: Tensor, size: int) -> Tensor:
+    """Reflect positions outside the image at its edge. The edge pixel is not repeated."""
     index = index.abs()
     return torch.where(index >= size, 2 * (size - 1) - index, index).clamp(0, size - 1)
 
 
-def beyond(index: Tensor, size: int) -> Tensor:
-    """Positions outside the image -> one beyond all pixels of any batch."""
-    return torch.where((index >= 0) & (index < size), index, BEYOND)
+def mark_outside(index: Tensor, size: int) -> Tensor:
+    """Set positions outside the image to OUTSIDE."""
+    return torch.where((index >= 0) & (index < size), index, OUTSIDE)
 
 
-BEYOND = 2**40  # so far that no sum with another position, and no multiple, comes back
+OUTSIDE = 2**40
+"""So large that it stays beyond all pixels when multiplied or added to another position."""
 
 
-def gather(x: Tensor, rows: Tensor, columns: Tensor, firsts: Tensor, *, zeros: bool) -> Tensor:
-    """x at the positions rows (N, H) + columns (N, W), in the order that x has in memory.
+def gather_pixels(
+    x: Tensor, rows: Tensor, columns: Tensor, offsets: Tensor, *, zeros: bool
+) -> Tensor:
+    """x at the positions rows (N, H) + columns (N, W), in the memory format of x.
 
-    With `zeros`, positions beyond the last are 0.
+    With `zeros`, positions beyond the last pixel give 0.
     """
     n, c, h, w = x.shape
     if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
@@ -138,31 +143,31 @@ def gather(x: Tensor, rows: Tensor, columns: Tensor, firsts: Tensor, *, zeros: b
         if zeros:
             pixels, at = pad(pixels, (0, 1)), at.clamp_(max=h * w)
         return pixels.gather(2, at.expand(n, c, h * w)).view(n, c, h, w)
-    # the channels of a pixel lie together, so whole pixels are selected, counted over the batch
+    # channels last: select whole pixels, counted over the batch
     pixels = x.permute(0, 2, 3, 1).reshape(n * h * w, c)
-    at = ((rows + firsts[:, None])[:, :, None] + columns[:, None, :]).view(-1)
+    at = ((rows + offsets[:, None])[:, :, None] + columns[:, None, :]).view(-1)
     if zeros:
         pixels, at = pad(pixels, (0, 0, 0, 1)), at.clamp_(max=n * h * w)
     return pixels.index_select(0, at).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class GaussianNoise(Augment):
-    """x + e, e ~ N(0, std^2) for every pixel, not clipped. `std` is on the scale of [-1, 1]."""
+    """x + e, e ~ N(0, std^2) per value, not clipped. `std` is on the scale of [-1, 1]."""
 
     def __init__(self, std: NonNegative) -> None:
         super().__init__()
         self.std = std
 
     def transform(self, x: Tensor) -> Tensor:
-        # by shape, not randn_like: the same draws in whatever order the pixels lie in memory
+        # by shape, not randn_like: the same draws in every memory format
         noise = rng.randn(*x.shape, device=x.device, dtype=x.dtype)
         return torch.add(x, noise, alpha=self.std)
 
 
 class Cutout(Augment):
-    """DeVries & Taylor 2017 (arXiv:1708.04552): a square of `size` pixels becomes 0, mid-grey.
+    """DeVries & Taylor 2017 (arXiv:1708.04552): set a square with sides of `size` pixels to 0.
 
-    Its centre is uniform over the image, so the square may hang over the edge.
+    0 is mid-grey. The centre is uniform over the image, so the square may reach over an edge.
     """
 
     def __init__(self, size: PositiveInt) -> None:
@@ -170,11 +175,11 @@ class Cutout(Augment):
         self.size = size
         self._visible: dict[tuple[int, torch.device], Tensor] = {}
 
-    def require(self, side: int) -> None:
+    def require_size(self, side: int) -> None:
         if self.size > side:
             raise UserError(
-                f"augment.size={self.size} hides more than images of {side} pixels have. Give at "
-                f"most augment.size={side}; {side // 2} is usual."
+                f"augment.size={self.size} is larger than images of {side} pixels. Give at most "
+                f"augment.size={side}; {side // 2} is usual."
             )
 
     def transform(self, x: Tensor) -> Tensor:
@@ -186,9 +191,9 @@ class Cutout(Augment):
         return x * (rows[:, None, :, None] | columns[:, None, None, :])
 
     def visible(self, length: int, device: torch.device) -> Tensor:
-        """(length, length) booleans: for each centre, the positions that lie outside the square.
+        """(length, length) booleans: per centre, the positions outside the square.
 
-        Made once for each length and device.
+        Built once per length and device.
         """
         key = length, device
         if key not in self._visible:

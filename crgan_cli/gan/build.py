@@ -1,4 +1,4 @@
-"""From a checked configuration to the networks, the prior and the task."""
+"""Build the networks, the prior and the task from a checked configuration."""
 
 from typing import NamedTuple, cast
 
@@ -16,35 +16,38 @@ from crgan_cli.gan.types import Generator
 
 
 class Networks(NamedTuple):
-    """The two networks."""
+    """Generator and discriminator."""
 
     G: nn.Module
     D: nn.Module
 
 
 def build_networks(config: DictConfig) -> Networks:
-    """G and D, with the initial weights that the run's seed gives."""
+    """G and D, with initial weights drawn from the run's seed."""
     torch.manual_seed(config.seed)
     built = build_group(config.architecture)
     return Networks(built["generator"], built["discriminator"])
 
 
 def build_prior(config: DictConfig, G: nn.Module) -> Prior:
-    """p(z), and p(y) where G takes labels."""
+    """p(z), and p(y) if G takes labels."""
     generator = cast(Generator, G)
     return Prior(config.architecture.prior, generator.z_dim, generator.classes)
 
 
-def build_task(config: DictConfig, players: Networks) -> Task:
-    """The game: the players, what they play for, and in what order."""
+def build_task(config: DictConfig, networks: Networks) -> Task:
+    """The task: both networks, their loss terms, and the order of their turns.
+
+    Raise UserError if T makes no sense for the resolution.
+    """
     T = Chain(**build_group(config.augment))
-    T.require(config.dataset.resolution)
+    T.require_size(config.dataset.resolution)
     regularizer = CombinedRegularizer(**build_group(config.regularizer))
-    adversary = Adversary(players.D, build_group(config.loss), regularizer, T)
+    adversary = Adversary(networks.D, build_group(config.loss), regularizer, T)
     return build_group(
         config.task,
-        G=players.G,
+        G=networks.G,
         adversary=adversary,
-        prior=build_prior(config, players.G),
+        prior=build_prior(config, networks.G),
         n_dis=config.optimizer.n_dis,
     )

@@ -1,8 +1,7 @@
-"""Adversarial losses: what D and G play for, on logits.
+"""Adversarial losses, on logits: `d_loss` is what D minimises, `g_loss` what G minimises.
 
-Each class is one game: `d_terms` is what the discriminator minimises, `g_terms` what the generator
-minimises. Logits are D's output before any activation. Every value is a mean over the batch (and
-over the patches, where D scores patches).
+Logits are D's output before any activation. Every value is a mean over the batch (and over the
+patches, if D scores patches).
 """
 
 from torch import Tensor
@@ -13,22 +12,22 @@ from crgan_cli.gan.types import Terms
 
 
 class AdversarialLoss:
-    """The two players' adversarial terms, from D's logits of real and generated images."""
+    """The adversarial terms of both players. A loss implements `d_loss` and `g_loss`."""
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What D minimises, from its logits of real and generated images."""
+        """D's loss, a scalar, from its logits of real and generated images."""
         raise NotImplementedError
 
     def g_loss(self, fake: Tensor) -> Tensor:
-        """What G minimises, from D's logits of its images."""
+        """G's loss, a scalar, from D's logits of generated images."""
         raise NotImplementedError
 
     def d_terms(self, scored: ScoredViews) -> Terms:
-        """The term of D's turn."""
+        """The adversarial term of a D step."""
         return {"adversarial/d": self.d_loss(scored.scores["real"], scored.scores["fake"])}
 
     def g_terms(self, scored: ScoredViews) -> Terms:
-        """The term of G's turn."""
+        """The adversarial term of a G step."""
         return {"adversarial/g": self.g_loss(scored.scores["fake"])}
 
 
@@ -69,7 +68,7 @@ class Hinge(AdversarialLoss):
 class Wasserstein(AdversarialLoss):
     """Arjovsky et al. 2017 (arXiv:1701.07875) eq. 2: D: E D(G(z)) - E D(x).  G: -E D(G(z)).
 
-    No weight clipping: the Lipschitz constraint is the spectral norm's or the regularizer's work.
+    No weight clipping: spectral norm or a gradient penalty has to keep D Lipschitz.
     """
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -1,10 +1,8 @@
-"""D scores many views in one call, where that is honest.
+"""Score all views in one discriminator call. With batch norm in D, use one call per view.
 
-One call is faster, and it is the truer reading of the papers: separate train-mode calls each
-advance spectral normalisation's power iteration, so the views of one image would be scored by
-slightly different discriminators. It needs a D that treats the images of a batch independently;
-with batch normalisation the statistics of real, generated and transformed images would mix, so
-such a D scores one view a call.
+One call is faster, and closer to the papers: in train mode each call advances spectral norm's power
+iteration, so separate calls would compare scores of slightly different discriminators. Batch norm
+in D would mix the statistics of real, generated and transformed images in a common call.
 """
 
 from typing import NamedTuple
@@ -16,7 +14,7 @@ from crgan_cli.gan.types import Batch, Discriminator, Views
 
 
 class ScoredViews(NamedTuple):
-    """What a player's turn has to work with: images by role, D's logits of them, and D itself."""
+    """The images of one turn by role, D's logits of them, and D itself."""
 
     views: Views
     scores: dict[str, Tensor]  # role -> (N,) logits, fp32 or wider
@@ -24,10 +22,10 @@ class ScoredViews(NamedTuple):
 
 
 def mixes_samples(module: nn.Module) -> bool:
-    """Whether the score of an image depends on the batch around it.
+    """Whether the score of an image depends on the other images of its batch.
 
-    Batch normalisation does that, and any layer that says so with an attribute `mixes_samples`
-    (minibatch standard deviation, for one).
+    True with batch norm, or with a layer that has the attribute `mixes_samples` (for example
+    minibatch standard deviation).
     """
     return any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) or getattr(layer, "mixes_samples", False)
@@ -36,7 +34,7 @@ def mixes_samples(module: nn.Module) -> bool:
 
 
 def concatenate(batches: list[Batch]) -> Batch:
-    """The batches one after another. All are conditioned, or none is."""
+    """One batch of all images, in order. Either all batches have labels, or none has."""
     x = torch.cat([batch.x for batch in batches])
     labels = [batch.y for batch in batches if batch.y is not None]
     assert len(labels) in (0, len(batches)), "some views are conditioned and some are not"
@@ -44,19 +42,19 @@ def concatenate(batches: list[Batch]) -> Batch:
 
 
 def split_views(together: Batch, views: Views) -> Views:
-    """The views that `together` was joined from, with its images."""
+    """The inverse of `concatenate`: `views` with the images of `together` in place of theirs."""
     sizes = [len(batch.x) for batch in views.values()]
     parts = zip(views.items(), together.x.split(sizes), strict=True)
     return {role: batch._replace(x=x) for (role, batch), x in parts}
 
 
 def at_least_fp32(logits: Tensor) -> Tensor:
-    """fp32 or wider: consistency terms are small differences of logits, which bf16 would drop."""
+    """fp32 or wider: consistency terms are small differences of logits, which bf16 would lose."""
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def score(D: Discriminator, views: Views, *, jointly: bool) -> dict[str, Tensor]:
-    """role -> logits of D. `jointly` scores all views in one call."""
+    """role -> D's logits. `jointly` scores all views in one call, otherwise one call per view."""
     if not jointly:
         return {role: at_least_fp32(D(batch.x, batch.y)) for role, batch in views.items()}
     together = concatenate(list(views.values()))

@@ -1,4 +1,4 @@
-"""The records and protocols that the rest of the package speaks in."""
+"""Records and protocols that all parts of a GAN share."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,24 +6,25 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images with what they are conditioned on."""
+    """Images with the labels that they are conditioned on."""
 
     x: Tensor  # (N, C, H, W), float, in [-1, 1]
-    y: Tensor | None = None  # (N,) int64 class ids, or None without conditioning
+    y: Tensor | None = None  # (N,) int64 class ids; None if unconditional
 
 
 BatchInputs = tuple[Tensor, ...]
-"""What a turn is handed to make its batch of: on the device, and of fixed shapes. () is none."""
+"""Tensors from which a turn builds its real batch. On the device, fixed shapes. Empty: reuse the
+last batch."""
 
 Views = dict[str, Batch]
 """role -> images: "real", "fake", "near", "T(real)", "T(fake)"."""
 
 Terms = dict[str, Tensor]
-"""name -> weighted scalar. A player's loss is the sum of its terms, and the terms are its log."""
+"""name -> weighted scalar. A player's loss is the sum of its terms; each term is logged."""
 
 
 class Generator(Protocol):
-    """A network from latent codes to images. `classes` is 0 where it takes no labels."""
+    """A network from latents to images. `classes` is 0 if it takes no labels."""
 
     z_dim: int
     classes: int
@@ -42,10 +43,10 @@ class Discriminator(Protocol):
 
 
 class PlayerLoss(NamedTuple):
-    """What one player's turn comes to."""
+    """The loss of one player in one turn, term by term."""
 
-    terms: Terms  # their sum is the player's loss
-    diagnostics: Terms  # detached, for the log alone
+    terms: Terms  # their sum is the loss
+    diagnostics: Terms  # detached, for the log only
 
 
 class TurnLog(NamedTuple):

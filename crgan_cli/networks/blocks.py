@@ -1,7 +1,7 @@
-"""Residual blocks, and the generator and discriminator that the four residual networks share.
+"""Residual blocks, and the generator and discriminator that the residual networks share.
 
-What differs between the networks is a value here: the norm, the way up or down, the shortcut.
-ReLUs are never in place: the skip must carry x, and an in-place ReLU would make it relu(x).
+What differs between the networks is a value here: the norm, the resampling, the shortcut.
+ReLUs are never in place: the shortcut needs x, and an in-place ReLU would change it to relu(x).
 """
 
 from collections import OrderedDict
@@ -11,61 +11,57 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.networks.fast.folding import ZeroInsertionConv3
-from crgan_cli.networks.layers import LinearHead, Norm
+from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, ZeroInsertionConv3
+from crgan_cli.networks.layers import Norm, logit_head, sum_pool
 
-SEED_SIDE = 4
+STEM_SIDE = 4
 """Side of the first feature map of every residual generator."""
 
-
-def nearest() -> nn.Module:
-    """The common way up: each value fills a 2x2 square."""
-    return nn.Upsample(scale_factor=2, mode="nearest")
+Conv3x3 = Callable[[int, int], nn.Module]
+"""Channels in and out -> a 3x3 convolution: `conv3x3`, or a FusedResampleConv3, which resamples."""
 
 
-Conv3 = Callable[[int, int], nn.Module]
-"""Channels in and out -> a 3x3 convolution: `conv3`, or one of `folding` that changes the size."""
-
-
-def conv3(c_in: int, c_out: int) -> nn.Conv2d:
+def conv3x3(c_in: int, c_out: int) -> nn.Conv2d:
     """3x3, stride 1, same size."""
     return nn.Conv2d(c_in, c_out, 3, padding=1)
 
 
-def up_shortcut_1x1(c_in: int, c_out: int) -> nn.Module:
-    """1x1 before nearest: the same numbers as after it, for a quarter of the work."""
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 1), nearest())
-
-
-def up_shortcut_3x3(c_in: int, c_out: int) -> nn.Module:
-    """compare_gan's CIFAR ResNet: zeros inserted, then 3x3 (these two do not commute)."""
-    # named 1, where its weights have been since zero insertion was a layer of its own
-    return nn.Sequential(OrderedDict({"1": ZeroInsertionConv3(c_in, c_out)}))
-
-
-def down_shortcut_1x1(c_in: int, c_out: int, pool: nn.Module) -> nn.Module:
-    """1x1 after average pooling: the same numbers as before it, for a quarter of the work."""
-    return nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1))
-
-
-def down_shortcut_3x3(c_in: int, c_out: int, last: Conv3) -> nn.Module:
-    """compare_gan's CIFAR ResNet: `last` alone, a PooledConv3 or a conv3."""
-    return nn.Sequential(last(c_in, c_out))
+# --- up ------------------------------------------------------------------------------------------
 
 
 class UpBlock(nn.Module):
-    """norm, ReLU, up and conv3 in one (`up`), norm, ReLU, conv3, and a shortcut beside it."""
+    """norm, ReLU, `up` (upsampling and 3x3 in one), norm, ReLU, 3x3; plus the shortcut."""
 
-    def __init__(self, c_in: int, c_out: int, norm: Norm, up: Conv3, shortcut: nn.Module) -> None:
+    def __init__(self, c_in: int, c_out: int, norm: Norm, up: Conv3x3, shortcut: nn.Module) -> None:
         super().__init__()
         self.norm1, self.conv1 = norm(c_in), up(c_in, c_out)
-        self.norm2, self.conv2 = norm(c_out), conv3(c_out, c_out)
+        self.norm2, self.conv2 = norm(c_out), conv3x3(c_out, c_out)
         self.shortcut = shortcut
 
-    def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
-        h = self.conv1(torch.relu(self.norm1(x, code)))
-        h = self.conv2(torch.relu(self.norm2(h, code)))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.conv1(torch.relu(self.norm1(x, condition)))
+        h = self.conv2(torch.relu(self.norm2(h, condition)))
         return h + self.shortcut(x)
+
+
+def nearest_block(c_in: int, c_out: int, norm: Norm) -> UpBlock:
+    """Nearest upsampling, with a 1x1 shortcut (SNGAN, BigGAN).
+
+    1x1 before upsampling: the same numbers as after it, for a quarter of the work.
+    """
+    upsample = nn.Upsample(scale_factor=2, mode="nearest")
+    shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), upsample)
+    return UpBlock(c_in, c_out, norm, NearestConv3, shortcut)
+
+
+def zero_insertion_block(c_in: int, c_out: int, norm: Norm) -> UpBlock:
+    """Zeros inserted, then 3x3, in the shortcut too (compare_gan's ResNets)."""
+    # named "1": its weights had this name when zero insertion was a separate layer
+    shortcut = nn.Sequential(OrderedDict({"1": ZeroInsertionConv3(c_in, c_out)}))
+    return UpBlock(c_in, c_out, norm, ZeroInsertionConv3, shortcut)
+
+
+# --- down ----------------------------------------------------------------------------------------
 
 
 class Residual(nn.Module):
@@ -80,24 +76,50 @@ class Residual(nn.Module):
         return self.body(x) + self.shortcut(x)
 
 
-def first_body(c_in: int, c_out: int, last: Conv3) -> nn.Sequential:
-    """conv3, ReLU, `last`: SNGAN's first block, which sees the image and not features.
+def block_body(c_in: int, c_out: int, last: Conv3x3, *, first_relu: bool = True) -> nn.Sequential:
+    """ReLU, 3x3, ReLU, `last`. `last` is PooledConv3 in a block that goes down, else conv3x3.
 
-    `last` is PooledConv3 where the block goes down, else conv3.
+    SNGAN's first block, which sees the image and not features, has no `first_relu`.
     """
-    return nn.Sequential(conv3(c_in, c_out), nn.ReLU(), last(c_out, c_out))
+    start = [nn.ReLU()] if first_relu else []
+    return nn.Sequential(*start, conv3x3(c_in, c_out), nn.ReLU(), last(c_out, c_out))
 
 
-def body(c_in: int, c_out: int, last: Conv3) -> nn.Sequential:
-    """ReLU, conv3, ReLU, `last`: the way through a discriminator's block."""
-    return nn.Sequential(nn.ReLU(), *first_body(c_in, c_out, last))
+def shortcut_1x1(c_in: int, c_out: int, *, down: bool) -> nn.Module:
+    """1x1 after average pooling: the same numbers as before it, for a quarter of the work."""
+    pool = nn.AvgPool2d(2) if down else nn.Identity()
+    return nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1))
+
+
+def residual_1x1(
+    c_in: int, c_out: int, *, down: bool, first_relu: bool = True, always: bool = True
+) -> nn.Module:
+    """A block with a 1x1 shortcut if the width or the size changes (SNGAN, BigGAN).
+
+    Else the shortcut is the identity. Without `always`, a block that keeps its width has none.
+    """
+    body = block_body(c_in, c_out, PooledConv3 if down else conv3x3, first_relu=first_relu)
+    if c_in == c_out and not always:
+        return body
+    same = c_in == c_out and not down
+    return Residual(body, nn.Identity() if same else shortcut_1x1(c_in, c_out, down=down))
+
+
+def residual_3x3(c_in: int, c_out: int, *, down: bool) -> Residual:
+    """A block with a 3x3 shortcut (compare_gan's ResNets)."""
+    last = PooledConv3 if down else conv3x3
+    return Residual(block_body(c_in, c_out, last), nn.Sequential(last(c_in, c_out)))
+
+
+# --- networks ------------------------------------------------------------------------------------
 
 
 class ResidualGenerator(nn.Module):
-    """linear -> 4x4, blocks up, norm, ReLU, conv3, squash.
+    """linear -> 4x4, blocks up, norm, ReLU, 3x3, `squash`.
 
-    `widths` are the channels before, between and after the blocks; `block(c_in, c_out)` makes a
-    module called with (x, code). The side of the images is 4 * 2^blocks.
+    `widths` are the channels before, between and after the blocks; `block(c_in, c_out)` returns a
+    module called with (x, condition). The images have side 4 * 2^blocks. `stem_dim` is the number
+    of latents that the linear layer sees, all by default.
     """
 
     def __init__(
@@ -105,50 +127,48 @@ class ResidualGenerator(nn.Module):
         widths: Sequence[int],
         block: Callable[[int, int], nn.Module],
         final_norm: Norm,
-        squash: Callable[[Tensor], Tensor],
         *,
-        seed_dim: int,
         z_dim: int,
         channels: int,
         classes: int,
+        stem_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.z_dim, self.classes, self.channels = z_dim, classes, channels
-        self.resolution = SEED_SIDE * 2 ** (len(widths) - 1)
-        self.stem = nn.Linear(seed_dim, widths[0] * SEED_SIDE**2)
+        self.resolution = STEM_SIDE * 2 ** (len(widths) - 1)
+        self.stem = nn.Linear(stem_dim or z_dim, widths[0] * STEM_SIDE**2)
         self.blocks = nn.ModuleList(block(c_in, c_out) for c_in, c_out in pairwise(widths))
         self.final_norm = final_norm(widths[-1])
-        self.out = conv3(widths[-1], channels)
-        self.squash = squash
+        self.out = conv3x3(widths[-1], channels)
 
-    def codes(self, z: Tensor, y: Tensor | None) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """What the stem gets, and what each block's norms get: here z, and the labels."""
+    @staticmethod
+    def squash(x: Tensor) -> Tensor:
+        """Map the last layer to [-1, 1]."""
+        return torch.tanh(x)
+
+    def conditions(self, z: Tensor, y: Tensor | None) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """Return the input of the stem and the condition of each block: here z, and the labels."""
         return z, [y] * len(self.blocks)
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         """(N, z_dim) and (N,) class ids -> (N, C, H, W) in [-1, 1]."""
-        seed, codes = self.codes(z, y)
-        h = self.stem(seed).unflatten(1, (-1, SEED_SIDE, SEED_SIDE))
-        for block, code in zip(self.blocks, codes, strict=True):
-            h = block(h, code)
-        return self.squash(self.out(torch.relu(self.final_norm(h, codes[-1]))))
+        z, conditions = self.conditions(z, y)
+        h = self.stem(z).unflatten(1, (-1, STEM_SIDE, STEM_SIDE))
+        for block, condition in zip(self.blocks, conditions, strict=True):
+            h = block(h, condition)
+        return self.squash(self.out(torch.relu(self.final_norm(h, conditions[-1]))))
 
 
 class ResidualDiscriminator(nn.Module):
-    """blocks, ReLU, pooling over places, head. `classes` is 0 where `head` takes no labels."""
+    """blocks, ReLU, `pool`, head: a projection head for `classes` > 0."""
 
-    def __init__(
-        self,
-        blocks: Sequence[nn.Module],
-        pool: Callable[[Tensor], Tensor],
-        head: LinearHead,
-        classes: int,
-    ) -> None:
+    pool = staticmethod(sum_pool)
+
+    def __init__(self, blocks: Sequence[nn.Module], features: int, classes: int) -> None:
         super().__init__()
         self.classes = classes
         self.blocks = nn.Sequential(*blocks)
-        self.pool = pool
-        self.head = head
+        self.head = logit_head(features, classes)
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits."""

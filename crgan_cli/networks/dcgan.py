@@ -6,15 +6,8 @@ Radford et al. 2016 (arXiv:1511.06434), as built in compare_gan/architectures/dc
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import Positive, PositiveInt
-from crgan_cli.networks.fast.spectral import apply_spectral_norm
-from crgan_cli.networks.layers import (
-    LinearHead,
-    ToUnitInterval,
-    init_normal_002,
-    init_weights,
-    require_resolution,
-    scale_channels,
-)
+from crgan_cli.networks.layers import ToUnitInterval, require_resolution, scale_channels
+from crgan_cli.networks.sequential import SequentialDiscriminator, SequentialGenerator
 
 
 def _require_multiple_of_16(resolution: int) -> None:
@@ -41,47 +34,37 @@ class SameDeconv5(nn.ConvTranspose2d):
         return super().forward(input, output_size)[:, :, :-1, :-1]
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(SequentialGenerator):
     """linear to (s/16, s/16, 512), four 5x5 deconvolutions with batch norm, tanh."""
-
-    classes = 0
 
     def __init__(
         self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
     ) -> None:
         _require_multiple_of_16(resolution)
-        super().__init__()
-        self.z_dim, self.resolution, self.channels = z_dim, resolution, channels
         a, b, c, d = (scale_channels(w, width) for w in (512, 256, 128, 64))
         side = resolution // 16
-        self.layers = nn.Sequential(
+        layers = [
             nn.Linear(z_dim, a * side**2),
             nn.Unflatten(1, (a, side, side)),
-            *_normed(a),
+            *_norm_relu(a),
             SameDeconv5(a, b),
-            *_normed(b),
+            *_norm_relu(b),
             SameDeconv5(b, c),
-            *_normed(c),
+            *_norm_relu(c),
             SameDeconv5(c, d),
-            *_normed(d),
+            *_norm_relu(d),
             SameDeconv5(d, channels),
             nn.Tanh(),
-        )
-        init_weights(self, init_normal_002)
-
-    def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """(N, z_dim) -> (N, C, H, W) in [-1, 1]; `y` is not used."""
-        return self.layers(z)
+        ]
+        super().__init__(layers, z_dim=z_dim, resolution=resolution, channels=channels)
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(SequentialDiscriminator):
     """Four 5x5 stride-2 convolutions, 64 to 512 channels, LReLU 0.2; sees images in [0, 1].
 
-    `batch_norm` puts batch norm into all but the first. Its scores then depend on the rest of the
+    `batch_norm` adds batch norm to all but the first. The scores then depend on the rest of the
     batch, so several views cannot be scored in one call.
     """
-
-    classes = 0
 
     def __init__(
         self,
@@ -92,28 +75,19 @@ class DCGANDiscriminator(nn.Module):
         spectral_norm: bool,
     ) -> None:
         _require_multiple_of_16(resolution)
-        super().__init__()
         a, b, c, d = (scale_channels(w, width) for w in (64, 128, 256, 512))
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
-        self.layers = nn.Sequential(
+        layers = [
             ToUnitInterval(),
             *_down(channels, a, nn.Identity()),
             *_down(a, b, norm(b)),
             *_down(b, c, norm(c)),
             *_down(c, d, norm(d)),
-            nn.Flatten(),
-        )
-        self.head = LinearHead(d * (resolution // 16) ** 2)
-        init_weights(self, init_normal_002)
-        if spectral_norm:
-            apply_spectral_norm(self)
-
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> (N,) logits; `y` is not used."""
-        return self.head(self.layers(x), y)
+        ]
+        super().__init__(layers, d * (resolution // 16) ** 2, spectral_norm)
 
 
-def _normed(channels: int) -> list[nn.Module]:
+def _norm_relu(channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU()]
 
 

@@ -1,7 +1,7 @@
 """Layers that several networks share: conditional batch norm, attention, heads.
 
 Sources: Miyato & Koyama 2018 (arXiv:1802.05637), Zhang et al. 2019 (arXiv:1805.08318), Brock et
-al. 2019 (arXiv:1809.11096); layer shapes as in google/compare_gan.
+al. 2019 (arXiv:1809.11096). Layer shapes are those of google/compare_gan.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
 
-WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
-"""The layers that are initialised and spectrally normalised. Batch norm is neither."""
+WEIGHTED_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
+"""The layers that `init_weights` initialises and that can have spectral norm. No batch norm."""
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -21,22 +21,27 @@ def scale_channels(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def require_resolution(fits: bool, resolution: int, name: str, able: str, instead: str) -> None:
-    """Raise UserError where a network cannot make `resolution`; `able` and `instead` are words."""
-    if not fits:
+def require_resolution(
+    supported: bool, resolution: int, name: str, possible: str, alternatives: str
+) -> None:
+    """Raise UserError if a network does not support `resolution`."""
+    if not supported:
         raise UserError(
-            f"dataset.resolution is {resolution}, but architecture={name} works at {able} pixels "
-            f"a side. Use {instead}, or another dataset.resolution."
+            f"dataset.resolution is {resolution}, but architecture={name} works at {possible} "
+            f"pixels per side. Use {alternatives}, or another dataset.resolution."
         )
 
 
-def label_count(conditional: bool, classes: int) -> int:
-    """The number of classes a network is conditioned on, 0 for none; UserError without labels."""
+def count_labels(conditional: bool, classes: int) -> int:
+    """Return the number of classes that a network is conditioned on, 0 if none.
+
+    Raises UserError for a conditional network and a data set without labels.
+    """
     if conditional and classes == 0:
         raise UserError(
-            "architecture.conditional=true needs a data set with classes, and dataset.classes is "
+            "architecture.conditional=true needs a data set with classes, but dataset.classes is "
             "0. Use architecture.conditional=false, or a data set with labels (cifar10, demo, or "
-            "a folder with one sub-folder a class)."
+            "a folder with one sub-folder per class)."
         )
     return classes if conditional else 0
 
@@ -44,14 +49,14 @@ def label_count(conditional: bool, classes: int) -> int:
 # --- initialisation ------------------------------------------------------------------------------
 
 
-def has_weight(root: nn.Module) -> Iterator[nn.Module]:
-    """The layers of `root` with a weight matrix or kernel."""
-    return (module for module in root.modules() if isinstance(module, WEIGHTED))
+def find_weighted_layers(root: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of `root` with a weight matrix or kernel."""
+    return (module for module in root.modules() if isinstance(module, WEIGHTED_LAYERS))
 
 
 def init_weights(root: nn.Module, draw: Callable[[Tensor], object]) -> None:
-    """`draw` fills every weight of `root` in place; every bias becomes 0."""
-    for module in has_weight(root):
+    """Fill every weight of `root` with `draw` (in place), and every bias with 0."""
+    for module in find_weighted_layers(root):
         assert isinstance(module.weight, Tensor)
         draw(module.weight)
         bias = getattr(module, "bias", None)
@@ -60,12 +65,12 @@ def init_weights(root: nn.Module, draw: Callable[[Tensor], object]) -> None:
 
 
 def init_normal_002(weight: Tensor) -> Tensor:
-    """N(0, 0.02), compare_gan's default for every weight."""
+    """N(0, 0.02), compare_gan's default for all weights."""
     return nn.init.normal_(weight, std=0.02)
 
 
 def init_glorot_sngan(weight: Tensor) -> Tensor:
-    """SNGAN's Glorot uniform: gain sqrt 2 for 3x3 kernels, 1 for everything else."""
+    """SNGAN's Glorot uniform: gain sqrt 2 for 3x3 kernels, 1 for all other weights."""
     gain = 2**0.5 if weight.ndim == 4 and weight.shape[-1] == 3 else 1.0
     return nn.init.xavier_uniform_(weight, gain)
 
@@ -73,26 +78,25 @@ def init_glorot_sngan(weight: Tensor) -> Tensor:
 # --- normalisation with a condition --------------------------------------------------------------
 
 Norm = Callable[[int], nn.Module]
-"""channels -> a module called with (x, code)."""
+"""channels -> a module called with (x, condition)."""
 
 
 class PlainBatchNorm(nn.Module):
-    """Batch norm that ignores the code. It wraps and does not inherit, so that the batch norm
-    within can be exchanged for a synchronised one."""
+    """Batch norm that ignores the condition. A wrapper: its `norm` can become a SyncBatchNorm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.norm(x)
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm with (1 + A code) as gain and B code as shift (Brock et al. 2019, appendix B).
+    """Batch norm with gain 1 + A c and shift B c for a condition c (Brock et al. 2019, appendix B).
 
-    compare_gan leaves the 1 out, which centres the gain on 0 (its issue 54): not copied.
-    `affine(channels)` makes A and B: an embedding for labels, a linear map for vectors.
+    compare_gan omits the 1, so its gain is centred on 0 (its issue 54): not copied here.
+    `affine(channels)` builds A and B: an embedding for labels, a linear map for vectors.
     """
 
     def __init__(self, channels: int, affine: Callable[[int], nn.Module]) -> None:
@@ -101,25 +105,23 @@ class ConditionalBatchNorm(nn.Module):
         self.gain = affine(channels)
         self.shift = affine(channels)
 
-    def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.norm(x)
-        # to(h): an embedding stays fp32 under autocast and would promote the whole feature map
-        gain, shift = (1 + self.gain(code)).to(h), self.shift(code).to(h)
+        # to(h): under autocast an embedding is fp32, and would promote the whole feature map
+        gain, shift = (1 + self.gain(condition)).to(h), self.shift(condition).to(h)
         return h * gain[:, :, None, None] + shift[:, :, None, None]
 
 
-def label_norm(classes: int) -> Norm:
-    """Batch norm by class, or plain batch norm where `classes` is 0."""
+def label_batch_norm(classes: int) -> Norm:
+    """Batch norm conditioned on the class, or plain batch norm if `classes` is 0."""
     if classes == 0:
         return PlainBatchNorm
     return lambda channels: ConditionalBatchNorm(channels, lambda c: nn.Embedding(classes, c))
 
 
-def code_norm(code_dim: int) -> Norm:
-    """Batch norm by a vector of `code_dim` numbers, through linear maps without bias."""
-    return lambda channels: ConditionalBatchNorm(
-        channels, lambda c: nn.Linear(code_dim, c, bias=False)
-    )
+def vector_batch_norm(dim: int) -> Norm:
+    """Batch norm conditioned on a vector of length `dim`, through linear maps without bias."""
+    return lambda channels: ConditionalBatchNorm(channels, lambda c: nn.Linear(dim, c, bias=False))
 
 
 # --- attention -----------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ class SelfAttention(nn.Module):
     """Non-local block: x + sigma * W_o(softmax(theta(x)^T phi(x)) g(x)) (Zhang et al. 2019, eq. 3).
 
     sigma starts at 0; phi and g are max-pooled 2x2; no biases. Keys have 1/8 and values 1/2 of the
-    channels. Written out in matrix products: the fused kernels have no double backward, which
+    channels. Written as matrix products: torch's fused attention has no double backward, which
     gradient penalties need.
     """
 
@@ -146,18 +148,18 @@ class SelfAttention(nn.Module):
         query = self.theta(x).flatten(2)
         key = F.max_pool2d(self.phi(x), 2).flatten(2)
         value = F.max_pool2d(self.g(x), 2).flatten(2)
-        places = torch.softmax(query.transpose(1, 2) @ key, dim=-1)
-        seen = (value @ places.transpose(1, 2)).unflatten(2, x.shape[2:])
-        return x + self.sigma * self.out(seen)
+        attention = torch.softmax(query.transpose(1, 2) @ key, dim=-1)
+        attended = (value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])
+        return x + self.sigma * self.out(attended)
 
 
 # --- heads and ends ------------------------------------------------------------------------------
 
 
 class LogitLayer(nn.Linear):
-    """A linear map to the logit, in fp32 under autocast too.
+    """A linear map to the logit, in fp32 also under autocast.
 
-    A consistency term is a small difference of logits, of which bf16 keeps 8 bits.
+    A consistency term is a small difference of logits; bf16 has only 8 bits for it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -190,18 +192,18 @@ class ProjectionHead(LinearHead):
         return super().forward(h, y) + (self.embed(y) * h).sum(1)
 
 
-def head(features: int, classes: int) -> LinearHead:
-    """The projection head for `classes` classes, or the linear head where that is 0."""
+def logit_head(features: int, classes: int) -> LinearHead:
+    """The projection head for `classes` classes, or the linear head if `classes` is 0."""
     return ProjectionHead(features, classes) if classes else LinearHead(features)
 
 
 def sum_pool(h: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C), the sum over places."""
+    """(N, C, H, W) -> (N, C), the sum over positions."""
     return h.sum((2, 3))
 
 
 def mean_pool(h: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C), the mean over places."""
+    """(N, C, H, W) -> (N, C), the mean over positions."""
     return h.mean((2, 3))
 
 
@@ -213,5 +215,5 @@ class ToUnitInterval(nn.Module):
 
 
 def sigmoid_image(x: Tensor) -> Tensor:
-    """compare_gan's sigmoid image in [0, 1], carried to [-1, 1]."""
+    """compare_gan's sigmoid image in [0, 1], mapped to [-1, 1]."""
     return 2 * torch.sigmoid(x) - 1

@@ -85,7 +85,7 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
     once: as often as the part that asks most often.
     """
     net, parts = counted.net, regularizer.members
-    views = 2 + mean_extra_roles((role, part) for part in parts for role in part.d_views)
+    views = 2 + mean_extra_roles((role, part) for part in parts for role in part.views)
     drawn = 1 + mean_extra_roles((role, part) for part in parts for role in latent_roles(part))
     d = FORWARD_BACKWARD * views * net.d + drawn * net.g
     for part in parts:
@@ -111,4 +111,4 @@ def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
 def latent_roles(part: Regularizer) -> tuple[str, ...]:
     """The roles that G draws for a part besides "fake"."""
     with torch.random.fork_rng(devices=()):  # drawing a code must not move the run's numbers
-        return tuple(part.latents(torch.zeros(1, 1)))
+        return tuple(part.extra_latents(torch.zeros(1, 1)))

@@ -144,7 +144,7 @@ def require_equal_losses(config: DictConfig, images: Images) -> None:
     x = images.x[:CHECKED].float() / 127.5 - 1
     real = Batch(x, images.y[:CHECKED] if task.prior.classes else None)
     z, y = task.prior.sample_z(len(x), cpu), task.prior.sample_y(len(x), cpu)
-    codes = {"fake": z} | task.adversary.regularizer.latents(z)
+    codes = {"fake": z} | task.adversary.regularizer.extra_latents(z)
 
     def fakes(G: nn.Module) -> Views:
         torch.manual_seed(1)  # so that both sides' penalties draw the same points

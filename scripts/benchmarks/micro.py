@@ -32,7 +32,7 @@ from crgan_cli.networks.fast.folding import (
     ZeroInsertionConv3,
 )
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
-from crgan_cli.networks.layers import has_weight
+from crgan_cli.networks.layers import find_weighted_layers
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import resolve_device
 from crgan_cli.training.ema import EMA
@@ -188,7 +188,7 @@ def spectral_norm(scene: Scene) -> list[Pair]:
 
 def through(D: nn.Module) -> None:
     """Reads all normalised weights once, and goes back through them."""
-    weights: list[Tensor] = [layer.weight for layer in has_weight(D)]  # type: ignore[misc]
+    weights: list[Tensor] = [layer.weight for layer in find_weighted_layers(D)]  # type: ignore[misc]
     stored = [p for name, p in D.named_parameters() if name.endswith(".original")]
     torch.autograd.grad(weights, stored, [torch.ones_like(each) for each in weights])
 
@@ -200,13 +200,13 @@ def penalty(scene: Scene) -> list[Pair]:
         D = players(scene, name)["discriminator"].to(memory_format=torch.channels_last)  # type: ignore
         D.eval()
         x = torch.rand(2, scene.batch, 3, 32, 32, device=scene.device) * 2 - 1
-        seen = ScoredViews({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
+        scored = ScoredViews({"real": Batch(x[0]), "fake": Batch(x[1])}, {}, D)
 
-        def work(how: str, seen: ScoredViews = seen, D: nn.Module = D) -> Work:
+        def work(how: str, scored: ScoredViews = scored, D: nn.Module = D) -> Work:
             gp = GradientPenalty(10.0, 1, how)  # type: ignore[arg-type]
 
             def run() -> None:
-                (term,) = gp.d_terms(seen).values()
+                (term,) = gp.d_terms(scored).values()
                 torch.autograd.grad(term, list(D.parameters()), materialize_grads=True)
 
             return run

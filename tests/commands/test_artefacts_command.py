@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Detectors are kept: those of a test are no others'."""
+    """Detectors are cached: each test has a cache of its own."""
     monkeypatch.setenv("CRGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -51,7 +51,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def quick_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """They learn nothing, and look at few images: what they find is tested elsewhere."""
     monkeypatch.setattr(detector, "ROUNDS", 1)
-    monkeypatch.setattr(detector, "STEPS_A_ROUND", 1)
+    monkeypatch.setattr(detector, "STEPS_PER_ROUND", 1)
     monkeypatch.setattr(leakage, "FEWEST", 12)
     monkeypatch.setattr(leakage, "MOST_HELD_OUT", 48)
 
@@ -170,7 +170,9 @@ def test_a_checkpoint_outside_a_run_goes_where_it_is_told(
 ) -> None:
     shutil.copy(run / "checkpoints" / file_name(2), tmp_path / "sent.pt")
     quick = ("diversity", "--pixels-only", *FEW)
-    refused(crgan("artefacts", "sent.pt", *quick), "sent.pt lies in no run", "--out FOLDER")
+    refused(
+        crgan("artefacts", "sent.pt", *quick), "sent.pt is not in a run's folder", "--out FOLDER"
+    )
     assert files(tmp_path) == {"sent.pt"}
     assert crgan("artefacts", "sent.pt", *quick, "--out", "it")[0] == 0
     assert files(tmp_path / "it") == {"diversity.json", "diversity.png"}
@@ -188,7 +190,7 @@ def test_networks_that_are_not_finite_are_not_measured(
         words = ("bad.pt", "diversity", "--pixels-only", "--out", "it", *FEW)
         code, _, err = crgan("artefacts", *words)
         assert code == 1
-        assert f"crgan artefacts: failed: the {name} in bad.pt holds numbers that are not" in err
+        assert f"crgan artefacts: failed: The {name} in bad.pt has weights that are not" in err
         assert not (tmp_path / "it").exists()
 
 
@@ -202,8 +204,8 @@ def test_networks_that_are_not_finite_are_not_measured(
         (["RUN", "augment.size=40"], "augment.size=40"),
         (["RUN", "metrics=demo"], "takes the run's own settings"),
         (["RUN", "--best"], "no best checkpoint"),
-        (["RUN", "--out", "file"], "file is a file: no folder can be at file"),
-        (["RUN", "--out", "file/in/it"], "no folder can be at file/in/it"),
+        (["RUN", "--out", "file"], "file is a file, so file cannot be a folder"),
+        (["RUN", "--out", "file/in/it"], "file is a file, so file/in/it cannot be a folder"),
         (["gone"], "there is no file gone"),
         (["."], "no checkpoint that can be read"),
         ([], "CHECKPOINT_OR_RUN"),
@@ -226,7 +228,7 @@ def test_what_cannot_be_is_refused(
         (["consistency", "--n", "1"], "at least 2"),
         (["diversity", "--n", "3"], "at least 4"),
         (["memorisation", "--n", "1"], "at least 2"),
-        (["consistency", "--n", "401"], "400: give at most --n 400"),
+        (["consistency", "--n", "401"], "400. Give at most --n 400"),
         (["memorisation", "--n", "4001"], "at most --n 4000"),
         (["diversity", "--n", "4001"], "at most --n 4000"),
     ],

@@ -311,7 +311,7 @@ def test_an_exported_zip_holds_the_files_of_an_exported_folder(
     assert bytes_in(tmp_path / "unzipped") == files
     assert len(set(files.values())) == 16
     for name in ("folder", "all.zip"):
-        refused(crgan("eval", "--samples", name, scored), "what crgan eval --export wrote")
+        refused(crgan("eval", "--samples", name, scored), "was written by crgan eval --export")
 
 
 def test_exported_images_score_as_the_run_did(scored: Path, crgan: Crgan, tmp_path: Path) -> None:

@@ -198,3 +198,53 @@ def test_a_parameter_that_code_injects_is_no_key(plugin: str, monkeypatch) -> No
     monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_plugin")
     (problem,) = find_problems(whole(loss={"_target_": plugin, "weight": 1, "D": 3}))
     assert problem == "Unknown key 'D' in loss. Keys: padding, sizes, weight."
+
+
+DATACLASSES = """
+from dataclasses import dataclass, field
+from typing import ClassVar
+from crgan_cli.config.bounds import Positive, PositiveInt
+raise SystemExit("imported")
+
+@dataclass(kw_only=True)
+class Base:
+    title: ClassVar[str] = "a class attribute"
+    size: PositiveInt
+    scale: Positive = 1.0
+    names: tuple[str, ...] = field(default=(), init=False)
+
+@dataclass(kw_only=True)
+class Child(Base):
+    root: str
+    scale: Positive | None = None
+
+class Grandchild(Child):
+    title = "no field of its own"
+
+class WithConstructor(Child):
+    def __init__(self, only: int) -> None: ...
+"""
+
+
+BASE_KEYS = {"size": (PositiveInt, False), "scale": (Positive, True)}
+CHILD_KEYS = BASE_KEYS | {"scale": (Positive | None, True), "root": (str, False)}
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("Base", BASE_KEYS),
+        ("Child", CHILD_KEYS),
+        ("Grandchild", CHILD_KEYS),
+        ("WithConstructor", {"only": (int, False)}),
+    ],
+)
+def test_a_dataclass_has_the_fields_of_its_bases_and_its_own(
+    name: str, keys: dict[str, tuple[object, bool]], tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crgan_test_dataclasses.py").write_text(DATACLASSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CRGAN_PLUGINS", "crgan_test_dataclasses")
+    parameters.cache_clear()
+    found = parameters(f"crgan_test_dataclasses.{name}")
+    assert {key: (p.kind, p.optional) for key, p in found.items()} == keys

@@ -14,7 +14,7 @@ from support.nosync import NoSync
 from torch import Tensor
 
 from crgan_cli.data import batches as module
-from crgan_cli.data import streamed
+from crgan_cli.data import on_device, streamed
 from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.batches import Batches, fits_in_memory
 from crgan_cli.data.images import Images, to_float
@@ -52,7 +52,7 @@ def labels(batches: Batches, index: int) -> list[int]:
 @pytest.fixture
 def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """No set fits on the device."""
-    monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", 0)
 
 
 @pytest.fixture
@@ -138,12 +138,12 @@ def test_flips_depend_on_the_seed():
 
 
 @LAYOUTS
-@pytest.mark.parametrize("where", ["resident", "streamed"])
+@pytest.mark.parametrize("where", ["on_device", "streamed"])
 def test_every_image_is_one_of_the_set_or_its_mirror_image(
     monkeypatch: pytest.MonkeyPatch, where: str, layout: torch.memory_format
 ):
     if where == "streamed":
-        monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", 0)
     images = coloured(7)
     batches = Batches(images, batch_size=3, seed=0, device=CPU, flip=True, layout=layout)
     kinds = set()
@@ -175,7 +175,7 @@ def test_the_stored_pixels_are_not_changed():
 
 
 def test_a_set_larger_than_a_chunk_comes_to_the_device_whole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(streamed, "CHUNK", 4)
+    monkeypatch.setattr(on_device, "IMAGES_PER_COPY", 4)
     x, y = make(batch_size=10)[0]
     assert y is not None
     assert torch.equal(x, to_float(numbered().x[y]))
@@ -184,7 +184,7 @@ def test_a_set_larger_than_a_chunk_comes_to_the_device_whole(monkeypatch: pytest
 # --- what a turn is handed ------------------------------------------------------------------------
 
 
-def test_a_ticket_of_a_set_that_fits_is_a_view_of_the_epochs_order():
+def test_the_inputs_of_a_set_that_fits_are_a_view_of_the_epochs_order():
     batches = make()
     (first,), (second,) = batches.inputs(0), batches.inputs(1)
     assert (first.dtype, first.shape) == (torch.int64, (3,))
@@ -196,28 +196,28 @@ def test_a_ticket_of_a_set_that_fits_is_a_view_of_the_epochs_order():
 
 @LAYOUTS
 @pytest.mark.parametrize("flip", [False, True])
-def test_opening_a_ticket_draws_nothing_and_waits_for_nothing(
+def test_making_a_batch_draws_nothing_and_waits_for_nothing(
     flip: bool, layout: torch.memory_format
 ):
     batches = Batches(coloured(), batch_size=3, seed=0, device=CPU, flip=flip, layout=layout)
-    ticket = batches.inputs(0)
+    inputs = batches.inputs(0)
     with NoSync() as watch:
-        batches.to_batch(*ticket)
+        batches.to_batch(*inputs)
     kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
     assert kernels[:2] == ["index_select"] * 2  # pixels and labels; then x / 127.5 - 1
     assert len(kernels) <= 5
     assert not {"rand", "randint", "random_"} & set(kernels)
 
 
-def test_opening_leaves_the_ticket_as_it_was(too_large: None):
+def test_making_a_batch_leaves_its_inputs_as_they_were(too_large: None):
     batches = make()
-    ticket = batches.inputs(0)
-    before = tuple(part.clone() for part in ticket)
-    batches.to_batch(*ticket).x.zero_()
-    assert all(torch.equal(*pair) for pair in zip(ticket, before, strict=True))
+    inputs = batches.inputs(0)
+    before = tuple(part.clone() for part in inputs)
+    batches.to_batch(*inputs).x.zero_()
+    assert all(torch.equal(*pair) for pair in zip(inputs, before, strict=True))
 
 
-def test_a_ticket_of_a_larger_set_is_its_bytes(too_large: None):
+def test_the_inputs_of_a_larger_set_are_its_bytes(too_large: None):
     x, y = make().inputs(0)
     assert (x.dtype, x.shape) == (torch.uint8, (3, 1, 2, 2))
     assert (y.dtype, y.shape) == (torch.int64, (3,))
@@ -243,7 +243,7 @@ def test_a_gpu_gives_a_quarter_of_its_memory_and_other_devices_two_gibibytes(
 
 def test_mirror_images_take_room_too(monkeypatch: pytest.MonkeyPatch):
     images = numbered()
-    monkeypatch.setattr(module, "RESIDENT_BYTES", images.x.nbytes)
+    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", images.x.nbytes)
     assert len(make(flip=False).inputs(0)) == 1
     assert len(make(flip=True).inputs(0)) == 2
 
@@ -260,11 +260,11 @@ def test_a_set_too_large_for_the_device_gives_the_same_batches(
     def batches() -> Batches:
         return Batches(coloured(), batch_size=3, seed=1, device=CPU, flip=flip, layout=layout)
 
-    resident = batches()
-    monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+    on_the_device = batches()
+    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", 0)
     streamed = batches()
     for index in indices:
-        for ours, theirs in zip(streamed[index], resident[index], strict=True):
+        for ours, theirs in zip(streamed[index], on_the_device[index], strict=True):
             assert ours is not None
             assert theirs is not None
             assert torch.equal(ours, theirs)
@@ -372,11 +372,11 @@ def until(happened: Callable[[], bool]) -> None:
 # --- several processes ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resident_bytes", [2**31, 0], ids=["resident", "streamed"])
+@pytest.mark.parametrize("max_bytes", [2**31, 0], ids=["on_device", "streamed"])
 def test_the_parts_of_two_processes_are_the_batch_of_one(
-    monkeypatch: pytest.MonkeyPatch, resident_bytes: int
+    monkeypatch: pytest.MonkeyPatch, max_bytes: int
 ):
-    monkeypatch.setattr(module, "RESIDENT_BYTES", resident_bytes)
+    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", max_bytes)
     alone = make(batch_size=4, flip=True)
     parts = []
     for rank in range(2):
@@ -391,7 +391,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(
 
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("crgan_cli.system.distributed.world._world", World(1, 4, 1))
-    with pytest.raises(UserError, match=r"batch_size=7 .*multiple of 4, as in batch_size=8,"):
+    with pytest.raises(UserError, match=r"batch_size=7 .*multiple of 4, e\.g\. batch_size=8,"):
         make(10, batch_size=7)
     assert make(10, batch_size=8).inputs(0)[0].shape == (2,)
 
@@ -405,5 +405,5 @@ def test_a_batch_larger_than_the_set_is_refused_with_both_numbers():
 
 
 def test_a_negative_index_is_a_bug():
-    with pytest.raises(IndexError, match="numbered from 0"):
+    with pytest.raises(IndexError, match="start at 0"):
         make()[-1]

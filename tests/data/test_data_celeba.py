@@ -76,7 +76,7 @@ def test_a_partition_of_something_else_is_refused(tmp_path: Path):
 
 def test_an_empty_split_is_refused(tmp_path: Path):
     write(tmp_path / "celeba" / "img_align_celeba", 6)
-    with pytest.raises(UserError, match="has 6 images and none of them is in the test split"):
+    with pytest.raises(UserError, match="has 6 images, but none of them is in the test split"):
         celeba(tmp_path).load("test")
 
 

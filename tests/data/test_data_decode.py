@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crgan_cli.data.decode import UNREADABLE, check_channels, decode, quiet_pillow
+from crgan_cli.data.decode import DECODE_ERRORS, check_channels, decode, quiet_pillow
 from crgan_cli.errors import UserError
 
 
@@ -81,7 +81,7 @@ def test_the_first_frame_of_an_animation_is_used():
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_without_a_known_range_are_refused(mode: str):
     content = encoded(plain(mode, 100_000), "TIFF")
-    with pytest.raises(UNREADABLE, match="no known range"):
+    with pytest.raises(DECODE_ERRORS, match="no known range"):
         decode(content, resolution=2, channels=3, crop=None)
 
 
@@ -108,7 +108,7 @@ def test_a_crop_keeps_the_centre_square_of_that_side():
 
 
 def test_a_crop_larger_than_the_image_is_refused():
-    with pytest.raises(UNREADABLE, match="4x4, smaller than the crop 5"):
+    with pytest.raises(DECODE_ERRORS, match="4x4, smaller than the crop 5"):
         decode(encoded(plain("L", 0)), resolution=2, channels=1, crop=5)
 
 
@@ -123,13 +123,13 @@ def test_shrinking_is_antialiased():
 def test_a_truncated_image_is_refused(kind: str):
     noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     content = encoded(Image.fromarray(noise), kind)
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(DECODE_ERRORS):
         decode(content[: len(content) // 2], resolution=8, channels=3, crop=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_refused(content: bytes):
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(DECODE_ERRORS):
         decode(content, resolution=8, channels=3, crop=None)
 
 
@@ -141,7 +141,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(side: int)
 
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
-    with quiet_pillow(), pytest.raises(UNREADABLE, match=r"are too many|exceeds limit"):
+    with quiet_pillow(), pytest.raises(DECODE_ERRORS, match=r"are too many|exceeds limit"):
         decode(bomb, resolution=8, channels=1, crop=None)
 
 

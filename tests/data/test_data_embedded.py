@@ -98,5 +98,5 @@ def test_a_missing_demo_file_says_how_to_get_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("crgan_cli.data.embedded.FOLDER", tmp_path)
-    with pytest.raises(UserError, match=r"fashion_mnist_train\.png cannot be read.*install crgan"):
+    with pytest.raises(UserError, match=r"fashion_mnist_train\.png cannot be read.*Install crgan"):
         demo().load("train")

@@ -233,7 +233,7 @@ def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Pa
 def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = write(tmp_path / "images", numbered("", 5))
     monkeypatch.setenv("CRGAN_CACHE", str(root / "000.png"))
-    with pytest.raises(UserError, match=r"cannot be kept in .* variable CRGAN_CACHE"):
+    with pytest.raises(UserError, match=r"cannot be written to .* variable CRGAN_CACHE"):
         folder(root).load("train")
 
 
@@ -248,7 +248,7 @@ def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return made
 
     monkeypatch.setattr(cache.tempfile, "mkdtemp", on_a_full_disk)
-    with pytest.raises(RunFailed, match=r"No space left on device.*Make room there"):
+    with pytest.raises(RunFailed, match=r"No space left on device.*Free space there"):
         folder(root).load("train")
 
 
@@ -277,7 +277,7 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCap
         images = folder(root, classes=2, skip_unreadable=True).load("train")
         assert torch.bincount(images.y).tolist() == [9, 10]
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
-    assert "left out 1 unreadable images of 20: train/cat/000.png" in caplog.text
+    assert "skipped 1 unreadable images of 20: train/cat/000.png" in caplog.text
 
 
 def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
@@ -346,8 +346,8 @@ def test_a_member_that_unpacks_to_too_much_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     root = write(tmp_path / "images", numbered("", 5))
-    monkeypatch.setattr("crgan_cli.data.files.LARGEST_FILE", 20)
-    with pytest.raises(UserError, match=r"bytes long, and 20 are allowed"):
+    monkeypatch.setattr("crgan_cli.data.files.MAX_FILE_BYTES", 20)
+    with pytest.raises(UserError, match=r"bytes; at most 20 are allowed"):
         folder(zipped(tmp_path / "images.zip", root)).load("train")
 
 
@@ -358,7 +358,7 @@ def test_a_wrong_number_of_classes_is_refused_with_their_names(tmp_path: Path):
 
 def test_classes_need_every_image_in_a_sub_folder(tmp_path: Path):
     root = write(cats_and_dogs(tmp_path / "images"), ["loose.png"])
-    with pytest.raises(UserError, match=r"1 are in none, such as loose\.png.*classes=0"):
+    with pytest.raises(UserError, match=r"1 are in none, e\.g\. loose\.png.*classes=0"):
         folder(root, classes=2).load("train")
 
 

@@ -24,7 +24,6 @@ from crgan_cli.gan.regularizers.penalties import (
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.types import Batch, Terms
 from crgan_cli.networks.blocks import ResidualDiscriminator
-from crgan_cli.networks.layers import LinearHead, sum_pool
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +234,7 @@ def test_a_linear_critic_has_the_slope_of_its_weights() -> None:
 def pooled(x: Tensor) -> nn.Module:
     """A D that the adjoint network knows: a convolution, leaky ReLU, and a sum over places."""
     D = ResidualDiscriminator(
-        [nn.Conv2d(x.shape[1], 4, 3), nn.LeakyReLU(0.1)], sum_pool, LinearHead(4), classes=0
+        [nn.Conv2d(x.shape[1], 4, 3), nn.LeakyReLU(0.1)], features=4, classes=0
     )
     return D.to(x)
 

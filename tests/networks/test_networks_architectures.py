@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crgan_cli import networks
 from crgan_cli.errors import UserError
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from crgan_cli.networks.dcgan import DCGANDiscriminator, DCGANGenerator, SameDeconv5
-from crgan_cli.networks.layers import WEIGHTED
+from crgan_cli.networks.layers import WEIGHTED_LAYERS
 from crgan_cli.networks.resnet import (
     ResNet5Discriminator,
     ResNet5Generator,
@@ -127,9 +128,10 @@ def test_every_key_of_the_yaml_is_read(name: str) -> None:
     assert settings(name).keys() - {"_target_", "prior"} == read
     targets = settings(name)["_target_"]
     assert targets == {
-        who: f"{kind.__module__}.{kind.__name__}"
+        who: f"crgan_cli.networks.{kind.__name__}"
         for who, kind in zip(("generator", "discriminator"), PAIRS[name], strict=True)
     }
+    assert all(getattr(networks, kind.__name__) is kind for kind in PAIRS[name])
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -246,7 +248,7 @@ def test_a_resolution_that_cannot_be_made_is_refused(name: str, side: int, words
 
 
 def test_biggan_refuses_a_latent_that_does_not_divide_and_names_one_that_does() -> None:
-    with pytest.raises(UserError, match=r"z_dim=78 cannot be cut into 4.*z_dim=80"):
+    with pytest.raises(UserError, match=r"z_dim=78 cannot be split into 4.*z_dim=80"):
         tiny("biggan_lite", 0, z_dim=78)
 
 
@@ -296,7 +298,7 @@ def test_biggans_label_embedding_has_no_spectral_norm_and_the_rest_of_g_has() ->
     plain = [
         name
         for name, m in net.named_modules()
-        if isinstance(m, WEIGHTED) and not hasattr(m, "parametrizations")
+        if isinstance(m, WEIGHTED_LAYERS) and not hasattr(m, "parametrizations")
     ]
     assert plain == ["shared"]
     normed = tiny("biggan_lite", 1)
@@ -387,11 +389,11 @@ def test_each_class_of_sngan_starts_with_gain_one_and_shift_zero() -> None:
 def test_each_block_of_biggan_gets_its_own_chunk_of_z() -> None:
     net = tiny("biggan_lite", 0)
     z, y = torch.arange(80.0).repeat(2, 1), torch.tensor([1, 2])
-    seed, codes = net.codes(z, y)
-    assert seed[0].tolist() == list(range(20))
-    assert [code.shape for code in codes] == [(2, 148)] * 3
-    assert codes[2][0, :20].tolist() == list(range(60, 80))
-    torch.testing.assert_close(codes[1][:, 20:], net.shared.weight[y])
+    first, conditions = net.conditions(z, y)
+    assert first[0].tolist() == list(range(20))
+    assert [condition.shape for condition in conditions] == [(2, 148)] * 3
+    assert conditions[2][0, :20].tolist() == list(range(60, 80))
+    torch.testing.assert_close(conditions[1][:, 20:], net.shared.weight[y])
 
 
 def test_attention_sits_where_features_have_half_the_images_side() -> None:

@@ -6,26 +6,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks import blocks
-from crgan_cli.networks.fast.folding import PooledConv3, ZeroInsertionConv3, insert_zeros
+from crgan_cli.networks.fast.folding import insert_zeros
 from crgan_cli.networks.layers import PlainBatchNorm
 
 
 def test_a_1x1_before_upsampling_equals_one_after() -> None:
-    shortcut = blocks.up_shortcut_1x1(3, 5).double()
+    shortcut = blocks.nearest_block(3, 5, PlainBatchNorm).shortcut.double()
     x = torch.randn(2, 3, 4, 4).double()
     by_hand = shortcut[0](x.repeat_interleave(2, 2).repeat_interleave(2, 3))
     torch.testing.assert_close(shortcut(x), by_hand)
 
 
 def test_a_1x1_after_pooling_equals_one_before() -> None:
-    shortcut = blocks.down_shortcut_1x1(3, 5, nn.AvgPool2d(2)).double()
+    shortcut = blocks.shortcut_1x1(3, 5, down=True).double()
     x = torch.randn(2, 3, 4, 4).double()
     torch.testing.assert_close(shortcut(x), F.avg_pool2d(shortcut[1](x), 2))
 
 
 def test_a_generators_block_is_the_table() -> None:
-    shortcut = blocks.up_shortcut_3x3(3, 4)
-    block = blocks.UpBlock(3, 4, PlainBatchNorm, ZeroInsertionConv3, shortcut).double()
+    block = blocks.zero_insertion_block(3, 4, PlainBatchNorm).double()
     x = torch.randn(2, 3, 4, 4).double()
 
     def normed(h: Tensor) -> Tensor:
@@ -41,8 +40,7 @@ def test_a_generators_block_is_the_table() -> None:
 
 
 def test_a_discriminators_block_is_the_table() -> None:
-    through, shortcut = blocks.body(3, 4, PooledConv3), blocks.down_shortcut_3x3(3, 4, PooledConv3)
-    block = blocks.Residual(through, shortcut).double()
+    block = blocks.residual_3x3(3, 4, down=True).double()
     x = torch.randn(2, 3, 4, 4).double()
     conv1, conv2, conv = block.body[1], block.body[3], block.shortcut[0]
     h = F.conv2d(x.clamp_min(0), conv1.weight, conv1.bias, padding=1)
@@ -51,9 +49,9 @@ def test_a_discriminators_block_is_the_table() -> None:
     torch.testing.assert_close(block(x), by_hand)
 
 
-@pytest.mark.parametrize("shortcut", [nn.Identity(), blocks.conv3(4, 4)])
+@pytest.mark.parametrize("shortcut", [nn.Identity(), blocks.conv3x3(4, 4)])
 def test_the_skip_carries_x_and_not_its_relu(shortcut: nn.Module) -> None:
-    block = blocks.Residual(blocks.body(4, 4, blocks.conv3), shortcut)
+    block = blocks.Residual(blocks.block_body(4, 4, blocks.conv3x3), shortcut)
     last = block.body[3]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -37,7 +37,7 @@ def test_sngan_weights_have_gain_root_two_in_3x3_kernels_only() -> None:
 
 
 def test_conditional_batch_norm_is_one_plus_the_maps_of_the_code() -> None:
-    norm = layers.code_norm(4)(3).double()
+    norm = layers.vector_batch_norm(4)(3).double()
     x, code = torch.randn(6, 3, 5, 5).double(), torch.randn(6, 4).double()
     mean = x.mean((0, 2, 3), keepdim=True)
     var = x.var((0, 2, 3), keepdim=True, correction=0)
@@ -48,13 +48,13 @@ def test_conditional_batch_norm_is_one_plus_the_maps_of_the_code() -> None:
 
 
 def test_label_norm_without_classes_is_plain_batch_norm() -> None:
-    norm = layers.label_norm(0)(3)
+    norm = layers.label_batch_norm(0)(3)
     x = torch.randn(4, 3, 2, 2)
     assert torch.equal(norm(x, None), nn.BatchNorm2d(3)(x))
 
 
 def test_the_projection_head_is_the_formula() -> None:
-    head = layers.head(5, 3).double()
+    head = layers.logit_head(5, 3).double()
     assert isinstance(head, layers.ProjectionHead)
     h, y = torch.randn(4, 5).double(), torch.tensor([2, 0, 1, 2])
     linear = head.linear
@@ -89,5 +89,5 @@ def test_the_sigmoid_image_is_compare_gans_carried_to_minus_one_one() -> None:
 
 def test_conditional_without_classes_says_what_to_type() -> None:
     with pytest.raises(UserError, match=r"architecture\.conditional=false"):
-        layers.label_count(True, 0)
-    assert [layers.label_count(c, 10) for c in (True, False)] == [10, 0]
+        layers.count_labels(True, 0)
+    assert [layers.count_labels(c, 10) for c in (True, False)] == [10, 0]

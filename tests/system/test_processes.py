@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.networks.synchronised import SyncBatchNorm, convert_sync_batchnorm
+from crgan_cli.networks.sync_batchnorm import SyncBatchNorm, convert_sync_batchnorm
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import launch, objects, setup, tensors
 from crgan_cli.system.distributed.objects import StopFlag

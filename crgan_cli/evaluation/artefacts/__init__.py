@@ -1,1 +1,1 @@
-"""What consistency regularisation does to a generator, beside its distance to the data."""
+"""What consistency regularization does to a generator, beyond its distance to the data."""

@@ -1,10 +1,10 @@
-"""A small network that tells T(x) from x, and not fakes from photographs.
+"""A small network that tells T(x) from x, and not generated from real images.
 
 Generated images differ from real ones in more than T: they are blurred, noisy, warped, patched
-together. A detector that saw real images alone could take any of that for T. So both classes are
-distorted at random before T is applied, and mildly after it, where that does not undo T; what is
-left as a cue is T. The distortions are of our own choosing, in the manner of blind detection of
-generated images (Wang et al. 2020, arXiv:1912.11035, who blur and compress to the same end).
+together. A detector trained on real images only could take any of that for T. So both classes are
+distorted at random before T is applied, and mildly after it, where that does not undo T. The only
+cue left is T. The distortions are our choice, in the manner of Wang et al. 2020 (arXiv:1912.11035),
+who blur and compress for the same reason to detect generated images.
 """
 
 from collections.abc import Callable
@@ -23,28 +23,29 @@ from torch.nn.functional import (
 )
 
 from crgan_cli.data.images import to_float, to_uint8
+from crgan_cli.evaluation.artefacts.estimates import auc
 from crgan_cli.evaluation.metrics.features import Progress, Stop
 from crgan_cli.gan.augment import Augment, GaussianNoise
 
-PAIRS = 64  # images a step, each with and without T
-STEPS_A_ROUND = 30
+PAIRS = 64  # images per step, each with and without T
+STEPS_PER_ROUND = 30
 ROUNDS = 12  # at most; about 25 s on one CPU thread for 32x32 grey images
-CHECKED = 512  # training images kept back to tell when to stop
-ENOUGH = 0.9995  # AUC on distorted images at which more training buys nothing
-PATIENCE = 3  # rounds without an AUC better by
-GAIN = 2e-4
+VALIDATION = 512  # training images held back to decide when to stop
+TARGET_AUC = 0.9995  # on distorted validation images; more training gains nothing
+PATIENCE = 3  # rounds without an AUC better by MIN_GAIN
+MIN_GAIN = 2e-4
 LEARNING_RATE = 2e-3
-SCORED = 256  # images a batch
-DETAIL_GAIN = 4.0  # brings what a 3x3 mean takes away to about the scale of the image
+SCORING_BATCH = 256
+DETAIL_GAIN = 4.0  # scales what a 3x3 mean removes to about the range of the image
 
 Distortion = Callable[[Tensor], Tensor]  # (N, C, H, W) in [-1, 1] -> the same, drawn per image
 
 
 class Detector(nn.Module):
-    """Convolutions that halve the side to 4, then the mean and the maximum over positions.
+    """Convolutions that halve the side down to 4, then mean and maximum over positions.
 
-    They see the image and its fine detail, in which noise is far easier to learn. No layer joins
-    the images of a batch, so that a score does not depend on its company.
+    The input is the image and its fine detail, in which noise is far easier to learn. No layer
+    mixes the images of a batch.
     """
 
     def __init__(self, channels: int, side: int) -> None:
@@ -59,25 +60,25 @@ class Detector(nn.Module):
         self.head = nn.Linear(2 * width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> (N,) logits, high where T was seen."""
+        """(N, C, H, W) in [-1, 1] -> (N,) logits, high if T was seen."""
         h = self.body(torch.cat([x, DETAIL_GAIN * (x - smooth(x))], dim=1))
         return self.head(torch.cat([h.mean((2, 3)), h.amax((2, 3))], dim=1)).squeeze(1)
 
 
 class Distortions(NamedTuple):
-    """What both classes go through."""
+    """The distortions of both classes."""
 
-    before: tuple[Distortion, ...]  # T is applied
+    before: tuple[Distortion, ...]  # before T
     after: tuple[Distortion, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """All of them without T: images that are less real, and have nothing of T."""
+        """All of them without T: images that look less real, without a trace of T."""
         return apply_to_some(self.after, apply_to_some(self.before, x))
 
 
 def distortions_for(T: Augment) -> Distortions:
-    """All distortions but for those that look like T or would hide it."""
-    # faded last: a splice of a faded image would be the very hole that cutout makes
+    """All distortions except those that look like T or would hide it."""
+    # fade last: a pasted patch of a faded image would look like the hole of a cutout
     shapes = (stretch_contrast, warp, paste_patch, cover_patch, fade)
     if any(isinstance(part, GaussianNoise) for part in T.modules()):
         return Distortions((*shapes, blur, coarse_noise), ())
@@ -85,27 +86,28 @@ def distortions_for(T: Augment) -> Distortions:
 
 
 def apply_to_some(distortions: tuple[Distortion, ...], x: Tensor) -> Tensor:
-    """Each distortion on about a quarter of the images, so that some go through unchanged."""
+    """Apply each distortion to about a quarter of the images, so that some stay unchanged."""
     for distortion in distortions:
         x = torch.where(uniform(x) < 0.25, distortion(x), x)
     return x.clamp(-1, 1)
 
 
 def uniform(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """(N, 1, 1, 1), one number an image."""
+    """(N, 1, 1, 1), one random number per image."""
     return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device)
 
 
 def stretch_contrast(x: Tensor) -> Tensor:
-    """Contrast, about a random grey that stays."""
+    """Scale the contrast around a random grey."""
     pivot = uniform(x, -1, 1)
     return (pivot + uniform(x, 0.5, 1.5) * (x - pivot)).clamp(-1, 1)
 
 
 def fade(x: Tensor) -> Tensor:
-    """Pale, all over or in soft clouds, towards the mid-grey that an untrained tanh puts out.
+    """Fade towards mid-grey, everywhere or in soft clouds.
 
-    T fills with the same grey, and a generator that has learned little is not one that leaks.
+    An untrained tanh outputs this grey, and T fills with it. A generator that has learned little
+    must not count as one that leaks T.
     """
     n, _, h, w = x.shape
     clouds = interpolate(torch.randn(n, 1, 4, 4, device=x.device), size=(h, w), mode="bilinear")
@@ -113,7 +115,7 @@ def fade(x: Tensor) -> Tensor:
 
 
 def blur(x: Tensor) -> Tensor:
-    """Up to the fine detail of an image a quarter as large."""
+    """Blur, at most down to the detail of an image a quarter as large."""
     side = x.shape[-1]
     coarse = interpolate(adaptive_avg_pool2d(x, max(side // 4, 1)), size=side, mode="bilinear")
     weight = uniform(x)
@@ -121,7 +123,7 @@ def blur(x: Tensor) -> Tensor:
 
 
 def soften(x: Tensor) -> Tensor:
-    """A blur of one pixel."""
+    """Blur by up to a 3x3 mean."""
     return torch.lerp(x, smooth(x), uniform(x))
 
 
@@ -131,71 +133,72 @@ def smooth(x: Tensor) -> Tensor:
 
 
 def grain(x: Tensor) -> Tensor:
-    """Independent noise."""
+    """Add independent noise."""
     return x + uniform(x, 0, 0.15) * torch.randn_like(x)
 
 
 def faint_noise(x: Tensor) -> Tensor:
-    """A little independent noise."""
+    """Add a little independent noise."""
     return x + uniform(x, 0, 0.05) * torch.randn_like(x)
 
 
 def coarse_noise(x: Tensor) -> Tensor:
-    """Noise of 2 to 4 pixels' grain, as transposed convolutions leave it."""
+    """Add noise with a grain of 2 to 4 pixels, such as transposed convolutions leave."""
     n, c, h, w = x.shape
     noise = sum(
         interpolate(
-            torch.randn(n, c, -(-h // grain), -(-w // grain), device=x.device),
+            torch.randn(n, c, -(-h // size), -(-w // size), device=x.device),
             size=(h, w),
             mode=mode,
         )
-        for grain, mode in ((2, "nearest"), (4, "bilinear"))
+        for size, mode in ((2, "nearest"), (4, "bilinear"))
     )
     return x + uniform(x, 0, 0.15) * noise
 
 
 def warp(x: Tensor) -> Tensor:
-    """Rubber sheet: pixels move by about a sixteenth of the side."""
+    """Warp smoothly: pixels move by about a sixteenth of the side."""
     n, _, h, w = x.shape
-    still = torch.eye(2, 3, device=x.device).expand(n, 2, 3)
+    identity = torch.eye(2, 3, device=x.device).expand(n, 2, 3)
     moves = interpolate(torch.randn(n, 2, 4, 4, device=x.device), size=(h, w), mode="bilinear")
-    where = affine_grid(still, list(x.shape), align_corners=False)
-    where = where + uniform(x, 0, 0.12) * moves.permute(0, 2, 3, 1)
-    return grid_sample(x, where, padding_mode="border", align_corners=False)
+    grid = affine_grid(identity, list(x.shape), align_corners=False)
+    grid = grid + uniform(x, 0, 0.12) * moves.permute(0, 2, 3, 1)
+    return grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def paste_patch(x: Tensor) -> Tensor:
-    """A rectangle of another image, so that a straight edge alone is no trace of T."""
-    return torch.where(rectangle(x), x.roll(1, 0), x)
+    """Paste a rectangle of another image, so that a straight edge alone is no trace of T."""
+    return torch.where(random_rectangle(x), x.roll(1, 0), x)
 
 
 def cover_patch(x: Tensor) -> Tensor:
-    """A flat rectangle of a colour that is far from the mid-grey of T."""
+    """Cover a rectangle with a colour that is far from the mid-grey of T."""
     n, c = x.shape[:2]
     sign = torch.rand(n, c, 1, 1, device=x.device).sub(0.5).sign()
     colour = sign * (0.2 + 0.8 * torch.rand(n, c, 1, 1, device=x.device))
-    return torch.where(rectangle(x), colour, x)
+    return torch.where(random_rectangle(x), colour, x)
 
 
-def rectangle(x: Tensor) -> Tensor:
+def random_rectangle(x: Tensor) -> Tensor:
     """(N, 1, H, W) booleans, true in a rectangle with sides of 1/8 to 3/4 of the image's."""
     n, _, h, w = x.shape
-    return extent(n, h, x.device)[:, None, :, None] & extent(n, w, x.device)[:, None, None, :]
+    rows, columns = (random_interval(n, length, x.device) for length in (h, w))
+    return rows[:, None, :, None] & columns[:, None, None, :]
 
 
-def extent(n: int, length: int, device: torch.device) -> Tensor:
-    """(n, length) booleans: a run of positions, which may reach over an end."""
+def random_interval(n: int, length: int, device: torch.device) -> Tensor:
+    """(n, length) booleans: one interval per row, which may reach over an end."""
     half = length * (1 / 16 + torch.rand(n, 1, device=device) * 5 / 16)
     centre = torch.rand(n, 1, device=device) * length
     return (torch.arange(length, device=device) + 0.5 - centre).abs() < half
 
 
 def quantise(x: Tensor) -> Tensor:
-    """Rounded as everything that is scored, so that T cannot be told by finer greys."""
+    """Round to 8 bits, as all scored images are, so that finer greys do not give T away."""
     return to_float(to_uint8(x))
 
 
-def fit(
+def train_detector(
     T: Augment,
     train: Tensor,
     device: torch.device,
@@ -203,60 +206,50 @@ def fit(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Detector:
-    """A detector trained on `train` (N, C, H, W) uint8, until it has learned or tires of trying.
+    """Train a detector on `train`, (N, C, H, W) uint8, until its AUC is high or stops rising.
 
     Draws from torch's default generators. `progress` counts rounds.
     """
     detector = Detector(train.shape[1], train.shape[2]).to(device)
     optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
-    kept = min(CHECKED, len(train) // 4)
+    held_back = min(VALIDATION, len(train) // 4)
     distortions = distortions_for(T)
-    check, _ = pairs(T, distortions, to_float(train[:kept].to(device)))
-    best, tired = 0.0, 0
-    for done in range(ROUNDS):
-        for _ in range(STEPS_A_ROUND):
+    validation, _ = make_pairs(T, distortions, to_float(train[:held_back].to(device)))
+    best, without_gain = 0.0, 0
+    for number in range(1, ROUNDS + 1):
+        for _ in range(STEPS_PER_ROUND):
             if stop:
                 stop()
-            picked = kept + torch.randint(len(train) - kept, (PAIRS,))
-            step(detector, optimizer, *pairs(T, distortions, to_float(train[picked].to(device))))
-        scores = scores_of(detector, check)
-        reached = auc(scores[:kept], scores[kept:])
-        tired = 0 if reached > best + GAIN else tired + 1
+            chosen = held_back + torch.randint(len(train) - held_back, (PAIRS,))
+            x, y = make_pairs(T, distortions, to_float(train[chosen].to(device)))
+            loss = binary_cross_entropy_with_logits(detector(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        scores = detector_logits(detector, validation)
+        reached = auc(scores[:held_back], scores[held_back:])
+        without_gain = 0 if reached > best + MIN_GAIN else without_gain + 1
         best = max(best, reached)
-        ended = reached >= ENOUGH or tired == PATIENCE
+        finished = reached >= TARGET_AUC or without_gain == PATIENCE
         if progress:
-            progress(ROUNDS if ended else done + 1, ROUNDS)
-        if ended:
+            progress(ROUNDS if finished else number, ROUNDS)
+        if finished:
             break
     return detector
 
 
-def pairs(T: Augment, distortions: Distortions, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, ...) images -> (2N, ...) without and then with T, and (2N,) which is which."""
+def make_pairs(T: Augment, distortions: Distortions, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, ...) images -> (2N, ...) images, first without T and then with it, and (2N,) targets."""
     x = apply_to_some(distortions.before, x)
     both = apply_to_some(distortions.after, torch.cat([x, T.transform(x).clamp(-1, 1)]))
     return quantise(both), torch.arange(2, device=x.device).repeat_interleave(len(x)).float()
 
 
-def step(detector: Detector, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
-    """One step on a batch."""
-    loss = binary_cross_entropy_with_logits(detector(x), y)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
 @torch.no_grad()
-def scores_of(detector: Detector, x: Tensor) -> Tensor:
+def detector_logits(detector: Detector, x: Tensor) -> Tensor:
     """(N, C, H, W) uint8, or float in [-1, 1] -> (N,) logits on the CPU."""
     device = detector.head.weight.device
-    floats = (to_float(part) if part.dtype == torch.uint8 else part for part in x.split(SCORED))
+    floats = (
+        to_float(part) if part.dtype == torch.uint8 else part for part in x.split(SCORING_BATCH)
+    )
     return torch.cat([detector(part.to(device)).cpu() for part in floats])
-
-
-def auc(negative: Tensor, positive: Tensor) -> float:
-    """The probability that a positive scores above a negative; ties count half (Mann-Whitney)."""
-    negative = negative.sort().values
-    below = torch.searchsorted(negative, positive)
-    up_to = torch.searchsorted(negative, positive, right=True)
-    return float((below + up_to).double().mean() / (2 * len(negative)))

@@ -1,279 +1,216 @@
-"""What a trained pair of networks has learned: the artefact measurements of one checkpoint.
+"""The artefact measurements of one checkpoint: its networks and data in, files and lines out.
 
-The formulas are in the modules beside this one; here each gets its part of a run, and its results
-become
-files and lines.
+The formulas are in `leakage`, `consistency`, `diversity` and `memorisation`.
 """
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
 
 from crgan_cli import __version__
 from crgan_cli.config.build import build_group
-from crgan_cli.data.images import Images, build_dataset, fingerprint, to_uint8
+from crgan_cli.data.images import build_dataset, fingerprint
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.artefacts import consistency, diversity, leakage, memorisation
-from crgan_cli.evaluation.load import LoadedGenerator
-from crgan_cli.evaluation.metrics.extractors import Extractor
-from crgan_cli.evaluation.metrics.features import Progress
-from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
+from crgan_cli.evaluation.artefacts import figures
+from crgan_cli.evaluation.artefacts.consistency import measure_consistency
+from crgan_cli.evaluation.artefacts.diversity import measure_diversity
+from crgan_cli.evaluation.artefacts.inputs import (
+    MeasureOptions,
+    TrainedModel,
+    draw_fakes,
+    part_of_progress,
+)
+from crgan_cli.evaluation.artefacts.leakage import Leakage, estimate_leakage, transforms_for
+from crgan_cli.evaluation.artefacts.memorisation import measure_memorisation
 from crgan_cli.gan.augment import Chain
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.system.atomic import write_text
 
-DISAGREEMENT = 0.1
-"""Of single detectors' shares: more says that they go by something else than T."""
+MAX_DISAGREEMENT = 0.1
+"""Between the shares of single detectors: above it, they react to something other than T."""
 
-Plots = dict[str, Callable[[Path], None]]
-"""File name -> what draws it."""
-
-
-class MeasureOptions(NamedTuple):
-    """How much is measured, and how."""
-
-    n: int  # images of each kind
-    seed: int
-    batch_size: int
-    extractor: Extractor | None  # None: pixels alone
-    show: Progress
+MEMORISATION_BATCH = 250
+"""Images per batch and columns of the table of distances, whatever the batch size of the rest."""
 
 
-class TrainedModel(NamedTuple):
-    """A checkpoint's networks, and the images that they were trained on and were not."""
+class Subject(NamedTuple):
+    """What is measured: a checkpoint's model, the run's T, and what a record says of both."""
 
-    trained: LoadedGenerator
-    D: nn.Module
-    T: Chain  # the run's own
-    train: Images
-    held_out: Images
-    device: torch.device
-    source: dict[str, object]  # for the record
+    model: TrainedModel
+    T: Chain
+    step: int
+    weights: str  # of G: "ema" or "raw"
+    record: dict[str, object]
 
 
-class Measured(NamedTuple):
-    """What one measurement came to."""
+class Measurement(NamedTuple):
+    """The result of one measurement."""
 
     record: dict[str, object]
-    plots: Plots
+    plots: dict[str, Callable[[Path], None]]  # file name -> draws it
     lines: list[str]  # for a person
 
 
-def load_model(
-    found: LoadedCheckpoint, config: DictConfig, device: torch.device, weights: str | None
-) -> TrainedModel:
-    """The networks of a checkpoint and the data of `config`. `weights` are those of G.
+def load_subject(
+    checkpoint: LoadedCheckpoint, config: DictConfig, device: torch.device, weights: str | None
+) -> Subject:
+    """Load the networks of a checkpoint and the data of `config`. `weights` are those of G.
 
-    Raises RunFailed for networks that are not finite.
+    Raise RunFailed if the networks have weights that are not finite.
     """
-    trained = load.load_generator(found, device, weights)
+    generator = load.load_generator(checkpoint, device, weights)
     dataset = build_dataset(config)
     train, held_out = dataset.load("train"), dataset.load("test")
     T = Chain(**build_group(config.augment))
-    T.require(config.dataset.resolution)
-    source: dict[str, object] = {
-        "checkpoint": str(found.path),
-        "step": trained.step,
-        "generator_weights": trained.weights,
+    T.require_size(config.dataset.resolution)
+    D = load.load_discriminator(checkpoint, device)
+    for name, network in (("generator", generator.G), ("discriminator", D)):
+        if not all(part.isfinite().all() for part in network.state_dict().values()):
+            raise RunFailed(
+                f"The {name} in {checkpoint.path} has weights that are not finite, so there is "
+                "nothing to measure. Give an earlier checkpoint of its run."
+            )
+    record: dict[str, object] = {
+        "checkpoint": str(checkpoint.path),
+        "step": generator.step,
+        "generator_weights": generator.weights,
         "crgan": __version__,
         "training_images_sha256": fingerprint(train),
         "held_out_images_sha256": fingerprint(held_out),
     }
-    D = load.load_discriminator(found, device)
-    for name, network in (("generator", trained.G), ("discriminator", D)):
-        if not all(part.isfinite().all() for part in network.state_dict().values()):
-            raise RunFailed(
-                f"the {name} in {found.path} holds numbers that are not finite: there is nothing "
-                "to measure. Give an earlier checkpoint of its run."
-            )
-    return TrainedModel(trained, D, T, train, held_out, device, source)
+    model = TrainedModel(generator.G, D, generator.prior, train, held_out, device)
+    return Subject(model, T, generator.step, generator.weights, record)
 
 
-def draw_images(subject: TrainedModel, extent: MeasureOptions) -> Tensor:
-    """n images of G, (n, C, H, W) uint8 on the CPU."""
-    G, prior = subject.trained.G, subject.trained.prior
-    sampler = Sampler(sample_latents(prior, extent.n, extent.seed), subject.device)
-    starts = range(0, extent.n, extent.batch_size)
-    with eval_mode(G):
-        batches = [
-            sampler.draw(G, start, min(extent.batch_size, extent.n - start)) for start in starts
-        ]
-    return torch.cat([to_uint8(batch).cpu() for batch in batches])
-
-
-def measure_leakage(subject: TrainedModel, extent: MeasureOptions) -> Measured:
+def report_leakage(subject: Subject, options: MeasureOptions) -> Measurement:
     """How much of T the generator has absorbed."""
-    fakes = draw_images(subject, extent)
-    wanted = leakage.transforms_for(subject.train.x.shape[-1], subject.T)
-    found = [
-        leakage.estimate_leakage(
+    model = subject.model
+    fakes = draw_fakes(model, options)
+    transforms = transforms_for(model.train.x.shape[-1], subject.T)
+    results = [
+        estimate_leakage(
             name,
             T,
-            subject.train.x,
-            subject.held_out.x,
+            model.train.x,
+            model.held_out.x,
             fakes,
-            device=subject.device,
-            seed=extent.seed,
-            progress=part(extent.show, number, len(wanted)),
+            device=model.device,
+            seed=options.seed,
+            progress=part_of_progress(options.progress, i, len(transforms)),
         )
-        for number, (name, T) in enumerate(wanted.items())
+        for i, (name, T) in enumerate(transforms.items())
     ]
-    return Measured(
-        {"n": extent.n, "transforms": {each.name: each.as_json() for each in found}},
-        {"leakage.png": lambda path: leakage.plot_leakage(found, path)},
-        [format_leakage(each) for each in found],
+    return Measurement(
+        {"n": options.n, "transforms": {each.name: each.as_json() for each in results}},
+        {"leakage.png": partial(figures.plot_leakage, results)},
+        [format_leakage(each) for each in results],
     )
 
 
-def part(show: Progress, number: int, of: int) -> Progress:
-    """The progress of one of several equal parts, in hundredths of each."""
-    return lambda done, total: show(100 * number + 100 * done // total, 100 * of)
-
-
-def format_leakage(found: leakage.Leakage) -> str:
-    """One T's share, with what it rests on."""
-    if found.generated is None or found.floor is None:
-        return f"{found.name:10s} {found.reason}"
-    share, floor = found.generated, found.floor
-    apart = max(found.by_detector) - min(found.by_detector)
+def format_leakage(result: Leakage) -> str:
+    """The share of one T, with the share found in held-out real images."""
+    share, floor = result.generated, result.floor
+    if share is None or floor is None:
+        return f"{result.name:10s} {result.reason}"
+    low, high = min(result.by_detector), max(result.by_detector)
     warning = (
-        f"; its detectors disagree ({100 * min(found.by_detector):.0f} to "
-        f"{100 * max(found.by_detector):.0f} %): images too unlike real ones to be read"
-        if apart > DISAGREEMENT
+        f"; its detectors disagree ({100 * low:.0f} to {100 * high:.0f} %): the images are too "
+        "unlike real ones to be measured"
+        if high - low > MAX_DISAGREEMENT
         else ""
     )
     return (
-        f"{found.name:10s} {100 * share.shown:5.1f} % of generated images look augmented "
+        f"{result.name:10s} {100 * share.clipped:5.1f} % of generated images look augmented "
         f"[{100 * share.low:.1f}, {100 * share.high:.1f}], of held-out real ones "
-        f"{100 * floor.shown:.1f} % [{100 * floor.low:.1f}, {100 * floor.high:.1f}]{warning}"
+        f"{100 * floor.clipped:.1f} % [{100 * floor.low:.1f}, {100 * floor.high:.1f}]{warning}"
     )
 
 
-def measure_consistency(subject: TrainedModel, extent: MeasureOptions) -> Measured:
-    """How far D moves with T and with the code."""
-    found = consistency.measure_consistency(
-        subject.trained.G,
-        subject.D,
-        subject.trained.prior,
-        subject.train,
-        subject.held_out,
-        n=extent.n,
-        seed=extent.seed,
-        device=subject.device,
-        batch_size=extent.batch_size,
-        progress=extent.show,
-    )
-    unit = found.unit or 1.0
-    side = subject.train.x.shape[-1]
+def report_consistency(subject: Subject, options: MeasureOptions) -> Measurement:
+    """How far D moves with T and with z."""
+    result = measure_consistency(subject.model, options)
+    unit = result.unit or 1.0
+    side = subject.model.train.x.shape[-1]
     usual = {"cutout": side / 2, "shift": side / 8, "noise": 0.1, "latent": 0.1}
     lines = []
-    for family, sources in found.curves.items():
+    for family, sources in result.curves.items():
         at = next(iter(sources.values())).at
         place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
-        ends = ", ".join(
+        gaps = ", ".join(
             f"{source.replace('_', '-')} {curve.means[place] * unit:.3f}"
             for source, curve in sources.items()
         )
-        lines.append(f"{family:10s} at {at[place]:g}: {ends}")
+        lines.append(f"{family:10s} at {at[place]:g}: {gaps}")
     lines.append("           (mean squared move of D over twice its variance over real images)")
-    return Measured(
-        found.as_json(),
-        {"consistency.png": lambda path: consistency.plot_consistency(found, path)},
-        lines,
-    )
+    plot = partial(figures.plot_consistency, result)
+    return Measurement(result.as_json(), {"consistency.png": plot}, lines)
 
 
-def measure_diversity(subject: TrainedModel, extent: MeasureOptions) -> Measured:
-    """How far G moves with the code, and how different its images are."""
-    found = diversity.measure_diversity(
-        subject.trained.G,
-        subject.trained.prior,
-        subject.held_out,
-        extractor=extent.extractor,
-        n=extent.n,
-        seed=extent.seed,
-        device=subject.device,
-        batch_size=extent.batch_size,
-        progress=extent.show,
-    )
+def report_diversity(subject: Subject, options: MeasureOptions) -> Measurement:
+    """How far G moves with z, and how different its images are."""
+    result = measure_diversity(subject.model, options)
     moves = ", ".join(
         f"{mean:.3f} at {sigma:g}"
-        for sigma, mean in zip(found.rms.at, found.rms.means, strict=True)
+        for sigma, mean in zip(result.rms.at, result.rms.means, strict=True)
     )
     lines = [f"G moves by an RMS of {moves} (sigma of z)"]
-    for space, spread in found.spreads.items():
+    for space, spread in result.spreads.items():
         if (ratio := spread.ratio) is not None:
             lines.append(
                 f"{space}: two generated images are {ratio.mean:.3f} +- {2 * ratio.se:.3f} times "
                 "as far apart as two real ones"
             )
-    return Measured(
-        found.as_json(),
-        {"diversity.png": lambda path: diversity.plot_diversity(found, path)},
-        lines,
-    )
+    plot = partial(figures.plot_diversity, result)
+    return Measurement(result.as_json(), {"diversity.png": plot}, lines)
 
 
-def measure_memorisation(subject: TrainedModel, extent: MeasureOptions) -> Measured:
+def report_memorisation(subject: Subject, options: MeasureOptions) -> Measurement:
     """Whether G repeats the images that it was trained on."""
-    found = memorisation.measure_memorisation(
-        subject.trained.G,
-        subject.trained.prior,
-        subject.train,
-        subject.held_out,
-        extractor=extent.extractor,
-        n=extent.n,
-        seed=extent.seed,
-        device=subject.device,
-        closest=min(16, extent.n),
-        progress=extent.show,
-    )
-    plots: Plots = {"memorisation.png": lambda path: memorisation.plot_memorisation(found, path)}
+    options = options._replace(batch_size=MEMORISATION_BATCH)
+    result = measure_memorisation(subject.model, options, closest=min(16, options.n))
+    plots: dict[str, Callable[[Path], None]] = {
+        "memorisation.png": partial(figures.plot_memorisation, result)
+    }
     lines = []
-    for space, close in found.spaces.items():
-        plots[f"memorisation_pairs_{space}.png"] = pairs_plot(found, space)
-        p, low, high = close.auc
-        share, least, most = close.suspicious
+    for space, near in result.spaces.items():
+        plots[f"memorisation_pairs_{space}.png"] = partial(figures.save_pairs, result, space)
+        p, low, high = near.auc
+        share, least, most = near.suspicious
         lines.append(
             f"{space}: a generated image is nearer to the training set than a held-out one with "
             f"probability {p:.3f} [{low:.3f}, {high:.3f}]; {100 * share:.1f} % "
             f"[{100 * least:.1f}, {100 * most:.1f}] are suspiciously near (1 % expected)"
         )
-    return Measured(found.as_json(), plots, lines)
+    return Measurement(result.as_json(), plots, lines)
 
 
-def pairs_plot(found: memorisation.Memorisation, space: str) -> Callable[[Path], None]:
-    """The picture of the closest pairs in one space."""
-    return lambda path: memorisation.save_pairs(found, space, path)
-
-
-MEASUREMENTS: dict[str, Callable[[TrainedModel, MeasureOptions], Measured]] = {
-    "leakage": measure_leakage,
-    "consistency": measure_consistency,
-    "diversity": measure_diversity,
-    "memorisation": measure_memorisation,
+MEASUREMENTS: dict[str, Callable[[Subject, MeasureOptions], Measurement]] = {
+    "leakage": report_leakage,
+    "consistency": report_consistency,
+    "diversity": report_diversity,
+    "memorisation": report_memorisation,
 }
-"""By the name a user types, in the order of the papers' questions."""
+"""By the name that a user types."""
 
 
-def measure_one(subject: TrainedModel, name: str, extent: MeasureOptions, folder: Path) -> Measured:
-    """One measurement, with its JSON and its plots in `folder`.
+def measure_one(subject: Subject, name: str, options: MeasureOptions, folder: Path) -> Measurement:
+    """Run one measurement, and write its JSON and plots to `folder`.
 
-    Raises RunFailed where they cannot be written.
+    Raise RunFailed if they cannot be written.
     """
-    outcome = MEASUREMENTS[name](subject, extent)
-    record = {**subject.source, "measurement": name, **outcome.record}
+    measurement = MEASUREMENTS[name](subject, options)
+    record = {**subject.record, "measurement": name, **measurement.record}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
-        for file, draw in outcome.plots.items():
+        for file, draw in measurement.plots.items():
             draw(folder / file)
     except OSError as error:
         raise RunFailed(f"writing to {folder} failed: {error.strerror or error}.") from error
-    return outcome
+    return measurement

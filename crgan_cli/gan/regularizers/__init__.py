@@ -1,1 +1,1 @@
-"""What the players pay besides the adversarial loss: one class a method."""
+"""Loss terms besides the adversarial loss: one class per method."""

@@ -1,6 +1,6 @@
-"""What a regularizer is, and the sum of several."""
+"""The interface of a regularizer, and the combination of several."""
 
-from math import lcm
+from itertools import compress
 
 from torch import Tensor, nn
 
@@ -10,98 +10,88 @@ from crgan_cli.gan.types import Discriminator, Terms
 
 
 class Regularizer(nn.Module):
-    """Terms that the players pay besides the adversarial loss. Every part is optional.
+    """Loss terms of D and G besides the adversarial loss. Override only what the method needs.
 
-    State lives in buffers, so that it is saved, restored and moved with the run.
+    Keep state in buffers: they are saved, restored and moved with the run.
     """
 
     views: tuple[str, ...] = ()
-
-    @property
-    def d_views(self) -> tuple[str, ...]:
-        """What D must score in its turn besides "real" and "fake"."""
-        return self.views
+    """Roles that D must score in a D step, besides "real" and "fake"."""
 
     gradient_views: int = 0
-    """At how many batches of images it takes D's gradient in D's turn, in a call of its own."""
+    """Number of views at which it needs dD/dx. Costs one extra D call, or one per view with batch
+    norm."""
 
     every: int = 1
-    """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): only every k-th turn,
-    at k times the weight."""
+    """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): the terms are
+    computed in every k-th turn only, with k times the weight."""
 
     def needs_double_backward(self, D: Discriminator) -> bool:
-        """Whether its own calls of D take a double backward pass, so that D stays uncompiled."""
+        """Whether its calls of D need a double backward pass. D is then not compiled."""
         return False
 
-    def latents(self, z: Tensor) -> dict[str, Tensor]:
-        """Further codes for G, by the role of their images; same labels as z."""
+    def extra_latents(self, z: Tensor) -> dict[str, Tensor]:
+        """role -> (N, z_dim): latents from which G makes further views, with the labels of z."""
         return {}
 
     def d_terms(self, scored: ScoredViews) -> Terms:
-        """What D pays."""
+        """D's loss terms. `scored` has "real", "fake" and `views`."""
         return {}
 
     def g_terms(self, scored: ScoredViews) -> Terms:
-        """What G pays; `scored.scores` has "fake", `scored.views` also the images of `latents`."""
+        """G's loss terms. `scored.scores` has "fake"; `scored.views` also those of
+        `extra_latents`."""
         return {}
 
 
-class CombinedRegularizer(Regularizer):
-    """All terms of several regularizers, each in the turns that it is due in.
+class CombinedRegularizer(nn.Module):
+    """The terms of several regularizers. A lazy one takes part in every k-th turn only.
 
-    The views that they need are shared: T(x) is drawn once, whoever asks for it.
+    Parts share their views: T(x) is drawn once, however many parts use it.
     """
 
     def __init__(self, **parts: Regularizer) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
-        self.members = tuple(parts.values())
-        self.period = lcm(*(part.every for part in self.members))
+        self.parts = nn.ModuleDict(parts)  # names the buffers in checkpoints
+        self.members = tuple(parts.values())  # the same, as a type checker knows them
         self.set_turn(0)
 
     def set_turn(self, turn: int) -> None:
-        """Settles which parts are due in a player's turn number `turn`, counted from 0."""
-        self.phase = turn % self.period
-        self.due = tuple(part for part in self.members if self.phase % part.every == 0)
+        """Choose the parts that are active in a player's turn number `turn`, counted from 0."""
+        self.active_mask = tuple(turn % part.every == 0 for part in self.members)
+        self.active = tuple(compress(self.members, self.active_mask))
 
     @property
-    def active_mask(self) -> tuple[bool, ...]:
-        """Which of the parts are due."""
-        return tuple(self.phase % part.every == 0 for part in self.members)
+    def views(self) -> tuple[str, ...]:
+        """Roles that the active parts need scored in a D step, each once."""
+        return tuple(dict.fromkeys(role for part in self.active for role in part.views))
 
-    @property
-    def d_views(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(role for part in self.due for role in part.d_views))
-
-    def latents(self, z: Tensor) -> dict[str, Tensor]:
-        return merge_terms([part.latents(z) for part in self.due], "two regularizers draw the code")
+    def extra_latents(self, z: Tensor) -> dict[str, Tensor]:
+        """role -> (N, z_dim), of all active parts."""
+        return merge([part.extra_latents(z) for part in self.active], "latents")
 
     def d_terms(self, scored: ScoredViews) -> Terms:
-        return merge_terms(
-            [scale_terms(part.d_terms(scored), part.every) for part in self.due], DUPLICATE_TERM
-        )
+        """D's loss terms of all active parts."""
+        return merge([scale(part.d_terms(scored), part.every) for part in self.active], "term")
 
     def g_terms(self, scored: ScoredViews) -> Terms:
-        return merge_terms(
-            [scale_terms(part.g_terms(scored), part.every) for part in self.due], DUPLICATE_TERM
-        )
+        """G's loss terms of all active parts."""
+        return merge([scale(part.g_terms(scored), part.every) for part in self.active], "term")
 
 
-DUPLICATE_TERM = "two regularizers have a term named"
-
-
-def scale_terms(terms: Terms, weight: int) -> Terms:
+def scale(terms: Terms, weight: int) -> Terms:
     """Every term times `weight`."""
     return terms if weight == 1 else {name: weight * value for name, value in terms.items()}
 
 
-def merge_terms(parts: list[dict[str, Tensor]], clash: str) -> dict[str, Tensor]:
-    """The union of dictionaries that may not share a key."""
+def merge(parts: list[dict[str, Tensor]], what: str) -> dict[str, Tensor]:
+    """The union of dictionaries. Raise UserError if two share a key."""
     union: dict[str, Tensor] = {}
     for part in parts:
-        if both := union.keys() & part.keys():
+        if shared := sorted(union.keys() & part.keys()):
             raise UserError(
-                f"{clash} {sorted(both)}; choose one of them, for example regularizer=bcr."
+                f"Two regularizers define the same {what}: {', '.join(shared)}. Choose one of "
+                "them, e.g. regularizer=bcr."
             )
         union |= part
     return union

@@ -1,10 +1,10 @@
-"""Consistency regularization: CR, bCR and zCR. ICR is bCR and zCR together.
+"""Consistency regularization: CR, bCR and zCR. ICR is bCR plus zCR.
 
 CR: Zhang, Zhang, Odena & Lee 2020, "Consistency Regularization for Generative Adversarial
 Networks" (arXiv:1910.12027). bCR, zCR, ICR: Zhao, Singh, Lee, Zhang, Odena & Zhang 2021, "Improved
 Consistency Regularization for GANs" (arXiv:2002.04724).
 
-D(x) is the logit, before any activation. Neither side of a term is detached.
+D(x) is the logit, before any activation. Both sides of a term carry gradient.
 """
 
 from torch import Tensor
@@ -17,12 +17,12 @@ from crgan_cli.system import rng
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over the batch of the squared difference; over images it is the mean over pixels too."""
+    """Mean squared difference: over the batch, and for images also over the pixels."""
     return (a - b).square().mean()
 
 
 class ConsistencyRegularization(Regularizer):
-    """CR, arXiv:1910.12027 Algorithm 1: lambda_cr * E ||D(x) - D(T(x))||^2, real images only."""
+    """CR, arXiv:1910.12027 Algorithm 1: lambda_cr * E ||D(x) - D(T(x))||^2, real images x."""
 
     views = ("T(real)",)
 
@@ -63,12 +63,12 @@ class BalancedConsistency(Regularizer):
 class LatentConsistency(Regularizer):
     """zCR, arXiv:2002.04724 Algorithm 2, with T(z) = z + e, e ~ N(0, sigma^2), same labels.
 
-    D pays  lambda_dis * E ||D(G(z)) - D(G(T(z)))||^2
-    G pays -lambda_gen * E ||G(z) - G(T(z))||^2, unbounded below: keep lambda_gen small
+    D:  lambda_dis * E ||D(G(z)) - D(G(T(z)))||^2
+    G: -lambda_gen * E ||G(z) - G(T(z))||^2, unbounded below: keep lambda_gen small
 
-    The norm over an image is a mean over its pixels, on the scale of [-1, 1]: so do StudioGAN and
-    NVIDIA's code. Which norm the paper's weights belong to is not known; a sum would be 3,072 times
-    as large at 32 x 32 x 3. Noise is Gaussian whatever the prior, with standard deviation `sigma`.
+    The squared norm of an image is the mean over its pixels in [-1, 1], as in StudioGAN and
+    NVIDIA's code. The paper does not state which norm its weights belong to; a sum would be 3,072
+    times as large at 32 x 32 x 3. The noise is Gaussian whatever the prior.
     """
 
     views = ("near",)
@@ -86,7 +86,7 @@ class LatentConsistency(Regularizer):
         self.sigma = sigma
         self.every = every
 
-    def latents(self, z: Tensor) -> dict[str, Tensor]:
+    def extra_latents(self, z: Tensor) -> dict[str, Tensor]:
         return {"near": z + self.sigma * rng.randn(*z.shape, device=z.device, dtype=z.dtype)}
 
     def d_terms(self, scored: ScoredViews) -> Terms:

@@ -1,7 +1,7 @@
 """Penalties on the gradient of D with respect to its input: GP, DRAGAN, JSR and R1.
 
-They are the baselines that the consistency papers compare with. A gradient's norm depends on the
-range of the pixels; here images lie in [-1, 1], as in the papers' own code for GP, DRAGAN and R1.
+These are the baselines of the consistency papers. The norm of a gradient depends on the range of
+the pixels: here [-1, 1], as in the authors' code of GP, DRAGAN and R1.
 """
 
 from typing import Literal
@@ -15,42 +15,45 @@ from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
-from crgan_cli.networks.fast.lowered import full_precision
+from crgan_cli.networks.fast.bf16_weights import full_precision
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
 
+GradientMethod = Literal["auto", "autograd"]
+
 EPSILON = 1e-12
-"""Under the square root of a gradient's norm, whose own derivative is infinite at 0."""
+"""Added under the square root of a norm, whose derivative is infinite at 0."""
 
 
 class GradientRegularizer(Regularizer):
-    """A penalty on grad_x D, which D's adjoint network computes where D is piecewise linear.
+    """A penalty on grad_x D.
 
-    Elsewhere, and with `gradient="autograd"`, it is autograd's, and minimising it takes a double
-    backward pass through D. The numbers are the same.
+    If D is piecewise linear, the gradient is computed by D's adjoint network
+    (`networks.fast.adjoint`). Otherwise, and with `gradient="autograd"`, by autograd: the penalty
+    then needs a double backward pass through D. Both give the same numbers.
     """
 
     gradient_views = 1
 
-    def __init__(self, every: PositiveInt, gradient: Literal["auto", "autograd"]) -> None:
+    def __init__(self, every: PositiveInt, gradient: GradientMethod) -> None:
         super().__init__()
         self.every = every
         self.gradient = gradient
 
     def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether D takes a double backward pass, for which it must not be compiled."""
-        return self.gradient == "autograd" or not adjoint.piecewise_linear(D)
+        return self.gradient == "autograd" or not adjoint.is_piecewise_linear(D)
 
     def gradient_method(self, D: Discriminator) -> str:
-        """The way to D's gradient in words."""
+        """How D's gradient is computed, as text for the log."""
         return "double backward" if self.needs_double_backward(D) else "adjoint network"
 
     def input_gradient(self, D: Discriminator, *batches: Batch) -> tuple[Tensor, ...]:
-        """grad_x D image by image, (N, C, H, W) in fp32, for each batch.
+        """grad_x D per image, (N, C, H, W) fp32, for each batch.
 
-        Keeps its graph to D's weights, so that a function of it can be minimised. One call of D for
-        all batches, or one for each where D mixes the images of a batch. Outside autocast: the
-        differences that a penalty acts on are below the resolution of bf16.
+        The graph to D's weights is kept, so that a penalty can be minimised. One call of D for all
+        batches, or one per batch if D mixes the images of a batch. Without autocast, since a
+        penalty acts on differences below the resolution of bf16.
         """
         assert isinstance(D, nn.Module)
         if len(batches) > 1 and mixes_samples(D):
@@ -79,14 +82,11 @@ def unit_norm_penalty(gradient: Tensor) -> Tensor:
 class GradientPenalty(GradientRegularizer):
     """GP, Gulrajani et al. 2017 (arXiv:1704.00028) eq. 3: lambda_gp * E (||grad D(x_hat)|| - 1)^2.
 
-    x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair; a labelled pair keeps the real image's label.
+    x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair, with the label of the real image.
     """
 
     def __init__(
-        self,
-        lambda_gp: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_gp = lambda_gp
@@ -102,16 +102,13 @@ class GradientPenalty(GradientRegularizer):
 class DRAGAN(GradientRegularizer):
     """ "DR", Kodali et al. 2017 (arXiv:1705.07215): lambda_dr * E (||grad D(x + delta)|| - 1)^2.
 
-    The point is the one of the authors' code: x + a * (0.5 * std * u), with u ~ U[0, 1] per pixel,
-    a ~ U[0, 1] per image and std the standard deviation of the whole batch, one number, over all
-    processes that share the batch.
+    As in the authors' code, x + delta = x + a * (0.5 * std * u) with u ~ U[0, 1] per value,
+    a ~ U[0, 1] per image, and std the standard deviation of all values of the batch (one number,
+    over all ranks).
     """
 
     def __init__(
-        self,
-        lambda_dr: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_dr: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_dr = lambda_dr
@@ -128,20 +125,17 @@ class DRAGAN(GradientRegularizer):
 
 
 class JSRegularizer(GradientRegularizer):
-    """JSR, Roth et al. 2017 (arXiv:1705.09367) eq. 20, Algorithm 1: at the images themselves.
+    """JSR, Roth et al. 2017 (arXiv:1705.09367) eq. 20 and Algorithm 1.
 
     gamma/2 * ( E (1 - s(D(x)))^2 ||grad D(x)||^2 + E s(D(G(z)))^2 ||grad D(G(z))||^2 )
 
-    with s the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
+    s is the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
     """
 
     gradient_views = 2
 
     def __init__(
-        self,
-        gamma: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, gamma: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.gamma = gamma
@@ -158,16 +152,13 @@ class JSRegularizer(GradientRegularizer):
 
 
 class R1(GradientRegularizer):
-    """R1, Mescheder et al. 2018 (arXiv:1801.04406) eq. 9, whose gamma is lambda_r1 here.
+    """R1, Mescheder et al. 2018 (arXiv:1801.04406) eq. 9: lambda_r1/2 * E ||grad D(x)||^2.
 
-    lambda_r1/2 * E ||grad D(x)||^2 on real images.
+    x are real images. lambda_r1 is the paper's gamma.
     """
 
     def __init__(
-        self,
-        lambda_r1: NonNegative,
-        every: PositiveInt = 1,
-        gradient: Literal["auto", "autograd"] = "auto",
+        self, lambda_r1: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_r1 = lambda_r1

@@ -1,1 +1,1 @@
-"""Who plays, in what order, and on what: one class a kind of generation."""
+"""Which network is updated, in what order, and on what: one class per kind of generation."""

@@ -1,4 +1,4 @@
-"""What the trainer and the engine know of a task."""
+"""The interface of a task to the trainer and the engine."""
 
 from collections.abc import Hashable
 
@@ -8,30 +8,33 @@ from crgan_cli.gan.types import Batch, PlayerLoss
 
 
 class Task(nn.Module):
-    """The players, their order, and what each pays. A turn has fixed shapes and never syncs."""
+    """The players, the order of their turns, and their losses.
+
+    A turn is one update of one player. It has fixed shapes and no host-device synchronisation.
+    """
 
     turns: tuple[str, ...]
-    """Who moves within one step, in order."""
+    """The players whose turns make up one step, in order."""
 
     def player(self, who: str) -> nn.Module:
-        """The network whose parameters `who` updates."""
+        """The network that is updated in the turns of `who`."""
         raise NotImplementedError
 
     def set_turn(self, who: str, turn: int) -> None:
-        """Called before turn number `turn` of `who`, counted from 0 over the whole run."""
+        """Prepare for turn number `turn` of `who`, counted from 0 over the whole run."""
 
     def signature(self) -> Hashable:
-        """What, besides the player, decides which operations the coming turn consists of."""
+        """What decides, besides the player, which operations the coming turn consists of."""
         return ()
 
     def players_with_double_backward(self) -> tuple[str, ...]:
-        """The players through whose backward pass a penalty is differentiated once more."""
+        """The players whose backward pass is differentiated again, by a gradient penalty."""
         return ()
 
     def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
-        """The terms that `who` pays in this turn."""
+        """The loss of `who` in this turn."""
         raise NotImplementedError
 
     def describe_turns(self) -> list[str]:
-        """One line a player: what a turn of theirs does, for the log."""
+        """One line per player for the log: what one of its turns computes."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Noise to images: the game of all the papers that crgan is about."""
+"""Noise to images: the task of all papers that crgan implements."""
 
 import math
 from collections.abc import Hashable
@@ -15,7 +15,7 @@ from crgan_cli.system import rng
 
 
 class Prior:
-    """p(z): N(0, 1) or U[-1, 1] for every coordinate, and labels uniform over the classes."""
+    """p(z): N(0, 1) or U[-1, 1] per coordinate. p(y): uniform over the classes."""
 
     def __init__(self, kind: Literal["normal", "uniform"], z_dim: int, classes: int) -> None:
         self.kind = kind
@@ -25,7 +25,7 @@ class Prior:
     def sample_z(
         self, n: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """(n, z_dim) codes, from the device's default generator unless one is given."""
+        """(n, z_dim) latents. Without `generator`, from the device's default generator."""
         if self.kind == "normal":
             return rng.randn(n, self.z_dim, device=device, generator=generator)
         return rng.rand(n, self.z_dim, device=device, generator=generator) * 2 - 1
@@ -33,16 +33,16 @@ class Prior:
     def sample_y(
         self, n: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor | None:
-        """(n,) class ids, or None without classes."""
+        """(n,) class ids; None if there are no classes."""
         if not self.classes:
             return None
         return rng.randint(0, self.classes, n, device=device, generator=generator)
 
     def truncate(self, z: Tensor, limit: float) -> Tensor:
-        """Higher fidelity for less variety: Brock et al. 2019 (arXiv:1809.11096) section 3.1.
+        """The truncation trick, Brock et al. 2019 (arXiv:1809.11096) section 3.1.
 
-        Normal: cut off at +-`limit`, each coordinate moved to its quantile of what is left, so that
-        none has to be drawn again. Uniform: scaled by `limit`.
+        Normal prior: truncated at +-`limit`. Each coordinate moves to the same quantile of the
+        truncated distribution, so none has to be drawn again. Uniform prior: scaled by `limit`.
         """
         if self.kind == "uniform":
             return z * limit
@@ -52,10 +52,10 @@ class Prior:
 
 
 class Generation(Task):
-    """D moves `n_dis` times, each on a new batch, then G once. z is drawn anew for every turn.
+    """`n_dis` D steps, each on a new batch, then one G step. Every turn draws new latents.
 
-    The codes that a regularizer adds ("near", for zCR) keep the labels of z. They go through G in
-    a call of their own, so that G's batch normalisation sees them as it sees any other batch.
+    Extra latents of a regularizer ("near" of zCR) keep the labels of z. G makes their images in a
+    call of their own, so that its batch norm treats them like any other batch.
     """
 
     def __init__(
@@ -83,30 +83,26 @@ class Generation(Task):
         if who == "g":
             return self.adversary.generator_loss(self.generate(len(batch.x), batch.x.device))
         real = batch if self.prior.classes else batch._replace(y=None)
-        with torch.no_grad():  # D's turn changes D alone
+        with torch.no_grad():  # a D step updates D only
             fakes = self.generate(len(batch.x), batch.x.device)
         return self.adversary.discriminator_loss(real, fakes)
 
     def generate(self, n: int, device: torch.device) -> Views:
-        """G's images of n new codes, and of the codes that the regularizer puts beside them."""
+        """G's images of n new latents, and of the regularizer's extra latents."""
         z, y = self.prior.sample_z(n, device), self.prior.sample_y(n, device)
-        codes = {"fake": z} | self.adversary.regularizer.latents(z)
-        return {role: Batch(self.G(code, y), y) for role, code in codes.items()}
+        latents = {"fake": z} | self.adversary.regularizer.extra_latents(z)
+        return {role: Batch(self.G(each, y), y) for role, each in latents.items()}
 
     def describe_turns(self) -> list[str]:
-        roles = self.adversary.roles
-        calls = 1 if self.adversary.score_jointly else len(roles)
-        reason = "" if self.adversary.score_jointly else " (D's layers mix the images of a batch)"
-        sloped = [
-            part.gradient_views
-            for part in self.adversary.regularizer.members
-            if part.gradient_views
-        ]
-        own = len(sloped) if self.adversary.score_jointly else sum(sloped)
-        way = "double backward" if self.adversary.needs_double_backward else "adjoint network"
-        penalty = f"; {own} more for a gradient, by {way}" if own else ""
+        roles, jointly = self.adversary.roles, self.adversary.score_jointly
+        calls = 1 if jointly else len(roles)
+        reason = "" if jointly else " (D's layers mix the images of a batch)"
+        gradients = [part.gradient_views for part in self.adversary.regularizer.members]
+        more = sum(map(bool, gradients)) if jointly else sum(gradients)
+        method = "double backward" if self.adversary.needs_double_backward else "adjoint network"
+        penalty = f"; {more} more for a gradient, by {method}" if more else ""
         return [
-            f"d turn, {self.turns.count('d')} a step: {calls} D call{'s'[: calls > 1]} for "
+            f"D step, {self.turns.count('d')} per G step: {calls} D call{'s'[: calls > 1]} for "
             f"{len(roles)} views{reason}: {' '.join(roles)}{penalty}",
-            f"g turn, {self.turns.count('g')} a step: 1 D call for 1 view: fake",
+            "G step: 1 D call for 1 view: fake",
         ]

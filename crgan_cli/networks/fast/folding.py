@@ -1,13 +1,13 @@
 """3x3 convolutions that halve or double the size, each in two forms with the same values.
 
-The plain form is what the papers draw: average pooling after the convolution, or upsampling before
-it. The folded form is one strided convolution, whose kernel is built from the same weights: pooling
-and upsampling are linear like the convolution, so only rounding differs. It needs 4/9 (PooledConv3,
-NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS`
-says where it is faster.
+The plain form is the papers': average pooling after the convolution, or upsampling before it. The
+fused form is one strided convolution, with a kernel computed from the same weights. Pooling and
+upsampling are linear, so only rounding differs. The fused form needs 4/9 (PooledConv3,
+NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS` says
+on which kinds of device it is used.
 
-1x1 convolutions next to a change of size are not here: `blocks` puts them on the smaller side,
-where they are exact too, and cheaper on every device.
+1x1 convolutions next to a change of size are not here: `blocks` applies them at the smaller size,
+which is exact too, and cheaper on every device.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class FusedResampleConv3(nn.Conv2d):
-    """A 3x3 convolution with a change of size; `folded` says which form is computed.
+    """A 3x3 convolution with a change of size. `folded` selects the fused form.
 
-    The forms are functions of (x, weight, bias).
+    The forms are functions of (x, weight, bias), so they also work for other tensors.
     """
 
     plain: Form
@@ -34,7 +34,7 @@ class FusedResampleConv3(nn.Conv2d):
         self.folded = False
 
     def forward(self, input: Tensor) -> Tensor:
-        # in training only: samples and scores do not depend on the form
+        # only in training: samples and scores do not depend on the form
         form = self.fused if self.folded and self.training else self.plain
         return form(input, self.weight, self.bias)
 
@@ -42,7 +42,7 @@ class FusedResampleConv3(nn.Conv2d):
 class PooledConv3(FusedResampleConv3):
     """3x3, then 2x2 average pooling: (H, W) -> (H // 2, W // 2).
 
-    Folded: 4x4 with stride 2, K[m] = sum_{a in {0,1}} w[m - a] / 2 along each axis.
+    Fused: 4x4 with stride 2, K[m] = sum_{a in {0,1}} w[m - a] / 2 along each axis.
     """
 
     @staticmethod
@@ -55,15 +55,15 @@ class PooledConv3(FusedResampleConv3):
 
 
 class NearestConv3(FusedResampleConv3):
-    """Each value to a 2x2 square, then 3x3: (H, W) -> (2H, 2W).
+    """Nearest upsampling (each value fills a 2x2 square), then 3x3: (H, W) -> (2H, 2W).
 
-    Folded: 4x4 transposed with stride 2, K = (w2, w2 + w1, w1 + w0, w0) along each axis.
+    Fused: 4x4 transposed with stride 2, K = (w2, w2 + w1, w1 + w0, w0) along each axis.
     """
 
     @staticmethod
     def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        squares = F.interpolate(x, scale_factor=2, mode="nearest")
-        return F.conv2d(squares, weight, bias, padding=1)
+        upsampled = F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.conv2d(upsampled, weight, bias, padding=1)
 
     @staticmethod
     def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,9 +72,9 @@ class NearestConv3(FusedResampleConv3):
 
 
 class ZeroInsertionConv3(FusedResampleConv3):
-    """Each value to the top left corner of zeros, then 3x3 (compare_gan): (H, W) -> (2H, 2W).
+    """Zero insertion (`insert_zeros`), then 3x3 (compare_gan): (H, W) -> (2H, 2W).
 
-    Folded: 3x3 transposed with stride 2, K = (w2, w1, w0) along each axis.
+    Fused: 3x3 transposed with stride 2, K = (w2, w1, w0) along each axis.
     """
 
     @staticmethod
@@ -83,33 +83,36 @@ class ZeroInsertionConv3(FusedResampleConv3):
 
     @staticmethod
     def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        # one more row and column: the zeros at the bottom and the right see the last values too
+        # output_padding: the zeros at the bottom and the right see the last values too
         return F.conv_transpose2d(
             x, transpose_kernel(weight), bias, stride=2, padding=1, output_padding=1
         )
 
 
 def with_average_pool(weight: Tensor, *, divisor: int) -> Tensor:
-    """(.., 3, 3) -> (.., 4, 4): convolved with a 2x2 square of 1 / `divisor`.
+    """(.., 3, 3) -> (.., 4, 4): convolve with a 2x2 square of 1 / `divisor`.
 
-    A pooling of the kernel does that: one operation each way, which keeps the layout and has no
-    TF32, as a matrix product would.
+    Computed by average pooling: one kernel forward and one backward. It keeps the layout, and never
+    uses TF32, unlike a matrix product.
     """
     return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
 
 
 def transpose_kernel(kernel: Tensor) -> Tensor:
-    """A convolution's kernel as a transposed convolution needs it, to multiply the same pairs.
+    """Return the kernel with which a transposed convolution computes the same products.
 
-    In memory too, while it is small: else the convolution would reorder what `with_average_pool`
-    makes of it, on the way forward and back.
+    It is made contiguous while it is small. Otherwise the convolution would reorder the larger
+    result of `with_average_pool`, forward and backward.
     """
     layout = torch.contiguous_format if kernel.is_contiguous() else torch.channels_last
     return kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
 
 
 def insert_zeros(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W): each value in the top left corner of zeros, layout kept."""
+    """(N, C, H, W) -> (N, C, 2H, 2W): each value becomes the top left of a 2x2 square, with zeros.
+
+    Keeps the layout.
+    """
     n, c, h, w = x.shape
     if x.is_contiguous():
         corners = F.pad(x[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1))

@@ -1,11 +1,11 @@
-"""Spectral norm, of one layer or of all layers of several networks at once.
+"""Spectral norm of one layer, or of all layers of several networks at once.
 
 Miyato et al. 2018 (arXiv:1802.05957), Algorithm 1: from the stored u of a weight matrix W, one
 power iteration
 
     v = W^T u / ||W^T u||,   u' = W v / ||W v||,   sigma = u'^T W v = ||W v||,   W_SN = W / sigma.
 
-u' and v carry no gradient and sigma does (their equation 9): d sigma / d W = u' v^T.
+u' and v are constants for autograd, sigma is not (their equation 9): d sigma / d W = u' v^T.
 """
 
 from collections.abc import Iterator
@@ -17,34 +17,34 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
-from crgan_cli.networks.layers import has_weight
+from crgan_cli.networks.layers import find_weighted_layers
 
 FIRST_ITERATIONS = 15
-"""Power iterations of a new layer, so that its first sigma is near the largest singular value."""
+"""Power iterations of a new layer. They bring sigma near the largest singular value."""
 
 
-class Matrix(NamedTuple):
-    """How a weight of two or four axes is read as a matrix with one row an output channel.
+class MatrixView(NamedTuple):
+    """How to view a weight of two or four axes as a matrix with one row per output channel.
 
-    Columns follow the weight's memory, so that neither memory format is copied: the singular
-    values do not depend on the order of columns.
+    Columns are in memory order, so neither memory format needs a copy. The singular values do not
+    depend on the order of columns.
     """
 
-    axes: list[int]  # of the weight: that of the rows, then those of the columns
-    columns: list[int]  # the lengths of the latter
+    axes: list[int]  # of the weight: the axis of the rows, then those of the columns
+    columns: list[int]  # lengths of the column axes
 
     @classmethod
-    def of(cls, weight: Tensor, rows: int) -> "Matrix":
+    def from_weight(cls, weight: Tensor, rows: int) -> "MatrixView":
         others = [axis for axis in range(weight.ndim) if axis != rows]
         others.sort(key=lambda axis: -weight.stride(axis))
         return cls([rows, *others], [weight.shape[axis] for axis in others])
 
     def read(self, weight: Tensor) -> Tensor:
-        """(rows, columns): a view wherever that can be."""
+        """Return (rows, columns), a view if possible."""
         return weight.permute(self.axes).flatten(1)
 
     def write(self, matrix: Tensor) -> Tensor:
-        """The inverse of `read`."""
+        """Invert `read`."""
         back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
         return matrix.unflatten(1, self.columns).permute(back)
 
@@ -56,44 +56,44 @@ def _unit(x: Tensor) -> Tensor:
 class SpectralNorm(nn.Module):
     """The parametrization W -> W / sigma(W) (Miyato et al. 2018, arXiv:1802.05957, Algorithm 1).
 
-    Each call is one power iteration; training mode stores its u', evaluation mode does not.
-    Within `fixed_spectral_norm` a call is none: it returns `ready`, or its cast `lowered`.
+    Each call is one power iteration. Training mode stores its u', evaluation mode does not.
+    Within `fixed_spectral_norm`, a call only returns `cached_weight`, or `cast_weight` if any.
     """
 
     u: Tensor  # (rows,), of length 1
-    lowered: Tensor | None = None
+    cast_weight: Tensor | None = None
 
     def __init__(self, weight: Tensor, rows: int) -> None:
         super().__init__()
         self.rows = rows
-        self.ready: Tensor | None = None
-        W = Matrix.of(weight, rows).read(weight.detach())
+        self.cached_weight: Tensor | None = None
+        W = MatrixView.from_weight(weight, rows).read(weight.detach())
         u = _unit(torch.randn_like(W[:, 0]))
         for _ in range(FIRST_ITERATIONS):
             u = _unit(W @ _unit(W.T @ u))
         self.register_buffer("u", u)
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.ready is not None:
-            return self.ready if self.lowered is None else self.lowered
-        # autocast would take the products in half precision: sigma good to 2^-8 only
+        if self.cached_weight is not None:
+            return self.cached_weight if self.cast_weight is None else self.cast_weight
+        # under autocast the products would be bf16: sigma with a relative error of 2^-8
         with torch.autocast(weight.device.type, enabled=False):
-            W = Matrix.of(weight, self.rows).read(weight)
+            W = MatrixView.from_weight(weight, self.rows).read(weight)
             with torch.no_grad():
                 v = _unit(W.T @ self.u)
             image = W @ v
             u = _unit(image.detach())
             if self.training:
-                self.u.copy_(u)  # a copy: backward needs this turn's u, the buffer moves on
+                self.u.copy_(u)  # a copy: backward needs this u, while the buffer changes
             return weight / (u @ image)
 
 
 def spectral_norm(module: nn.Module) -> nn.Module:
-    """Divide `module.weight` by its largest singular value. Initialise the weight before."""
+    """Divide `module.weight` by its largest singular value. Initialise the weight first."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     rows = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-    # unsafe: torch's check of shape and dtype would be one more power iteration
+    # unsafe: torch's check of shape and dtype would run one more power iteration
     register_parametrization(module, "weight", SpectralNorm(weight, rows), unsafe=True)
     return module
 
@@ -101,71 +101,74 @@ def spectral_norm(module: nn.Module) -> nn.Module:
 def apply_spectral_norm(*roots: nn.Module) -> None:
     """`spectral_norm` on every weighted layer below `roots`."""
     for root in roots:
-        for module in list(has_weight(root)):  # a list: the walk must not see what it adds
+        for module in list(
+            find_weighted_layers(root)
+        ):  # a list: the loop must not visit the modules that it adds
             spectral_norm(module)
 
 
 # --- all layers at once --------------------------------------------------------------------------
 
 
-class Layer(NamedTuple):
-    """A spectral norm and the weight that it divides."""
+class NormedWeight(NamedTuple):
+    """A spectral norm and its weight."""
 
     norm: SpectralNorm
     weight: Tensor
 
 
-def _layers(networks: tuple[nn.Module, ...]) -> list[Layer]:
-    """Those of all networks, each once though networks may share it."""
-    found: dict[SpectralNorm, Tensor] = {}
+def _find_norms(networks: tuple[nn.Module, ...]) -> list[NormedWeight]:
+    """Find the spectral norms of all networks. Shared layers count once."""
+    norms: dict[SpectralNorm, Tensor] = {}
     for network in networks:
-        for chain in network.modules():
-            norm = chain[0] if isinstance(chain, ParametrizationList) else None
+        for module in network.modules():
+            norm = module[0] if isinstance(module, ParametrizationList) else None
             if isinstance(norm, SpectralNorm):
-                found[norm] = chain.get_parameter("original")
-    return [Layer(norm, weight) for norm, weight in found.items()]
+                norms[norm] = module.get_parameter("original")
+    return [NormedWeight(norm, weight) for norm, weight in norms.items()]
 
 
 @contextmanager
 def fixed_spectral_norm(*networks: nn.Module, together: bool = True) -> Iterator[None]:
-    """Within it, the spectrally normalised weights of `networks` stand still.
+    """Run one power iteration at the start, and use its weights until the end of the context.
 
-    One power iteration is made at its start, and every use of a weight until its end gets the
-    result. `together` computes all layers in a few kernels, otherwise each layer has its own: the
-    same numbers but for rounding. A weight has a graph where it requires a gradient at the start.
+    `together` computes all layers in a few kernels, otherwise each layer has its own: the same
+    numbers up to rounding. A weight has a graph if it requires a gradient at the start.
     """
-    layers = _layers(networks)
-    assert all(norm.ready is None for norm, _ in layers), "normalised within normalised"
-    weights = _together(layers) if together and layers else [norm(W) for norm, W in layers]
+    layers = _find_norms(networks)
+    assert all(norm.cached_weight is None for norm, _ in layers), (
+        "fixed_spectral_norm within fixed_spectral_norm"
+    )
+    weights = _normalise_batched(layers) if together and layers else [norm(W) for norm, W in layers]
     try:
         for (norm, _), weight in zip(layers, weights, strict=True):
-            norm.ready = weight
+            norm.cached_weight = weight
         yield
     finally:
         for norm, _ in layers:
-            norm.ready = None
+            norm.cached_weight = None
 
 
 class PowerIteration(NamedTuple):
-    """One of each layer. Vectors are rows of one tensor, with zeros behind the shorter ones."""
+    """One power iteration of all layers. Vectors are rows of one tensor, padded with zeros."""
 
-    matrices: list[Matrix]
+    matrices: list[MatrixView]
     v: list[Tensor]  # (columns,) each
     u: Tensor  # (layers, width)
     inverse_sigma: list[Tensor]  # () each
 
 
-def _together(layers: list[Layer]) -> tuple[Tensor, ...]:
-    """The normalised weights."""
+def _normalise_batched(layers: list[NormedWeight]) -> tuple[Tensor, ...]:
+    """Return all normalised weights, computed in a few kernels."""
     with torch.autocast(layers[0].weight.device.type, enabled=False):
-        return Normalised.apply(_iterate(layers), *(weight for _, weight in layers))
+        return DivideBySigma.apply(_iterate(layers), *(weight for _, weight in layers))
 
 
 @torch.no_grad()
-def _iterate(layers: list[Layer]) -> PowerIteration:
-    """The norms are taken last, for all layers in one kernel: with t = W^T u and w = W t,
-    v = t / ||t||, u' = w / ||w|| and sigma = ||w|| / ||t||."""
-    matrices = [Matrix.of(weight, norm.rows) for norm, weight in layers]
+def _iterate(layers: list[NormedWeight]) -> PowerIteration:
+    """Run one power iteration of all layers. The norms come last, in one kernel for all layers:
+    with t = W^T u and w = W t, v = t / ||t||, u' = w / ||w|| and sigma = ||w|| / ||t||."""
+    matrices = [MatrixView.from_weight(weight, norm.rows) for norm, weight in layers]
     Ws = [matrix.read(weight) for matrix, (_, weight) in zip(matrices, layers, strict=True)]
     vectors = Ws[0].new_zeros(2, len(Ws), max(max(W.shape) for W in Ws))
     v = [row[: W.shape[1]] for row, W in zip(vectors[0], Ws, strict=True)]
@@ -175,25 +178,25 @@ def _iterate(layers: list[Layer]) -> PowerIteration:
         torch.mv(W, t, out=w)
     lengths = torch.linalg.vector_norm(vectors, dim=2)
     vectors.div_(lengths.unsqueeze(2))
-    moving = [i for i, (norm, _) in enumerate(layers) if norm.training]
-    if moving:
-        old, new = [layers[i].norm.u for i in moving], [u[i] for i in moving]
+    training = [i for i, (norm, _) in enumerate(layers) if norm.training]
+    if training:
+        old, new = [layers[i].norm.u for i in training], [u[i] for i in training]
         torch._foreach_copy_(old, new)  # pyright: ignore[reportPrivateImportUsage]
     return PowerIteration(matrices, v, vectors[1], list((lengths[0] / lengths[1]).unbind()))
 
 
 class Context(FunctionCtx):
-    """What `Normalised` keeps from forward to backward."""
+    """What `DivideBySigma` saves for backward."""
 
     iteration: PowerIteration
     saved_tensors: tuple[Tensor, ...]  # the normalised weights
 
 
-class Normalised(torch.autograd.Function):
-    """W -> W / sigma for a list of weights, with the vectors of a power iteration held fixed.
+class DivideBySigma(torch.autograd.Function):
+    """W -> W / sigma for a list of weights, with constant vectors u' and v.
 
-    With g the gradient of W / sigma, that of W is (g - <g, W / sigma> u' v^T) / sigma. It has no
-    derivative of its own: a penalty on the gradient in the images passes here once.
+    If g is the gradient of W / sigma, that of W is (g - <g, W / sigma> u' v^T) / sigma. No double
+    backward: a penalty on the gradient in the images needs this derivative only once.
     """
 
     @staticmethod
@@ -204,7 +207,7 @@ class Normalised(torch.autograd.Function):
         ctx.mark_non_differentiable(
             *(y for y, weight in zip(out, weights, strict=True) if not weight.requires_grad)
         )
-        ctx.set_materialize_grads(False)  # a weight that was not used has None, as without this
+        ctx.set_materialize_grads(False)  # the gradient of an unused weight stays None
         ctx.save_for_backward(*out)
         ctx.iteration = iteration
         return tuple(out)
@@ -216,14 +219,14 @@ class Normalised(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         used = {i: g for i, g in enumerate(grads) if g is not None}
         with torch.autocast(next(iter(used.values())).device.type, enabled=False):
-            found = _through_sigma(ctx.iteration, ctx.saved_tensors, used)
-        return None, *(found.get(i) for i in range(len(grads)))
+            result = _backward_through_sigma(ctx.iteration, ctx.saved_tensors, used)
+        return None, *(result.get(i) for i in range(len(grads)))
 
 
-def _through_sigma(
+def _backward_through_sigma(
     iteration: PowerIteration, weights: tuple[Tensor, ...], grads: dict[int, Tensor]
 ) -> dict[int, Tensor]:
-    """The gradients of the weights with these numbers from those of the normalised ones."""
+    """Return the gradients of the weights i from `grads`, those of the normalised weights i."""
     matrices, v, u, inverse_sigma = iteration
     gs = {i: matrices[i].read(g) for i, g in grads.items()}
     slopes = [g.flatten().dot(matrices[i].read(weights[i]).flatten()) for i, g in gs.items()]

@@ -22,9 +22,9 @@ from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, BatchInputs, PlayerLoss, TurnLog
 from crgan_cli.networks.fast import folding
-from crgan_cli.networks.fast.lowered import bf16_weights
+from crgan_cli.networks.fast.bf16_weights import bf16_weights
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
-from crgan_cli.networks.synchronised import convert_sync_batchnorm
+from crgan_cli.networks.sync_batchnorm import convert_sync_batchnorm
 from crgan_cli.system import threads as cpu_threads
 from crgan_cli.system.device import Precision, allow_tf32, best_precision
 from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients

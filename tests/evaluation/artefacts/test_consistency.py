@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts import consistency
 from crgan_cli.evaluation.artefacts.consistency import (
     Consistency,
+    build_transform,
     measure_consistency,
-    plot_consistency,
     strengths_for,
-    transform,
 )
-from crgan_cli.evaluation.artefacts.estimates import ratio, stream, wilson
+from crgan_cli.evaluation.artefacts.estimates import MeanEstimate, ratio, wilson
+from crgan_cli.evaluation.artefacts.figures import STRENGTH_LABELS, plot_consistency
+from crgan_cli.evaluation.artefacts.inputs import MeasureOptions, TrainedModel, seeded_generator
 from crgan_cli.gan.augment import Augment
 from crgan_cli.gan.tasks.generation import Prior
 
@@ -69,17 +69,12 @@ def measured(
     sigmas: Sequence[float] = (0.0, 0.1),
 ) -> Consistency:
     G = Linear() if G is None else G
-    classes = getattr(G, "classes", 0)
+    D = Mean() if D is None else D
+    train = images(50) if train is None else train
+    prior = Prior("normal", 4, getattr(G, "classes", 0))
     return measure_consistency(
-        G,
-        Mean() if D is None else D,
-        Prior("normal", 4, classes),
-        images(50) if train is None else train,
-        images(50, 1),
-        n=n,
-        seed=seed,
-        device=CPU,
-        batch_size=batch_size,
+        TrainedModel(G, D, prior, train, images(50, 1), CPU),
+        MeasureOptions(n, seed, batch_size),
         strengths=dict(STRENGTHS) if strengths is None else strengths,
         sigmas=sigmas,
     )
@@ -158,14 +153,8 @@ def test_a_conditional_discriminator_gets_the_labels_of_each_image() -> None:
     x = ((y / 4 + 1) * 127.5).round().byte().view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE)
     real = Images(x, y)
     result = measure_consistency(
-        Writer(),
-        Reader(),
-        Prior("normal", 4, 5),
-        real,
-        real,
-        n=30,
-        seed=0,
-        device=CPU,
+        TrainedModel(Writer(), Reader(), Prior("normal", 4, 5), real, real, CPU),
+        MeasureOptions(n=30, seed=0),
         strengths={"shift": (1, 2)},  # of images of one colour
         sigmas=(0.5,),
     )
@@ -195,21 +184,13 @@ def test_measuring_leaves_no_trace() -> None:
 
 
 def test_progress_counts_every_image_once() -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     measure_consistency(
-        Linear(),
-        Mean(),
-        Prior("normal", 4, 0),
-        images(20),
-        images(20),
-        n=20,
-        seed=0,
-        device=CPU,
-        batch_size=8,
+        TrainedModel(Linear(), Mean(), Prior("normal", 4, 0), images(20), images(20), CPU),
+        MeasureOptions(20, 0, 8, progress=lambda *counts: reported.append(counts)),
         strengths={"noise": (0.1,)},
-        progress=lambda done, total: told.append((done, total)),
     )
-    assert told == [(k, 60) for k in (8, 16, 20, 28, 36, 40, 48, 56, 60)]
+    assert reported == [(k, 60) for k in (8, 16, 20, 28, 36, 40, 48, 56, 60)]
 
 
 def test_the_result_is_json_and_a_picture(tmp_path: Path) -> None:
@@ -246,35 +227,34 @@ def test_the_strengths_that_crgan_takes_are_possible_and_grow(side: int) -> None
     for family, strengths in strengths_for(side).items():
         assert list(strengths) == sorted(set(strengths))
         for strength in strengths:
-            assert isinstance(transform(family, strength, side), Augment)
+            assert isinstance(build_transform(family, strength, side), Augment)
     assert strengths_for(32)["cutout"] == (2, 4, 8, 12, 16, 24, 32)
 
 
 def test_streams_of_two_purposes_are_unrelated() -> None:
-    a, b = (torch.randn(1000, generator=stream(0, purpose)) for purpose in ("a", "b"))
+    a, b = (torch.randn(1000, generator=seeded_generator(0, purpose)) for purpose in ("a", "b"))
     assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 0.15
-    assert torch.equal(a, torch.randn(1000, generator=stream(0, "a")))
+    assert torch.equal(a, torch.randn(1000, generator=seeded_generator(0, "a")))
 
 
 def test_wilsons_interval_is_his() -> None:
     # p = 0, n = 10: 0 to z^2 / (n + z^2)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 1.959964**2 / (10 + 1.959964**2)))
-    low, high = wilson(0.5, 100)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.0, 1.959964**2 / (10 + 1.959964**2)))
+    share, low, high = wilson(0.5, 100)
+    assert share == 0.5
     assert low + high == pytest.approx(1)
     z = 1.959964  # both ends solve (p - q)^2 = z^2 q (1 - q) / n
     assert (0.5 - low) ** 2 == pytest.approx(z**2 * low * (1 - low) / 100)
 
 
 def test_the_error_of_a_ratio_is_that_of_repeated_draws() -> None:
-    from crgan_cli.evaluation.artefacts.estimates import Estimate
-
     generator = torch.Generator().manual_seed(0)
     a = 3 + 0.1 * torch.randn(20_000, generator=generator)
     b = 2 + 0.05 * torch.randn(20_000, generator=generator)
-    assert ratio(Estimate(3, 0.1), Estimate(2, 0.05)) == pytest.approx(
+    assert ratio(MeanEstimate(3, 0.1), MeanEstimate(2, 0.05)) == pytest.approx(
         (1.5, float((a / b).std())), rel=0.02
     )
 
 
 def test_every_family_has_a_unit_for_its_axis() -> None:
-    assert set(consistency.UNITS) == {*strengths_for(32), "latent"}
+    assert set(STRENGTH_LABELS) == {*strengths_for(32), "latent"}

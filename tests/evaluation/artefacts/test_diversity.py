@@ -9,14 +9,15 @@ from support.averages import Averages
 from support.tiny import SIDE, TinyGenerator
 from torch import Tensor, nn
 
-from crgan_cli.data.images import Images
+from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.diversity import (
-    Diversity,
-    as_values,
-    distances,
-    measure_diversity,
-    plot_diversity,
+from crgan_cli.evaluation.artefacts.diversity import Diversity, measure_diversity, pair_distances
+from crgan_cli.evaluation.artefacts.figures import plot_diversity
+from crgan_cli.evaluation.artefacts.inputs import (
+    MeasureOptions,
+    ProgressCounter,
+    TrainedModel,
+    flatten_pixels,
 )
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.gan.tasks.generation import Prior
@@ -61,15 +62,10 @@ def measured(
     batch_size: int = 100,
     sigmas: Sequence[float] = (0.0, 0.1, 0.2),
 ) -> Diversity:
+    real = real or images()
     return measure_diversity(
-        G,
-        Prior("normal", z_dim, 0),
-        real or images(),
-        extractor=extractor,
-        n=n,
-        seed=seed,
-        device=CPU,
-        batch_size=batch_size,
+        TrainedModel(G, nn.Identity(), Prior("normal", z_dim, 0), real, real, CPU),
+        MeasureOptions(n, seed, batch_size, extractor),
         sigmas=sigmas,
     )
 
@@ -89,7 +85,9 @@ def test_a_pair_is_as_far_apart_as_its_pixels() -> None:
     x = torch.zeros(4, 3, SIDE, SIDE, dtype=torch.uint8)
     x[1] = 255  # black beside white: 2 apart in every value
     x[3, :, :2, :2] = 255  # in a sixteenth of them
-    apart = distances(lambda i, k: x[i : i + k], as_values, 4, 2, lambda count: None)
+    apart = pair_distances(
+        lambda i, k: x[i : i + k], flatten_pixels, 4, 2, ProgressCounter(None, 4)
+    )
     assert apart.tolist() == pytest.approx([2.0, 2 / 4])
 
 
@@ -105,8 +103,6 @@ def test_the_size_of_a_batch_changes_nothing(batch_size: int) -> None:
 
 
 def test_real_images_given_back_are_as_diverse_as_they_are() -> None:
-    from crgan_cli.data.images import to_float
-
     real = images(400)
 
     class Copier(nn.Module):
@@ -160,21 +156,15 @@ def test_the_result_is_json_with_its_settings_and_a_picture(tmp_path: Path) -> N
 
 
 def test_progress_ends_where_it_said() -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
+    prior = Prior("normal", 4, 0)
     measure_diversity(
-        TinyGenerator(),
-        Prior("normal", 4, 0),
-        images(),
-        extractor=Averages(),
-        n=21,
-        seed=0,
-        device=CPU,
-        batch_size=8,
+        TrainedModel(TinyGenerator(), nn.Identity(), prior, images(), images(), CPU),
+        MeasureOptions(21, 0, 8, Averages(), lambda *counts: reported.append(counts)),
         sigmas=(0.1,),
-        progress=lambda done, total: told.append((done, total)),
     )
-    assert told[-1] == (21 * 5, 21 * 5)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (21 * 5, 21 * 5)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 @pytest.mark.parametrize(

@@ -12,26 +12,26 @@ from crgan_cli.data.embedded import Demo
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.evaluation.artefacts import detector
+from crgan_cli.evaluation.artefacts.calibration import ErrorRates, choose_threshold, estimate_share
 from crgan_cli.evaluation.artefacts.detector import (
     Detector,
-    auc,
+    detector_logits,
     distortions_for,
     fade,
-    fit,
-    pairs,
-    scores_of,
+    make_pairs,
     smooth,
+    train_detector,
 )
+from crgan_cli.evaluation.artefacts.estimates import auc
+from crgan_cli.evaluation.artefacts.figures import plot_leakage
 from crgan_cli.evaluation.artefacts.leakage import (
     LeakageEstimator,
     default_transforms,
+    describe_transform,
     estimate_leakage,
     fit_estimator,
-    plot_leakage,
-    settings,
     transforms_for,
 )
-from crgan_cli.evaluation.artefacts.reader import ErrorRates, estimate_share, threshold
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 
 CPU = torch.device("cpu")
@@ -111,10 +111,10 @@ def test_fewer_finds_than_errors_are_no_share_and_no_certainty() -> None:
 
 
 def test_the_threshold_lies_in_the_middle_of_the_gap() -> None:
-    assert threshold(torch.tensor([-3.0, -1.0]), torch.tensor([2.0, 5.0])) == 0.5
+    assert choose_threshold(torch.tensor([-3.0, -1.0]), torch.tensor([2.0, 5.0])) == 0.5
     # one image in a thousand beyond the gap does not move it to that image
     real = torch.cat([torch.full((999,), -1.0), torch.tensor([3.9])])
-    assert -1.0 < threshold(real, torch.full((1000,), 4.0)) < 3.0
+    assert -1.0 < choose_threshold(real, torch.full((1000,), 4.0)) < 3.0
 
 
 def test_auc_counts_pairs_in_order_by_hand() -> None:
@@ -126,7 +126,7 @@ def test_auc_counts_pairs_in_order_by_hand() -> None:
 def test_a_known_share_of_leaked_images_is_found(
     cutout: LeakageEstimator, real: dict[str, Tensor], fraction: float
 ) -> None:
-    read = cutout.read(augmented(Cutout(size=16), real["unused"], fraction)).generated
+    read = cutout.measure(augmented(Cutout(size=16), real["unused"], fraction)).generated
     assert read is not None
     # a point of grace: one interval in twenty misses, and another machine rounds otherwise
     assert read.low - 0.01 <= fraction <= read.high + 0.01
@@ -139,9 +139,9 @@ def test_blurred_noisy_pale_images_are_not_taken_for_augmented_ones(
     torch.manual_seed(1)
     x = to_float(real["unused"])
     for unreal in (smooth(smooth(x)), x + 0.1 * torch.randn(x.shape), 0.6 * x - 0.3):
-        read = cutout.read(to_uint8(unreal)).generated
+        read = cutout.measure(to_uint8(unreal)).generated
         assert read is not None
-        assert read.shown < 0.03
+        assert read.clipped < 0.03
 
 
 def test_the_mid_grey_of_an_untrained_generator_is_not_taken_for_a_hole(
@@ -153,29 +153,29 @@ def test_the_mid_grey_of_an_untrained_generator_is_not_taken_for_a_hole(
         0.1 * torch.nn.functional.interpolate(torch.randn(300, 1, 8, 8), size=32)
     )
     for grey in (untrained, 0.2 * x, fade(smooth(x))):
-        read = cutout.read(to_uint8(grey)).generated
+        read = cutout.measure(to_uint8(grey)).generated
         assert read is not None
-        assert read.shown < 0.05
+        assert read.clipped < 0.05
 
 
 def test_a_leak_with_soft_edges_is_still_a_leak(
     cutout: LeakageEstimator, real: dict[str, Tensor]
 ) -> None:
     holes = to_float(augmented(Cutout(size=16), real["unused"], 1.0))
-    read = cutout.read(to_uint8(smooth(holes))).generated
+    read = cutout.measure(to_uint8(smooth(holes))).generated
     assert read is not None
-    assert read.shown > 0.8
+    assert read.clipped > 0.8
 
 
 def test_floor_and_ceiling_are_what_they_are_called(cutout: LeakageEstimator) -> None:
-    known = cutout.blank
+    known = cutout.baseline
     assert known.auc > 0.98
     assert known.floor is not None
     assert known.distorted is not None
     assert known.ceiling is not None
-    assert known.floor.shown < 0.02
-    assert known.distorted.shown < 0.05
-    assert known.ceiling.shown > 0.97
+    assert known.floor.clipped < 0.02
+    assert known.distorted.clipped < 0.05
+    assert known.ceiling.clipped > 0.97
     assert known.floor.n == known.ceiling.n == 500
 
 
@@ -202,7 +202,7 @@ def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
         monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / cache))
         T = GaussianNoise(std=0.2)
         built = fit_estimator("noise", T, *real_parts, device=CPU, seed=seed, detectors=1)
-        return json.dumps(built.read(small["unused"]).as_json(), allow_nan=False)
+        return json.dumps(built.measure(small["unused"]).as_json(), allow_nan=False)
 
     real_parts = (small["train"], small["held out"])
     before = torch.random.get_rng_state()
@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(99)
     assert measured(3, cache="second") == first
-    monkeypatch.setattr(detector, "STEPS_A_ROUND", 0)  # no training: the detector is the kept one
+    monkeypatch.setattr(detector, "STEPS_PER_ROUND", 0)  # no training: the detector is the kept one
     assert measured(3) == first
     assert measured(4) != first
 
@@ -218,7 +218,7 @@ def test_the_same_seed_gives_the_same_reading_and_takes_no_random_numbers(
 def test_both_classes_are_rounded_alike(small: dict[str, Tensor]) -> None:
     T = GaussianNoise(std=0.1)
     torch.manual_seed(0)
-    x, y = pairs(T, distortions_for(T), to_float(small["train"][:50]))
+    x, y = make_pairs(T, distortions_for(T), to_float(small["train"][:50]))
     assert torch.equal(to_float(to_uint8(x)), x)
     assert y.tolist() == [0.0] * 50 + [1.0] * 50
 
@@ -246,7 +246,7 @@ def test_distortions_keep_shape_and_range_of_colour_images() -> None:
 def test_a_score_does_not_depend_on_its_company() -> None:
     torch.manual_seed(0)
     detector, x = Detector(3, 20), torch.rand(9, 3, 20, 20)
-    torch.testing.assert_close(scores_of(detector, x)[4:5], scores_of(detector, x[4:5]))
+    torch.testing.assert_close(detector_logits(detector, x)[4:5], detector_logits(detector, x[4:5]))
 
 
 def test_a_detector_stops_when_told_to(small: dict[str, Tensor]) -> None:
@@ -254,7 +254,7 @@ def test_a_detector_stops_when_told_to(small: dict[str, Tensor]) -> None:
         raise Interrupted(2)
 
     with pytest.raises(Interrupted):
-        fit(Cutout(size=4), small["train"], CPU, stop=stop)
+        train_detector(Cutout(size=4), small["train"], CPU, stop=stop)
 
 
 def test_progress_counts_up_to_the_end_of_the_last_detector(small: dict[str, Tensor]) -> None:
@@ -301,11 +301,11 @@ def test_a_transform_larger_than_the_images_is_refused() -> None:
 
 
 def test_a_run_s_own_transform_takes_the_place_of_the_usual_one() -> None:
-    usual = {name: settings(T) for name, T in default_transforms(64).items()}
+    usual = {name: describe_transform(T) for name, T in default_transforms(64).items()}
     assert usual["cutout"] == {"T": "Cutout", "size": 32}
     assert usual["shift"] == {"T": "FlipShift", "shift": 8, "flip": 0.0, "padding": "zero"}
     own = Chain(hole=Cutout(size=8))
-    assert {name: settings(T) for name, T in transforms_for(64, own).items()} == {
+    assert {name: describe_transform(T) for name, T in transforms_for(64, own).items()} == {
         **usual,
         "cutout": {"T": "Cutout", "size": 8},
     }
@@ -314,7 +314,7 @@ def test_a_run_s_own_transform_takes_the_place_of_the_usual_one() -> None:
 def test_a_plot_shows_a_row_for_each_transform(
     cutout: LeakageEstimator, real: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    one = cutout.read(real["unused"])
+    one = cutout.measure(real["unused"])
     heights = []
     for rows in (1, 3):
         path = tmp_path / "plots" / f"{rows}.png"

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
+from crgan_cli.evaluation.artefacts.estimates import auc
+from crgan_cli.evaluation.artefacts.figures import plot_memorisation, save_pairs
+from crgan_cli.evaluation.artefacts.inputs import MeasureOptions, TrainedModel
 from crgan_cli.evaluation.artefacts.memorisation import (
     Memorisation,
+    find_nearest,
     measure_memorisation,
-    nearer,
-    nearest,
-    plot_memorisation,
-    save_pairs,
 )
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.gan.tasks.generation import Prior
@@ -58,15 +58,8 @@ def measured(
     seed: int = 0,
 ) -> Memorisation:
     return measure_memorisation(
-        G,
-        Prior("normal", 4, 0),
-        train,
-        HELD_OUT,
-        extractor=extractor,
-        n=n,
-        seed=seed,
-        device=CPU,
-        batch_size=batch_size,
+        TrainedModel(G, nn.Identity(), Prior("normal", 4, 0), train, HELD_OUT, CPU),
+        MeasureOptions(n, seed, batch_size, extractor),
         closest=closest,
     )
 
@@ -125,7 +118,7 @@ def test_blocks_find_what_the_whole_table_holds(batch_size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(1500, 5, generator=generator)  # more than a row of blocks
     known = torch.randn(300, 5, generator=generator)
-    found = nearest(queries, known.split(batch_size))
+    found = find_nearest(queries, known.split(batch_size))
     whole = torch.cdist(queries.double(), known.double()).min(1)
     assert torch.equal(found.row, whole.indices)
     assert torch.allclose(found.distance, whole.values, atol=1e-6)
@@ -133,7 +126,7 @@ def test_blocks_find_what_the_whole_table_holds(batch_size: int) -> None:
 
 def test_distances_far_from_the_origin_are_as_exact_as_near_it() -> None:
     known = torch.tensor([[1000.0, 0.0], [1001.0, 0.0]])
-    found = nearest(torch.tensor([[1000.0, 0.25]]), [known])
+    found = find_nearest(torch.tensor([[1000.0, 0.25]]), [known])
     assert found.distance.tolist() == [0.25]
 
 
@@ -153,8 +146,8 @@ def test_the_statistic_is_mann_and_whitneys() -> None:
     a = torch.randint(0, 20, (50,), generator=generator).double()  # with ties
     b = torch.randint(5, 25, (70,), generator=generator).double()
     u = mannwhitneyu(b.numpy(), a.numpy()).statistic  # pairs in which b is larger
-    assert nearer(a, b) == pytest.approx(u / (50 * 70))
-    assert nearer(torch.tensor([1.0]), torch.tensor([1.0, 2.0])) == 0.75
+    assert auc(a, b) == pytest.approx(u / (50 * 70))
+    assert auc(torch.tensor([1.0]), torch.tensor([1.0, 2.0])) == 0.75
 
 
 def test_the_size_of_a_batch_changes_nothing() -> None:
@@ -202,19 +195,12 @@ def test_the_result_is_json_and_a_plot(tmp_path: Path) -> None:
 
 
 def test_progress_ends_where_it_said() -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     measure_memorisation(
-        TinyGenerator(),
-        Prior("normal", 4, 0),
-        TRAIN,
-        HELD_OUT,
-        extractor=Averages(),
-        n=20,
-        seed=0,
-        device=CPU,
-        progress=lambda done, total: told.append((done, total)),
+        TrainedModel(TinyGenerator(), nn.Identity(), Prior("normal", 4, 0), TRAIN, HELD_OUT, CPU),
+        MeasureOptions(20, 0, 250, Averages(), lambda *counts: reported.append(counts)),
     )
-    assert told[-1] == (2 * (20 + 20 + 300 + 100),) * 2
+    assert reported[-1] == (2 * (20 + 20 + 300 + 100),) * 2
 
 
 @pytest.mark.parametrize(
@@ -222,8 +208,8 @@ def test_progress_ends_where_it_said() -> None:
     [
         ({"n": 1}, "at least 2"),
         ({"n": 101}, "held-out split has 100"),
-        ({"closest": 0}, "give 1 to 80"),
-        ({"closest": 81}, "give 1 to 80"),
+        ({"closest": 0}, "Give 1 to 80"),
+        ({"closest": 81}, "Give 1 to 80"),
         ({"batch_size": 0}, "at least 1"),
     ],
 )

@@ -21,7 +21,7 @@ from crgan_cli.gan.types import Batch
 from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.dcgan import DCGANDiscriminator
-from crgan_cli.networks.fast.adjoint import input_gradient, linearise, piecewise_linear
+from crgan_cli.networks.fast.adjoint import input_gradient, is_piecewise_linear, linearise
 from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, fusable_layers, set_fused
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.layers import SelfAttention, ToUnitInterval
@@ -115,7 +115,7 @@ def test_the_gradient_and_its_gradient_are_autograds(
     set_fused(D, dict.fromkeys(fusable_layers(D), folded))
     x = images(name, 3)
     y = torch.tensor([1, 0, 1]) if classes else None
-    assert piecewise_linear(D)
+    assert is_piecewise_linear(D)
     ours, theirs = input_gradient(D, x, y), by_autograd(D, x, y)
     assert ours.any()
     assert_same(ours, theirs)
@@ -152,12 +152,12 @@ def test_every_penalty_is_that_of_double_backward(
     }
     found = []
     with fixed_spectral_norm(D):
-        seen = ScoredViews(views, score(D, views, jointly=True), D)
+        scored = ScoredViews(views, score(D, views, jointly=True), D)
         for gradient in ("auto", "autograd"):
             regularizer = PENALTIES[penalty](gradient)
             assert regularizer.needs_double_backward(D) == (gradient == "autograd")
             torch.manual_seed(1)
-            value = sum(regularizer.d_terms(seen).values())
+            value = sum(regularizer.d_terms(scored).values())
             assert isinstance(value, Tensor)
             found.append((value, *weight_gradients(value, D)))
     assert found[1][0] > 0
@@ -201,7 +201,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_pulled_back_as_autograd_does(name: str) -> None:
     layer = LAYERS[name]()
-    assert piecewise_linear(layer)
+    assert is_piecewise_linear(layer)
     x = torch.randn(2, 4, 7, 9)
     tracked = x.clone().requires_grad_()
     expected = layer(tracked)
@@ -252,20 +252,20 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_is_not_known_to_be_piecewise_linear_is_not_taken_for_it(name: str) -> None:
     layer = UNKNOWN[name]()
-    assert not piecewise_linear(layer)
-    assert not piecewise_linear(nn.Sequential(nn.ReLU(), Residual(nn.Identity(), layer)))
+    assert not is_piecewise_linear(layer)
+    assert not is_piecewise_linear(nn.Sequential(nn.ReLU(), Residual(nn.Identity(), layer)))
 
 
 def test_a_discriminator_is_known_by_all_its_layers() -> None:
     kind, given = NETWORKS["biggan"]
     with_attention = given | {"attention": True, "conditional": False, "classes": 0}
-    assert not piecewise_linear(kind(**with_attention, spectral_norm=True))
+    assert not is_piecewise_linear(kind(**with_attention, spectral_norm=True))
     batch_norm = DCGANDiscriminator(16, 3, 0.05, batch_norm=True, spectral_norm=False)
-    assert not piecewise_linear(batch_norm)
+    assert not is_piecewise_linear(batch_norm)
     D = build("resnet", 0, spectral_norm=True)
-    assert piecewise_linear(D)
+    assert is_piecewise_linear(D)
     D.pool = lambda h: h.amax((2, 3))  # type: ignore[assignment]
-    assert not piecewise_linear(D)
+    assert not is_piecewise_linear(D)
 
 
 class Operations(TorchDispatchMode):

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.fast.spectral import (
-    Matrix,
+    MatrixView,
     SpectralNorm,
     apply_spectral_norm,
     fixed_spectral_norm,
@@ -175,7 +175,7 @@ def test_it_adds_no_parameters_and_takes_every_weighted_layer() -> None:
 def test_a_matrix_is_written_back_as_it_was_read(make: Callable[[], nn.Module]) -> None:
     layer = make()
     assert isinstance(layer.weight, Tensor)
-    matrix = Matrix.of(layer.weight, int(isinstance(layer, nn.ConvTranspose2d)))
+    matrix = MatrixView.from_weight(layer.weight, int(isinstance(layer, nn.ConvTranspose2d)))
     torch.testing.assert_close(matrix.write(matrix.read(layer.weight)), layer.weight)
 
 
@@ -183,10 +183,10 @@ def test_a_matrix_is_written_back_as_it_was_read(make: Callable[[], nn.Module]) 
 def test_neither_memory_format_of_a_kernel_is_copied(layout: torch.memory_format) -> None:
     for shape in ((8, 3, 3, 3), (8, 1, 3, 3), (8, 5, 1, 1), (1, 4, 4, 4)):
         weight = torch.randn(shape).contiguous(memory_format=layout)
-        read = Matrix.of(weight, 0).read(weight)
+        read = MatrixView.from_weight(weight, 0).read(weight)
         assert read.is_contiguous()
         assert read.data_ptr() == weight.data_ptr()
-    assert Matrix.of(weight, 1).read(weight).shape == (4, 16)
+    assert MatrixView.from_weight(weight, 1).read(weight).shape == (4, 16)
 
 
 # --- all layers at once --------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_after_normalised_a_forward_is_a_power_iteration_again(together: bool) -
         made(images())
         made(images())
         torch.testing.assert_close(norm_of(made.first).u, u, rtol=0, atol=0)
-    assert all(m.ready is None for m in made.modules() if isinstance(m, SpectralNorm))
+    assert all(m.cached_weight is None for m in made.modules() if isinstance(m, SpectralNorm))
     made(images())
     assert not torch.equal(norm_of(made.first).u, u)
 
@@ -256,7 +256,7 @@ def test_weights_are_dropped_where_a_turn_fails() -> None:
     made = net()
     with pytest.raises(ZeroDivisionError), fixed_spectral_norm(made):
         raise ZeroDivisionError
-    assert norm_of(made.first).ready is None
+    assert norm_of(made.first).cached_weight is None
 
 
 def test_eval_mode_leaves_u_and_networks_have_their_own_modes() -> None:

@@ -1,6 +1,6 @@
-"""Batch normalisation over the batch of all processes of a run, on any device.
+"""Batch norm over the batch of all processes, on any device.
 
-torch.nn.SyncBatchNorm computes the same and refuses CPU tensors.
+torch.nn.SyncBatchNorm computes the same, but does not support CPU tensors.
 """
 
 import torch
@@ -12,24 +12,24 @@ from crgan_cli.system.distributed.world import world
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Ioffe & Szegedy 2015 (arXiv:1502.03167) Algorithm 1, the mini-batch being that of all
-    processes: y = (x - mean) / sqrt(var + eps) * weight + bias.
+    """Ioffe & Szegedy 2015 (arXiv:1502.03167) Algorithm 1 over the batch of all processes:
+    y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    Each has as many values a channel, so that with the means m_r and variances v_r of the processes
-    mean = E m_r and var = E v_r + E (m_r - mean)^2: no difference of large numbers.
+    All processes have equally many values per channel. So with their means m_r and variances v_r,
+    mean = E m_r and var = E v_r + E (m_r - mean)^2, without differences of large numbers.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        assert input.ndim >= 2, "batch normalisation needs (N, C, ...)"
+        assert input.ndim >= 2, "batch norm needs (N, C, ...)"
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, ...) -> the same shape. In evaluation mode, and for a process alone, as ever."""
+        """(N, C, ...) -> the same shape. In eval mode, or with one process: as in nn.BatchNorm."""
         if world().world_size == 1 or not self.training:
             return super().forward(input)
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        others = [d for d in range(x.ndim) if d != 1]
-        own = torch.stack(torch.var_mean(x, others, correction=0))  # (2, C)
-        variances, means = all_gather(own).unbind(1)
+        dims = [d for d in range(x.ndim) if d != 1]
+        local = torch.stack(torch.var_mean(x, dims, correction=0))  # (2, C)
+        variances, means = all_gather(local).unbind(1)
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)
         self.update_running_stats(mean, var, world().world_size * x.numel() // x.shape[1])
@@ -44,29 +44,29 @@ class SyncBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def update_running_stats(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Moves the running statistics towards these, the variance unbiased as in nn.BatchNorm."""
+        """Update the running statistics; the variance is unbiased as in nn.BatchNorm."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(var * (count / (count - 1)), share)
+        momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var * (count / (count - 1)), momentum)
 
 
 def convert_sync_batchnorm(module: nn.Module) -> None:
-    """Every batch normalisation below `module` becomes one over all processes.
+    """Replace every batch norm in `module` by one over all processes.
 
-    Parameters, buffers and their names stay as they are.
+    Parameters, buffers and their names do not change.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm):
-                setattr(parent, name, synchronised(layer))
+                setattr(parent, name, make_sync_batchnorm(layer))
 
 
-def synchronised(layer: _BatchNorm) -> SyncBatchNorm:
-    """The same layer over all processes, with the very parameters and buffers of `layer`."""
+def make_sync_batchnorm(layer: _BatchNorm) -> SyncBatchNorm:
+    """Return the same layer over all processes; it shares parameters and buffers with `layer`."""
     new = SyncBatchNorm(
         layer.num_features,
         layer.eps,

@@ -14,8 +14,8 @@ from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.networks.fast.bf16_weights import bf16_weights, full_precision
 from crgan_cli.networks.fast.folding import PooledConv3
-from crgan_cli.networks.fast.lowered import bf16_weights, full_precision
 from crgan_cli.networks.fast.spectral import apply_spectral_norm, fixed_spectral_norm
 from crgan_cli.networks.layers import ConditionalBatchNorm
 from crgan_cli.training.engine.eager import Eager
