@@ -67,7 +67,7 @@ def answer_shell(commands: tuple[str, ...]) -> None:
     """Write the completions of the line that the shell passes on, and end the process."""
     import argcomplete
 
-    from crgan_cli.commands.main import load
+    from crgan_cli.commands.main import load_command
 
     parser = argparse.ArgumentParser(prog="crgan")
     parser.add_argument("-V", "--version", action="store_true")
@@ -76,7 +76,7 @@ def answer_shell(commands: tuple[str, ...]) -> None:
     for name in commands:
         command = found.add_parser(name, conflict_handler="resolve", allow_abbrev=False)
         if name in typed[:2]:
-            load(name).configure(command)
+            load_command(name).configure(command)
     argcomplete.autocomplete(parser, always_complete_options=False)
     sys.exit(1)  # without the shell's variables
 

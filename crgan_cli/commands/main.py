@@ -1,4 +1,4 @@
-"""The command `crgan`. A command is a module of `crgan_cli.commands` with three names:
+"""The program `crgan`. Each command is a module of `crgan_cli.commands` with three names:
 
     help: str                                    one line for `crgan --help`
     configure(parser: ArgumentParser) -> None    its arguments
@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import sys
+from types import FrameType
 from typing import NoReturn, Protocol
 
 from crgan_cli import __version__
@@ -21,32 +22,32 @@ from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_torchrun
 
 COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce", "completion")
-"""In the order of use, which is that of the help. Each is a module beside this one."""
+"""The modules, in the order in which a user needs them."""
 
 
 class Command(Protocol):
-    """What a module of `crgan_cli.commands` holds."""
+    """What a module of `crgan_cli.commands` defines."""
 
     help: str
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the command's arguments."""
+        """Add the command's arguments."""
         ...
 
     def run(self, args: argparse.Namespace) -> int:
-        """Does it, and returns the exit code."""
+        """Run the command and return the exit code."""
         ...
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are answered like every other."""
+    """An argument parser that raises UserError."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. Type '{self.prog} --help'.")
 
 
-def load(name: str) -> Command:
-    """The module of a command."""
+def load_command(name: str) -> Command:
+    """Import the module of a command."""
     return importlib.import_module(f"crgan_cli.commands.{name}")  # type: ignore[return-value]
 
 
@@ -56,22 +57,31 @@ def main() -> None:
         from crgan_cli.commands.completion import answer_shell
 
         answer_shell(COMMANDS)
-    sys.exit(run_command(sys.argv[1:]))
+    ctrl_c = CtrlC()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, ctrl_c)
+    sys.exit(run_command(sys.argv[1:], ctrl_c))
 
 
-def run_command(argv: list[str]) -> int:
-    """Runs one command line, puts its failure into words, and returns the exit code."""
+class CtrlC:
+    """A handler of SIGINT that remembers it: an import that it cuts short may fail in any way."""
+
+    pressed = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> NoReturn:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+
+def run_command(argv: list[str], ctrl_c: CtrlC | None = None) -> int:
+    """Run one command line, report its failure, and return the exit code."""
     title = "crgan"
     try:
         if argv and argv[0] in COMMANDS:
             title = f"crgan {argv[0]}"
         code = dispatch(argv)
-        sys.stdout.flush()  # here, so that a closed pipe is noticed here
+        sys.stdout.flush()  # a closed pipe is noticed here
         return code
-    except UserError as error:
-        return print_error(f"{title}: error: {error}", code=2)
-    except RunFailed as error:
-        return print_error(f"{title}: failed: {error}", code=1)
     except Interrupted as error:
         return print_error(f"{title}: stopped. {error}".rstrip(), code=128 + error.signum)
     except KeyboardInterrupt:
@@ -80,11 +90,16 @@ def run_command(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return print_error(f"{title}: failed: {format_unexpected(error)}", code=1)
+        if ctrl_c is not None and ctrl_c.pressed:
+            return print_error(f"{title}: stopped.", code=128 + signal.SIGINT)
+        if isinstance(error, UserError):
+            return print_error(f"{title}: error: {error}", code=2)
+        message = str(error) if isinstance(error, RunFailed) else format_unexpected(error)
+        return print_error(f"{title}: failed: {message}", code=1)
 
 
 def dispatch(argv: list[str]) -> int:
-    """Finds the command and runs it."""
+    """Find the command and run it."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if argv else 2
@@ -99,31 +114,31 @@ def dispatch(argv: list[str]) -> int:
             f"torchrun has started several processes, and crgan {name} is for one. Type it without "
             "torchrun."
         )
-    command = load(name)
+    command = load_command(name)
     parser = Parser(
         prog=f"crgan {name}",
         description=command.help,
         allow_abbrev=False,
-        conflict_handler="resolve",  # a command may write a --help of its own
+        conflict_handler="resolve",  # a command may have its own --help
     )
     command.configure(parser)
     return command.run(parser.parse_intermixed_args(rest))
 
 
 def help_text() -> str:
-    """The text of `crgan --help`."""
-    lines = "\n".join(f"  {name:11}{load(name).help}" for name in COMMANDS)
+    """Return the text of `crgan --help`."""
+    lines = "\n".join(f"  {name:11}{load_command(name).help}" for name in COMMANDS)
     return (
         "usage: crgan COMMAND ...\n\n"
         "An experiment runner for consistency-regularised GANs.\n\n"
         f"commands:\n{lines}\n\n"
-        "'crgan COMMAND --help' says what a command takes; 'crgan --version' is the version.\n"
+        "'crgan COMMAND --help' explains a command; 'crgan --version' prints the version.\n"
         "To begin: crgan train experiment=demo"
     )
 
 
 def unknown_command(name: str) -> str:
-    """What to say to a misspelt command."""
+    """Return the message for an unknown command."""
     if "=" in name:
         return f"'{name}' is a setting of a command: type crgan train {name}"
     return unknown_name("command", name, COMMANDS)

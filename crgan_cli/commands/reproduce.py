@@ -1,4 +1,4 @@
-"""`crgan reproduce`: all rows of a table of the papers, reported beside the published numbers."""
+"""`crgan reproduce`: train all rows of a published table, and report them next to its numbers."""
 
 import argparse
 import shlex
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from crgan_cli.experiments.plan import TableJob
     from crgan_cli.report.model import Report
 
-help = "Train all rows of a table of the papers, and report them beside the published numbers."
+help = "Train all rows of a table of the papers, and report them next to the published numbers."
 
 DESCRIPTION = """Train all rows of a table of the papers, each with several seeds, and report them
-beside the published numbers. What is finished is skipped, and what was stopped is gone on with:
-type the same command again. Several GPUs share a table when it is started once on each."""
+next to the published numbers. The same command again skips finished runs and resumes stopped ones.
+Several GPUs share a table: start the command once per GPU."""
 
 EXAMPLES = """examples:
-  crgan reproduce small_models --dry-run               what there is to do, and what it will cost
+  crgan reproduce small_models --dry-run               print the runs and what they cost
   crgan reproduce small_models --seeds 1 device=cuda:0
-  crgan reproduce small_models --scale demo            minutes on a CPU: shows that all of it works
+  crgan reproduce small_models --scale demo            minutes on a CPU: shows that every row works
 
 Settings typed as KEY=VALUE hold for every row."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments."""
+    """Add the arguments."""
     add = parser.add_argument
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -51,12 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_seeds(words: str) -> tuple[int, ...]:
-    """Seeds, by commas."""
+    """Parse seeds separated by commas."""
     return tuple(dict.fromkeys(parse_seed(word) for word in words.split(",")))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plans, trains and reports."""
+    """Plan, train and report."""
     from crgan_cli.experiments import plan, run_table
     from crgan_cli.system.console import log_to_stderr
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     size = f"_{scale.name}" if scale.title else ""
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
     jobs = plan.plan_jobs(table, scale, args.seeds or scale.seeds, args.overrides, out)
-    states = [run_table.job_state(job) for job in jobs]  # before the first is started
+    states = [run_table.job_state(job) for job in jobs]  # before the first one starts
     if args.dry_run:
         print(preview(table, scale, jobs, states))
         return 0
@@ -72,13 +72,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             failures = run_table.run_jobs(jobs, print_progress)
         except Interrupted as error:
-            raise Interrupted(error.signum, f"Go on with: {same_command(args)}") from error
+            raise Interrupted(error.signum, f"Resume with: {same_command(args)}") from error
         for failure in failures:
             print_progress(f"crgan reproduce: {run_table.describe_failure(failure)}")
         if failures:
             print_progress(
-                "what failed is tried again, and what is finished skipped, by: "
-                f"{same_command(args)}"
+                f"To train the failed runs again and skip the finished ones: {same_command(args)}"
             )
         try:
             report_table(table, scale, jobs, out)
@@ -90,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_progress(words: str) -> None:
-    """A line on stderr, where the runs speak too."""
+    """Print a line to stderr, as the runs do."""
     print(words, file=sys.stderr, flush=True)
 
 
 def same_command(args: argparse.Namespace) -> str:
-    """The command line, as it can be typed again."""
+    """Return the command line to type again."""
     words = ["crgan", "reproduce", args.table, *args.overrides]
     words += ["--scale", args.scale] if args.scale != "full" else []
     words += ["--seeds", ",".join(map(str, args.seeds))] if args.seeds else []
@@ -106,7 +105,7 @@ def same_command(args: argparse.Namespace) -> str:
 def report_table(
     table: "PaperTable", scale: "Scale", jobs: Sequence["TableJob"], out: Path
 ) -> None:
-    """Prints the table of all runs that there are, and writes the report."""
+    """Print the table of all runs so far, and write the report."""
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import build_report
     from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
@@ -122,12 +121,12 @@ def report_table(
 
 
 def report_title(table: "PaperTable", scale: "Scale") -> str:
-    """What is reported, and that it is not to be compared where it is not."""
+    """Return the title. At the demo scale it warns against comparing."""
     return " – ".join(filter(None, (table.title, scale.title)))
 
 
 def rename_settings(report: "Report", jobs: Sequence["TableJob"]) -> "Report":
-    """The report with its rows called as the paper calls them, beside their settings."""
+    """Name the rows of the report as the paper does, next to their settings."""
     papers = {job.folder: job.row.label for job in jobs}
     labels = {row.label: papers[row.runs[0].path] for row in report.rows}
     return report._replace(
@@ -148,19 +147,24 @@ def rename_settings(report: "Report", jobs: Sequence["TableJob"]) -> "Report":
 def preview(
     table: "PaperTable", scale: "Scale", jobs: Sequence["TableJob"], states: Sequence[str]
 ) -> str:
-    """The runs, what is left to do of each, and what that costs."""
+    """Return the runs, what is left of each, and what that costs, as text."""
+    from crgan_cli.report.tables import Column, align_cells
+
     minutes = [minutes_left(job, scale, state) for job, state in zip(jobs, states, strict=True)]
-    head = ("run", "row", "seed", "state", "minutes", "command")
-    cells = [
-        (job.folder.name, job.row.label, str(job.seed), state, format_minutes(left), job.command)
-        for job, state, left in zip(jobs, states, minutes, strict=True)
+    columns = [
+        Column("run", False, [job.folder.name for job in jobs]),
+        Column("row", False, [job.row.label for job in jobs]),
+        Column("seed", False, [str(job.seed) for job in jobs]),
+        Column("state", False, states),
+        Column("minutes", False, [format_minutes(left) for left in minutes]),
+        Column("command", False, [job.command for job in jobs]),
     ]
     return "\n".join(
         [
             report_title(table, scale),
             f"published: {table.protocol}",
             "",
-            *align_columns([head, *cells]),
+            *("  ".join(line).rstrip() for line in align_cells(columns)),
             "",
             *format_totals(scale, jobs, states, minutes),
         ]
@@ -168,7 +172,8 @@ def preview(
 
 
 def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
-    """What is left of a run; None where it cannot be told."""
+    """Return the minutes that a run still needs; None if unknown."""
+    from crgan_cli.experiments.job import count_steps_done
     from crgan_cli.experiments.run_table import FINISHED, NEW
     from crgan_cli.training.costs import gpu_minutes
 
@@ -179,19 +184,13 @@ def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
     return gpu_minutes(job.config, steps - done)
 
 
-def count_steps_done(folder: Path) -> int:
-    """Steps of a run that are safe: those of its newest checkpoint."""
-    saved = [path.stem.rpartition("_")[2] for path in folder.glob("checkpoints/step_*.pt")]
-    return max((int(step) for step in saved if step.isdigit()), default=0)
-
-
 def format_totals(
     scale: "Scale",
     jobs: Sequence["TableJob"],
     states: Sequence[str],
     minutes: Sequence[float | None],
 ) -> list[str]:
-    """What all of it comes to."""
+    """Return the total cost in time and disk, as lines."""
     from crgan_cli.system.progress import format_duration
 
     counted = [each for each in minutes if each is not None]
@@ -211,7 +210,7 @@ def format_totals(
 
 
 def checkpoint_size(jobs: Sequence["TableJob"]) -> list[int]:
-    """Of each run. Those of a row are alike, and rows often are: networks are counted once."""
+    """Return the bytes per run. Networks of equal settings are built once."""
     from crgan_cli.config.resolve import flatten
     from crgan_cli.training.costs import disk_bytes
 
@@ -227,14 +226,5 @@ def checkpoint_size(jobs: Sequence["TableJob"]) -> list[int]:
 
 
 def format_minutes(minutes: float | None) -> str:
-    """Minutes in two digits."""
+    """Return minutes with two digits; ? if unknown."""
     return "?" if minutes is None else f"{minutes:.2g}" if minutes < 10 else f"{minutes:.0f}"
-
-
-def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with columns, the last of its own width."""
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]

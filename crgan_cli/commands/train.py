@@ -26,7 +26,7 @@ TORCHRUN_SWEEP = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The flags. They are Hydra's own where there is one of the same name."""
+    """Add the flags. Those that Hydra has too have the same names."""
     add = parser.add_argument
     add("overrides", nargs="*", metavar="KEY=VALUE")
     add("-h", "--help", action="store_true")
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks everything that was typed, then trains, together with what torchrun has started."""
+    """Run the command, together with the other processes if torchrun started it."""
     if not is_torchrun():
         return run_in_process(args)
     from crgan_cli.system.distributed.setup import distributed_run
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_in_process(args: argparse.Namespace) -> int:
-    """`run` in one process."""
+    """Do what was asked for, in this process."""
     choices = Choices(args.config_dir)
     if args.help:
         from crgan_cli.config.help import train_help

@@ -1,4 +1,4 @@
-"""Checks every job of a sweep before the first starts."""
+"""Check all jobs of a sweep before the first one starts."""
 
 import itertools
 import math
@@ -14,29 +14,29 @@ from crgan_cli.experiments.parallel import count_workers, may_share_gpu
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
 
-MOST_CHECKED = 64
-"""Jobs of a sweep that are checked before the first starts (0.1 s each); the rest in their turn."""
+MAX_CHECKED = 64
+"""Jobs that are checked before the first starts (0.1 s each). The others check themselves."""
 
 
 class SweepPlan(NamedTuple):
-    """A sweep that was checked."""
+    """A sweep whose jobs have been checked."""
 
     common: list[str]  # the keys that all jobs have in common
     folder: Path
-    jobs: int | None  # None where the sweeper decides as it goes
+    jobs: int | None  # None if the sweeper decides during the sweep
     steps: int  # of each
-    parallel: bool  # in processes of their own
-    workers: int = 0  # that joblib's launcher starts; 0 for other launchers
-    shared: bool = False  # several are to share a GPU, if there is one, by MPS
+    parallel: bool  # jobs in processes of their own
+    workers: int = 0  # processes of the joblib launcher; 0 for other launchers
+    shared: bool = False  # jobs share a GPU through MPS, if there is a GPU
 
 
 def check_jobs(
     overrides: Sequence[str], choices: Choices, *, multirun: bool, whole: bool
 ) -> SweepPlan | None:
-    """Composes and checks every job; UserError on the first that is wrong.
+    """Compose and check every job. Raises UserError for the first wrong one.
 
-    `whole`: also what only a run needs. Returns None for a single run; an experiment can ask for a
-    sweep as well (hydra.mode).
+    `whole`: check also what only training needs. Return None for a single run. An experiment file
+    can ask for a sweep too (hydra.mode).
     """
     from crgan_cli.config import compose, messages
 
@@ -55,7 +55,7 @@ def check_jobs(
         basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
         if basic and multirun:
             require_finite_sweep(every)
-        for job in itertools.islice(jobs_to_check(every), MOST_CHECKED):
+        for job in itertools.islice(jobs_to_check(every), MAX_CHECKED):
             try:
                 composed = compose.drop_hydra_node(compose.compose_unchecked(job, choices))
                 if whole or resolve.is_complete(composed):
@@ -71,21 +71,21 @@ def check_jobs(
     ):
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
     jobs = math.prod(len(column) for column in override_columns(every)) if basic else None
-    beside = not str(first.hydra.launcher._target_).endswith("BasicLauncher")
+    parallel = not str(first.hydra.launcher._target_).endswith("BasicLauncher")
     workers = count_workers(first.hydra.launcher, jobs)
     return SweepPlan(
         [o.get_key_element() for o in parsed if not o.is_sweep_override()],
         Path(first.out or first.hydra.sweep.dir),
         jobs,
         int(first.steps),
-        beside,
+        parallel,
         workers,
-        beside and workers != 1 and may_share_gpu(first),
+        parallel and workers != 1 and may_share_gpu(first),
     )
 
 
 def require_finite_sweep(parsed: "Sequence[Override]") -> None:
-    """Raises UserError where Hydra's own sweeper would not know which values to take."""
+    """Raise UserError for an interval, which the basic sweeper cannot enumerate."""
     for override in parsed:
         if override.is_interval_sweep():
             key = override.get_key_element()
@@ -96,18 +96,18 @@ def require_finite_sweep(parsed: "Sequence[Override]") -> None:
 
 
 def override_key(override: str) -> str:
-    """The key of KEY=VALUE."""
+    """Return the key of KEY=VALUE."""
     return override.partition("=")[0].lstrip("+~")
 
 
 def override_columns(parsed: "Sequence[Override]") -> list[list[str]]:
-    """For each key its overrides, in the order in which Hydra's own sweeper takes them."""
+    """Return per key its overrides, in the order of Hydra's basic sweeper."""
     table = {override.get_key_element(): list(expand(override)) for override in parsed}
     return list(table.values())
 
 
 def jobs_to_check(parsed: "Sequence[Override]") -> Iterator[tuple[str, ...]]:
-    """The jobs of a sweep: first some that have every value at least once, then all."""
+    """Yield the jobs of a sweep: first a few that contain every value, then the others."""
     values = override_columns(parsed)
     longest = max(map(len, values), default=1)
     first = [tuple(column[i % len(column)] for column in values) for i in range(longest)]
@@ -116,11 +116,11 @@ def jobs_to_check(parsed: "Sequence[Override]") -> Iterator[tuple[str, ...]]:
 
 
 def expand(override: "Override") -> Iterator[str]:
-    """An override with each of its values."""
+    """Yield the override once per value."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
         yield from (f"{key}={value}" for value in override.sweep_string_iterator())
-    elif override.is_interval_sweep():  # of a sweeper that chooses values itself
+    elif override.is_interval_sweep():  # for a sweeper that chooses the values
         ends = cast("IntervalSweep", override.value())
         yield from (f"{key}={end}" for end in (ends.start, ends.end))
     else:

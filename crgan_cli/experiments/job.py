@@ -1,70 +1,55 @@
-"""One job of a sweep, or the one of a single run: what Hydra calls."""
+"""Train one job: what Hydra calls for a single run and for each job of a sweep."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.status import Status
+from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_distributed, is_main
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
-from crgan_cli.experiments.parallel import count_visible_gpus
-
-TASK_MODULE = "crgan_cli.commands.train"
-"""Hydra asks which module a job is from, and names it after the last part."""
 
 
-def single_task(failures: list[Exception]) -> "Callable[[DictConfig], float | None]":
-    """What Hydra calls for one run; its failure goes into the list."""
+def run_single(failures: list[Exception], cfg: "DictConfig") -> float | None:
+    """Train a single run. Append its failure to the list: Hydra would print it in its own way."""
+    from hydra.core.hydra_config import HydraConfig
 
-    def train(cfg: "DictConfig") -> float | None:
-        from hydra.core.hydra_config import HydraConfig
-
-        try:
-            return call_training(cfg, HydraConfig.get(), None)
-        except Exception as error:
-            failures.append(error)
-            return None
-
-    train.__module__ = TASK_MODULE
-    return train
+    try:
+        return call_training(cfg, HydraConfig.get(), None)
+    except Exception as error:
+        failures.append(error)
+        return None
 
 
-def sweep_task(board: SweepState) -> "Callable[[DictConfig], float | None]":
-    """What Hydra calls for each job of a sweep, in whatever process."""
-
-    def train(cfg: "DictConfig") -> float | None:
-        return run_job_on_every_rank(board, cfg) if is_distributed() else run_job(board, cfg)
-
-    train.__module__ = TASK_MODULE
-    return train
-
-
-def run_job_on_every_rank(board: SweepState, cfg: "DictConfig") -> float | None:
-    """One job of a sweep by several processes, of which the first keeps the sweep's records."""
+def run_job_on_every_rank(state: SweepState, cfg: "DictConfig") -> float | None:
+    """Train one job of a sweep. Of several processes, the main one keeps the sweep's records."""
+    if not is_distributed():
+        return run_job(state, cfg)
     from crgan_cli.system.distributed.objects import broadcast_from_main
     from crgan_cli.system.distributed.setup import distributed_run
 
     with distributed_run():
-        if broadcast_from_main(lambda: board.stopped) and not is_main():
+        if broadcast_from_main(lambda: state.stopped) and not is_main():
             return float("nan")
-        return run_job(board, cfg) if is_main() else run_job_on_worker_rank(cfg)
+        return run_job(state, cfg) if is_main() else run_job_on_worker_rank(cfg)
 
 
 def run_job_on_worker_rank(cfg: "DictConfig") -> float | None:
-    """What a process that is not the first does of a job: all but the records."""
+    """Train a job in a process that is not the main one: no records, only its errors."""
     from hydra.core.hydra_config import HydraConfig
 
     from crgan_cli.config import compose
-    from crgan_cli.system.console import print_error
     from crgan_cli.system.distributed.errors import PeerLost
 
     node = HydraConfig.get()
@@ -72,16 +57,15 @@ def run_job_on_worker_rank(cfg: "DictConfig") -> float | None:
         compose.require_valid(cfg)
         return call_training(cfg, node, Path(node.runtime.output_dir))
     except Exception as error:
-        if not isinstance(error, PeerLost):  # into the log that Slurm keeps of each task
+        if not isinstance(error, PeerLost):  # into Slurm's log of this task
             print_error(f"crgan train: {type(error).__name__}: {error}", code=1)
         return float("nan")
 
 
-def run_job(board: SweepState, cfg: "DictConfig") -> float | None:
-    """One job of a sweep: its headline metric, NaN for a failure.
+def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
+    """Train one job of a sweep. Return its primary metric, or NaN if it failed.
 
-    It raises nothing but an interruption: Hydra would say nothing of a failed job before the last
-    one ends.
+    Only an interruption is raised: Hydra would not report a failed job before the last one ends.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -89,50 +73,66 @@ def run_job(board: SweepState, cfg: "DictConfig") -> float | None:
 
     node = HydraConfig.get()
     folder = Path(node.runtime.output_dir)
-    job = SweepJob(int(node.job.num), node.job.override_dirname, folder.name, "running")
-    if board.stopped:
-        board.write(job._replace(status="not started"))
+    job = SweepJob(int(node.job.num), node.job.override_dirname, folder.name, Status.RUNNING)
+    if state.stopped:
+        state.write(job._replace(status=Status.NOT_STARTED))
         return float("nan")
-    board.write(job)
-    number = f"job {job.number + 1} of {board.total}" if board.total else f"job {job.number + 1}"
+    state.write(job)
+    number = f"job {job.number + 1} of {state.total}" if state.total else f"job {job.number + 1}"
     print(f"{number}: {job.name}", file=sys.stderr)
-    began, before, step = time.monotonic(), RunDir(folder).read_result(), count_steps_done(folder)
+    start, before, step = time.monotonic(), RunDir(folder).read_result(), count_steps_done(folder)
     try:
-        compose.require_valid(cfg)  # a sweeper may think of values that nobody typed
-        with with_device(board, cfg, node):
+        compose.require_valid(cfg)  # a sweeper may choose values that nobody typed
+        with with_device(state, cfg, node):
             job = job._replace(began=time.time())
             value = call_training(cfg, node, folder)
-            job = job._replace(ended=time.time())
+            job = job._replace(ended=time.time(), value=value)
     except KeyboardInterrupt:
-        board.write(job._replace(status="interrupted"))
+        state.write(job._replace(status=Status.INTERRUPTED))
         raise
     except Exception as error:
-        fail_job(board, job, error, began)
+        fail_job(state, job._replace(seconds=time.monotonic() - start), error)
         if cfg.sweep.on_error == "stop":
-            board.stop()
+            state.stop()
         # they hold the networks
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return float("nan")
     result = RunDir(folder).read_result()
-    status = "skipped" if before and result == before else "finished"
-    images, training = images_since(step, result, job.ended - job.began)
-    job = job._replace(images=images, training=training)
-    ended = job._replace(status=status, seconds=time.monotonic() - began, value=value)
-    board.write(ended)
-    print(format_finished(ended, board), file=sys.stderr)
+    skipped = bool(before) and result == before
+    images, training = count_new_images(step, result, job.ended - job.began)
+    job = job._replace(images=images, training=training, seconds=time.monotonic() - start)
+    finish_job(state, job._replace(status=Status.SKIPPED if skipped else Status.FINISHED))
     return value
 
 
+def finish_job(state: SweepState, job: SweepJob) -> None:
+    """Record and report a job that has ended well."""
+    state.write(job)
+    print(format_finished(job, state), file=sys.stderr)
+
+
+def fail_job(state: SweepState, job: SweepJob, error: Exception) -> None:
+    """Record and report a failed job."""
+    expected = isinstance(error, (UserError, RunFailed))
+    message = str(error) if expected else format_unexpected(error)
+    code = 2 if isinstance(error, UserError) else 1
+    state.write(job._replace(status=Status.FAILED, error=message, code=code))
+    print_error(f"crgan train: job {job.number + 1} ({job.name}) failed: {message}", code=1)
+
+
 def count_steps_done(folder: Path) -> int:
-    """The step of the newest checkpoint of a run that may be gone on with."""
-    found = RunDir(folder).checkpoints.glob("step_*.pt")
-    return max((int(path.stem.removeprefix("step_")) for path in found), default=0)
+    """Return the step of a run's newest checkpoint, from which it would resume; 0 if none."""
+    steps = [
+        path.stem.removeprefix("step_") for path in RunDir(folder).checkpoints.glob("step_*.pt")
+    ]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
 
 
-def images_since(step: int, result: dict, seconds: float) -> tuple[int, float]:
-    """The real images that D was shown since a step, by a run's result.json, and how long it took.
+def count_new_images(step: int, result: dict, seconds: float) -> tuple[int, float]:
+    """Return how many real images D has seen since a step, and the seconds this took.
 
-    A run that was gone on with does not say which of its seconds are new: then those of the job.
+    `result` is the run's result.json, `seconds` those of the job. The result of a resumed run does
+    not tell new seconds from old ones, so then the job's count.
     """
     done = result.get("step", 0)
     if done <= step:
@@ -142,8 +142,8 @@ def images_since(step: int, result: dict, seconds: float) -> tuple[int, float]:
 
 
 @contextmanager
-def with_device(board: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iterator[None]:
-    """A device of a job's own, or its part of one, where several run side by side; waits for it."""
+def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iterator[None]:
+    """Hold a GPU, or a share of one, if jobs run in parallel. Wait until one is free."""
     one_by_one = str(node.launcher._target_).endswith("BasicLauncher")
     if (
         one_by_one
@@ -153,36 +153,23 @@ def with_device(board: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
     ):
         yield
         return
-    with board.acquire_device(count, cfg.sweep.per_device) as index:
+    with state.acquire_device(count, cfg.sweep.per_device) as index:
         cfg.device = f"cuda:{index}"
         yield
 
 
 def call_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
-    """A run, with what was typed for it, in a job's folder or in one of its own."""
+    """Train a run in `folder`, or in a new folder if None, with the overrides Hydra was given."""
     from crgan_cli.training.start import train_job
 
     overrides = list(node.overrides.task)
     return train_job(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
 
 
-def fail_job(board: SweepState, job: SweepJob, error: Exception, began: float) -> None:
-    """Says at once that a job has failed, and writes it down."""
-    from crgan_cli.system.console import format_unexpected, print_error
-
-    foreseen = isinstance(error, (UserError, RunFailed))
-    said = str(error) if foreseen else format_unexpected(error)
-    code = 2 if isinstance(error, UserError) else 1
-    board.write(
-        job._replace(status="failed", seconds=time.monotonic() - began, error=said, code=code)
-    )
-    print_error(f"crgan train: job {job.number + 1} ({job.name}) failed: {said}", code=1)
-
-
 def chosen_choices(
     known: Mapping[str, str | None], overrides: Sequence[str]
 ) -> dict[str, str | None]:
-    """Group -> choice. Hydra leaves out a choice that is a list, such as regularizer=[cr,gp]."""
+    """Return group -> choice. Hydra omits a choice that is a list, such as regularizer=[cr,gp]."""
     chosen = {group: name for group, name in known.items() if "/" not in group}
     for override in overrides:
         key, _, value = override.partition("=")

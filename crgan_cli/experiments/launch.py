@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hydra.core.global_hydra import GlobalHydra
@@ -17,12 +18,13 @@ from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.check import SweepPlan, override_key
-from crgan_cli.experiments.job import single_task, sweep_task
+from crgan_cli.experiments.job import run_job_on_every_rank, run_single
 from crgan_cli.experiments.parallel import parallel_jobs
 from crgan_cli.experiments.sweep_state import SweepState, exit_code
 from crgan_cli.experiments.sweep_table import live_table
 from crgan_cli.experiments.throughput import format_throughput, read_throughput, write_throughput
 from crgan_cli.runs.folder import shell_quoted
+from crgan_cli.runs.status import Status
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -38,7 +40,7 @@ Hydra's own groups, as group=choice (for example hydra/launcher=joblib):
 
 @contextmanager
 def open_hydra(choices: Choices) -> "Iterator[Hydra]":
-    """Hydra over crgan's configuration files, for as long as the body runs."""
+    """Open Hydra over crgan's configuration files while the body runs."""
     with compose.hydra_search_path(choices):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
@@ -75,7 +77,7 @@ def train_once(choices: Choices, overrides: Sequence[str]) -> None:
     """Train one run. What it raises is raised here."""
     failures: list[Exception] = []  # Hydra would print a failure in its own way
     with open_hydra(choices) as hydra:
-        hydra.run("train", single_task(failures), [*overrides, "hydra.mode=RUN"])
+        hydra.run("train", partial(run_single, failures), [*overrides, "hydra.mode=RUN"])
     if failures:
         raise failures[0]
 
@@ -89,51 +91,51 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
         f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]",
         "hydra.mode=MULTIRUN",
     ]
-    board = SweepState(plan.folder, plan.jobs)
-    board.clear()
+    state = SweepState(plan.folder, plan.jobs)
+    state.clear()
     around = (
-        parallel_jobs(board, plan.workers, shared=plan.shared) if plan.parallel else nullcontext()
+        parallel_jobs(state, plan.workers, shared=plan.shared) if plan.parallel else nullcontext()
     )
-    began = time.monotonic()
+    start = time.monotonic()
     try:
-        with live_table(board, plan.steps), around, open_hydra(choices) as hydra:
-            hydra.multirun("train", sweep_task(board), typed)
+        with live_table(state, plan.steps), around, open_hydra(choices) as hydra:
+            hydra.multirun("train", partial(run_job_on_every_rank, state), typed)
     except KeyboardInterrupt:
         again = f"the same command with out={shell_quoted(plan.folder)}"
-        print(f"the sweep was stopped; go on with {again}", file=sys.stderr)
+        print(f"Sweep stopped. Resume with {again}", file=sys.stderr)
         raise
-    write_throughput(board, time.monotonic() - began)
-    return finish_sweep(board)
+    write_throughput(state, time.monotonic() - start)
+    return finish_sweep(state)
 
 
-def finish_sweep(board: SweepState) -> int:
-    """What came of a sweep: the table of its runs, its failures, and the exit code."""
+def finish_sweep(state: SweepState) -> int:
+    """Print the table of a sweep's runs and its failed jobs. Return the exit code."""
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import build_report
     from crgan_cli.report.write import print_report
 
-    jobs = board.jobs()
+    jobs = state.jobs()
     if any(job.value is not None for job in jobs):
         try:
-            runs = collect([board.folder])
+            runs = collect([state.folder])
             print_report(build_report(runs, title=f"sweep of {len(jobs)} jobs", force=True))
-            print(f"report with curves and samples: crgan report {shell_quoted(board.folder)}")
-        except UserError as error:  # metrics that do not fit together, say
+            print(f"report with curves and samples: crgan report {shell_quoted(state.folder)}")
+        except UserError as error:  # for example metrics that cannot be compared
             print(f"no table: {error}", file=sys.stderr)
-    if trained := read_throughput(board):
+    if trained := read_throughput(state):
         print(format_throughput(trained))
-    lost = [job for job in jobs if job.status == "failed"]
-    waiting = [job for job in jobs if job.status == "not started"]
-    if lost:
+    failed = [job for job in jobs if job.status == Status.FAILED]
+    waiting = [job for job in jobs if job.status == Status.NOT_STARTED]
+    if failed:
         more = f", {len(waiting)} not started" if waiting else ""
-        print(f"crgan train: {len(lost)} of {len(jobs)} jobs failed{more}:", file=sys.stderr)
-        for job in [*lost, *waiting]:
+        print(f"crgan train: {len(failed)} of {len(jobs)} jobs failed{more}:", file=sys.stderr)
+        for job in [*failed, *waiting]:
             print(
                 f"  job {job.number + 1} ({job.name}): {job.error or job.status}", file=sys.stderr
             )
         print(
-            "the same command, as it is or corrected, goes on with them and skips what is done, "
-            f"if it has out={shell_quoted(board.folder)}",
+            "The same command, as it is or corrected, runs them again and skips what is done, "
+            f"if it has out={shell_quoted(state.folder)}",
             file=sys.stderr,
         )
-    return exit_code(job.code for job in lost)
+    return exit_code(job.code for job in failed)

@@ -1,4 +1,4 @@
-"""The papers' tables as YAML: rows and scales."""
+"""Read the tables of the papers and the scales from YAML."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ TABLES = Path(__file__).parent / "tables"
 class PaperRow(NamedTuple):
     """One row of a table."""
 
-    name: str  # of its runs' folders
-    label: str  # as the paper calls it
+    name: str  # begins the names of its runs' folders
+    label: str  # the paper's name for it
     experiment: str
     overrides: tuple[str, ...]
 
@@ -30,31 +30,28 @@ class PaperTable(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """At what size a table is run."""
+    """The size at which a table is trained."""
 
     name: str
-    title: str  # added to the report's; empty for the published size
-    seeds: tuple[int, ...]  # where none are typed
+    title: str  # added to the report's title; empty for the published size
+    seeds: tuple[int, ...]  # default seeds
     overrides: tuple[str, ...]
-    architectures: Mapping[str, tuple[str, ...]]  # how an experiment's name ends -> more of them
-    cpu_minutes: float | None  # a run, on one thread; None where a GPU is meant
-
-
-# --- reading --------------------------------------------------------------------------------------
+    architectures: Mapping[str, tuple[str, ...]]  # end of an experiment's name -> more overrides
+    cpu_minutes: float | None  # per run, on one thread; None for a GPU
 
 
 def table_names() -> list[str]:
-    """The tables that there are."""
+    """Return the names of the available tables."""
     return sorted(path.stem for path in TABLES.glob("*.yaml"))
 
 
 def scale_names() -> list[str]:
-    """The scales that there are."""
+    """Return the names of the available scales."""
     return sorted(path.stem for path in (TABLES / "scale").glob("*.yaml"))
 
 
 def load_table(name: str) -> PaperTable:
-    """A table by its name. Raises UserError where there is none of it."""
+    """Read a table. Raises UserError for an unknown name."""
     if name not in table_names():
         raise UserError(unknown_name("table", name, table_names()))
     content = read_yaml(TABLES / f"{name}.yaml")
@@ -63,7 +60,7 @@ def load_table(name: str) -> PaperTable:
 
 
 def parse_row(content: dict) -> PaperRow:
-    """A row. Its published number is its experiment's, but where it names one of its own."""
+    """Build a row. Its published number is that of its experiment, unless it has its own."""
     from crgan_cli.config.messages import hydra_quoted
 
     overrides = tuple(content.get("overrides", ()))
@@ -74,7 +71,7 @@ def parse_row(content: dict) -> PaperRow:
 
 
 def load_scale(name: str) -> Scale:
-    """A scale by its name."""
+    """Read a scale."""
     content = read_yaml(TABLES / "scale" / f"{name}.yaml")
     more = {net: tuple(each) for net, each in content.get("architectures", {}).items()}
     return Scale(
@@ -88,5 +85,5 @@ def load_scale(name: str) -> Scale:
 
 
 def read_yaml(path: Path) -> dict:
-    """A file of ours."""
+    """Read one of our YAML files."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Jobs side by side: processes, shared GPUs, and the first Ctrl-C."""
+"""What parallel jobs need around them: worker processes, shared GPUs, one Ctrl-C for all."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def count_workers(launcher: "DictConfig", jobs: int | None) -> int:
-    """The processes that joblib's launcher starts for some jobs; 0 for another launcher."""
+    """Return how many processes the joblib launcher starts; 0 for other launchers."""
     if not str(launcher._target_).endswith("JoblibLauncher"):
         return 0
     if launcher.n_jobs == 0:
         raise UserError(
-            "hydra.launcher.n_jobs=0 runs nothing: give the number of jobs that are to run side by "
-            "side, or -1 for one on each CPU."
+            "hydra.launcher.n_jobs=0 runs nothing: give the number of parallel jobs, or "
+            "-1 for one per CPU."
         )
     from joblib import effective_n_jobs
 
@@ -33,31 +33,31 @@ def count_workers(launcher: "DictConfig", jobs: int | None) -> int:
 
 
 def may_share_gpu(cfg: "DictConfig") -> bool:
-    """Whether jobs side by side are to share a GPU by MPS, where there are both."""
+    """Whether parallel jobs should share a GPU through MPS, if both are available."""
     several = cfg.sweep.per_device > 1 and cfg.sweep.mps == "auto"
     return several and str(cfg.device).startswith(("auto", "cuda"))
 
 
 @contextmanager
-def parallel_jobs(board: SweepState, workers: int, *, shared: bool) -> Iterator[None]:
-    """What jobs in processes of their own need around them.
+def parallel_jobs(state: SweepState, workers: int, *, shared: bool) -> Iterator[None]:
+    """Prepare this machine for parallel jobs while the body runs.
 
-    `workers` is how many joblib starts, 0 for other launchers, whose jobs may be on other machines;
-    `shared`: several are to share a GPU, if there is one, through MPS.
+    `workers` is the number of joblib's processes. It is 0 for other launchers, whose jobs may run
+    on other machines. `shared`: several jobs share a GPU through MPS, if there is a GPU.
     """
     with ExitStack() as around:
         if workers:
             around.enter_context(split_threads(workers))
         if shared and count_visible_gpus():
-            around.enter_context(mps.mps_daemon(board.path))
+            around.enter_context(mps.mps_daemon(state.path))
         if workers:
             around.enter_context(shut_down_workers())
-        around.enter_context(forward_first_signal(board))
+        around.enter_context(forward_first_signal(state))
         yield
 
 
 def count_visible_gpus() -> int:
-    """How many CUDA devices jobs find here; imports torch."""
+    """Return the number of visible CUDA devices. Imports torch."""
     from crgan_cli.system.device import count_gpus
 
     return count_gpus()
@@ -65,40 +65,43 @@ def count_visible_gpus() -> int:
 
 @contextmanager
 def shut_down_workers() -> Iterator[None]:
-    """joblib's processes end with the body; idle, they would keep their part of a GPU for minutes.
+    """End joblib's processes after the body. Idle, they would hold GPU memory for minutes.
 
-    They are killed where the body ends badly, as joblib does itself.
+    If the body fails they are killed, as joblib does.
     """
-    well = False
+    succeeded = False
     try:
         yield
-        well = True
+        succeeded = True
     finally:
         if "joblib" in sys.modules:
             from joblib.externals.loky import get_reusable_executor
 
-            get_reusable_executor().shutdown(wait=True, kill_workers=not well)
+            get_reusable_executor().shutdown(wait=True, kill_workers=not succeeded)
 
 
 @contextmanager
-def forward_first_signal(board: SweepState) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM goes to the jobs, which save and end; the second ends all.
+def forward_first_signal(state: SweepState) -> Iterator[None]:
+    """Forward the first Ctrl-C or SIGTERM to the jobs, which save and end. The second ends all.
 
-    Without it the launcher would kill them where they are.
+    Without this the launcher would kill the jobs at once.
     """
 
-    def asked(signum: int, frame: FrameType | None) -> None:
+    def on_first_signal(signum: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, before[each])
-        board.stop()
-        print("stopping: the jobs save what they have; once more ends at once", file=sys.stderr)
+        state.stop()
+        print(
+            "Stopping: waiting for the jobs to save. Press Ctrl-C again to quit now.",
+            file=sys.stderr,
+        )
         for child in child_processes():
             with suppress(ProcessLookupError):
                 os.kill(child, signum)
 
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     for each in before:
-        signal.signal(each, asked)
+        signal.signal(each, on_first_signal)
     try:
         yield
     finally:
@@ -107,7 +110,7 @@ def forward_first_signal(board: SweepState) -> Iterator[None]:
 
 
 def child_processes() -> list[int]:
-    """Processes that this one has started; none where the system does not tell (it is Linux's)."""
+    """Return the ids of the processes that this one has started; on Linux only, else none."""
     try:
         listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     except OSError:

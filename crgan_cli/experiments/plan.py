@@ -1,4 +1,4 @@
-"""The jobs that reproduce a table."""
+"""Plan the jobs that reproduce a table: one per row and seed."""
 
 import re
 import shlex
@@ -16,23 +16,23 @@ RESERVED = {
     "out": "give --out FOLDER",
     "seed": "give --seeds 1,2,3",
     "experiment": "each row is an experiment; train another with crgan train experiment=...",
-    "resume": "a table is always gone on with; give another --out to start anew",
+    "resume": "a table is always resumed; give another --out to start again",
 }
-"""Settings that a table makes itself -> what to type."""
+"""Settings that a table sets itself -> what to type instead."""
 
 
 class TableJob(NamedTuple):
-    """A row with a seed."""
+    """One row with one seed."""
 
     row: PaperRow
     seed: int
     folder: Path
-    overrides: tuple[str, ...]  # of crgan train, without the seed and the folder
-    config: Settings  # whole and checked
+    overrides: tuple[str, ...]  # without seed and folder
+    config: Settings  # complete and checked
 
     @property
-    def words(self) -> list[str]:
-        """The command line behind `crgan`."""
+    def argv(self) -> list[str]:
+        """The words of the command line after `crgan`."""
         return [
             "train",
             *self.overrides,
@@ -42,19 +42,16 @@ class TableJob(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What to type for this run alone."""
-        return shlex.join(["crgan", *self.words])
-
-
-# --- planning -------------------------------------------------------------------------------------
+        """The command that trains this run alone."""
+        return shlex.join(["crgan", *self.argv])
 
 
 def plan_jobs(
     table: PaperTable, scale: Scale, seeds: Sequence[int], typed: Sequence[str], out: Path
 ) -> list[TableJob]:
-    """All runs, seed by seed, so that the first seed's table is whole first.
+    """Return all jobs, seed by seed, so that the table of the first seed is complete first.
 
-    Raises UserError where a row cannot be run as it was typed.
+    Raises UserError if a row cannot be trained with these settings.
     """
     require_own_folder(out, table)
     require_not_reserved(typed)
@@ -74,7 +71,7 @@ def plan_jobs(
 
 
 def require_own_folder(out: Path, table: PaperTable) -> None:
-    """Raises UserError where something else than this table's runs lies in the folder."""
+    """Raise UserError if the folder holds anything but runs of this table."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -89,7 +86,7 @@ def require_own_folder(out: Path, table: PaperTable) -> None:
 
 
 def require_not_reserved(typed: Sequence[str]) -> None:
-    """UserError for a setting that the table makes itself."""
+    """Raise UserError for a setting that the table sets itself."""
     for word in typed:
         key = word.partition("=")[0].lstrip("+~")
         if key in RESERVED or key.startswith("hydra."):
@@ -98,7 +95,7 @@ def require_not_reserved(typed: Sequence[str]) -> None:
 
 
 def job_overrides(row: PaperRow, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:
-    """The row's, then the scale's, then what was typed; of a key's several values the last."""
+    """Return the overrides of the row, the scale and the user. The last one of a key counts."""
     nets = [more for net, more in scale.architectures.items() if row.experiment.endswith(f"_{net}")]
     words = [
         f"experiment={row.experiment}",
@@ -111,7 +108,7 @@ def job_overrides(row: PaperRow, scale: Scale, typed: Sequence[str]) -> tuple[st
 
 
 def compose_row(row: PaperRow, overrides: Sequence[str]) -> Settings:
-    """A row's configuration. Raises UserError that names the row."""
+    """Compose the configuration of a row. A UserError names the row."""
     try:
         return resolve.to_plain(compose.compose(overrides))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Runs the jobs of a table, one process each."""
+"""Run the jobs of a table, one process per job."""
 
 import subprocess
 import sys
@@ -12,22 +12,23 @@ from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.plan import TableJob
 from crgan_cli.report.read import is_locked
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.status import Status
 from crgan_cli.system.signals import handle_signals
 
 NEW, RESUME, FINISHED, RUNNING = "new", "resume", "finished", "running elsewhere"
 
 
 class Failure(NamedTuple):
-    """A run that ended badly. It has said why."""
+    """A failed run. It has reported why."""
 
     job: TableJob
     code: int  # its exit code
 
 
 def job_state(job: TableJob) -> str:
-    """What is to be done for a run: one of NEW, RESUME, FINISHED and RUNNING.
+    """Return what to do for a job: NEW, RESUME, FINISHED or RUNNING.
 
-    Raises UserError where its folder holds a run of other settings.
+    Raises UserError if its folder holds a run with other settings.
     """
     run = RunDir(job.folder)
     if is_locked(job.folder / ".lock"):
@@ -43,68 +44,68 @@ def job_state(job: TableJob) -> str:
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
             f"{job.folder} holds a run with other settings:{lines}\n"
-            "Choose another folder with --out FOLDER, or give the settings that it was begun with."
+            "Choose another folder with --out FOLDER, or give the settings of that run."
         )
-    done = result.get("status") == "finished" and result.get("step") == steps
+    done = result.get("status") == Status.FINISHED and result.get("step") == steps
     return FINISHED if done else RESUME
 
 
 class ProcessRunner:
-    """Runs one process after another, and passes signals on to the one that runs."""
+    """Run one process after another, and forward signals to it."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.child: subprocess.Popen[bytes] | None = None
 
     def handling_signals(self) -> AbstractContextManager[None]:
-        """Handles the signals while the body runs."""
+        """Forward signals while the body runs."""
         return handle_signals(self.on_signal)
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler. A run saves itself on the first signal, and ends on the second."""
+        """Handle a signal. A run saves itself on the first one, and ends on the second."""
         self.signum = signum
         if self.child is not None:
             self.child.send_signal(signum)
 
-    def run(self, words: Sequence[str]) -> int:
-        """The exit code of `crgan WORDS`, 128 + n where signal n ended it.
+    def run(self, argv: Sequence[str]) -> int:
+        """Run `crgan ARGV` and return its exit code, 128 + n if signal n ended it.
 
-        Its last words go to stderr, with all else that it says: stdout is the table's.
+        All its output goes to stderr: stdout is for the table.
         """
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "crgan_cli", *words],
+            [sys.executable, "-m", "crgan_cli", *argv],
             stdin=subprocess.DEVNULL,
             stdout=2,
-            start_new_session=True,  # Ctrl-C reaches it through us alone, and so once
+            start_new_session=True,  # Ctrl-C reaches it once, through us
         )
-        if self.signum is not None:  # it came while the process was being made
+        if self.signum is not None:  # it came while the process started
             self.child.send_signal(self.signum)
         code = self.child.wait()
         self.child = None
         return code if code >= 0 else 128 - code
 
 
-def run_jobs(jobs: Sequence[TableJob], say: Callable[[str], None]) -> list[Failure]:
-    """Runs what is not finished, one after another. Returns what failed; the rest go on.
+def run_jobs(jobs: Sequence[TableJob], report: Callable[[str], None]) -> list[Failure]:
+    """Run the unfinished jobs, one after another. Return the failures; they stop nothing.
 
-    Raises Interrupted where a signal has come: the run was saved.
+    Raises Interrupted after a signal, once the run has saved.
     """
-    conductor = ProcessRunner()
+    runner = ProcessRunner()
     failures = []
-    with conductor.handling_signals():
+    with runner.handling_signals():
         for number, job in enumerate(jobs, start=1):
-            state = job_state(job)  # now: another crgan may have come before
-            say(f"[{number} of {len(jobs)}] {job.row.label}, seed {job.seed}: {state}")
-            code = conductor.run(job.words) if state in (NEW, RESUME) else 0
-            if conductor.signum is not None:
-                raise Interrupted(conductor.signum)
+            state = job_state(job)  # now: another crgan may have trained it meanwhile
+            report(f"[{number} of {len(jobs)}] {job.row.label}, seed {job.seed}: {state}")
+            code = runner.run(job.argv) if state in (NEW, RESUME) else 0
+            if runner.signum is not None:
+                raise Interrupted(runner.signum)
             if code:
                 failures.append(Failure(job, code))
-                say(f"{describe_failure(failures[-1])}; the rest go on")
+                report(f"{describe_failure(failures[-1])}; the other runs continue")
     return failures
 
 
 def describe_failure(failure: Failure) -> str:
-    """A failure on one line."""
+    """Return a failure as one line."""
     job = failure.job
     return f"{job.folder} failed with exit code {failure.code}: {job.row.label}, seed {job.seed}"

@@ -1,8 +1,9 @@
-"""The state of a sweep's jobs, on disk."""
+"""The state of a sweep on disk: one JSON file per job, and the locks of the devices."""
 
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,52 +11,53 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 
 FOLDER = ".sweep"
-"""In the sweep's folder: a file for each job of the newest start, and the devices' locks."""
+"""Below the sweep's folder. Describes the latest launch only."""
 
 
 class SweepJob(NamedTuple):
-    """One job of a sweep, as its file tells."""
+    """One job of a sweep, as in its JSON file."""
 
     number: int  # from 0
     name: str  # what differs from the other jobs
     folder: str  # of the run
-    status: str  # running, finished, skipped, failed, interrupted, not started
+    status: str  # a Status
     seconds: float = 0.0
-    value: float | None = None  # the headline, once it has ended
+    value: float | None = None  # the primary metric, once the job has ended
     error: str = ""
-    code: int = 0  # the exit code that the failure alone would have had
-    images: int = 0  # real ones that D was shown in this start of the sweep, once it has ended
-    training: float = 0.0  # seconds that this took, samples and metrics included
-    began: float = 0.0  # when it had its device, in seconds since 1970
+    code: int = 0  # the exit code of this failure alone
+    images: int = 0  # real images that D has seen in this launch, once the job has ended
+    training: float = 0.0  # seconds that this took, with samples and metrics
+    began: float = 0.0  # when it got its device, in seconds since 1970
     ended: float = 0.0
 
 
 class SweepState:
-    """The jobs of a sweep, on disk."""
+    """The jobs of a sweep. All its processes read and write the same files."""
 
     def __init__(self, folder: Path, total: int | None = None) -> None:
-        """`total` is the number of jobs, None where the sweeper decides as it goes."""
+        """`total` is the number of jobs; None if the sweeper decides during the sweep."""
         self.folder = folder
         self.path = folder / FOLDER
         self.total = total
 
     def clear(self) -> None:
-        """Forgets an earlier start: its jobs are about to be looked at again."""
+        """Delete the job files of the previous launch. Runs are kept."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         if self.total is not None:
             (self.path / "total").write_text(str(self.total))
 
     def write(self, job: SweepJob) -> None:
-        """How a job stands now."""
+        """Write the current state of a job."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / f"{job.number}.json", json.dumps(job._asdict()) + "\n")
 
     def jobs(self) -> list[SweepJob]:
-        """All jobs that have begun, by number; a file that is being written is left out."""
+        """Return the jobs that have started, by number. Skip a file that is being written."""
         found = []
         for file in self.path.glob("[0-9]*.json"):
             with suppress(OSError, ValueError, TypeError):
@@ -63,19 +65,19 @@ class SweepState:
         return sorted(found)
 
     def stop(self) -> None:
-        """No further job is to start."""
+        """Start no further job."""
         (self.path / "stop").touch()
 
     @property
     def stopped(self) -> bool:
-        """Whether a job has said so."""
+        """Whether no further job may start."""
         return (self.path / "stop").exists()
 
     @contextmanager
     def acquire_device(self, count: int, per_device: int) -> Iterator[int]:
-        """The index of one of `count` devices that fewer than `per_device` jobs have; waits.
+        """Wait for one of `count` devices that fewer than `per_device` jobs hold; give its index.
 
-        The lock ends with the process that holds it, however that ends.
+        The lock ends with the process that holds it, even if that is killed.
         """
         while True:
             for place in range(per_device):
@@ -94,21 +96,20 @@ class SweepState:
 
 
 def describe_unfinished(folder: Path) -> str:
-    """What the newest start of the sweep in a folder has not brought to an end; "" for nothing."""
-    board = SweepState(folder)
-    states = [job.status for job in board.jobs()]
+    """Return which jobs of the latest launch did not end well, as text; "" if none."""
+    state = SweepState(folder)
+    statuses = [job.status for job in state.jobs()]
     with suppress(OSError, ValueError):
-        total = int((board.path / "total").read_text())
-        states += ["not begun"] * (total - len(states))
-    open_ones = [state for state in states if state not in ("finished", "skipped")]
-    counts = {state: open_ones.count(state) for state in dict.fromkeys(open_ones)}
+        total = int((state.path / "total").read_text())
+        statuses += ["not begun"] * (total - len(statuses))
+    counts = Counter(each for each in statuses if each not in (Status.FINISHED, Status.SKIPPED))
     if not counts:
         return ""
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"of the {len(states)} jobs of the sweep {folder}: {told}"
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"of the {len(statuses)} jobs of the sweep {folder}: {listed}"
 
 
 def exit_code(codes: Iterable[int]) -> int:
-    """Of several jobs: 0 if none failed, 2 if all failures are the user's mistakes, else 1."""
+    """Return 0 if no job failed, 2 if all failures are the user's mistakes, else 1."""
     failures = {code for code in codes if code}
     return max(failures, default=0) if failures <= {2} else 1

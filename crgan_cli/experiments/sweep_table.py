@@ -1,9 +1,10 @@
-"""The live table of a sweep on a terminal, and its lines in a log."""
+"""How far the jobs of a sweep are: a live table on a terminal, and lines for a log."""
 
 import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,14 +15,25 @@ from rich.live import Live
 from rich.table import Table
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
+from crgan_cli.runs.status import Status
 from crgan_cli.system.progress import format_duration, hide_live_lines
 
 LINES_READ = 4096
-"""Bytes at the end of metrics.jsonl in which the newest line is looked for."""
+"""Bytes read at the end of metrics.jsonl."""
+
+
+SUMMARY_ORDER = (
+    Status.FINISHED,
+    Status.SKIPPED,
+    Status.RUNNING,
+    Status.FAILED,
+    Status.INTERRUPTED,
+    Status.NOT_STARTED,
+)
 
 
 class RunProgress(NamedTuple):
-    """How far a run is, from its metrics.jsonl."""
+    """How far a run is, according to its metrics.jsonl."""
 
     step: int = 0
     per_second: float = 0.0  # steps
@@ -30,7 +42,7 @@ class RunProgress(NamedTuple):
 
 
 def read_progress(run: Path) -> RunProgress:
-    """Reads the end of a run's log; cheap, whatever its length."""
+    """Read a run's progress from the end of its log. Cheap for a log of any length."""
     step, metric, steps, images = 0, "", 0.0, 0.0
     for line in read_last_lines(run / "metrics.jsonl"):
         step = int(line.get("step", step))
@@ -44,7 +56,7 @@ def read_progress(run: Path) -> RunProgress:
 
 
 def read_last_lines(path: Path) -> list[dict]:
-    """The whole lines at the end of a JSONL file."""
+    """Return the complete lines at the end of a JSONL file."""
     try:
         with open(path, "rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - LINES_READ, 0))
@@ -53,14 +65,14 @@ def read_last_lines(path: Path) -> list[dict]:
         return []
     found = []
     for text in texts:
-        with suppress(ValueError):  # the first is cut off, as a rule
+        with suppress(ValueError):  # usually the first line is cut off
             found.append(json.loads(text))
     return [line for line in found if isinstance(line, dict)]
 
 
 @contextmanager
-def live_table(board: SweepState, steps: int) -> Iterator[None]:
-    """A live table of the jobs on a terminal, while the block lasts; nothing anywhere else."""
+def live_table(state: SweepState, steps: int) -> Iterator[None]:
+    """Show a live table of the jobs while the body runs, if stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -70,27 +82,29 @@ def live_table(board: SweepState, steps: int) -> Iterator[None]:
         hide_live_lines(),
         Live(
             console=console,
-            get_renderable=lambda: make_table(board, steps, time.monotonic() - began),
+            get_renderable=lambda: make_table(state, steps, time.monotonic() - began),
             refresh_per_second=1,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else it belongs in the file it was sent to
+            redirect_stdout=sys.stdout.isatty(),  # else it goes to its file
         ),
     ):
         yield
 
 
-def make_table(board: SweepState, steps: int, seconds: float) -> Table:
-    """How each job stands; of many, those that run and the last that ended."""
-    jobs = board.jobs()
-    far = {job: read_progress(board.folder / job.folder) for job in jobs[-20:]}
-    title = summarize(board, jobs, seconds)
-    if speed := sum(now.images_per_second for job, now in far.items() if job.status == "running"):
+def make_table(state: SweepState, steps: int, seconds: float) -> Table:
+    """Return a table of the last 20 jobs."""
+    jobs = state.jobs()
+    progress = {job: read_progress(state.folder / job.folder) for job in jobs[-20:]}
+    title = summarize(state, jobs, seconds)
+    if speed := sum(
+        now.images_per_second for job, now in progress.items() if job.status == Status.RUNNING
+    ):
         title += f"; {speed:.4g} images/s together"
     table = Table(title=title, title_justify="left", box=None, expand=True)
     for column in ("job", "settings", "state", "step", "metric", "time left"):
         table.add_column(column, justify="right" if column in ("step", "metric") else "left")
-    for job, now in far.items():
-        running = job.status == "running"
+    for job, now in progress.items():
+        running = job.status == Status.RUNNING
         left = (steps - now.step) / now.per_second if running and now.per_second else None
         table.add_row(
             str(job.number),
@@ -103,23 +117,22 @@ def make_table(board: SweepState, steps: int, seconds: float) -> Table:
     return table
 
 
-def summarize(board: SweepState, jobs: Sequence[SweepJob], seconds: float) -> str:
-    """How many jobs are in which state, and about how long the rest takes."""
-    states = ["finished", "skipped", "running", "failed", "interrupted", "not started"]
-    counts = {state: sum(job.status == state for job in jobs) for state in states}
-    told = [f"{count} {state}" for state, count in counts.items() if count]
-    total = f" of {board.total}" if board.total else ""
-    ended = [job for job in jobs if job.status in ("finished", "failed")]
-    waiting = (board.total or len(jobs)) - len(jobs)
+def summarize(state: SweepState, jobs: Sequence[SweepJob], seconds: float) -> str:
+    """Return how many jobs have which status, and about how long the rest will take, as text."""
+    counts = Counter(job.status for job in jobs)
+    parts = [f"{counts[status]} {status}" for status in SUMMARY_ORDER if counts[status]]
+    total = f" of {state.total}" if state.total else ""
+    ended = [job for job in jobs if job.status in (Status.FINISHED, Status.FAILED)]
+    waiting = (state.total or len(jobs)) - len(jobs)
     if waiting:
         time_left = f", about {format_duration(seconds / len(ended) * waiting)}" if ended else ""
-        told.append(f"{waiting} to come{time_left}")
-    return f"{len(jobs)}{total} jobs: {', '.join(told)}"
+        parts.append(f"{waiting} to come{time_left}")
+    return f"{len(jobs)}{total} jobs: {', '.join(parts)}"
 
 
-def format_finished(job: SweepJob, board: SweepState) -> str:
-    """One line when a job has ended well."""
+def format_finished(job: SweepJob, state: SweepState) -> str:
+    """Return the line that reports a job that has ended well."""
     value = "" if job.value is None else f", {job.value:.4g}"
-    jobs = board.jobs()
+    jobs = state.jobs()
     spent = sum(each.seconds for each in jobs)
-    return f"{job.status} in {format_duration(job.seconds)}{value}; {summarize(board, jobs, spent)}"
+    return f"{job.status} in {format_duration(job.seconds)}{value}; {summarize(state, jobs, spent)}"

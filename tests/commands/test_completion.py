@@ -95,7 +95,7 @@ def test_every_setting_of_train_is_offered(tmp_path: Path) -> None:
     """Those of `crgan train --help`, which are read from the same file in another way."""
     keys = complete("crgan train ", tmp_path)[0]
     text = crgan("train", "--help", cwd=tmp_path).stdout
-    listed = text.partition("settings:")[2].partition("A key of a group")[0]
+    listed = text.partition("settings:")[2].partition("\n\n")[0]
     settings = [line.split("=")[0].strip() for line in listed.splitlines() if line[2:3].isalpha()]
     assert len(settings) > 15
     assert {f"{key}=" for key in settings} <= set(keys)

@@ -393,3 +393,29 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=ENV
     )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_ctrl_c_in_an_import_stops_whatever_the_import_makes_of_it(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+from crgan_cli.commands import main
+
+def dispatch(argv):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ImportError("half a module") from None
+
+main.dispatch = dispatch
+main.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=ENV,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (130, "crgan train: stopped.\n")

@@ -14,12 +14,13 @@ from filelock import FileLock
 from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
-from crgan_cli.commands.reproduce import count_steps_done, minutes_left
+from crgan_cli.commands.reproduce import minutes_left
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import to_text
 from crgan_cli.experiments import paper_tables, plan
+from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
 from crgan_cli.experiments.run_table import job_state
@@ -171,9 +172,9 @@ def test_a_table_is_run_gone_on_with_and_reported(pair: None, crgan: Crgan, tmp_
     assert err.splitlines() == [
         "[1 of 2] W/O, seed 1: new",
         "[2 of 2] CR, seed 1: new",
-        f"{failed}; the rest go on",
+        f"{failed}; the other runs continue",
         f"crgan reproduce: {failed}",
-        "what failed is tried again, and what is finished skipped, by: "
+        "To train the failed runs again and skip the finished ones: "
         "crgan reproduce pair --scale tiny --out out",
     ]
     before = (tmp_path / "out/none_s1/result.json").read_bytes()
@@ -229,7 +230,7 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, err = running.communicate(timeout=300)
     assert running.returncode == 130, err
     assert err.splitlines()[-1].startswith(
-        "crgan reproduce: stopped. Go on with: crgan reproduce cr_augmentation_ablation "
+        "crgan reproduce: stopped. Resume with: crgan reproduce cr_augmentation_ablation "
     )
     assert err.splitlines()[-1].endswith("--scale demo --out out")
     result = run.read_result()

@@ -23,7 +23,7 @@ from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.experiments import parallel
 from crgan_cli.experiments.check import SweepPlan, check_jobs
-from crgan_cli.experiments.job import count_steps_done, images_since
+from crgan_cli.experiments.job import count_new_images, count_steps_done
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState, describe_unfinished, exit_code
 from crgan_cli.experiments.sweep_table import format_finished, make_table, read_progress
 from crgan_cli.experiments.throughput import (
@@ -162,7 +162,7 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
         (saved,) = (run / "checkpoints").glob("step_*.pt")
         assert int(saved.stem[5:]) >= steps_logged(run) > 0
     assert not (tmp_path / "sweep" / "2_seed=3" / "config.yaml").exists()
-    assert "go on with the same command with out=sweep" in (tmp_path / "said").read_text()
+    assert "Resume with the same command with out=sweep" in (tmp_path / "said").read_text()
 
 
 def steps_logged(run: Path) -> int:
@@ -312,9 +312,9 @@ def test_spans_overlap(spans: list[tuple[float, float]], most: int) -> None:
 
 def test_images_of_a_run_that_was_gone_on_with_are_those_since(tmp_path: Path) -> None:
     result = {"step": 10, "images_seen": 10 * 5 * 64, "seconds": 9.0}  # n_dis=5
-    assert images_since(0, result, 12.0) == (3200, 9.0)
-    assert images_since(4, result, 12.0) == (6 * 5 * 64, 12.0)
-    assert images_since(10, result, 12.0) == images_since(0, {}, 12.0) == (0, 0.0)
+    assert count_new_images(0, result, 12.0) == (3200, 9.0)
+    assert count_new_images(4, result, 12.0) == (6 * 5 * 64, 12.0)
+    assert count_new_images(10, result, 12.0) == count_new_images(0, {}, 12.0) == (0, 0.0)
     assert count_steps_done(tmp_path) == 0
     (tmp_path / "checkpoints").mkdir()
     for step in (200, 1000):
