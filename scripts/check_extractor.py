@@ -1,8 +1,9 @@
-"""Does the demo's distance order distortions sensibly? Prints a Markdown table.
+"""Check whether the demo's distance grows with distortions. Prints a Markdown table.
 
 Takes training images of the demo set, distorts them, and measures each set against test images
 with EfficientNet-Lite0, as metrics=demo does: the Frechet distance (with its ratio to that of
-undistorted images, the floor) and KID. About 13 * COUNT images pass through the extractor.
+undistorted images, the real-vs-real distance) and KID. About 13 * COUNT images pass through the
+extractor.
 
     python scripts/check_extractor.py --resolution 224 --counts 500 1000
 """
@@ -27,12 +28,12 @@ Distortion = Callable[[Tensor], Tensor]
 
 
 def blur(sigma: float) -> Distortion:
-    """Gaussian, `sigma` in pixels."""
+    """Return a Gaussian blur, `sigma` in pixels."""
     return lambda x: gaussian_blur(x, kernel_size=[13, 13], sigma=[sigma, sigma])
 
 
 def noise(deviation: float) -> Distortion:
-    """White noise, `deviation` in grey levels of 255."""
+    """Return white noise, `deviation` in grey levels of 255."""
 
     def distort(x: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(1)
@@ -43,7 +44,7 @@ def noise(deviation: float) -> Distortion:
 
 
 def shift(pixels: int) -> Distortion:
-    """To the lower right; what comes in is black."""
+    """Shift to the lower right and fill with black."""
 
     def distort(x: Tensor) -> Tensor:
         moved = torch.zeros_like(x)
@@ -53,8 +54,8 @@ def shift(pixels: int) -> Distortion:
     return distort
 
 
-def distorted(train: Images, count: int) -> dict[str, Tensor]:
-    """Name -> (count, 1, 32, 32) uint8."""
+def distort_images(train: Images, count: int) -> dict[str, Tensor]:
+    """Return name -> (count, 1, 32, 32) uint8."""
     x = train.x[random_subset(count, torch.arange(len(train.x)))]
     halves = train.x[random_subset(count, (train.y < 5).nonzero().flatten())]
     pixelwise: dict[str, Distortion] = {
@@ -64,7 +65,7 @@ def distorted(train: Images, count: int) -> dict[str, Tensor]:
         "inverted": lambda x: 255 - x,
     }
     return {
-        "undistorted (floor)": x,
+        "undistorted (real vs real)": x,
         **{name: distort(x) for name, distort in pixelwise.items()},
         "5 of 10 classes": halves[
             torch.randperm(count, generator=torch.Generator().manual_seed(2))
@@ -87,19 +88,19 @@ def main() -> None:
     train = Demo(resolution=32, channels=1, classes=10).load("train")
     shuffled = torch.randperm(most, generator=torch.Generator().manual_seed(3))
     real = extractor(test.x[random_subset(most, torch.arange(len(test.x)))][shuffled]).pool
-    moments = {n: Moments.of(real[:n]) for n in counts}
+    moments = {n: Moments.from_features(real[:n]) for n in counts}
     floors: dict[int, float] = {}
 
-    print(f"Demo set, {extractor.name}: distance to test images (ratio to the floor), 1000 KID")
+    print(f"Demo set, {extractor.name}: distance to test images (ratio to real vs real), 1000 KID")
     print("| training images | " + " | ".join(f"FD n={n} | KID n={n}" for n in counts) + " |")
     print("|---|" + "---|---|" * len(counts))
     start, images = time.perf_counter(), 0
-    for name, x in distorted(train, most).items():
+    for name, x in distort_images(train, most).items():
         pool = extractor(x).pool
         images += len(x)
         cells = []
         for n in counts:
-            distance = frechet_distance(moments[n], Moments.of(pool[:n]))
+            distance = frechet_distance(moments[n], Moments.from_features(pool[:n]))
             kid, _ = kernel_distance(pool[:n], real[:n])
             floors.setdefault(n, distance)
             cells += [f"{distance:.1f} ({distance / floors[n]:.2f})", f"{1000 * kid:.2f}"]

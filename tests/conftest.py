@@ -13,7 +13,7 @@ from support.runs import SNGAN, Crgan, tiny, train, unmeasured
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
-from crgan_cli.training.run import train_job
+from crgan_cli.training.start import train_job
 
 torch.set_num_threads(1)
 

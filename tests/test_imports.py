@@ -28,10 +28,12 @@ ORDER = (
 
 PLACES = {
     "hydra": ("config", "experiments"),
-    "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training", "commands.eval"),
+    "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training"),
     "torch.utils.tensorboard": ("runs.record",),
     "rich": ("system.progress", "data.cache", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
+    "jinja2": ("report.html",),
+    "scipy": ("report.statistics",),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""
@@ -149,6 +151,14 @@ def test_what_decides_how_a_turn_runs_is_named_in_the_engine(attribute: str) -> 
     }
     assert outside(users, NAMED[attribute]) == []
     assert users or attribute != "autocast"
+
+
+def test_no_module_that_computes_reads_a_clock() -> None:
+    """Equal commands give equal bits: nothing is chosen by a stopwatch."""
+    computing = ("networks", "gan", "training.engine", "training.ema", "training.optimizers")
+    users = {module for module, tree in TREES.items() if imports(tree) & {"time", "timeit"}}
+    assert users == set(outside(users, computing))
+    assert users
 
 
 def test_nothing_is_imported_by_a_star_or_by_its_distance() -> None:

@@ -50,6 +50,10 @@ def test_every_module_and_every_choice_is_in_it(wheel: Path, unpacked: Path) -> 
     assert files(unpacked / "crgan_cli", "*.py") == files(ROOT / "crgan_cli", "*.py")
     assert files(unpacked / "crgan_cli" / "conf", "*.yaml") == files(ROOT / "conf", "*.yaml")
     assert (unpacked / "crgan_cli" / "conf" / "train.yaml").is_file()
+    report = Path("crgan_cli", "report")
+    for pattern in ("*.html", "*.css"):
+        assert len(files(unpacked / report, pattern)) == 1
+        assert files(unpacked / report, pattern) == files(ROOT / report, pattern)
     tables = Path("crgan_cli", "tables")
     assert files(unpacked / tables, "*.yaml") == files(ROOT / tables, "*.yaml")
 
@@ -61,7 +65,7 @@ def test_nothing_else_is_in_it(unpacked: Path) -> None:
     }
     assert not files(unpacked, "*.pyc")
     kinds = {path.suffix for path in (unpacked / "crgan_cli").rglob("*") if path.is_file()}
-    assert kinds <= {".py", ".yaml", ".png", ".css", ""}
+    assert kinds <= {".py", ".yaml", ".png", ".css", ".html", ""}
 
 
 def test_the_demo_is_in_it_with_its_licence(unpacked: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_nonnegative_int, parse_seed
+from crgan_cli.commands.sample import parse_positive_int, parse_seed
 from crgan_cli.config import stored
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MEASUREMENT",
         help=f"some of them (all); then KEY=VALUE, of {', '.join(CHANGEABLE)}",
     )
-    add("--n", type=parse_nonnegative_int, default=1000, help="images of each kind (1000)")
+    add("--n", type=parse_positive_int, default=1000, help="images of each kind (1000)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
     add("--out", type=Path, metavar="FOLDER", help="where to write (the run's artefacts/)")
     add("--seed", type=parse_seed, default=0, help="of codes, images and detectors (0)")
     add(
         "--batch-size",
-        type=parse_nonnegative_int,
+        type=parse_positive_int,
         default=100,
         metavar="B",
         help="images at once (100)",

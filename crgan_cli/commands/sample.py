@@ -15,107 +15,99 @@ Number = TypeVar("Number", int, float)
 help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs."
 
 
+def number_parser(
+    kind: type[Number], is_valid: Callable[[Number], bool], expected: str
+) -> Callable[[str], Number]:
+    """Return a parser of numbers that raises argparse's error for an invalid one."""
+
+    def parse(text: str) -> Number:
+        with suppress(ValueError):
+            value = kind(text)
+            if is_valid(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+
+    return parse
+
+
+parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
+parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
+parse_seed = number_parser(int, lambda n: 0 <= n < 2**63, "a whole number from 0 on")
+parse_class = number_parser(int, lambda n: n >= 0, "a class's number (as in 0,3)")
+
+
+def parse_classes(text: str) -> list[int]:
+    """Parse class ids, separated by commas."""
+    return [parse_class(part) for part in text.split(",")]
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments."""
+    """Add the arguments."""
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
-    add("--n", type=parse_nonnegative_int, default=64, help="how many images (64)")
+    add("--n", type=parse_positive_int, default=64, help="how many images (64)")
     add(
         "--out",
         type=Path,
         default=Path("samples.png"),
         metavar="PATH",
-        help="FILE.png: one grid; FILE.zip or a folder: one PNG an image (samples.png)",
+        help="FILE.png: one grid; FILE.zip or a folder: one PNG per image (samples.png)",
     )
-    add("--classes", type=parse_classes, metavar="0,3", help="which classes, by rows")
+    add("--classes", type=parse_classes, metavar="0,3", help="which classes, one per row")
     add(
         "--truncation",
-        type=parse_positive,
+        type=parse_positive_float,
         metavar="T",
         help="normal prior: |z| <= T; uniform: T z",
     )
     add(
         "--interpolate",
-        type=parse_nonnegative_int,
+        type=parse_positive_int,
         metavar="STEPS",
-        help="rows from one code to another",
+        help="rows from one latent to another",
     )
-    add("--seed", type=parse_seed, default=0, help="of the codes (0)")
-    add("--weights", choices=("ema", "raw"), help="which generator (ema where there is one)")
+    add("--seed", type=parse_seed, default=0, help="of the latents (0)")
+    add("--weights", choices=("ema", "raw"), help="which generator (ema if there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add(
         "--batch-size",
-        type=parse_nonnegative_int,
+        type=parse_positive_int,
         default=100,
         metavar="B",
         help="images drawn at once (100)",
     )
 
 
-def parse_nonnegative_int(text: str) -> int:
-    """A number of at least 1."""
-    return parse_number(int, text, lambda value: value >= 1, "a whole number of at least 1")
-
-
-def parse_seed(text: str) -> int:
-    """What torch takes as a seed."""
-    return parse_number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 on")
-
-
-def parse_positive(text: str) -> float:
-    """A number above 0."""
-    return parse_number(float, text, lambda value: value > 0, "a number above 0")
-
-
-def parse_classes(text: str) -> list[int]:
-    """Class ids, by commas."""
-    return [
-        parse_number(int, part, lambda value: value >= 0, "a class's number (as in 0,3)")
-        for part in text.split(",")
-    ]
-
-
-def parse_number(
-    kind: type[Number], text: str, holds: Callable[[Number], bool], words: str
-) -> Number:
-    """The number that `text` spells; argparse's error where it is not what the words say."""
-    with suppress(ValueError):
-        value = kind(text)
-        if holds(value):
-            return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
-
-
 def run(args: argparse.Namespace) -> int:
-    """Draws and writes."""
+    """Draw and write."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import image_writer
+    from crgan_cli.evaluation.pictures import make_image_writer
     from crgan_cli.evaluation.sampler import Sampler, eval_mode
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
 
     with log_to_stderr():
         device = resolve_device(args.device)
-        found = load.find_checkpoint(args.checkpoint, best=args.best)
-        model = load.load_generator(found, device, args.weights)
-        codes, columns = make_latents(args, model.prior)
-        target, sampler = image_writer(args.out), Sampler(codes, device)
+        checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
+        model = load.load_generator(checkpoint, device, args.weights)
+        latents, columns = make_latents(args, model.prior)
+        writer, sampler = make_image_writer(args.out), Sampler(latents, device)
         try:
             with eval_mode(model.G):
-                for start in range(0, len(codes.z), args.batch_size):
-                    target.add(sampler.draw(model.G, start, args.batch_size))
-            target.finish(columns)
+                for start in range(0, len(latents.z), args.batch_size):
+                    writer.add(sampler.draw(model.G, start, args.batch_size))
+            writer.finish(columns)
         except OSError as error:
             raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
-    print(f"{len(codes.z)} images of step {model.step}, {model.weights} weights: {args.out}")
+    print(f"{len(latents.z)} images of step {model.step}, {model.weights} weights: {args.out}")
     return 0
 
 
 def make_latents(args: argparse.Namespace, prior: "Prior") -> "tuple[Latents, int]":
-    """The codes asked for, and the columns of their grid."""
+    """Return the latents for the arguments, and the columns of their grid."""
     import torch
 
     from crgan_cli.errors import UserError
@@ -130,9 +122,9 @@ def make_latents(args: argparse.Namespace, prior: "Prior") -> "tuple[Latents, in
         known = f"the classes 0 to {prior.classes - 1}" if prior.classes else "no classes"
         raise UserError(f"--classes {args.classes}: this generator has {known}.")
     steps = args.interpolate
-    n = 2 * -(-args.n // steps) if steps else args.n  # two ends a path, and enough paths
+    n = 2 * -(-args.n // steps) if steps else args.n  # two ends per path, and enough paths
     columns = 2 if steps else grid_columns(n)
     rows = class_per_row(n, columns, len(args.classes) if args.classes else prior.classes)
     labels = torch.tensor(args.classes)[rows] if args.classes and rows is not None else rows
-    codes = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
-    return (interpolate(codes, steps, prior.kind), steps) if steps else (codes, columns)
+    latents = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
+    return (interpolate(latents, steps, prior.kind), steps) if steps else (latents, columns)

@@ -2,7 +2,7 @@
 
 The command line is checked here before anything runs; the jobs are then started by `hydra.main`,
 so that Hydra's flags, launchers and sweepers are there as its users know them. What a job does is
-`crgan_cli.training.run.train_job`.
+`crgan_cli.training.start.train_job`.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def resume_run(args: argparse.Namespace) -> int:
     cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
     cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    from crgan_cli.training.run import train_job
+    from crgan_cli.training.start import train_job
 
     train_job(cfg, list(args.overrides), {}, None)
     return 0

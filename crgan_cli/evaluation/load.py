@@ -1,4 +1,4 @@
-"""From a checked configuration to the parts of a run, each by the function named after it."""
+"""Find checkpoints of runs, and load networks from them."""
 
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -26,21 +26,21 @@ from crgan_cli.runs.folder import RunDir
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
-    """The metrics with their feature extractor; None for metrics=none, which builds neither."""
+    """Build the metrics with their feature extractor. Return None for metrics=none."""
     if not config.metrics._target_:
         return None
     return build_group(config.metrics, extractor=build_group(config.extractor))
 
 
 def find_run(path: Path) -> RunDir | None:
-    """The run whose checkpoint this is; None for one that lies elsewhere."""
+    """Return the run that a checkpoint file is part of. None if it lies elsewhere."""
     folder = path.absolute().parent
     run = RunDir(folder.parent)
     return run if run.checkpoints == folder and run.is_run() else None
 
 
 def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
-    """A checkpoint, by its file or its run's folder. Raises UserError where none is there."""
+    """Load a checkpoint from its file or its run's folder. Raise UserError if there is none."""
     if not path.is_dir():
         if best:
             raise UserError(
@@ -49,24 +49,24 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
             )
         return LoadedCheckpoint(path, load(path))
     run = RunDir(path)
-    if best and not run.best.exists():
-        raise UserError(
-            f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
-            "metrics yet, or it has no metrics. Leave out --best for its newest."
-        )
     if best:
+        if not run.best.exists():
+            raise UserError(
+                f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
+                "metrics yet, or it has no metrics. Leave out --best for its newest."
+            )
         return LoadedCheckpoint(run.best, load(run.best))
-    newest_one = load_latest(run.checkpoints)
-    if newest_one is None:
+    newest = load_latest(run.checkpoints)
+    if newest is None:
         raise UserError(
             f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
             "the folder of a run, as crgan train printed it, or a checkpoint file."
         )
-    return newest_one
+    return newest
 
 
 def all_checkpoints(path: Path) -> list[Path]:
-    """The files of all numbered checkpoints of a run, by step. Raises UserError without any."""
+    """Return the files of all numbered checkpoints of a run, by step. Raise UserError if none."""
     paths = list_checkpoints(RunDir(path).checkpoints)
     if not paths:
         raise UserError(
@@ -77,7 +77,7 @@ def all_checkpoints(path: Path) -> list[Path]:
 
 
 class LoadedGenerator(NamedTuple):
-    """A generator from a checkpoint, ready to draw from."""
+    """A generator from a checkpoint, ready to draw images."""
 
     G: nn.Module
     prior: Prior
@@ -87,10 +87,10 @@ class LoadedGenerator(NamedTuple):
 
 
 def load_generator(
-    found: LoadedCheckpoint, device: torch.device, weights: str | None
+    checkpoint: LoadedCheckpoint, device: torch.device, weights: str | None
 ) -> LoadedGenerator:
-    """The generator of a checkpoint: the average where there is one, or what `weights` asks for."""
-    path, content = found
+    """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
+    path, content = checkpoint
     config = from_text(content["config"], str(path))
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:
@@ -99,30 +99,32 @@ def load_generator(
             "Ask for --weights raw."
         )
     part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
-    G = load_network(build_networks(config).G, found, config, device, part, prefix)
+    G = load_network(build_networks(config).G, checkpoint, config, device, part, prefix)
     return LoadedGenerator(G, build_prior(config, G), content["step"], weights, int(config.seed))
 
 
-def load_discriminator(found: LoadedCheckpoint, device: torch.device) -> nn.Module:
-    """The discriminator of a checkpoint, in evaluation mode: its spectral norms stay put."""
-    config = from_text(found.content["config"], str(found.path))
-    return load_network(build_networks(config).D, found, config, device, "task", "adversary.D.")
+def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
+    """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
+    config = from_text(checkpoint.content["config"], str(checkpoint.path))
+    return load_network(
+        build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
+    )
 
 
 def load_network(
     network: nn.Module,
-    found: LoadedCheckpoint,
+    checkpoint: LoadedCheckpoint,
     config: DictConfig,
     device: torch.device,
     part: str,
     prefix: str,
 ) -> nn.Module:
-    """A network with what the state `part` of a checkpoint has under `prefix`, frozen."""
-    state = found.content["states"].get(part, {})
+    """Load the entries under `prefix` of the state `part` into a network, and freeze it."""
+    state = checkpoint.content["states"].get(part, {})
     own = {key.removeprefix(prefix): each for key, each in state.items() if key.startswith(prefix)}
-    content: Content = {**found.content, "states": {"network": own}}
-    restore(content, {"network": cast(Stateful, network)}, found.path)
-    # in the layout of training: another rounds differently, and metrics would differ from its log
+    content: Content = {**checkpoint.content, "states": {"network": own}}
+    restore(content, {"network": cast(Stateful, network)}, checkpoint.path)
+    # the layout of training: another one rounds differently, and metrics would differ from the log
     layout = build_group(config.engine).layout
     network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

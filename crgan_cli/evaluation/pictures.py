@@ -1,4 +1,4 @@
-"""Images on their way to a file: one grid, a folder of PNGs, or a zip of PNGs."""
+"""Write images to files: one grid, a folder of PNGs, or a zip of PNGs."""
 
 import io
 import zipfile
@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import torch
 from PIL import Image
@@ -19,11 +18,11 @@ from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.sampler import make_grid
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""What Pillow writes of an RGB picture wherever it is installed."""
+"""File types of RGB pictures that every Pillow writes."""
 
 
 def save_picture(picture: Tensor, path: Path) -> None:
-    """Writes a uint8 picture, (1 or 3, H, W), as the kind of file that the name says."""
+    """Write a uint8 picture, (1 or 3, H, W), in the format that the file name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     to_pillow(picture).save(path)
 
@@ -34,71 +33,62 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(channels_last[..., 0] if len(picture) == 1 else channels_last)
 
 
-class ImageWriter(Protocol):
-    """Where images go, batch by batch."""
-
-    def add(self, images: Tensor) -> None:
-        """(N, C, H, W) in [-1, 1]."""
-        ...
-
-    def finish(self, columns: int) -> None:
-        """All are there; `columns` is the width of a grid."""
-        ...
-
-
 class GridWriter:
-    """One picture of all."""
+    """Writes one picture of all images."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.batches: list[Tensor] = []
 
     def add(self, images: Tensor) -> None:
+        """Add (N, C, H, W) images in [-1, 1]."""
         self.batches.append(images.cpu())
 
     def finish(self, columns: int) -> None:
+        """Write the file; `columns` is the width of the grid."""
         save_picture(make_grid(torch.cat(self.batches), columns), self.path)
 
 
 class PngWriter(ABC):
-    """One PNG an image, numbered from 000000.png, perhaps in folders."""
+    """Writes one PNG per image, numbered from 000000.png, in folders if asked."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()  # images by folder; "" is none
+        self.counts: Counter[str] = Counter()  # images per folder; "" is no folder
 
     def add(self, images: Tensor) -> None:
+        """Add (N, C, H, W) images in [-1, 1]."""
         self.put(to_uint8(images))
 
     def put(self, images: Tensor, folder: str = "") -> None:
-        """(N, 1 or 3, H, W) uint8, after the images that are in the folder already."""
-        self.counts.setdefault(folder, 0)  # `discard` has to know where the first one failed
+        """Add (N, 1 or 3, H, W) uint8 images after those already in the folder."""
+        self.counts.setdefault(folder, 0)  # `discard` must know it even if the first image fails
         for picture in images.cpu():
             self.write(png_name(folder, self.counts[folder]), encode_png(picture))
             self.counts[folder] += 1
 
     @abstractmethod
     def write(self, name: str, png: bytes) -> None:
-        """One file."""
+        """Write one file."""
 
     @abstractmethod
     def finish(self, columns: int = 0) -> None:
-        """All are there."""
+        """Complete the files."""
 
     @abstractmethod
     def discard(self) -> None:
-        """There will be no more: what was written is removed."""
+        """Remove everything that was written."""
 
 
 class FolderWriter(PngWriter):
-    """In a new or an empty folder: nothing is lost."""
+    """Writes into a new or an empty folder, so that nothing is overwritten."""
 
-    def __init__(self, path: Path, asked: str = "--out") -> None:
+    def __init__(self, path: Path, option: str = "--out") -> None:
         super().__init__()
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty folder. Give another {asked}.")
+            raise UserError(f"{path} exists and is not an empty folder. Give another {option}.")
         self.path = path
         self.created_here = not path.exists()
-        path.mkdir(exist_ok=True)  # one that cannot be is told of before there are images
+        path.mkdir(exist_ok=True)  # now: an error is reported before images are drawn
 
     def write(self, name: str, png: bytes) -> None:
         file = self.path / name
@@ -113,25 +103,25 @@ class FolderWriter(PngWriter):
 
     def discard(self) -> None:
         for folder, count in self.counts.items():
-            for number in range(count + 1):  # the last one may be there in part
+            for number in range(count + 1):  # the last one may be incomplete
                 (self.path / png_name(folder, number)).unlink(missing_ok=True)
-        made = [self.path / folder for folder in self.counts if folder]
-        for folder in [*made, *([self.path] if self.created_here else [])]:
-            with suppress(OSError):  # somebody else's file is in it
+        folders = [self.path / folder for folder in self.counts if folder]
+        for folder in [*folders, *([self.path] if self.created_here else [])]:
+            with suppress(OSError):  # another program's file is in it
                 folder.rmdir()
 
 
 class ZipWriter(PngWriter):
-    """In a zip, which is there once it is whole."""
+    """Writes a zip, which appears when it is complete."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
-        self.file = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)  # PNGs are packed
+        self.file = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)  # PNGs are compressed
 
     def write(self, name: str, png: bytes) -> None:
-        # without the time: the same images are the same file
+        # without the time: the same images give the same file
         self.file.writestr(zipfile.ZipInfo(name), png)
 
     def finish(self, columns: int = 0) -> None:
@@ -139,56 +129,53 @@ class ZipWriter(PngWriter):
         self.partial.replace(self.path)
 
     def discard(self) -> None:
-        with suppress(OSError):  # it writes the directory: on a full disk it cannot
+        with suppress(OSError):  # it writes the table of contents: on a full disk it cannot
             self.file.close()
         self.partial.unlink(missing_ok=True)
 
 
 def png_name(folder: str, number: int) -> str:
-    """The name of an image."""
+    """Return the file name of an image."""
     return f"{folder}/{number:06d}.png" if folder else f"{number:06d}.png"
 
 
 def encode_png(picture: Tensor) -> bytes:
-    """A uint8 picture, (1 or 3, H, W), on the CPU -> a PNG file."""
+    """Convert a uint8 picture, (1 or 3, H, W), on the CPU to the content of a PNG file."""
     png = io.BytesIO()
     to_pillow(picture).save(png, "png")
     return png.getvalue()
 
 
 class Export:
-    """The images behind a score, in generated/ and real/ of a new folder or a zip.
+    """Writes the images behind a score to generated/ and real/ of a new folder or a zip.
 
-    A `with` block that ends well finishes it; one that raises leaves nothing behind. UserError at
-    once where nothing can be written there, RunFailed later (full disk).
+    Use it in a `with` block: if the block raises, everything written is removed. Raises UserError
+    at once if nothing can be written there, RunFailed later (full disk).
     """
 
-    def __init__(self, path: Path, asked: str = "--export") -> None:
+    def __init__(self, path: Path, option: str = "--export") -> None:
         if path.suffix.lower() in PICTURES:
             raise UserError(
-                f"{asked} {path} names one picture, and it is for many: give FILE.zip or a "
+                f"{option} {path} names one picture, but writes many: give FILE.zip or a "
                 "folder's name."
             )
         self.path = path
         if path.suffix.lower() == ".zip" and path.is_dir():
-            raise UserError(f"{asked} {path} is a folder, and its name a zip's. Give another one.")
-        with require_writable(path, asked):
-            self.files = pngs_at(path, asked)
+            raise UserError(
+                f"{option} {path} is a folder with the name of a zip. Give another one."
+            )
+        with require_writable(path, option):
+            self.files = make_png_writer(path, option)
 
     def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
-        """(N, 1 or 3, H, W) uint8, as they are scored, in order."""
-        assert images.dtype == torch.uint8, f"what was scored is uint8, not {images.dtype}"
+        """Add (N, 1 or 3, H, W) uint8 images as they are scored, in order."""
+        assert images.dtype == torch.uint8, f"scored images are uint8, not {images.dtype}"
         with self.explain_failure():
             self.files.put(images, kind)
 
-    def finish(self) -> None:
-        """All are there."""
-        with self.explain_failure():
-            self.files.finish()
-
     @contextmanager
     def explain_failure(self) -> Iterator[None]:
-        """Says what a failure was about."""
+        """Name the path in an error."""
         try:
             yield
         except OSError as error:
@@ -197,23 +184,19 @@ class Export:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return self.files.discard()
         try:
-            self.finish()
+            with self.explain_failure():
+                self.files.finish()
         except BaseException:
             self.files.discard()
             raise
 
 
-def image_writer(path: Path) -> ImageWriter:
-    """By the name: .zip, a picture, or else a folder. Raises UserError where none can be there."""
+def make_image_writer(path: Path) -> "GridWriter | PngWriter":
+    """Choose by the name: .zip, a picture, else a folder. Raise UserError if it is impossible."""
     suffix = path.suffix.lower()
     if suffix and suffix not in (".zip", *PICTURES):
         raise UserError(
@@ -221,23 +204,23 @@ def image_writer(path: Path) -> ImageWriter:
             "FILE.zip, or a folder's name."
         )
     if suffix and path.is_dir():
-        raise UserError(f"--out {path} is a folder, and its name a file's. Give another --out.")
+        raise UserError(f"--out {path} is a folder with the name of a file. Give another --out.")
     with require_writable(path, "--out"):
-        return GridWriter(path) if suffix in PICTURES else pngs_at(path, "--out")
+        return GridWriter(path) if suffix in PICTURES else make_png_writer(path, "--out")
 
 
-def pngs_at(path: Path, asked: str) -> PngWriter:
-    """A zip by the name .zip, or else a folder."""
-    return ZipWriter(path) if path.suffix.lower() == ".zip" else FolderWriter(path, asked)
+def make_png_writer(path: Path, option: str) -> PngWriter:
+    """Choose by the name: .zip, else a folder."""
+    return ZipWriter(path) if path.suffix.lower() == ".zip" else FolderWriter(path, option)
 
 
 @contextmanager
-def require_writable(path: Path, asked: str) -> Iterator[None]:
-    """Makes the folder around `path`; what cannot be written in the body is a UserError."""
+def require_writable(path: Path, option: str) -> Iterator[None]:
+    """Create the folder around `path`. An OSError in the block becomes a UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise UserError(
-            f"{asked} {path} cannot be written ({error.strerror}). Give another {asked}."
+            f"{option} {path} cannot be written ({error.strerror}). Give another {option}."
         ) from None

@@ -1,4 +1,4 @@
-"""Which real images generated ones are compared with."""
+"""Choose the real images that generated ones are compared with."""
 
 import logging
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from crgan_cli.data.images import Dataset, Images
 from crgan_cli.errors import UserError
 
-SEED = 0  # which images are taken where a split has more than are asked for
+SEED = 0  # of the choice of images if a split has more than requested
 
 log = logging.getLogger(__name__)
 
 
 class ReferenceImages:
-    """`count` images of a split ("train", "test", or "all" for both), the same at every call.
+    """`count` images of a split ("train", "test", or "all" for both), always the same.
 
-    Raises UserError where the split has fewer.
+    Raises UserError if the split has fewer.
     """
 
     def __init__(self, dataset: Dataset, split: str, count: int) -> None:
@@ -28,15 +28,17 @@ class ReferenceImages:
             raise UserError(
                 f"metrics.num_real={count} (null: as many as metrics.num_samples) is more than the "
                 f"{available} images of the split {split}. Give metrics.num_samples={available} or "
-                "less, or another metrics.reference (train, test, all): the numbers are then of "
+                "less, or another metrics.reference (train, test, all): the numbers then belong to "
                 "another protocol."
             )
         self.rows = random_subset(count, torch.arange(available))
         self.images = select_rows(images, self.rows)
 
     def other_images(self, count: int) -> Images | None:
-        """Images outside of the selection, None where there are too few: from training if it has
-        them, since those are what a perfect generator would reproduce."""
+        """Return images outside of the selection, None if there are too few.
+
+        From the training split if it has enough: a perfect generator would reproduce those.
+        """
         for split in () if self.split == "all" else ("train", "test"):
             try:
                 images = self.dataset.load(split)
@@ -47,21 +49,21 @@ class ReferenceImages:
                 free[self.rows] = False
             if free.sum() >= count:
                 return select_rows(images, random_subset(count, free.nonzero().flatten()))
-        log.warning("No %d further real images: the floor is not reported", count)
+        log.warning("No %d further real images: no real-vs-real distance is reported", count)
         return None
 
 
 def random_subset(count: int, rows: Tensor) -> Tensor:
-    """`count` of the indices `rows`, in ascending order: the same at every call.
+    """Return `count` of the indices `rows`, in ascending order, always the same.
 
-    Random and not the first, since a folder of images is sorted by class.
+    Random and not the first ones, since a folder of images is sorted by class.
     """
-    generator = torch.Generator().manual_seed(SEED)  # leaves torch's own untouched
+    generator = torch.Generator().manual_seed(SEED)  # torch's own stays untouched
     return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
 
 
 def resolve_split(dataset: Dataset, split: str) -> Images:
-    """The images of a split, or of both, training images first, for "all"."""
+    """Return the images of a split; for "all" of both, training images first."""
     if split != "all":
         return dataset.load("train" if split == "train" else "test")
     train, test = dataset.load("train"), dataset.load("test")
@@ -69,5 +71,5 @@ def resolve_split(dataset: Dataset, split: str) -> Images:
 
 
 def select_rows(images: Images, rows: Tensor) -> Images:
-    """The images at the indices `rows`."""
+    """Return the images at the indices `rows`."""
     return Images(images.x[rows], images.y[rows])

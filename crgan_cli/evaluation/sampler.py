@@ -1,4 +1,4 @@
-"""Drawing from a generator without disturbing its training, and as a protocol asks for it."""
+"""Draw images from a generator without disturbing its training, by the rules of a protocol."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ MARGIN = 2
 """Black pixels between the images of a grid, and around it."""
 
 STANDING_BATCHES = 100
-"""Batches that standing statistics are the mean of: 5,000 images at 50 a batch (our choice)."""
+"""Batches whose mean the standing statistics are: 5,000 images at 50 per batch (our choice)."""
 
 
 @contextmanager
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and random numbers are put back afterwards."""
+    """Use evaluation mode without gradients. Modes and random states are restored afterwards."""
     modes = [(layer, layer.training) for module in modules for layer in module.modules()]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
@@ -38,7 +38,7 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 
 class Latents(NamedTuple):
-    """What images are made from: drawn on the CPU, so that a seed means the same on any device."""
+    """The inputs of a generator, drawn on the CPU: a seed means the same on any device."""
 
     z: Tensor  # (N, z_dim)
     y: Tensor | None  # (N,) class ids, None without classes
@@ -52,21 +52,21 @@ def sample_latents(
     labels: Tensor | None = None,
     truncation: float | None = None,
 ) -> Latents:
-    """n codes. `labels`, (n,), are random if None; `truncation` as in `Prior.truncate`."""
+    """Sample n latents. `labels`, (n,), are random if None; `truncation` as in `Prior.truncate`."""
     generator = torch.Generator().manual_seed(seed)
     cpu = torch.device("cpu")
-    with as_single_process():  # the codes are of all processes
-        z, drawn = prior.sample_z(n, cpu, generator), prior.sample_y(n, cpu, generator)
+    with as_single_process():  # every process has all latents
+        z, y = prior.sample_z(n, cpu, generator), prior.sample_y(n, cpu, generator)
     if truncation is not None:
         z = prior.truncate(z, truncation)
-    return Latents(z, drawn if labels is None or not prior.classes else labels)
+    return Latents(z, y if labels is None or not prior.classes else labels)
 
 
 def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
-    """Paths from each even code to the odd one after it, in `steps` images that keep their label.
+    """Return paths from each even latent to the odd one after it, in `steps` images of one label.
 
-    Along the great circle for a normal prior, whose codes lie near a sphere (White 2016,
-    arXiv:1609.04468), and straight for a uniform one.
+    Along the great circle for a normal prior, whose latents lie near a sphere (White 2016,
+    arXiv:1609.04468); straight for a uniform one.
     """
     start, end = ends.z[0::2, None], ends.z[1::2, None]  # (paths, 1, z_dim)
     t = torch.linspace(0, 1, steps)[None, :, None]
@@ -82,22 +82,22 @@ def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
 
 
 class Sampler:
-    """Images of fixed codes, in batches of any size."""
+    """Draws the images of fixed latents, in batches of any size."""
 
-    def __init__(self, codes: Latents, device: torch.device) -> None:
-        self.codes = codes
+    def __init__(self, latents: Latents, device: torch.device) -> None:
+        self.latents = latents
         self.device = device
 
     def draw(self, G: nn.Module, start: int, n: int) -> Tensor:
-        """Images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
-        z, y = (None if part is None else part[start : start + n] for part in self.codes)
+        """Return images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
+        z, y = (None if part is None else part[start : start + n] for part in self.latents)
         assert z is not None
         with as_single_process():  # each process draws batches of its own
             return G(z.to(self.device), None if y is None else y.to(self.device)).float()
 
 
 class EvalSampler:
-    """The images that a protocol asks for of any generator with one prior; always the same."""
+    """Draws the images that a protocol scores, always from the same latents of one prior."""
 
     def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
         self.protocol = protocol
@@ -113,22 +113,22 @@ class EvalSampler:
 
     @contextmanager
     def images(self, G: nn.Module) -> Iterator[Fakes]:
-        """G's images, while the block lasts; G is put back as it was."""
+        """Provide G's images inside the block; G is restored afterwards."""
         with eval_mode(G), self._batch_norm_mode(G):
-            yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.codes.y)
+            yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.latents.y)
 
     @contextmanager
     def _batch_norm_mode(self, G: nn.Module) -> Iterator[None]:
-        """G's batch normalisation in the protocol's mode.
+        """Set G's batch normalisation to the protocol's mode.
 
-        `running`: by the means of training. `batch`: by the statistics of each drawn batch.
-        `standing`: by the mean over new batches (Brock et al. 2019, arXiv:1809.11096, C.1).
+        `running`: the running means of training. `batch`: the statistics of each drawn batch.
+        `standing`: the mean over new batches (Brock et al. 2019, arXiv:1809.11096, C.1).
         """
         layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
         if self.protocol.batch_norm == "running" or not layers:
             yield
             return
-        kept = [
+        saved = [
             (layer, layer.momentum, [each.clone() for each in layer.buffers()]) for layer in layers
         ]
         try:
@@ -137,18 +137,18 @@ class EvalSampler:
             if self.standing is not None:
                 self._standing_statistics(G, layers, self.standing)
             yield
-        finally:  # the modes are `eval_mode`'s to put back
-            for layer, momentum, buffers in kept:
+        finally:  # `eval_mode` restores the modes
+            for layer, momentum, buffers in saved:
                 layer.momentum = momentum
                 for buffer, before in zip(layer.buffers(), buffers, strict=True):
                     buffer.copy_(before)
 
-    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], codes: Sampler) -> None:
+    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], source: Sampler) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
-        for start in range(0, len(codes.codes.z), self.protocol.batch_size):
-            codes.draw(G, start, self.protocol.batch_size)
+        for start in range(0, len(source.latents.z), self.protocol.batch_size):
+            source.draw(G, start, self.protocol.batch_size)
         for layer in layers:
             layer.eval()
 
@@ -156,7 +156,7 @@ class EvalSampler:
 def make_grid(images: Tensor, columns: int) -> Tensor:
     """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide.
 
-    torchvision's make_grid would do; importing torchvision takes longer than torch itself.
+    torchvision's make_grid would do, but importing torchvision takes longer than torch itself.
     """
     framed = pad(to_uint8(images).cpu().expand(-1, 3, -1, -1), (0, MARGIN, 0, MARGIN))
     rows = -(-len(framed) // columns)
@@ -166,10 +166,10 @@ def make_grid(images: Tensor, columns: int) -> Tensor:
 
 
 def grid_columns(n: int) -> int:
-    """The columns of a grid of n images that is about as wide as high."""
+    """Return the number of columns for which a grid of n images is about as wide as high."""
     return max(round(n**0.5), 1)
 
 
 def class_per_row(n: int, columns: int, classes: int) -> Tensor | None:
-    """(n,) class ids, one class a row of a grid; None without classes."""
+    """Return class ids, (n,), one class per row of a grid. None without classes."""
     return torch.arange(n) // columns % classes if classes else None

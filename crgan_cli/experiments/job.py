@@ -160,7 +160,7 @@ def with_device(board: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
 
 def call_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
     """A run, with what was typed for it, in a job's folder or in one of its own."""
-    from crgan_cli.training.run import train_job
+    from crgan_cli.training.start import train_job
 
     overrides = list(node.overrides.task)
     return train_job(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)

@@ -1,51 +1,52 @@
-"""Rows beside each other, and beside published numbers."""
+"""Compare rows with each other and with published numbers."""
 
 from collections.abc import Sequence
 
 from crgan_cli.report.model import Comparison, Row
-from crgan_cli.report.statistics import beside_published, compare, higher_is_better
+from crgan_cli.report.statistics import compare_rows, describe_published
+from crgan_cli.runs.metric_names import higher_is_better
+from crgan_cli.runs.status import Status
+
+PAPERS_PROTOCOL = {"num_samples": 10000, "num_real": 10000, "reference_split": "test"}
+"""The papers' CIFAR-10 tables: FID of 10,000 images against the 10,000 test images."""
 
 
-def compare_published(row: Row, metric: str) -> str:
-    """The published FID beside ours. It is compared only where the protocols are one.
-
-    The papers' CIFAR-10 tables: FID of 10,000 images against the 10,000 test images.
-    """
+def format_published(row: Row, metric: str) -> str:
+    """Return the published FID next to ours, compared only if both have the same protocol."""
     fid = row.runs[0].published.get("fid")
     if not isinstance(fid, int | float):
         return ""
-    if is_comparable(row, metric) is None:
+    if comparable_published(row, metric) is None:
         return f"{fid:g} (protocol differs)" if row.numbers else f"{fid:g}"
-    return beside_published(row.numbers["fid"], fid)
+    return describe_published(row.numbers["fid"], fid)
 
 
-def is_comparable(row: Row, metric: str) -> float | None:
-    """The published FID, where ours is of the papers' protocol."""
+def comparable_published(row: Row, metric: str) -> float | None:
+    """Return the published FID if ours has the papers' protocol."""
     fid = row.runs[0].published.get("fid")
     protocol = next((run.protocol for run in row.runs if run.protocol), {})
-    papers = {"num_samples": 10000, "num_real": 10000, "reference_split": "test"}
-    same = all(protocol.get(key) == value for key, value in papers.items())
+    same = all(protocol.get(key) == value for key, value in PAPERS_PROTOCOL.items())
     if metric == "fid" and same and metric in row.numbers and isinstance(fid, int | float):
         return float(fid)
     return None
 
 
-def sort_rows(row: Row, metric: str) -> tuple[int, float]:
-    """Best first; then rows of which no run has finished, then those without the number."""
+def ranking_key(row: Row, metric: str) -> tuple[int, float]:
+    """Return the sorting key: best first, then unfinished rows, then rows without the metric."""
     if metric not in row.numbers:
         return 2, 0.0
     mean = row.numbers[metric].mean
-    unfinished = all(run.status != "finished" for run in row.runs)
+    unfinished = all(run.status != Status.FINISHED for run in row.runs)
     return int(unfinished), -mean if higher_is_better(metric) else mean
 
 
 def compare_to_best(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
-    """The best row beside each other that has the number."""
+    """Compare every other row that has the metric with the first one."""
     able = [row for row in rows if metric in row.numbers]
-    return tuple(compare(able[0], row, metric) for row in able[1:])
+    return tuple(compare_rows(able[0], row, metric) for row in able[1:])
 
 
-def with_note(row: Row, words: str) -> Row:
-    """The row with what its comparison came to, and with the steps where they are several."""
-    said = [row.note, f"at steps {', '.join(map(str, row.steps))}" if len(row.steps) > 1 else ""]
-    return row._replace(note="; ".join(part for part in (*said, words) if part))
+def add_note(row: Row, comparison: str) -> Row:
+    """Add the result of its comparison to a row's note, and its steps if there are several."""
+    steps = f"at steps {', '.join(map(str, row.steps))}" if len(row.steps) > 1 else ""
+    return row._replace(note="; ".join(filter(None, (row.note, steps, comparison))))

@@ -1,114 +1,122 @@
-"""What all figures of a report have in common."""
+"""What the figures of a report share: labels, reference lines, legends, files."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from crgan_cli.report import plots
 from crgan_cli.report.model import Report, Spread
-from crgan_cli.report.statistics import higher_is_better
+from crgan_cli.runs.metric_names import higher_is_better
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_LINES = 12
-"""Rows that a plot of lines shows; more cannot be told apart."""
+MAX_LINES = 12
+"""Rows in a plot of lines. More could not be told apart."""
 
 
 class Drawing(NamedTuple):
     """A figure of a report."""
 
-    name: str  # of a file, without its kind
+    name: str  # of its file, without the suffix
     caption: str  # what it shows and how to read it
-    words: str  # what a reader sees in it
+    alt_text: str  # its content, for those who cannot see it
     figure: "Figure"
 
 
-def write(found: Iterable[Drawing], folder: Path, kind: str = ".png") -> list[Path]:
-    """One file a drawing, NAME.png in `folder` (or .svg, .pdf)."""
+def save_drawings(drawings: Iterable[Drawing], folder: Path, suffix: str = ".png") -> list[Path]:
+    """Write one file per drawing, NAME.png in `folder` (or .svg, .pdf)."""
     paths = []
-    for each in found:
-        paths.append(folder / f"{each.name}{kind}")
-        plots.save(each.figure, paths[-1])
+    for drawing in drawings:
+        paths.append(folder / f"{drawing.name}{suffix}")
+        plots.save_figure(drawing.figure, paths[-1])
     return paths
 
 
-def direction(metric: str) -> str:
-    """In which direction a metric is better."""
-    return "higher is better" if higher_is_better(metric) else "lower is better"
+def describe_direction(metric: str) -> str:
+    """Return "higher is better" or "lower is better"."""
+    return f"{'higher' if higher_is_better(metric) else 'lower'} is better"
 
 
-def folded(label: str, width: int = 40) -> str:
-    """A label that fits beside a plot, on up to four lines."""
+def wrap_label(label: str, width: int = 40) -> str:
+    """Wrap a label next to a plot, to at most four lines."""
     lines = wrap(label, width)
     return "\n".join(lines if len(lines) <= 4 else [*lines[:3], lines[3][: width - 1] + "…"])
 
 
-def lines_in(labels: Iterable[str]) -> int:
-    """The most lines of any label."""
+def count_lines(labels: Iterable[str]) -> int:
+    """Return the number of lines of the longest label."""
     return max((label.count("\n") + 1 for label in labels), default=1)
 
 
-def seen(spread: Spread | None) -> Spread | None:
-    """A spread, unless its mean cannot be drawn."""
+def finite_or_none(spread: Spread | None) -> Spread | None:
+    """Return the spread if its mean can be drawn."""
     return spread if spread is not None and math.isfinite(spread.mean) else None
 
 
-def left_out(shown: int, rows: int) -> str:
-    """A sentence on what a figure leaves out."""
+def describe_left_out(shown: int, rows: int) -> str:
+    """Return a sentence on the rows that a figure leaves out."""
     return f" The best {shown} of {rows} rows." if rows > shown else ""
 
 
-def floor_of(report: Report) -> float | None:
-    """The headline of real against real images, over all rows."""
+def mean_floor(report: Report) -> float | None:
+    """Return the real-vs-real distance of the primary metric, as a mean over the rows."""
     name = f"{report.headline}_floor"
-    found = [each.mean for row in report.rows if (each := seen(row.numbers.get(name)))]
-    return sum(found) / len(found) if found else None
+    floors = [each.mean for row in report.rows if (each := finite_or_none(row.numbers.get(name)))]
+    return sum(floors) / len(floors) if floors else None
 
 
-def near(floor: float | None, values: Sequence[float]) -> bool:
-    """Whether a floor can be drawn beside values: not where they would shrink to less than half."""
+def is_near(floor: float | None, values: Sequence[float]) -> bool:
+    """Return whether a floor fits on the axis: the values still fill at least half of it."""
     return floor is not None and min(values) - floor <= max(values) - min(values)
 
 
-def floor_words(report: Report) -> str:
-    """A sentence on the floor, whether it is drawn or not."""
-    floor = floor_of(report)
-    return "" if floor is None else f" Real images against real ones have {floor:.4g}."
+def describe_floor(report: Report) -> str:
+    """Return a sentence on the real-vs-real distance, whether it is drawn or not."""
+    floor = mean_floor(report)
+    return "" if floor is None else f" The real-vs-real distance is {floor:.4g}."
 
 
-def levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:
-    """Lines across for the floor, where it is near, and for published numbers, where they are few;
-    `values` are what the axis is for."""
-    floor = floor_of(report)
-    if floor is not None and near(floor, values):
-        axes.axhline(floor, color=plots.GREY, linestyle=":", label="real against real (floor)")
+def draw_floor(draw_line: Callable[..., object], report: Report, values: Sequence[float]) -> None:
+    """Draw the real-vs-real distance with axes.axvline or axhline, if it is near the values."""
+    floor = mean_floor(report)
+    if floor is not None and is_near(floor, values):
+        draw_line(floor, color=plots.GREY, linestyle=":", label="real-vs-real distance")
+
+
+def draw_levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:
+    """Draw the real-vs-real distance and up to three published numbers on the y axis."""
+    draw_floor(axes.axhline, report, values)
     published = {row.comparable: row.label for row in report.rows if row.comparable is not None}
-    for number, label in list(published.items()) if len(published) <= 3 else ():
-        said = f"published {number:g}" + (f" ({folded(label, 80)})" if len(published) > 1 else "")
-        axes.axhline(number, color="#D55E00", linestyle="--", linewidth=1, label=said)
-
-
-def legend(figure: "Figure", cells: Sequence["Axes"], *, columns: int) -> None:
-    """One legend below all panels, each label once; the figure grows by its height."""
-    once: dict[str, Artist] = {}
-    for axes in cells:
-        handles, labels = axes.get_legend_handles_labels()
-        once |= {la: h for la, h in zip(labels, handles, strict=True) if la not in once}
-    if not once:
+    if len(published) > 3:
         return
-    if any(len(label) > 36 for label in once):
+    for number, label in published.items():
+        text = f"published {number:g}"
+        text += f" ({wrap_label(label, 80)})" if len(published) > 1 else ""
+        axes.axhline(number, color=plots.RED, linestyle="--", linewidth=1, label=text)
+
+
+def add_legend(figure: "Figure", panels: Sequence["Axes"], *, columns: int) -> None:
+    """Add one legend below all panels with each label once. The figure grows by its height."""
+    artists: dict[str, Artist] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        for label, handle in zip(labels, handles, strict=True):
+            artists.setdefault(label, handle)
+    if not artists:
+        return
+    if any(len(label) > 36 for label in artists):
         columns = 1
     width, height = figure.get_size_inches()
-    rows = -(-len(once) // columns)
-    figure.set_size_inches(width, height + (0.06 + 0.16 * lines_in(once)) * rows)
+    rows = -(-len(artists) // columns)
+    figure.set_size_inches(width, height + (0.06 + 0.16 * count_lines(artists)) * rows)
     figure.legend(
-        list(once.values()),
-        list(once),
+        list(artists.values()),
+        list(artists),
         loc="outside lower center",
         ncols=columns,
         fontsize=8,

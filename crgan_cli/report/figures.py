@@ -1,91 +1,87 @@
-"""The pictures of a report, each with its caption and with words for those who do not see it."""
+"""The figures of a report, each with its caption and its content as text."""
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from crgan_cli.report import plots
-from crgan_cli.report.curves import curves, losses
+from crgan_cli.report.curves import plot_losses, plot_metrics
 from crgan_cli.report.drawing import (
-    MOST_LINES,
+    MAX_LINES,
     Drawing,
-    direction,
-    floor_of,
-    floor_words,
-    folded,
-    left_out,
-    legend,
-    levels,
-    lines_in,
-    near,
-    seen,
+    add_legend,
+    count_lines,
+    describe_direction,
+    describe_floor,
+    describe_left_out,
+    draw_floor,
+    draw_levels,
+    finite_or_none,
+    wrap_label,
 )
-from crgan_cli.report.findings import Finding
+from crgan_cli.report.findings import Estimate, QuantityByRow
 from crgan_cli.report.model import Report, Row, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_ROWS = 40
-"""Rows that a plot of dots shows."""
+MAX_ROWS = 40
+"""Rows in a plot of dots."""
+
+MEANING: Mapping[str, str] = {
+    "leakage": "Share of generated images that look augmented, by a detector of T(real).",
+    "consistency": "How far D's score moves under T, or under noise on the latent.",
+    "diversity": "Mean distance of two generated images over that of two real ones.",
+    "memorisation": "Above 0.5, generated images are nearer to the training set than new ones.",
+}
 
 
-def drawings(report: Report, findings: Sequence[Finding]) -> list[Drawing]:
-    """All figures that there is something to draw for."""
-    found = [dots(report), swept(report), curves(report), losses(report)]
-    kinds = dict.fromkeys(each.question.measurement for each in findings)
-    found += [
-        artefacts(report, kind, [each for each in findings if each.question.measurement == kind])
-        for kind in kinds
-    ]
-    return [each for each in found if each is not None]
+def make_drawings(report: Report, measured: Sequence[QuantityByRow]) -> list[Drawing]:
+    """Return all figures of a report. A figure without content is left out."""
+    drawings = [plot_rows(report), plot_sweep(report), plot_metrics(report), plot_losses(report)]
+    for kind in dict.fromkeys(each.quantity.measurement for each in measured):
+        panels = [each for each in measured if each.quantity.measurement == kind]
+        drawings.append(plot_artefacts(report, kind, panels))
+    return [each for each in drawings if each is not None]
 
 
-def listed(report: Report, rows: Sequence[Row]) -> str:
-    """The rows' headlines in words."""
-    return "; ".join(
-        f"{row.label} {each.mean:.4g}"
-        for row in rows
-        if (each := seen(row.numbers.get(report.headline)))
-    )
-
-
-def dots(report: Report) -> Drawing | None:
-    """The headline of every row: each seed, mean and deviation, best on top."""
-    found = [row for row in report.rows if seen(row.numbers.get(report.headline))]
-    if not found:
+def plot_rows(report: Report) -> Drawing | None:
+    """Plot the primary metric of every row: each seed, mean and deviation, best on top."""
+    metric = report.headline
+    able = [row for row in report.rows if finite_or_none(row.numbers.get(metric))]
+    if not able:
         return None
-    rows = found[:MOST_ROWS]
-    names = [folded(row.label) for row in rows]
-    size = (7.5, 1.5 + (0.2 + 0.16 * lines_in(names)) * len(rows))
-    figure, (axes,) = plots.panels(1, f"{report.headline}, {report.step} step", size=size)
-    drawn = [draw_dots(axes, row, report.headline, y) for y, row in enumerate(rows)]
-    reached = [value for each in drawn for value in each]
-    floor = floor_of(report)
-    if floor is not None and near(floor, reached):
-        axes.axvline(floor, color=plots.GREY, linestyle=":", label="real against real (floor)")
-    if plots.over_decades(reached):
-        plots.log_scale(axes, "x", reached)
+    rows = able[:MAX_ROWS]
+    names = [wrap_label(row.label) for row in rows]
+    size = (7.5, 1.5 + (0.2 + 0.16 * count_lines(names)) * len(rows))
+    figure, (axes,) = plots.make_panels(1, f"{metric}, {report.step} step", size=size)
+    values = [value for y, row in enumerate(rows) for value in draw_row(axes, row, metric, y)]
+    draw_floor(axes.axvline, report, values)
+    if plots.spans_decades(values):
+        plots.set_log_scale(axes, "x", values)
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"{report.headline} ({direction(report.headline)})")
-    legend(figure, [axes], columns=4)
+    axes.set_xlabel(f"{metric} ({describe_direction(metric)})")
+    add_legend(figure, [axes], columns=4)
+    caption = (
+        f"{metric} at the {report.step} step: each seed (faint), the mean over seeds and, for "
+        "several seeds, one standard deviation to each side."
+    )
+    if any(row.comparable is not None for row in rows):
+        caption += " Diamonds are published numbers of the same protocol."
+    content = "; ".join(f"{row.label} {row.numbers[metric].mean:.4g}" for row in rows)
     return Drawing(
         "headline",
-        f"{report.headline} at the {report.step} step: each seed (faint), the mean over seeds "
-        "and one standard deviation to each side where there are several."
-        + " Diamonds are published numbers of the same protocol."
-        * any(row.comparable is not None for row in rows)
-        + floor_words(report)
-        + left_out(len(rows), len(found)),
-        f"Dots, best first: {listed(report, rows)}.",
+        caption + describe_floor(report) + describe_left_out(len(rows), len(able)),
+        f"Dots, best first: {content}.",
         figure,
     )
 
 
-def draw_dots(axes: "Axes", row: Row, metric: str, y: float) -> list[float]:
-    """One row of dots. Returns the values that it reaches to."""
+def draw_row(axes: "Axes", row: Row, metric: str, y: float) -> list[float]:
+    """Draw one row of dots. Return the values that were drawn."""
     spread = row.numbers[metric]
     seeds = [value for value in spread.values if math.isfinite(value)]
     axes.scatter(
@@ -104,51 +100,54 @@ def draw_dots(axes: "Axes", row: Row, metric: str, y: float) -> list[float]:
     if row.comparable is None:
         return seeds
     axes.scatter(
-        [row.comparable], [y], marker="D", facecolor="none", edgecolor="#D55E00", label="published"
+        [row.comparable], [y], marker="D", facecolor="none", edgecolor=plots.RED, label="published"
     )
     return [*seeds, row.comparable]
 
 
-def swept(report: Report) -> Drawing | None:
-    """The headline over the value that was swept, a line for each of the other settings."""
+def plot_sweep(report: Report) -> Drawing | None:
+    """Plot the primary metric over the swept value, one line per choice of the other settings."""
+    metric, swept = report.headline, report.swept
     lines: dict[tuple[tuple[str, Value], ...], list[tuple[float, Row]]] = {}
     for row in report.rows:
-        value = row.settings.get(report.swept) if report.swept else None
-        if isinstance(value, int | float) and seen(row.numbers.get(report.headline)):
-            others = tuple((k, v) for k, v in row.settings.items() if k != report.swept)
+        value = row.settings.get(swept) if swept else None
+        if isinstance(value, int | float) and finite_or_none(row.numbers.get(metric)):
+            others = tuple((k, v) for k, v in row.settings.items() if k != swept)
             lines.setdefault(others, []).append((float(value), row))
+    for line in lines.values():
+        line.sort(key=lambda point: point[0])
     if not any(len(line) > 1 for line in lines.values()):
         return None
-    figure, (axes,) = plots.panels(1, f"{report.headline} over {report.swept}", size=(7.5, 4.6))
-    values = sorted({value for line in lines.values() for value, _ in line})
-    log_axis(axes, values)
-    shown = list(lines.items())[:MOST_LINES]
+    figure, (axes,) = plots.make_panels(1, f"{metric} over {swept}", size=(7.5, 4.6))
+    ticks = sorted({value for line in lines.values() for value, _ in line})
+    set_sweep_scale(axes, ticks)
+    shown = list(lines.items())[:MAX_LINES]
     for number, (others, line) in enumerate(shown):
-        label = " ".join(f"{key}={value}" for key, value in others) or report.headline
-        draw_sweep(axes, sorted(line, key=lambda at: at[0]), report.headline, number, label)
-    drawn = [row.numbers[report.headline] for _, line in shown for _, row in line]
-    levels(axes, report, [value for s in drawn for value in s.values if math.isfinite(value)])
-    axes.set_xticks(values, [f"{value:g}" for value in values])
+        label = " ".join(f"{key}={value}" for key, value in others) or metric
+        draw_sweep_line(axes, line, metric, number, label)
+    values = [value for _, line in shown for _, row in line for value in row.numbers[metric].values]
+    draw_levels(axes, report, [value for value in values if math.isfinite(value)])
+    axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
     axes.minorticks_off()
-    axes.set_xlabel(report.swept)
-    axes.set_ylabel(f"{report.headline} ({direction(report.headline)})")
-    legend(figure, [axes], columns=2)
+    axes.set_xlabel(swept)
+    axes.set_ylabel(f"{metric} ({describe_direction(metric)})")
+    add_legend(figure, [axes], columns=2)
     return Drawing(
         "sweep",
-        f"{report.headline} ({report.step} step) over {report.swept}: mean over seeds with one "
-        f"standard deviation to each side, each seed faint.{floor_words(report)}"
-        + left_out(len(shown), len(lines)),
+        f"{metric} ({report.step} step) over {swept}: mean over seeds with one standard deviation "
+        f"to each side, each seed faint.{describe_floor(report)}"
+        + describe_left_out(len(shown), len(lines)),
         "; ".join(
-            f"{report.swept}={value:g}: {row.numbers[report.headline].mean:.4g}"
+            f"{swept}={value:g}: {row.numbers[metric].mean:.4g}"
             for line in lines.values()
-            for value, row in sorted(line, key=lambda at: at[0])
+            for value, row in line
         ),
         figure,
     )
 
 
-def log_axis(axes: "Axes", values: Sequence[float]) -> None:
-    """A log scale for x; around 0, where some value is not above it, linear."""
+def set_sweep_scale(axes: "Axes", values: Sequence[float]) -> None:
+    """Use a log scale for x. If some values are not above 0, it is linear around 0."""
     positive = [value for value in values if value > 0]
     if positive == list(values):
         axes.set_xscale("log")
@@ -156,95 +155,82 @@ def log_axis(axes: "Axes", values: Sequence[float]) -> None:
         axes.set_xscale("symlog", linthresh=min(positive))
 
 
-def draw_sweep(
+def draw_sweep_line(
     axes: "Axes", line: Sequence[tuple[float, Row]], metric: str, number: int, label: str
 ) -> None:
-    """One line of a sweep."""
-    look = plots.style(number)
+    """Draw one line of a sweep."""
+    look = plots.get_style(number)
     spreads = [(value, row.numbers[metric]) for value, row in line]
     seeds = [(value, each) for value, s in spreads for each in s.values if math.isfinite(each)]
     axes.scatter(*zip(*seeds, strict=True), s=14, color=look.colour, alpha=0.35, linewidth=0)
     axes.errorbar(
         [value for value, _ in spreads],
-        [s.mean for _, s in spreads],
-        yerr=[s.deviation or 0.0 for _, s in spreads],
+        [spread.mean for _, spread in spreads],
+        yerr=[spread.deviation or 0.0 for _, spread in spreads],
         color=look.colour,
         marker=look.marker,
         linestyle=look.dash,
         capsize=3,
         markersize=5,
-        label=folded(label, 80),
+        label=wrap_label(label, 80),
     )
 
 
-MEANING: Mapping[str, str] = {
-    "leakage": "Share of generated images that look augmented, by a detector of T(real).",
-    "consistency": "How far D's score moves under T, or under noise on the code.",
-    "diversity": "Mean distance of two generated images over that of two real ones.",
-    "memorisation": "Above 0.5, generated images are nearer to the training set than new ones.",
-}
-
-
-def artefacts(report: Report, kind: str, found: Sequence[Finding]) -> Drawing:
-    """One measurement: a panel a question, every run with its interval, the mean of each row."""
-    shown = [i for i in range(len(report.rows)) if any(each.rows[i] for each in found)][:MOST_ROWS]
-    across = min(len(found), 3)
-    down = -(-len(found) // across)
-    names = [folded(report.rows[i].label, 32) for i in shown]
-    size = (3.4 + 2.2 * across, 0.9 + (1.0 + (0.2 + 0.16 * lines_in(names)) * len(shown)) * down)
-    title = f"Artefacts: {kind}"
-    figure, cells = plots.panels(len(found), title, size=size, columns=across)
-    for place, (axes, each) in enumerate(zip(cells, found, strict=True)):
-        for y, i in enumerate(shown):
-            draw_readings(axes, each, i, y)
+def plot_artefacts(report: Report, kind: str, measured: Sequence[QuantityByRow]) -> Drawing:
+    """Plot one measurement, one panel per quantity: every run with its interval, and row means."""
+    rows = [i for i in range(len(report.rows)) if any(each.rows[i] for each in measured)][:MAX_ROWS]
+    columns = min(len(measured), 3)
+    down = -(-len(measured) // columns)
+    names = [wrap_label(report.rows[i].label, 32) for i in rows]
+    height = 0.9 + (1.0 + (0.2 + 0.16 * count_lines(names)) * len(rows)) * down
+    figure, panels = plots.make_panels(
+        len(measured), f"Artefacts: {kind}", size=(3.4 + 2.2 * columns, height), columns=columns
+    )
+    for place, (axes, each) in enumerate(zip(panels, measured, strict=True)):
+        for y, i in enumerate(rows):
+            draw_estimates(axes, each.rows[i], y)
         if each.reference is not None:
-            said = each.question.reference
-            axes.axvline(each.reference, color=plots.GREY, linestyle=":", label=said)
-        first = place % across == 0
-        axes.set_yticks(range(len(shown)), names if first else [""] * len(shown), fontsize=8)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
+            label = each.quantity.reference
+            axes.axvline(each.reference, color=plots.GREY, linestyle=":", label=label)
+        first = place % columns == 0
+        axes.set_yticks(range(len(rows)), names if first else [""] * len(rows), fontsize=8)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         low, high = axes.get_xlim()
-        if high - low < each.question.least:
-            axes.set_xlim(low, low + each.question.least)
+        if high - low < each.quantity.min_span:
+            axes.set_xlim(low, low + each.quantity.min_span)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_title("\n".join(wrap(each.question.name, 34)), fontsize=9)
-        axes.set_xlabel(each.question.unit, fontsize=8)
+        axes.set_title("\n".join(wrap(each.quantity.name, 34)), fontsize=9)
+        axes.set_xlabel(each.quantity.unit, fontsize=8)
         axes.tick_params(labelsize=8)
-    legend(figure, cells, columns=3)
+    add_legend(figure, panels, columns=3)
     return Drawing(
         kind,
         f"{MEANING[kind]} Faint: each run with its 95 % interval; solid: the mean over runs.",
         "; ".join(
-            f"{each.question.name}, {report.rows[i].label}: {mean(each.rows[i]):.3g}"
-            for each in found
-            for i in shown
+            f"{each.quantity.name}, {report.rows[i].label}: "
+            f"{fmean(estimate.value for estimate in each.rows[i]):.3g}"
+            for each in measured
+            for i in rows
             if each.rows[i]
         ),
         figure,
     )
 
 
-def mean(readings: Sequence[tuple[float, float, float]]) -> float:
-    """The mean of the values of readings."""
-    return math.fsum(value for value, *_ in readings) / len(readings)
-
-
-def draw_readings(axes: "Axes", found: Finding, row: int, y: int) -> None:
-    """A row's runs beside each other and their mean."""
-    readings = found.rows[row]
-    for i, (value, low, high) in enumerate(readings):
-        at = y + 0.3 * ((i + 1) / (len(readings) + 1) - 0.5) * 2 * (len(readings) > 1)
-        # chance can leave an estimate just outside its interval, which rests on moved rates
-        reach = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+def draw_estimates(axes: "Axes", estimates: Sequence[Estimate], y: int) -> None:
+    """Draw the runs of a row next to each other, and their mean."""
+    for i, (value, low, high) in enumerate(estimates):
+        # by chance an estimate can lie just outside its interval, which uses shifted error rates
         axes.errorbar(
             value,
-            at,
-            xerr=reach,
+            y + 0.6 * ((i + 1) / (len(estimates) + 1) - 0.5),
+            xerr=[[max(value - low, 0.0)], [max(high - value, 0.0)]],
             fmt="o",
             markersize=3,
             color=plots.BLUE,
             alpha=0.45,
             label="a run, 95 % interval",
         )
-    if readings:
-        axes.plot(mean(readings), y, "D", color=plots.BLUE, markersize=5, label="mean over runs")
+    if estimates:
+        mean = fmean(estimate.value for estimate in estimates)
+        axes.plot(mean, y, "D", color=plots.BLUE, markersize=5, label="mean over runs")

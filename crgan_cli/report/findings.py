@@ -1,16 +1,17 @@
-"""What the artefact measurements of runs (`crgan artefacts`) came to, row by row."""
+"""The results of `crgan artefacts`, per quantity and row."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from crgan_cli.report.model import Report, RunFiles
 
-USUAL_LATENT = 0.1
-"""Sigma of the noise on z at which the consistency of D in the latent is told."""
+USUAL_LATENT_SIGMA = 0.1
+"""Noise on z at which D's consistency in the latent is reported."""
 
 
-class QuantityByRow(NamedTuple):
-    """One run's number with its 95 % interval."""
+class Estimate(NamedTuple):
+    """The number of one run with its 95 % interval."""
 
     value: float
     low: float
@@ -18,69 +19,72 @@ class QuantityByRow(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """What was measured; two runs that were asked the same can be compared."""
+    """What was measured. Runs with the same quantity can be compared."""
 
     measurement: str
     name: str  # "cutout (size=16)"
     unit: str
-    reference: str  # what the reference number is of; "" without one
-    least: float = 0.0  # that an axis spans: smaller differences mean nothing
+    reference: str  # what the reference value stands for; "" without one
+    min_span: float = 0.0  # of its axis: smaller differences mean nothing
 
 
 class RunValue(NamedTuple):
-    """What one run says to a question."""
+    """The value of a quantity in one run."""
 
-    reading: QuantityByRow
+    estimate: Estimate
     reference: float | None
 
 
-class Finding(NamedTuple):
-    """One question, and the answers of all rows."""
+class QuantityByRow(NamedTuple):
+    """A quantity in all rows."""
 
-    question: Quantity
+    quantity: Quantity
     reference: float | None  # mean over all runs
-    rows: tuple[
-        tuple[QuantityByRow, ...], ...
-    ]  # one a row of the report, one a run that was measured
+    rows: tuple[tuple[Estimate, ...], ...]  # per row of the report, per run that measured it
 
 
-def findings(report: Report) -> tuple[list[Finding], list[str]]:
-    """All questions that some run answers, and what could not be read, in words."""
-    asked: dict[Quantity, list[list[RunValue]]] = {}
-    unread = []
-    for number, row in enumerate(report.rows):
+Values = Iterator[tuple[Quantity, RunValue]]
+
+
+def read_quantities(report: Report) -> tuple[list[QuantityByRow], list[str]]:
+    """Return all measured quantities, and one warning per record that cannot be read."""
+    values: dict[Quantity, list[list[RunValue]]] = {}
+    unreadable = []
+    for i, row in enumerate(report.rows):
         for run in row.runs:
             for measurement, read in READERS.items():
+                if measurement not in run.artefacts:
+                    continue
                 try:
-                    answers = list(read(run)) if measurement in run.artefacts else []
+                    found = list(read(run))
                 except (LookupError, TypeError, ValueError) as error:
-                    unread.append(
+                    unreadable.append(
                         f"The {measurement} of {run.path} cannot be read ({error!r}): measure it "
                         f"again with crgan artefacts {run.path} {measurement}."
                     )
                     continue
-                for question, answer in answers:
-                    asked.setdefault(question, [[] for _ in report.rows])[number].append(answer)
+                for quantity, value in found:
+                    values.setdefault(quantity, [[] for _ in report.rows])[i].append(value)
     order = list(READERS)
-    found = [finding(question, rows) for question, rows in asked.items()]
-    return sorted(found, key=lambda each: order.index(each.question.measurement)), unread
+    quantities = sorted(values, key=lambda quantity: order.index(quantity.measurement))
+    return [group_by_row(quantity, values[quantity]) for quantity in quantities], unreadable
 
 
-def finding(question: Quantity, rows: Sequence[Sequence[RunValue]]) -> Finding:
-    """The answers of all rows to one question."""
-    references = [a.reference for row in rows for a in row if a.reference is not None]
-    return Finding(
-        question,
-        sum(references) / len(references) if references else None,
-        tuple(tuple(answer.reading for answer in row) for row in rows),
+def group_by_row(quantity: Quantity, rows: Sequence[Sequence[RunValue]]) -> QuantityByRow:
+    """Return a quantity with its values in all rows."""
+    references = [each.reference for row in rows for each in row if each.reference is not None]
+    return QuantityByRow(
+        quantity,
+        fmean(references) if references else None,
+        tuple(tuple(each.estimate for each in row) for row in rows),
     )
 
 
-Answers = Iterator[tuple[Quantity, RunValue]]
+# --- looking into a record ------------------------------------------------------------------------
 
 
 def get_path(record: object, *keys: str | int) -> object:
-    """The entry at a path. Raises LookupError where there is none."""
+    """Return the entry at a path. Raises LookupError if there is none."""
     for key in keys:
         match record, key:
             case Mapping(), str():
@@ -92,109 +96,108 @@ def get_path(record: object, *keys: str | int) -> object:
     return record
 
 
-def entries(record: object, *keys: str | int) -> Mapping[str, object]:
-    """The mapping at a path."""
-    found = get_path(record, *keys)
-    if not isinstance(found, Mapping):
+def get_mapping(record: object, *keys: str | int) -> Mapping[str, object]:
+    """Return the mapping at a path. Raises LookupError if there is none."""
+    entry = get_path(record, *keys)
+    if not isinstance(entry, Mapping):
         raise LookupError(keys[-1])
-    return found
+    return entry
 
 
-def number(record: object, *keys: str | int) -> float:
-    """The number at a path."""
-    found = get_path(record, *keys)
-    if not isinstance(found, int | float):
+def get_number(record: object, *keys: str | int) -> float:
+    """Return the number at a path. Raises LookupError if there is none."""
+    entry = get_path(record, *keys)
+    if not isinstance(entry, int | float):
         raise LookupError(keys[-1])
-    return float(found)
+    return float(entry)
 
 
-def numbers(record: object, *keys: str | int) -> list[float]:
-    """The list of numbers at a path."""
-    found = get_path(record, *keys)
-    if not isinstance(found, Sequence) or isinstance(found, str):
+def get_numbers(record: object, *keys: str | int) -> list[float]:
+    """Return the list of numbers at a path. Raises LookupError if there is none."""
+    entry = get_path(record, *keys)
+    if not isinstance(entry, Sequence) or isinstance(entry, str):
         raise LookupError(keys[-1])
-    return [number(found, i) for i in range(len(found))]
+    return [get_number(entry, i) for i in range(len(entry))]
 
 
-def leakage(run: RunFiles) -> Answers:
-    """The share of generated images that look augmented, for every T that could be read."""
-    for name, body in entries(run.artefacts["leakage"], "transforms").items():
+# --- the measurements -----------------------------------------------------------------------------
+
+
+def read_leakage(run: RunFiles) -> Values:
+    """Yield the share of generated images that look augmented, per T that could be measured."""
+    for name, body in get_mapping(run.artefacts["leakage"], "transforms").items():
         if get_path(body, "generated") is None or get_path(body, "floor") is None:
             continue  # the detector could not tell T(real) from real: there is no share
-        made = {k: v for k, v in entries(body, "transform").items() if k != "T"}
-        said = ", ".join(f"{key}={value}" for key, value in made.items())
+        settings = {k: v for k, v in get_mapping(body, "transform").items() if k != "T"}
+        text = ", ".join(f"{key}={value}" for key, value in settings.items())
         share, low, high = (
-            100 * number(body, "generated", key) for key in ("share", "low", "high")
+            100 * get_number(body, "generated", key) for key in ("share", "low", "high")
         )
         yield (
             Quantity(
                 "leakage",
-                f"{name} ({said})" if said else name,
+                f"{name} ({text})" if text else name,
                 "% of generated images look augmented",
                 "held-out real images",
-                least=10.0,
+                min_span=10.0,
             ),
-            RunValue(QuantityByRow(share, low, high), 100 * number(body, "floor", "share")),
+            RunValue(Estimate(share, low, high), 100 * get_number(body, "floor", "share")),
         )
 
 
-def consistency(run: RunFiles) -> Answers:
-    """How far D moves, for the strengths that are usual."""
+def read_consistency(run: RunFiles) -> Values:
+    """Yield how far D's score moves, at the usual strengths."""
     record = run.artefacts["consistency"]
-    side = run.config.get("dataset.resolution")
-    usual = {"latent": USUAL_LATENT} | (
-        {"cutout": side / 2} if isinstance(side, int | float) else {}
-    )
-    for family in sorted(usual.keys() & entries(record, "curves").keys()):
-        for source, curve in sorted(entries(record, "curves", family).items()):
-            if source == "train" or "relative" not in entries(curve):
+    usual = {"latent": USUAL_LATENT_SIGMA}
+    if isinstance(side := run.config.get("dataset.resolution"), int | float):
+        usual["cutout"] = side / 2
+    for family in sorted(usual.keys() & get_mapping(record, "curves").keys()):
+        for source, curve in sorted(get_mapping(record, "curves", family).items()):
+            if source == "train" or "relative" not in get_mapping(curve):
                 continue
-            at = numbers(curve, "strength")
-            place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
-            mean, se = (number(curve, key, place) for key in ("relative", "relative_se"))
-            question = Quantity(
+            strengths = get_numbers(curve, "strength")
+            place = min(range(len(strengths)), key=lambda i: abs(strengths[i] - usual[family]))
+            mean, se = (get_number(curve, key, place) for key in ("relative", "relative_se"))
+            quantity = Quantity(
                 "consistency",
-                f"{family} {at[place]:g}, {source.replace('_', '-')} images",
+                f"{family} {strengths[place]:g}, {source.replace('_', '-')} images",
                 "E (D(x) - D(T(x)))² / (2 Var D)",
                 "",
             )
-            yield (
-                question,
-                RunValue(QuantityByRow(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None),
-            )
+            yield quantity, RunValue(Estimate(mean, max(mean - 2 * se, 0.0), mean + 2 * se), None)
 
 
-def diversity(run: RunFiles) -> Answers:
-    """How far apart generated images lie, relative to real ones."""
-    for space, pair in entries(run.artefacts["diversity"], "pairs").items():
-        if not (ratio := entries(pair)["ratio"]):
+def read_diversity(run: RunFiles) -> Values:
+    """Yield how far apart generated images are, relative to real ones."""
+    for space, pair in get_mapping(run.artefacts["diversity"], "pairs").items():
+        if not (ratio := get_mapping(pair)["ratio"]):
             continue
-        mean, se = numbers(ratio)
-        question = Quantity(
+        mean, se = get_numbers(ratio)
+        quantity = Quantity(
             "diversity",
             space,
             "distance of pairs, generated relative to real",
             "as far apart as real images",
         )
-        yield question, RunValue(QuantityByRow(mean, mean - 2 * se, mean + 2 * se), 1.0)
+        yield quantity, RunValue(Estimate(mean, mean - 2 * se, mean + 2 * se), 1.0)
 
 
-def memorisation(run: RunFiles) -> Answers:
-    """Whether generated images are nearer to the training set than new images are."""
-    for space, body in entries(run.artefacts["memorisation"], "spaces").items():
-        question = Quantity(
+def read_memorisation(run: RunFiles) -> Values:
+    """Yield whether generated images are nearer to the training set than new images."""
+    for space, body in get_mapping(run.artefacts["memorisation"], "spaces").items():
+        quantity = Quantity(
             "memorisation",
             space,
             "P(nearer to the training set than a held-out image)",
             "no nearer than new images",
         )
-        yield question, RunValue(QuantityByRow(*numbers(body, "auc")), 0.5)
+        yield quantity, RunValue(Estimate(*get_numbers(body, "auc")), 0.5)
 
 
-READERS: Mapping[str, Callable[[RunFiles], Answers]] = {
-    "leakage": leakage,
-    "consistency": consistency,
-    "diversity": diversity,
-    "memorisation": memorisation,
+READERS: Mapping[str, Callable[[RunFiles], Values]] = {
+    "leakage": read_leakage,
+    "consistency": read_consistency,
+    "diversity": read_diversity,
+    "memorisation": read_memorisation,
 }
-"""By the measurement's name, in the order in which they are shown."""
+"""By the measurement's name, in the order of the report."""

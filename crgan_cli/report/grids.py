@@ -1,68 +1,78 @@
-"""Sample grids of a report beside each other, inside the page."""
+"""The sample grids of a report, one per row, for its page."""
 
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from crgan_cli.report.markup import Markup, tag
 from crgan_cli.report.model import Report, RunFiles
 
-MOST_BYTES = 16 * 2**20
-"""Of sample grids on one page; the best rows come first."""
+MAX_BYTES = 16 * 2**20
+"""Of all sample grids on one page. The best rows come first."""
 
 
-def pictured(report: Report) -> list[RunFiles]:
-    """One run a row, best row first: of the seed that most rows have, or else of their first."""
-    rows = [sorted((r for r in row.runs if r.samples), key=by_seed) for row in report.rows]
+class Grid(NamedTuple):
+    """A sample grid with its caption."""
+
+    base64: str  # of the PNG file
+    label: str  # of its row
+    origin: str  # seed and step
+
+
+class SampleGrids(NamedTuple):
+    """The grids of a page, and what a reader must know to compare them."""
+
+    note: str
+    grids: list[Grid]
+
+
+def choose_runs(report: Report) -> list[RunFiles]:
+    """Return one run per row, best row first.
+
+    It is the run of the seed that most rows have, or else of the row's first seed. Rows without a
+    grid are left out.
+    """
+    rows = [sorted((r for r in row.runs if r.samples), key=seed_key) for row in report.rows]
     seeds = Counter(seed for row in rows for seed in {run.seed for run in row})
     most = min(seeds, key=lambda seed: (-seeds[seed], seed), default=0)
     return [next((run for run in row if run.seed == most), row[0]) for row in rows if row]
 
 
-def by_seed(run: RunFiles) -> tuple[int, str]:
-    """An order of runs that does not depend on how they were found."""
+def seed_key(run: RunFiles) -> tuple[int, str]:
+    """Return a sorting key that does not depend on the order of the folders."""
     return run.seed, str(run.path)
 
 
-def common_codes(chosen: Sequence[RunFiles]) -> str:
-    """Whether the grids of runs show the same codes, in words."""
+def describe_latents(runs: Sequence[RunFiles]) -> str:
+    """Return a sentence on whether the grids of these runs show the same latents."""
     keys = ("architecture.prior", "architecture.z_dim", "samples.num")
-    if len({tuple(run.config.get(key) for key in keys) for run in chosen}) > 1:
-        return "Their codes differ, since their priors or their numbers of images do."
-    if len({run.seed for run in chosen}) > 1:
-        return "Those of the same seed are made of the same codes: the same place, the same z."
-    return "All are made of the same codes: the same place shows the same z."
+    if len({tuple(run.config.get(key) for key in keys) for run in runs}) > 1:
+        return "Their latents differ, since their priors or their numbers of images differ."
+    if len({run.seed for run in runs}) > 1:
+        return "Grids of the same seed show the same latents: the same place, the same z."
+    return "All show the same latents: the same place, the same z."
 
 
-def samples(report: Report) -> list[Markup]:
-    """The newest sample grid of a run of every row."""
-    chosen = pictured(report)
+def load_grids(report: Report) -> SampleGrids | None:
+    """Read the newest sample grid of one run per row. Return None if there is none."""
+    runs = choose_runs(report)
     labels = {run.path: row.label for row in report.rows for run in row.runs}
-    cards, room = [], MOST_BYTES
-    for run in chosen:
-        assert run.samples is not None, "`pictured` leaves out runs without a grid"
+    grids, bytes_left = [], MAX_BYTES
+    for run in runs:
+        assert run.samples is not None, "`choose_runs` leaves out runs without a grid"
         try:
             png = run.samples.read_bytes()
         except OSError:  # removed since the folder was read
             continue
-        if len(png) > room:
+        if len(png) > bytes_left:
             break
-        room -= len(png)
-        cards.append(card(png, labels[run.path], run))
-    if not cards:
-        return []
-    text = f"Each row's newest grid of generated images, best row first. {common_codes(chosen)}"
-    text += f" {len(cards)} of {len(chosen)} fit on the page." if len(cards) < len(chosen) else ""
-    return [tag("p", text), tag("div", *cards, class_="samples")]
-
-
-def card(png: bytes, label: str, run: RunFiles) -> Markup:
-    """One grid with its name."""
-    step = run.samples.stem.removeprefix("step_").lstrip("0") or "0" if run.samples else ""
-    said = f"seed {run.seed}, step {step}"
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return tag(
-        "figure",
-        tag("img", src=source, alt=f"Grid of generated images: {label}, {said}"),
-        tag("figcaption", tag("code", label), f" – {said}"),
-    )
+        bytes_left -= len(png)
+        step = run.samples.stem.removeprefix("step_").lstrip("0") or "0"
+        image = base64.b64encode(png).decode()
+        grids.append(Grid(image, labels[run.path], f"seed {run.seed}, step {step}"))
+    if not grids:
+        return None
+    note = describe_latents(runs)
+    if len(grids) < len(runs):
+        note += f" {len(grids)} of {len(runs)} fit on the page."
+    return SampleGrids(note, grids)

@@ -1,257 +1,276 @@
-"""A report as one HTML page that needs nothing else: pictures inside, no scripts, no network."""
+"""A report as one self-contained HTML page: pictures inside, no scripts, no network.
 
-import math
+`template.html` holds the structure and the fixed text, and `style.css` the look. This module makes
+what they show.
+"""
+
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+from typing import NamedTuple
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from crgan_cli import __version__
+from crgan_cli.config.resolve import flatten
 from crgan_cli.report import plots
-from crgan_cli.report.drawing import Drawing, direction
-from crgan_cli.report.figures import drawings, mean
-from crgan_cli.report.findings import Finding, QuantityByRow, findings
-from crgan_cli.report.grids import samples
-from crgan_cli.report.markup import NONE, Markup, counted, escaped, joined, table, tag
-from crgan_cli.report.model import Report, Row, Spread
-from crgan_cli.report.origins import made, protocols, runs
-from crgan_cli.report.tables import shown_metrics, span, spread_text, titled
+from crgan_cli.report.drawing import describe_direction, finite_or_none
+from crgan_cli.report.figures import make_drawings
+from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
+from crgan_cli.report.grids import load_grids
+from crgan_cli.report.model import Report, Row, RunFiles, Spread
+from crgan_cli.report.tables import (
+    format_metric_title,
+    format_spread,
+    format_steps,
+    list_shown_metrics,
+)
+from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 
-STYLE = Path(__file__).with_name("style.css")
+HERE = Path(__file__).parent
 
-GUARD = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""A browser loads nothing for this page, even where somebody's text managed to ask for it."""
+NONE = "–"
+"""In a cell without a value."""
+
+STATUS_ORDER = (
+    Status.FAILED,
+    Status.INTERRUPTED,
+    Status.RUNNING,
+    Status.NOT_STARTED,
+    Status.SKIPPED,
+    Status.FINISHED,
+)
+"""The runs that need a look come first."""
 
 
-def render(report: Report, folder: Path) -> Path:
-    """Writes `folder`/report.html and returns its path. Nothing in it depends on when it is
-    written: the same run folders give the same bytes."""
+class Cell(NamedTuple):
+    """A cell's text, and a second line in small type."""
+
+    text: str
+    detail: str = ""
+
+
+class TableColumn(NamedTuple):
+    """A column of a table."""
+
+    title: Cell
+    numeric: bool  # aligned to the right
+    cells: list[Cell]
+
+
+class Table(NamedTuple):
+    """A table of the page. A header of a row is a text, or its settings."""
+
+    name: str
+    headers: list[str | list[str]]
+    columns: list[TableColumn]
+    note: str
+
+
+def write_page(report: Report, folder: Path) -> Path:
+    """Write `folder`/report.html and return its path.
+
+    The same run folders give the same bytes, whenever the page is written.
+    """
     path = folder / "report.html"
     write_text(path, build_page(report))
     return path
 
 
 def build_page(report: Report) -> str:
-    """The whole page."""
-    found, unread = findings(report)
-    sections = [
-        ("results", "Results", [results(report), more_metrics(report), *comparisons(report)]),
-        ("figures", "Figures", figure_section(drawings(report, found))),
-        ("samples", "Samples", samples(report)),
-        ("artefacts", "Artefact measurements", artefacts(report, found)),
-        ("protocol", "Protocol", protocols(report)),
-        ("runs", "Runs", [runs(report)]),
-        ("made", "How this was made", made(report)),
-    ]
-    kept = [(key, title, parts) for key, title, parts in sections if any(parts)]
-    links = [tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in kept]
-    body = [
-        tag("header", tag("h1", report.title), tag("p", intro(report), class_="lead")),
-        warnings([*report.warnings, *unread]),
-        tag("nav", tag("ul", *links), aria_label="Sections"),
-        tag(
-            "main",
-            *(
-                tag("section", tag("h2", title, id=f"{key}-title"), *parts, id=key)
-                for key, title, parts in kept
-            ),
-        ),
-    ]
-    head = [
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=GUARD),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", report.title),
-        tag("style", Markup(STYLE.read_text(encoding="utf-8"))),
-    ]
-    return "<!doctype html>\n" + tag("html", tag("head", *head), tag("body", *body), lang="en")
+    """Return the whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"flatten": flatten, "count": format_count}
+    measured, unreadable = read_quantities(report)
+    drawings = make_drawings(report, measured)
+    samples = load_grids(report)
+    runs = sort_runs(report)
+    states = [run.status for run, _ in runs]
+    sections = {
+        "results": ("Results", True),
+        "figures": ("Figures", drawings),
+        "samples": ("Samples", samples),
+        "artefacts": ("Artefact measurements", measured),
+        "protocol": ("Protocol", report.protocols),
+        "runs": ("Runs", True),
+        "made": ("How this was made", True),
+    }
+    return environment.get_template("template.html").render(
+        report=report,
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
+        sections={key: title for key, (title, content) in sections.items() if content},
+        intro=format_intro(report),
+        warnings=[*report.warnings, *unreadable],
+        results=build_results(report),
+        metrics=build_further_metrics(report),
+        figures=[
+            {**each._asdict(), "svg": plots.to_svg(each.figure, each.name)} for each in drawings
+        ],
+        samples=samples,
+        artefacts=build_artefacts(report, measured),
+        runs=runs,
+        states=", ".join(
+            f"{states.count(status)} {status}" for status in STATUS_ORDER if status in states
+        )
+        + ".",
+        version=__version__,
+        hours=sum(row.cost_hours for row in report.rows),
+        devices=sorted({run.device for run, _ in runs if run.device}),
+        date=newest_date([run for run, _ in runs]),
+    )
 
 
-def intro(report: Report) -> str:
-    """What the page is about, in a sentence."""
+def format_intro(report: Report) -> str:
+    """Return one sentence on what the page compares."""
     count = sum(len(row.runs) for row in report.rows)
-    text = f"{counted(count, 'run')} in {counted(len(report.rows), 'row')}"
+    text = f"{format_count(count, 'run')} in {format_count(len(report.rows), 'row')}"
     text += f", differing in {', '.join(report.varied)}" if report.varied else ""
     if report.headline:
-        text += f". Ranked by {report.headline} ({direction(report.headline)}), {report.step} step"
+        direction = describe_direction(report.headline)
+        text += f". Ranked by {report.headline} ({direction}), {report.step} step"
     return f"{text}."
 
 
-def warnings(lines: Sequence[str]) -> Markup:
-    """What a reader must know before anything else."""
-    if not lines:
-        return Markup()
-    items = tag("ul", *(tag("li", line) for line in lines))
-    return tag("div", tag("strong", "Beware"), items, class_="warning", role="note")
+def format_count(count: int, noun: str) -> str:
+    """Return "1 run", "2 runs"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def chips(row: Row) -> Markup:
-    """The settings in which a row differs."""
-    if not row.settings:
-        return escaped(row.label)
+def row_header(row: Row) -> str | list[str]:
+    """Return the settings in which a row differs, or its label if there are none."""
     given = [f"{key}={value}" for key, value in row.settings.items() if value is not None]
-    return joined(tag("span", each, class_="chip") for each in given) if given else escaped(NONE)
+    return (given or NONE) if row.settings else row.label
 
 
-def count_text(spread: Spread | None) -> str:
-    """Mean ± deviation (n) where there is one."""
-    return NONE if spread is None or not math.isfinite(spread.mean) else spread_text(spread)
+def format_value(spread: Spread | None) -> Cell:
+    """Return mean ± deviation (n) if the mean is a finite number."""
+    finite = finite_or_none(spread)
+    return Cell(format_spread(finite) if finite else NONE)
 
 
-def unbroken(title: str) -> str:
-    """A title that stays on one line."""
-    return title.replace(" ", "\u00a0")
+def keep_on_one_line(title: str) -> Cell:
+    """Return a title without line breaks."""
+    return Cell(title.replace(" ", "\u00a0"))
 
 
-def results(report: Report) -> Markup:
-    """The main table, best row first."""
-    head = [
-        "Settings",
-        unbroken(titled(report.headline)),
-        "Step",
-        "Note",
-        "Published",
-        "Hours",
-        "Images/s",
-        "Memory",
+def build_results(report: Report) -> Table:
+    """Return the main table, best row first, without its empty columns."""
+    rows = report.rows
+    primary = TableColumn(
+        keep_on_one_line(format_metric_title(report.headline)),
+        True,
+        [format_value(row.numbers.get(report.headline)) for row in rows],
+    )
+    others = [
+        TableColumn(Cell("Step"), True, [Cell(format_steps(row.steps)) for row in rows]),
+        TableColumn(Cell("Note"), False, [Cell(row.note) for row in rows]),
+        TableColumn(Cell("Published"), False, [format_published_cell(row) for row in rows]),
+        TableColumn(Cell("Hours"), True, [Cell(f"{row.cost_hours:.3g}") for row in rows]),
+        TableColumn(Cell("Images/s"), True, [Cell(format_speed(row)) for row in rows]),
+        TableColumn(Cell("Memory"), True, [Cell(format_memory(row)) for row in rows]),
     ]
-    body = [
-        (
-            chips(row),
-            count_text(row.numbers.get(report.headline)),
-            span(row.steps),
-            row.note,
-            published(row),
-            f"{row.cost_hours:.3g}",
-            *speed_and_memory(row),
+    note = (
+        "Mean ± sample standard deviation over n seeds. Hours are the sum over the row's runs, "
+        "images/s the median and memory the peak."
+    )
+    if report.step == "best":
+        note += (
+            " Each run's best step is chosen by the same numbers that are shown. This flatters "
+            "every row, and most of all a row that was evaluated often."
         )
-        for row in report.rows
-    ]
-    # a column that says nothing is left out
-    kept = [i for i in range(len(head)) if i < 2 or any(row[i] not in ("", NONE) for row in body)]
-    numbers = [place for place, i in enumerate(kept) if i in (1, 2, 5, 6, 7)]
-    flattering = (
-        " Each run's best step is picked by the very numbers that are shown: they flatter every "
-        "row, and most of all one that was evaluated often."
-    )
-    return table(
-        "Results",
-        [head[i] for i in kept],
-        [[row[i] for i in kept] for row in body],
-        numeric=numbers,
-        note="Mean ± sample standard deviation over n seeds. Hours are of all of the row's "
-        "runs, images/s the median and memory the peak over them."
-        + flattering
-        * (report.step == "best"),
-    )
+    filled = [column for column in others if {cell.text for cell in column.cells} - {"", NONE}]
+    return Table("Results", list(map(row_header, rows)), [primary, *filled], note)
 
 
-def published(row: Row) -> Markup:
-    """The published number beside ours, and where it stands."""
-    if not row.published:
-        return Markup()
+def format_published_cell(row: Row) -> Cell:
+    """Return the published number next to ours, with its source."""
     source = row.runs[0].published.get("source") if row.runs else None
-    return joined([row.published, tag("span", str(source), class_="quiet") if source else ""])
+    return Cell(row.published, str(source) if row.published and source else "")
 
 
-def speed_and_memory(row: Row) -> tuple[str, str]:
-    """Images a second and peak memory, where some run knows them."""
+def format_speed(row: Row) -> str:
+    """Return images per second, the median over the runs that report it."""
     speeds = [run.images_per_second for run in row.runs if run.images_per_second > 0]
+    return f"{median(speeds):.0f}" if speeds else NONE
+
+
+def format_memory(row: Row) -> str:
+    """Return the peak memory over the runs that report it."""
     memory = max((run.peak_memory_bytes for run in row.runs), default=0)
-    return (
-        f"{median(speeds):.0f}" if speeds else NONE,
-        f"{memory / 2**30:.2f} GiB" if memory else NONE,
-    )
+    return f"{memory / 2**30:.2f} GiB" if memory else NONE
 
 
-def more_metrics(report: Report) -> Markup:
-    """The metrics beside the headline."""
-    others, floor = shown_metrics(report)[1:], f"{report.headline}_floor"
-    known = any(floor in row.numbers for row in report.rows)
-    names = [*others, *([floor] if known else [])]
-    if not names:
-        return Markup()
-    return joined(
-        [
-            tag("h3", "Further metrics"),
-            table(
-                "Further metrics",
-                ["Settings", *(unbroken(titled(n)) for n in others), *names[len(others) :]],
-                [
-                    [chips(r), *(count_text(r.numbers.get(name)) for name in names)]
-                    for r in report.rows
-                ],
-                numeric=range(1, len(names) + 1),
-                note="At the same steps. A floor is what real images score against real ones.",
-            ),
-        ]
-    )
-
-
-def comparisons(report: Report) -> list[Markup]:
-    """Whether rows differ by more than chance."""
-    if not report.comparisons:
-        return []
-    lines = [tag("li", tag("code", each.other), f": {each.words}") for each in report.comparisons]
-    return [
-        tag("h3", "Is the difference more than chance?"),
-        tag("p", "Against the best row, ", tag("code", report.comparisons[0].best), ":"),
-        tag("ul", *lines),
-        tag(
-            "p",
-            "By Welch's t-test (1947), two-sided, over seeds, not corrected for the number of "
-            "comparisons.",
-            class_="quiet",
-        ),
+def build_further_metrics(report: Report) -> Table | None:
+    """Return the metrics next to the primary one, and its real-vs-real distance."""
+    titles = {
+        name: keep_on_one_line(format_metric_title(name)) for name in list_shown_metrics(report)[1:]
+    }
+    floor = f"{report.headline}_floor"
+    if any(floor in row.numbers for row in report.rows):
+        titles[floor] = Cell(floor)
+    if not titles:
+        return None
+    columns = [
+        TableColumn(title, True, [format_value(row.numbers.get(name)) for row in report.rows])
+        for name, title in titles.items()
     ]
+    note = "At the same steps. A floor is what real images score against other real images."
+    return Table("Further metrics", list(map(row_header, report.rows)), columns, note)
 
 
-def figure_section(found: Sequence[Drawing]) -> list[Markup]:
-    """The figures, drawn into the page."""
-    parts = []
-    for each in found:
-        drawn = plots.svg(each.figure, each.name)
-        label = tag("div", Markup(drawn), class_="scroll", role="img", aria_label=each.words)
-        parts.append(tag("figure", label, tag("figcaption", each.caption), class_="plot"))
-    return parts
-
-
-def artefacts(report: Report, found: Sequence[Finding]) -> list[Markup]:
-    """What `crgan artefacts` measured, where it did."""
-    if not found:
-        return []
-    head = [
-        joined(
+def build_artefacts(report: Report, measured: Sequence[QuantityByRow]) -> Table:
+    """Return what `crgan artefacts` measured."""
+    rows = [i for i in range(len(report.rows)) if any(each.rows[i] for each in measured)]
+    columns = [
+        TableColumn(
+            Cell(f"{each.quantity.measurement}: {each.quantity.name}", each.quantity.unit),
+            True,
             [
-                f"{each.question.measurement}: {each.question.name}",
-                tag("span", each.question.unit, class_="quiet"),
-            ]
+                *(Cell(format_estimates(each.rows[i])) for i in rows),
+                Cell(NONE if each.reference is None else f"{each.reference:.3g}"),
+            ],
         )
-        for each in found
+        for each in measured
     ]
-    body = [
-        [chips(row), *(finding_section(each.rows[i]) for each in found)]
-        for i, row in enumerate(report.rows)
-        if any(each.rows[i] for each in found)
-    ]
-    references = [NONE if e.reference is None else f"{e.reference:.3g}" for e in found]
-    return [
-        table(
-            "Artefact measurements",
-            ["Settings", *head],
-            [*body, ["reference", *references]],
-            numeric=range(1, len(head) + 1),
-            note="One run: its value [95 % interval]. Several: the mean over runs (lowest to "
-            "highest; runs). The reference is what the number would be without the artefact.",
-        )
-    ]
+    return Table(
+        "Artefact measurements",
+        [*(row_header(report.rows[i]) for i in rows), "reference"],
+        columns,
+        "One run: its value [95 % interval]. Several: the mean over runs (lowest to highest; "
+        "number of runs). The reference is the value without the artefact.",
+    )
 
 
-def finding_section(readings: Sequence[QuantityByRow]) -> str:
-    """The readings of a row in a cell."""
-    if not readings:
+def format_estimates(estimates: Sequence[Estimate]) -> str:
+    """Return the estimates of a row's runs as one text."""
+    if not estimates:
         return NONE
-    if len(readings) == 1:
-        (only,) = readings
+    if len(estimates) == 1:
+        (only,) = estimates
         return f"{only.value:.3g} [{only.low:.3g}, {only.high:.3g}]"
-    values = [each.value for each in readings]
-    return f"{mean(readings):.3g} ({min(values):.3g} to {max(values):.3g}; {len(values)})"
+    values = [each.value for each in estimates]
+    return f"{fmean(values):.3g} ({min(values):.3g} to {max(values):.3g}; {len(values)})"
+
+
+def sort_runs(report: Report) -> list[tuple[RunFiles, Row]]:
+    """Return every run with its row, in `STATUS_ORDER`."""
+    runs = [(run, row) for row in report.rows for run in row.runs]
+    return sorted(runs, key=lambda each: STATUS_ORDER.index(each[0].status))
+
+
+def newest_date(runs: Sequence[RunFiles]) -> str:
+    """Return when the newest file of the runs was written; empty if they have no files."""
+    files = [
+        run.path / name for run in runs for name in ("config.yaml", "metrics.jsonl", "result.json")
+    ]
+    files += [run.samples for run in runs if run.samples]
+    newest = max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+    return datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC") if newest else ""

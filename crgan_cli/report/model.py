@@ -1,32 +1,37 @@
-"""What a report is made of, between reading run folders and rendering them."""
+"""The records of a report, between reading run folders and writing the report."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from crgan_cli.runs.status import Status
+
 Value = str | int | float | bool | None
+
+Line = Mapping[str, float]
+"""One line of metrics.jsonl: the step and the numbers at it."""
 
 
 class RunFiles(NamedTuple):
-    """What was read from one run's folder; half-finished runs have less."""
+    """What was read from one run's folder. A run that has not finished has less."""
 
     path: Path
-    status: str  # finished, running, interrupted, failed
+    status: Status
     error: str  # of a failed run, else ""
     config: Mapping[str, Value]  # dotted key -> value: the whole configuration
-    choices: Mapping[str, str]  # group -> choice, as far as they are known
+    choices: Mapping[str, str]  # group -> choice, if known
     step: int  # steps done
     steps: int  # steps asked for
     seed: int
-    train: tuple[Mapping[str, float], ...]  # lines of metrics.jsonl of kind "train", by step
-    evals: tuple[Mapping[str, float], ...]  # of kind "eval", by step
+    train: tuple[Line, ...]  # of kind "train", by step
+    evals: tuple[Line, ...]  # of kind "eval", by step
     protocol: Mapping[str, object]  # record of the protocol of `evals`; empty without metrics
-    headline: str  # the number that picks the best step; "" without metrics
-    published: Mapping[str, Value]  # fid and source, empty where the experiment has none
+    headline: str  # the primary metric, which chooses the best step; "" without metrics
+    published: Mapping[str, Value]  # fid and source; empty if the experiment has none
     seconds: float  # of training, over all sessions
     device: str
-    images_per_second: float  # median over the log; 0 where it is not known
-    peak_memory_bytes: int  # 0 where it is not known
+    images_per_second: float  # median over the log; 0 if unknown
+    peak_memory_bytes: int  # 0 if unknown
     samples: Path | None  # the newest sample grid
     artefacts: Mapping[str, Mapping[str, object]]  # measurement -> its newest JSON
 
@@ -34,25 +39,23 @@ class RunFiles(NamedTuple):
 class Spread(NamedTuple):
     """A number over seeds."""
 
-    values: tuple[float, ...]  # one a run
+    values: tuple[float, ...]  # one per run
     mean: float
     deviation: float | None  # sample standard deviation; None for one value
 
 
 class Row(NamedTuple):
-    """The runs that differ in nothing but their seed."""
+    """The runs that differ only in their seed."""
 
-    label: str  # the differing settings, in words: "regularizer=icr lambda_cr=10"
-    settings: Mapping[str, Value]  # the differing keys only -> value in this row
+    label: str  # the settings as text: "regularizer=icr lambda_cr=10"
+    settings: Mapping[str, Value]  # of the keys in which rows differ
     runs: tuple[RunFiles, ...]
-    numbers: Mapping[str, Spread]  # headline and other metrics at the chosen step -> spread
+    numbers: Mapping[str, Spread]  # metric at the chosen step -> spread, primary metric first
     cost_hours: float  # over all its runs
-    note: (
-        str  # what a reader must know: jobs failed or unfinished, n=1, within the noise of the best
-    )
-    steps: tuple[int, ...] = ()  # the steps that the numbers are of, ascending
-    published: str = ""  # the published number beside ours, in words; its source is in runs[0]
-    comparable: float | None = None  # the published number where its protocol is ours
+    note: str  # failed or unfinished runs, n=1, noise
+    steps: tuple[int, ...] = ()  # of the numbers, ascending
+    published: str = ""  # the published number next to ours; its source is in runs[0]
+    comparable: float | None = None  # the published number if it has our protocol
 
 
 class Comparison(NamedTuple):
@@ -60,19 +63,19 @@ class Comparison(NamedTuple):
 
     best: str  # label
     other: str  # label
-    p_value: float | None  # None where a row has one seed
+    p_value: float | None  # None if a row has one seed
     words: str
 
 
 class Report(NamedTuple):
-    """All that a report says, best row first."""
+    """The whole content of a report, best row first."""
 
     title: str
-    headline: str
-    step: str  # which step the numbers are of: "last" or "best"
+    headline: str  # the metric that ranks the rows
+    step: str  # of the numbers: "last" or "best"
     rows: tuple[Row, ...]
     varied: tuple[str, ...]  # the keys in which rows differ
-    swept: str  # the one numeric key that was swept, for the plot over a log axis; "" if none
+    swept: str  # the one numeric key in which rows differ; "" if none
     comparisons: tuple[Comparison, ...]
-    protocols: tuple[Mapping[str, object], ...]  # different ones; more than one only if forced
+    protocols: tuple[Mapping[str, object], ...]  # more than one only with --force
     warnings: tuple[str, ...]

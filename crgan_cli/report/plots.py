@@ -1,4 +1,4 @@
-"""How numbers are drawn: one look, readable without colour, and without pyplot's global state."""
+"""Draw numbers in one style that is readable without colour. pyplot's global state is not used."""
 
 import io
 import math
@@ -13,27 +13,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, "Color Universal Design": told apart whatever the eyes; a marker for each too
+# Okabe & Ito 2008, "Color Universal Design": for all kinds of colour vision, with markers too
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#666666"
+RED = "#D55E00"
 MARKERS = {BLUE: "o", ORANGE: "s", GREEN: "^", PURPLE: "D"}
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, "#D55E00", "#56B4E9")
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, "#56B4E9")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: pairs repeat after 42
 DASHES = ("-", "--", "-.", ":")
 
 DECADE = 8.0
-"""Positive values that lie further apart than this are drawn on a log axis."""
+"""Positive values with a larger ratio than this are drawn on a log axis."""
 
 
 class Style(NamedTuple):
-    """How one of many series looks, wherever it is drawn."""
+    """The look of one of many series."""
 
     colour: str
     marker: str
     dash: str
 
 
-def style(number: int) -> Style:
-    """The look of series `number`, from 0: colour and marker change together, dashes by round."""
+def get_style(number: int) -> Style:
+    """Return the look of series `number`, from 0. Dashes change when the colours are used up."""
     return Style(
         CYCLE[number % len(CYCLE)],
         SHAPES[number % len(SHAPES)],
@@ -41,12 +42,14 @@ def style(number: int) -> Style:
     )
 
 
-def panels(
+def make_panels(
     count: int, title: str, *, size: tuple[float, float] | None = None, columns: int | None = None
 ) -> "tuple[Figure, list[Axes]]":
-    """An empty figure of `count` panels, `columns` or all of them beside each other; `size` is
-    width and height in inches."""
-    from matplotlib.figure import Figure  # a second of imports that only a plot needs
+    """Return an empty figure of `count` panels, in `columns` or in one line.
+
+    `size` is width and height in inches.
+    """
+    from matplotlib.figure import Figure  # takes a second
 
     across = min(columns or count, count)
     down = -(-count // across)
@@ -69,7 +72,7 @@ def draw_curve(
     colour: str,
     label: str,
 ) -> None:
-    """A line with a band of two standard errors. A log axis leaves out what is not above 0."""
+    """Draw a line with a band of two standard errors. A log axis leaves out values up to 0."""
     log_x, log_y = axes.get_xscale() == "log", axes.get_yscale() == "log"
     shown = [
         (x, mean, se)
@@ -79,7 +82,7 @@ def draw_curve(
     if not shown:
         return
     x, mean, se = zip(*shown, strict=True)
-    # a band that reaches 0 would reach minus infinity on a log axis
+    # on a log axis a band down to 0 would reach minus infinity
     low = [max(m - 2 * s, m / 10 if log_y else m - 2 * s) for m, s in zip(mean, se, strict=True)]
     high = [m + 2 * s for m, s in zip(mean, se, strict=True)]
     axes.plot(x, mean, color=colour, marker=MARKERS[colour], markersize=4, label=label)
@@ -87,8 +90,11 @@ def draw_curve(
 
 
 def draw_distribution(axes: "Axes", values: Sequence[float], *, colour: str, label: str) -> None:
-    """The share of values up to x, with the 95 % band of Dvoretzky, Kiefer & Wolfowitz 1956, with
-    Massart's constant (1990): sqrt(ln(2 / 0.05) / 2n) up and down."""
+    """Draw the share of values up to x with its 95 % band.
+
+    The band is sqrt(ln(2 / 0.05) / 2n) up and down, Dvoretzky, Kiefer & Wolfowitz 1956 with
+    Massart's constant (1990).
+    """
     ordered, n = sorted(values), len(values)
     share = [(i + 1) / n for i in range(n)]
     half = math.sqrt(math.log(2 / 0.05) / (2 * n))
@@ -97,19 +103,19 @@ def draw_distribution(axes: "Axes", values: Sequence[float], *, colour: str, lab
     axes.fill_between(ordered, low, high, color=colour, alpha=0.2, linewidth=0, step="post")
 
 
-def log_where_possible(axes: "Axes", curves: Sequence[Sequence[float]]) -> None:
-    """A log scale for y, unless no value of the curves is above 0."""
+def set_log_y_if_positive(axes: "Axes", curves: Sequence[Sequence[float]]) -> None:
+    """Use a log scale for y if any value of the curves is above 0."""
     if any(value > 0 for curve in curves for value in curve):
         axes.set_yscale("log")
 
 
-def over_decades(values: Sequence[float]) -> bool:
-    """Whether a log axis suits the values: all above 0, and far apart."""
+def spans_decades(values: Sequence[float]) -> bool:
+    """Return whether a log axis suits the values: all above 0, and far apart."""
     return bool(values) and min(values) > 0 and max(values) > DECADE * min(values)
 
 
-def log_scale(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """A log axis with plain numbers, 1 2 5 10 or, over more than two decades, powers of ten."""
+def set_log_scale(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Use a log axis with the labels 1 2 5 10, or powers of ten over more than two decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     wide = max(values) > 100 * min(values)
@@ -130,13 +136,12 @@ def draw_band(
     look: Style,
     label: str,
 ) -> None:
-    """A line within a band from `low` to `high`."""
-    dots = look.marker if len(at) <= 30 else None  # more would hide the line
+    """Draw a line within a band from `low` to `high`."""
     axes.plot(
         at,
         middle,
         color=look.colour,
-        marker=dots,
+        marker=look.marker if len(at) <= 30 else None,  # more would hide the line
         linestyle=look.dash,
         markersize=4,
         linewidth=1.3,
@@ -145,26 +150,28 @@ def draw_band(
     axes.fill_between(at, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
-def svg(figure: "Figure", prefix: str) -> str:
-    """The figure as an <svg> element to stand inside a page: without a background, its black in the
-    colour of the text around it, its BLUE and GREY the page's --plot-blue and --plot-grey if it has
-    them. `prefix` keeps its ids apart from other figures'."""
+def to_svg(figure: "Figure", prefix: str) -> str:
+    """Return the figure as an <svg> element inside a page.
+
+    It has no background. Black becomes the colour of the text around it, BLUE and GREY the page's
+    --plot-blue and --plot-grey if it has them. `prefix` makes its ids unique in the page.
+    """
     from matplotlib import rc_context
 
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context({"svg.hashsalt": prefix}):  # the same figure makes the same text
+    with rc_context({"svg.hashsalt": prefix}):  # the same figure gives the same text
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace("#000000", "currentColor")
     for colour, name in ((BLUE, "blue"), (GREY, "grey")):  # too dark for a dark page
         drawn = drawn.replace(colour.lower(), f"var(--plot-{name}, {colour.lower()})")
-    drawn = re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawn)  # a page knows these itself
+    drawn = re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawn)  # not needed inside a page
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", drawn)
     return drawn.replace("<svg", '<svg fill="currentColor"', 1).strip()
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Writes the figure as the kind of file that the name says, .png or .svg or .pdf."""
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write the figure as .png, .svg or .pdf, by the suffix of `path`."""
     with atomic_path(path) as partial:
         figure.savefig(partial, format=path.suffix.removeprefix(".") or "png", dpi=120)

@@ -1,9 +1,8 @@
-"""One run's folder, read for a report."""
+"""Read one run's folder for a report."""
 
 import json
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,28 +14,26 @@ from filelock import FileLock, Timeout
 from crgan_cli.config.choices import infer_choices
 from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError
-from crgan_cli.report.model import RunFiles, Value
-from crgan_cli.report.statistics import is_secondary
+from crgan_cli.report.model import Line, RunFiles, Value
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.metric_names import may_lead
+from crgan_cli.runs.status import Status
 
 log = logging.getLogger(__name__)
 
-MOST_LINES = 500
-"""Lines of the training log that are kept of a run, evenly over its steps."""
+MAX_TRAIN_LINES = 500
+"""Lines of the training log that are read per run, spread evenly over its steps."""
 
 EVALUATIONS = "evaluations.jsonl"
-"""What `crgan eval` adds to a run's folder: a line an evaluation, with its protocol."""
+"""`crgan eval` adds one line per evaluation to it, with the protocol."""
 
-HEADLINE = re.compile(r"(class_)?fi?d(_infinity)?(_|$)|kid(_|$)")
-"""The numbers that can pick a best step."""
+KILLED = "ended without a message: killed, or out of memory"
 
-KILLED = "ended without a word: killed, or out of memory"
-
-Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where it was built
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is ten times faster
 
 
 def read_run(path: Path, metric: str | None = None) -> RunFiles:
-    """One run's folder. Raises UserError where its configuration cannot be read."""
+    """Read one run's folder. Raises UserError if its configuration cannot be read."""
     run = RunDir(path)
     result = run.read_result()
     config = read_config(run, result)
@@ -45,10 +42,11 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     if not evals or (metric and not any(metric in line for line in evals)):
         later = read_evaluations(path / EVALUATIONS, metric)
         evals, protocol = later if later[0] else (evals, protocol)
-    status, error = run_status(run, result)
+    status, error = find_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0
-    step = int(max([0, *(line["step"] for line in (*train, *evals)), result.get("step", 0)]))
+    # a run without a result has not reported its seconds yet
+    logged_seconds = train[-1].get("images_seen", 0.0) / speed if speed else 0.0
     return RunFiles(
         path=path,
         status=status,
@@ -56,19 +54,19 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         config=config,
         choices={k: str(v) for k, v in read_part(result, "choices").items()}
         or infer_choices(config),
-        step=step,
+        step=int(max([0, *(line["step"] for line in (*train, *evals)), result.get("step", 0)])),
         steps=int(str(config["steps"])),
         seed=int(str(config["seed"])),
         train=train,
         evals=evals,
         protocol=protocol,
-        headline=str(protocol.get("headline") or primary_metric_of(evals)),
+        headline=str(protocol.get("headline") or guess_primary_metric(evals)),
         published={
             key: config.get(f"published.{key}")
             for key in ("fid", "source")
             if config.get("published.fid") is not None
         },
-        seconds=float(result.get("seconds") or result_so_far(train, speed)),
+        seconds=float(result.get("seconds") or logged_seconds),
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
         peak_memory_bytes=int(result.get("peak_memory_bytes", 0)),
@@ -78,78 +76,71 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
 
 
 def read_part(result: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """A record within result.json; empty where there is none."""
-    found = result.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def result_so_far(train: Sequence[Mapping[str, float]], speed: float) -> float:
-    """Seconds of training of a run that has not said them, by its log."""
-    return train[-1].get("images_seen", 0.0) / speed if speed else 0.0
+    """Return a mapping inside result.json. It is empty if there is none."""
+    part = result.get(key)
+    return part if isinstance(part, dict) else {}
 
 
 def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
-    """Dotted key -> value, lists as texts. Raises UserError where it is no run's configuration."""
+    """Return dotted key -> value. Raises UserError if the file is not a run's configuration."""
     try:
-        content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Parser)
-        keys = flatten(content) if isinstance(content, dict) else {}
+        content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Loader)
+        config = flatten(content) if isinstance(content, dict) else {}
         for key in ("seed", "steps"):
-            int(str(keys[key]))
+            int(str(config[key]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        made = read_part(result, "provenance").get("crgan")
-        version = f" It was made by crgan {made}." if made else ""
+        version = read_part(result, "provenance").get("crgan")
+        writer = f" It was made by crgan {version}." if version else ""
         raise UserError(
-            f"{run.config} cannot be read as the configuration of a run.{version} Leave the run "
-            "out (give the folders of the others), or report it with the crgan that made it."
+            f"{run.config} cannot be read as the configuration of a run.{writer} Leave the run out "
+            "(give the folders of the others), or report it with the crgan that made it."
         ) from error
-    return {key: flatten_config(value) for key, value in keys.items()}
+    return {key: to_value(value) for key, value in config.items()}
 
 
-def flatten_config(value: object) -> Value:
-    """A value that can be compared and shown; a list as it is typed."""
+def to_value(value: object) -> Value:
+    """Return a value that can be compared and shown. A list becomes text, as it is typed."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     return value if isinstance(value, str | int | float) else None
 
 
-def read_metrics(
-    path: Path,
-) -> tuple[tuple[Mapping[str, float], ...], tuple[Mapping[str, float], ...]]:
-    """The lines of kind train, at most about MOST_LINES of them, and all of kind eval."""
+def read_metrics(path: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """Return about `MAX_TRAIN_LINES` lines of kind train, and all lines of kind eval."""
     lines = read_text(path).splitlines()
-    # unread, a line tells its kind by how `record.py` begins it
+    # record.py writes the kind first, so that most lines need no parsing
     train = [line for line in lines if line.startswith('{"kind": "train"')]
-    every = -(-len(train) // MOST_LINES) or 1
+    every = -(-len(train) // MAX_TRAIN_LINES) or 1
     thinned = train[:-1][::every] + train[-1:]
     rest = [line for line in lines if not line.startswith('{"kind": "train"')]
     return (
-        tuple(only_numbers(line) for line in parse_line(thinned, path)),
-        tuple(only_numbers(line) for line in parse_line(rest, path) if line.get("kind") == "eval"),
+        tuple(keep_numbers(line) for line in parse_lines(thinned, path)),
+        tuple(keep_numbers(line) for line in parse_lines(rest, path) if line.get("kind") == "eval"),
     )
 
 
 def read_text(path: Path) -> str:
-    """A file's text; empty where there is none."""
+    """Return a file's text. It is empty if there is no file."""
     with suppress(FileNotFoundError):
         return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 
-def parse_line(lines: Sequence[str], path: Path) -> Iterator[dict]:
-    """The records in lines of JSON with a step. A crash cuts a line short: it is left out."""
+def parse_lines(lines: Sequence[str], path: Path) -> Iterator[dict]:
+    """Yield the JSON records that have a step. A line that a crash cut short is left out."""
     for line in lines:
         try:
             record = json.loads(line)
             float(record["step"])
         except (ValueError, TypeError, KeyError):
-            if line is not lines[-1]:  # in the middle, something else has written there
+            if line is not lines[-1]:  # not cut short: something else has written here
                 log.warning("%s: a line that cannot be read is left out: %.40s", path, line)
             continue
         yield record
 
 
-def only_numbers(record: Mapping[str, object]) -> dict[str, float]:
-    """The finite numbers of a line."""
+def keep_numbers(record: Mapping[str, object]) -> dict[str, float]:
+    """Return the finite numbers of a line."""
     return {
         key: value
         for key, value in record.items()
@@ -159,36 +150,38 @@ def only_numbers(record: Mapping[str, object]) -> dict[str, float]:
 
 def read_evaluations(
     path: Path, metric: str | None
-) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, object]]:
-    """The evaluations by the newest protocol (that has `metric`), by step, and the protocol."""
+) -> tuple[tuple[Line, ...], Mapping[str, object]]:
+    """Return the evaluations with the newest protocol that has `metric`, and that protocol."""
     lines = [
         line
-        for line in parse_line(read_text(path).splitlines(), path)
+        for line in parse_lines(read_text(path).splitlines(), path)
         if isinstance(line.get("protocol"), dict) and (metric is None or metric in line)
     ]
     if not lines:
         return (), {}
     newest = lines[-1]["protocol"]
-    by_step = {line["step"]: only_numbers(line) for line in lines if line["protocol"] == newest}
+    by_step = {line["step"]: keep_numbers(line) for line in lines if line["protocol"] == newest}
     return tuple(by_step[step] for step in sorted(by_step)), newest
 
 
-def primary_metric_of(evals: Sequence[Mapping[str, float]]) -> str:
-    """What picks the best step, of a run that has not come to say it."""
-    names = evals[-1] if evals else ()
-    return next((name for name in names if HEADLINE.match(name) and not is_secondary(name)), "")
+def guess_primary_metric(evals: Sequence[Line]) -> str:
+    """Return the primary metric of a run that has no result yet. It is empty without metrics."""
+    return next((name for name in (evals[-1] if evals else ()) if may_lead(name)), "")
 
 
-def run_status(run: RunDir, result: Mapping[str, object]) -> tuple[str, str]:
-    """The status of a run, and its error. One that says it runs and holds no lock was killed."""
-    status = str(result.get("status", "running"))
-    if status == "running" and not is_locked(run.path / ".lock"):
-        return "interrupted", KILLED
+def find_status(run: RunDir, result: Mapping[str, object]) -> tuple[Status, str]:
+    """Return a run's status and its error. A run that holds no lock is not running: killed."""
+    try:
+        status = Status(str(result.get("status", Status.RUNNING)))
+    except ValueError:
+        return Status.FAILED, f"{run.result.name} has an unknown status: {result['status']}"
+    if status == Status.RUNNING and not is_locked(run.path / ".lock"):
+        return Status.INTERRUPTED, KILLED
     return status, str(result.get("error", ""))
 
 
 def is_locked(lock: Path) -> bool:
-    """Whether a process holds the lock; supposed where it cannot be tried."""
+    """Return whether a process holds the lock, also if this cannot be tested."""
     if not lock.exists():
         return False
     try:
@@ -199,12 +192,12 @@ def is_locked(lock: Path) -> bool:
 
 
 def read_artefacts(folder: Path) -> dict[str, Mapping[str, object]]:
-    """Measurement -> its record at the last step, and of several there the one written last."""
-    found: dict[str, Mapping[str, object]] = {}
+    """Return measurement -> its record at the last step. Of several, the newest file counts."""
+    records: dict[str, Mapping[str, object]] = {}
     for file in sorted(folder.glob("*/*.json"), key=lambda file: file.stat().st_mtime):
         with suppress(OSError, ValueError):
             record = json.loads(file.read_text(encoding="utf-8"))
-            step = found.get(file.stem, {}).get("step", 0)
+            step = records.get(file.stem, {}).get("step", 0)
             if isinstance(record, dict) and record.get("step", 0) >= step:
-                found[file.stem] = record
-    return found
+                records[file.stem] = record
+    return records

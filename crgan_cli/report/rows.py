@@ -1,34 +1,34 @@
-"""Runs -> a report: rows of runs that differ in their seed alone, compared, the best first."""
+"""Build a report from runs: one row per setting, over its seeds, best row first."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.compare import (
-    compare_published,
+    add_note,
+    comparable_published,
     compare_to_best,
-    is_comparable,
-    sort_rows,
-    with_note,
+    format_published,
+    ranking_key,
 )
-from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.model import Line, Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.protocols import protocol_warning, unique_protocols
 from crgan_cli.report.settings import (
     Settings,
+    find_row_settings,
     find_swept_key,
+    format_setting,
     identifying_settings,
-    setting_text,
-    settings_of,
-    settings_title,
-    short_names,
+    make_row_title,
+    shorten_names,
 )
-from crgan_cli.report.statistics import higher_is_better, mean_and_std
+from crgan_cli.report.statistics import mean_and_std
+from crgan_cli.runs.metric_names import higher_is_better
+from crgan_cli.runs.status import Status
 
-FACTS = ("step", "images_seen")
-"""What stands in a line of metrics and is none."""
-
-Line = Mapping[str, float]
+NOT_METRICS = ("step", "images_seen")
+"""Keys of a line of metrics.jsonl that are not metrics."""
 
 
 def build_report(
@@ -39,32 +39,35 @@ def build_report(
     force: bool = False,
     title: str = "crgan report",
 ) -> Report:
-    """Compares runs by `metric`, or by what their protocol names, at each one's last or best step.
+    """Compare runs by `metric`, or by their protocol's primary metric, at the last or best step.
 
-    Raises UserError where no run has that number; and where numbers were measured by different
-    protocols, unless `force`.
+    Raises UserError if no run has the metric, or, unless `force`, if the numbers were measured by
+    different protocols.
     """
-    headline = metric or common_headline(runs)
-    require_metric(runs, headline)
-    warnings = [*protocol_warning(runs, force=force), *failure_notes(runs)]
+    headline = metric or find_primary_metric(runs)
+    if headline not in (known := list_metrics(runs)):
+        raise UserError(
+            f"--metric {headline}: no run has this metric. Choose one of: {', '.join(known)}."
+        )
+    warnings = [*protocol_warning(runs, force=force), *describe_failures(runs)]
     groups = group_by_settings(runs)
-    table, varied = settings_of([group[0] for group in groups])
-    names = short_names(varied, runs)
+    table, varied = find_row_settings([group[0] for group in groups])
+    names = shorten_names(varied, runs)
     rows = []
     for group, settings in zip(groups, table, strict=True):
         single, repeated = one_per_seed(group, headline)
         warnings += repeated
-        label = " ".join(f"{names[key]}={setting_text(value)}" for key, value in settings.items())
-        counted = primary_value(single, headline)
-        rows.append(build_row(label or settings_title(group[0]), settings, single, counted, step))
-    rows.sort(key=lambda row: sort_rows(row, headline))
+        label = " ".join(f"{names[key]}={format_setting(value)}" for key, value in settings.items())
+        by = choose_metric(single, headline)
+        rows.append(build_row(label or make_row_title(group[0]), settings, single, by, step))
+    rows.sort(key=lambda row: ranking_key(row, headline))
     comparisons = compare_to_best(rows, headline)
     words = {each.other: each.words for each in comparisons}
     return Report(
         title=title,
         headline=headline,
         step=step,
-        rows=tuple(with_note(row, words.get(row.label, "")) for row in rows),
+        rows=tuple(add_note(row, words.get(row.label, "")) for row in rows),
         varied=varied,
         swept=find_swept_key(varied, table),
         comparisons=comparisons,
@@ -73,46 +76,43 @@ def build_report(
     )
 
 
-# --- which numbers --------------------------------------------------------------------------------
+# --- which metric ---------------------------------------------------------------------------------
 
 
-def common_headline(runs: Sequence[RunFiles]) -> str:
-    """The number that most runs name."""
-    named = Counter(run.headline for run in runs if run.headline)
-    if not named:
+def find_primary_metric(runs: Sequence[RunFiles]) -> str:
+    """Return the primary metric of most runs. Raises UserError if none has one."""
+    names = Counter(run.headline for run in runs if run.headline)
+    if not names:
         raise UserError(
-            "no run says which of its numbers tells the best step: give one with --metric, of "
-            f"{', '.join(all_metrics(runs))}."
+            "no run has a metric that can choose the best step. Give one with --metric: "
+            f"{', '.join(list_metrics(runs))}."
         )
-    return named.most_common(1)[0][0]
+    return names.most_common(1)[0][0]
 
 
-def primary_value(runs: Sequence[RunFiles], headline: str) -> str:
-    """The number that picks the step of a row: its own where a forced report is by another one."""
+def choose_metric(runs: Sequence[RunFiles], headline: str) -> str:
+    """Return the metric that chooses the step of a row.
+
+    It is the row's own primary metric if the row lacks the report's, as with --force.
+    """
     if any(headline in line for run in runs for line in run.evals):
         return headline
     return next((run.headline for run in runs if run.headline), headline)
 
 
-def all_metrics(runs: Sequence[RunFiles]) -> list[str]:
-    """All numbers that there are, in the order of the runs."""
+def list_metrics(runs: Sequence[RunFiles]) -> list[str]:
+    """Return the names of all metrics, in the order of the runs."""
     names = dict.fromkeys(name for run in runs for line in run.evals for name in line)
-    return [name for name in names if name not in FACTS]
+    return [name for name in names if name not in NOT_METRICS]
 
 
-def require_metric(runs: Sequence[RunFiles], metric: str) -> None:
-    """Raises UserError where no run has this number."""
-    if metric not in (known := all_metrics(runs)):
-        raise UserError(f"--metric {metric}: no run has it. There are {', '.join(known)}.")
-
-
-def failure_notes(runs: Sequence[RunFiles]) -> list[str]:
-    """A line for every run that ended badly."""
+def describe_failures(runs: Sequence[RunFiles]) -> list[str]:
+    """Return one line per run that failed or was interrupted."""
     return [
         f"{run.path} {run.status} at step {run.step} of {run.steps}"
         + (f": {run.error}" if run.error else "")
         for run in runs
-        if run.status in ("failed", "interrupted")
+        if run.status in (Status.FAILED, Status.INTERRUPTED)
     ]
 
 
@@ -120,7 +120,7 @@ def failure_notes(runs: Sequence[RunFiles]) -> list[str]:
 
 
 def group_by_settings(runs: Sequence[RunFiles]) -> list[list[RunFiles]]:
-    """Runs that differ in nothing but SILENT keys, in the order in which they come."""
+    """Group the runs that differ only in keys of `NOT_COMPARED`, in the order of the runs."""
     groups: dict[frozenset[tuple[str, Value]], list[RunFiles]] = {}
     for run in runs:
         groups.setdefault(frozenset(identifying_settings(run.config).items()), []).append(run)
@@ -128,55 +128,55 @@ def group_by_settings(runs: Sequence[RunFiles]) -> list[list[RunFiles]]:
 
 
 def one_per_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles], list[str]]:
-    """The run of each seed that came furthest, and a warning for every other.
+    """Return the run of each seed that got furthest, and one warning per other run.
 
-    A seed that is run twice gives the same numbers twice, and no further evidence.
+    The same seed again gives the same numbers, which are no further evidence.
     """
-    kept: dict[int, RunFiles] = {}
-    for run in sorted(group, key=lambda run: (progress_key(run, metric), run.step), reverse=True):
-        kept.setdefault(run.seed, run)
+    furthest: dict[int, RunFiles] = {}
+    for run in sorted(group, key=lambda run: progress_key(run, metric), reverse=True):
+        furthest.setdefault(run.seed, run)
     repeated = [
-        f"{run.path} repeats {kept[run.seed].path} (the same settings and seed {run.seed}) and is "
-        "left out"
+        f"{run.path} repeats {furthest[run.seed].path} (the same settings and seed {run.seed}) and "
+        "is left out"
         for run in group
-        if run is not kept[run.seed]
+        if run is not furthest[run.seed]
     ]
-    return [run for _, run in sorted(kept.items())], repeated
+    return [run for _, run in sorted(furthest.items())], repeated
 
 
-def progress_key(run: RunFiles, metric: str) -> tuple[bool, bool]:
-    """Whether a run has the number, and whether it has ended well."""
-    return any(metric in line for line in run.evals), run.status == "finished"
+def progress_key(run: RunFiles, metric: str) -> tuple[bool, bool, int]:
+    """Return the sorting key of how far a run got: has the metric, has finished, its step."""
+    return any(metric in line for line in run.evals), run.status == Status.FINISHED, run.step
 
 
 def build_row(
     label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: str
 ) -> Row:
-    """A row, with a note on what its numbers are of.
+    """Build a row with a note on its numbers.
 
-    Where some of its runs have finished, the numbers are theirs: another's at half its way would
-    pull the mean.
+    If some of its runs have finished, only they count: a run at half its steps would shift the
+    mean.
     """
-    lines = {run.path: chosen_evaluation(run, metric, step) for run in runs}
-    able = [run for run in runs if lines[run.path]]
-    ended = [run for run in able if run.status == "finished"] or able
-    at = [lines[run.path] for run in ended]
+    lines = {run.path: choose_evaluation(run, metric, step) for run in runs}
+    measured = [run for run in runs if lines[run.path]]
+    counted = [run for run in measured if run.status == Status.FINISHED] or measured
+    chosen = [lines[run.path] for run in counted]
     row = Row(
         label=label,
         settings=settings,
         runs=tuple(runs),
-        numbers=step_numbers(at, metric),
+        numbers=summarize_metrics(chosen, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=row_note(runs, ended),
-        steps=tuple(sorted({int(line["step"]) for line in at})),
+        note=describe_runs(runs, counted),
+        steps=tuple(sorted({int(line["step"]) for line in chosen})),
     )
     return row._replace(
-        published=compare_published(row, metric), comparable=is_comparable(row, metric)
+        published=format_published(row, metric), comparable=comparable_published(row, metric)
     )
 
 
-def chosen_evaluation(run: RunFiles, metric: str, step: str) -> Line:
-    """The evaluation that counts; empty where none has the number."""
+def choose_evaluation(run: RunFiles, metric: str, step: str) -> Line:
+    """Return the evaluation at the last or best step. It is empty if none has the metric."""
     lines = [line for line in run.evals if math.isfinite(line.get(metric, math.nan))]
     if not lines or step == "last":
         return lines[-1] if lines else {}
@@ -184,27 +184,29 @@ def chosen_evaluation(run: RunFiles, metric: str, step: str) -> Line:
     return min(lines, key=lambda line: sign * line[metric])
 
 
-def step_numbers(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
-    """Name -> spread, `metric` first; of numbers that all lines have."""
-    names = [name for name in (lines[0] if lines else {}) if name not in (*FACTS, metric)]
+def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
+    """Return name -> spread of the metrics that all lines have, `metric` first."""
+    if not lines:
+        return {}
+    names = [metric, *(name for name in lines[0] if name not in (*NOT_METRICS, metric))]
     return {
         name: mean_and_std([line[name] for line in lines])
-        for name in ([metric, *names] if lines else [])
+        for name in names
         if all(name in line for line in lines)
     }
 
 
-def row_note(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
-    """What a reader must know of a row's runs, of which `counted` gave the numbers."""
-    states = Counter(run.status for run in runs if run.status != "finished")
-    said = [f"{count} of {len(runs)} {state}" for state, count in states.items()]
+def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
+    """Return what a reader must know of a row's runs, if the numbers are those of `counted`."""
+    states = Counter(run.status for run in runs if run.status != Status.FINISHED)
+    parts = [f"{count} of {len(runs)} {state}" for state, count in states.items()]
     if not counted:
-        said.append("no numbers")
-    elif counted[0].status != "finished":
-        said.append("numbers of the way so far")
+        parts.append("no numbers")
+    elif counted[0].status != Status.FINISHED:
+        parts.append("numbers up to there")
     elif states:
-        said.append("left out")
-    lacking = len(runs) - len(counted) - states.total()
-    if counted and lacking > 0:
-        said.append(f"{lacking} of {len(runs)} without numbers")
-    return ", ".join(said)
+        parts.append("left out")
+    unmeasured = len(runs) - len(counted) - states.total()
+    if counted and unmeasured > 0:
+        parts.append(f"{unmeasured} of {len(runs)} without numbers")
+    return ", ".join(parts)

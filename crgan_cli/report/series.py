@@ -1,15 +1,15 @@
-"""Numbers over steps, of one run and over the seeds of a row."""
+"""Numbers over steps, averaged over the seeds of a row."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
-Lines = Sequence[Mapping[str, float]]
-"""What a run logged, by step."""
+from crgan_cli.report.model import Line
 
 
 class Series(NamedTuple):
-    """A number over steps: the mean over seeds, between the least and the greatest of them."""
+    """A number over steps: mean, lowest and highest seed. It is false if it is empty."""
 
     steps: list[float]
     means: list[float]
@@ -20,36 +20,39 @@ class Series(NamedTuple):
         return bool(self.steps)
 
 
-def values_of(lines: Lines, key: str) -> dict[float, float]:
-    """Step -> value of one run, where it is a finite number."""
-    found = {line["step"]: line.get(key) for line in lines if "step" in line}
+def get_values(lines: Sequence[Line], key: str) -> dict[float, float]:
+    """Return step -> value of one run, for finite values."""
+    values = {line["step"]: line.get(key) for line in lines if "step" in line}
     return {
         step: float(value)
-        for step, value in found.items()
+        for step, value in values.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
 
 
-def over_seeds(logs: Iterable[Lines], key: str, *, points: int | None = None) -> Series:
-    """The series over the runs that have the number.
+def average_over_seeds(
+    logs: Iterable[Sequence[Line]], key: str, *, points: int | None = None
+) -> Series:
+    """Return the series over the runs that have the number.
 
-    Only steps that all of those have reached: the mean would jump where one drops out. With more
-    than `points` steps, each run is averaged over as many stretches of equal length first.
+    It ends where the first run ends: the mean would jump if a run dropped out. Runs with more than
+    `points` values are first averaged over `points` intervals of equal length.
     """
-    runs = [own for log in logs if (own := values_of(log, key))]
-    last = min((max(own) for own in runs), default=0.0)
-    if points is not None and last > 0 and any(len(own) > points for own in runs):
-        runs = [averaged(own, last, points) for own in runs]
-    steps = sorted(set.intersection(*(set(own) for own in runs))) if runs else []
-    at = [[own[step] for own in runs] for step in steps]
-    means = [math.fsum(each) / len(each) for each in at]
-    return Series(steps, means, list(map(min, at)), list(map(max, at)))
+    runs = [values for log in logs if (values := get_values(log, key))]
+    last = min((max(values) for values in runs), default=0.0)
+    if points is not None and last > 0 and any(len(values) > points for values in runs):
+        runs = [average_intervals(values, last, points) for values in runs]
+    steps = sorted(set.intersection(*map(set, runs))) if runs else []
+    seeds = [[values[step] for values in runs] for step in steps]
+    return Series(steps, list(map(fmean, seeds)), list(map(min, seeds)), list(map(max, seeds)))
 
 
-def averaged(own: Mapping[float, float], last: float, points: int) -> dict[float, float]:
-    """Step -> mean over the stretch that ends there; `points` stretches from 0 to `last`."""
-    stretches: dict[int, list[float]] = {}
-    for step, value in own.items():
+def average_intervals(
+    values: Mapping[float, float], last: float, points: int
+) -> dict[float, float]:
+    """Return step -> mean over the interval that ends there, of `points` from 0 to `last`."""
+    intervals: dict[int, list[float]] = {}
+    for step, value in values.items():
         if step <= last:
-            stretches.setdefault(math.ceil(step * points / last), []).append(value)
-    return {last * i / points: math.fsum(each) / len(each) for i, each in stretches.items()}
+            intervals.setdefault(math.ceil(step * points / last), []).append(value)
+    return {last * i / points: fmean(each) for i, each in intervals.items()}

@@ -1,4 +1,4 @@
-"""In which settings runs differ, and how a row is called by them."""
+"""In which settings runs differ, and the names of the rows."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,21 +7,25 @@ from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME
 from crgan_cli.report.model import RunFiles, Value
 
 COMPARED_ANYWAY = ("steps", "engine")
-"""May change when a run is resumed, and yet a longer run, or one in bf16, is another setting."""
+"""May change when a run is resumed; but a longer run, or one in bf16, is another setting."""
 
-RESUMABLE = tuple(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY)
-
-NOT_COMPARED = ("seed", "log", "samples", "engine.threads", *RESUMABLE)
+NOT_COMPARED = (
+    "seed",
+    "log",
+    "samples",
+    "engine.threads",
+    *(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY),
+)
 """Keys in which the runs of a row may differ."""
 
-TITLES = ("dataset", "architecture", "regularizer")
-"""Groups that name a row where there is no other."""
+TITLE_GROUPS = ("dataset", "architecture", "regularizer")
+"""The choices that name the only row of a report."""
 
 Settings = Mapping[str, Value]
 
 
 def identifying_settings(config: Settings) -> dict[str, Value]:
-    """The settings that tell rows apart."""
+    """Return the settings in which rows may differ."""
     return {
         key: value
         for key, value in config.items()
@@ -29,37 +33,37 @@ def identifying_settings(config: Settings) -> dict[str, Value]:
     }
 
 
-def settings_of(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple[str, ...]]:
-    """Per row the settings in which rows differ, and the keys of them all.
+def find_row_settings(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple[str, ...]]:
+    """Return, per row, the settings in which rows differ, and the keys of all of them.
 
-    A group's choice stands for all that comes with it: `regularizer` -> icr, and a weight beside it
-    only where it differs between rows of one choice.
+    The choice of a group stands for all its settings: `regularizer` -> icr. A weight appears next
+    to it only if it differs between rows of the same choice.
     """
     configs = [identifying_settings(run.config) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     varied = [key for key in keys if len({config.get(key, "") for config in configs}) > 1]
-    columns: dict[str, list[Value]] = {}
-    told: set[str] = set()
+    choices: dict[str, list[str]] = {}
+    implied: set[str] = set()
     for group in dict.fromkeys(key.partition(".")[0] for key in varied if "." in key):
-        names = [choice_of(run, group) for run in runs]
+        names = [get_choice(run, group) for run in runs]
         if len(set(names)) > 1:
-            columns[group] = list(names)
-            told |= {key for key in varied if fixed_by_choice(key, group, configs, names)}
-    shown = {key for key in varied if key not in told and not copied_from_dataset(key, configs)}
-    listed = [*columns, *(key for key in keys if key in shown)]
+            choices[group] = names
+            implied |= {key for key in varied if fixed_by_choice(key, group, configs, names)}
+    rest = {key for key in varied if key not in implied and not copied_from_dataset(key, configs)}
+    shown = [*choices, *(key for key in keys if key in rest)]
     table = [
         {
-            key: columns[key][row] if key in columns else config[key]
-            for key in listed
-            if key in columns or key in config
+            key: choices[key][row] if key in choices else config[key]
+            for key in shown
+            if key in choices or key in config
         }
         for row, config in enumerate(configs)
     ]
-    return table, tuple(listed)
+    return table, tuple(shown)
 
 
-def choice_of(run: RunFiles, group: str) -> str:
-    """A group's choice, as it is typed; else the classes that it built."""
+def get_choice(run: RunFiles, group: str) -> str:
+    """Return a group's choice as it is typed, or else the classes that it built."""
     if chosen := run.choices.get(group):
         return chosen.strip("[]").replace(",", "+")
     targets = [
@@ -73,53 +77,51 @@ def choice_of(run: RunFiles, group: str) -> str:
 def fixed_by_choice(
     key: str, group: str, configs: Sequence[Settings], names: Sequence[str]
 ) -> bool:
-    """Whether a key of the group has one value for each of its choices."""
+    """Return whether a key of the group has one value for each of the group's choices."""
     if not key.startswith(f"{group}."):
         return False
     values: dict[str, set[Value]] = {}
     for config, name in zip(configs, names, strict=True):
         values.setdefault(name, set()).add(config.get(key, ""))
-    return all(len(found) == 1 for found in values.values())
+    return all(len(each) == 1 for each in values.values())
 
 
 def copied_from_dataset(key: str, configs: Sequence[Settings]) -> bool:
-    """Whether a key is the data set's: architectures take theirs from it."""
+    """Return whether a key repeats the data set's, as architectures do."""
     original = f"dataset.{key.rpartition('.')[2]}"
     return key != original and all(
         original in config and config.get(key) == config[original] for config in configs
     )
 
 
-def short_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, str]:
-    """Key -> its last part, where no other key of any run ends so."""
+def shorten_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, str]:
+    """Return key -> its last part, or the whole key if another key of any run ends the same."""
     endings = Counter(key.rpartition(".")[2] for key in {key for run in runs for key in run.config})
     tails = {key: key.rpartition(".")[2] for key in keys}
     return {key: tail if endings[tail] < 2 else key for key, tail in tails.items()}
 
 
-def setting_text(value: Value) -> str:
-    """A setting as it is typed."""
+def format_setting(value: Value) -> str:
+    """Return a setting as it is typed."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    short = f"{value:g}" if isinstance(value, float) else str(value)
-    return short if not isinstance(value, float) or float(short) == value else repr(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
-def settings_title(run: RunFiles) -> str:
-    """The name of a row that is the only one."""
-    return " ".join(f"{group}={choice_of(run, group)}" for group in TITLES)
+def make_row_title(run: RunFiles) -> str:
+    """Return the name of the only row of a report."""
+    return " ".join(f"{group}={get_choice(run, group)}" for group in TITLE_GROUPS)
 
 
 def find_swept_key(varied: Sequence[str], table: Sequence[Settings]) -> str:
-    """The one key in which rows differ by a number."""
+    """Return the one key in which rows differ by a number. It is empty if there is no such key."""
+    columns = {key: [row[key] for row in table if key in row] for key in varied}
     numeric = [
         key
-        for key in varied
-        if all(is_number(row[key]) for row in table if key in row)
-        and len({row[key] for row in table if key in row}) > 1
+        for key, values in columns.items()
+        if all(type(value) in (int, float) for value in values) and len(set(values)) > 1
     ]
     return numeric[0] if len(numeric) == 1 else ""
-
-
-def is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

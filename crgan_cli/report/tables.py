@@ -1,15 +1,15 @@
-"""A report as text, Markdown, CSV and LaTeX: strings, the best row first."""
+"""A report as text, Markdown, CSV and LaTeX, best row first."""
 
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
-from crgan_cli.report.rows import FACTS, all_metrics, chosen_evaluation, primary_value
-from crgan_cli.report.settings import setting_text
-from crgan_cli.report.statistics import higher_is_better, is_secondary
+from crgan_cli.report.rows import choose_evaluation, choose_metric, list_metrics
+from crgan_cli.report.settings import format_setting
+from crgan_cli.runs.metric_names import higher_is_better, is_secondary
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -25,253 +25,245 @@ LATEX = {
 
 
 class Column(NamedTuple):
-    """A title, and a cell for each row."""
+    """A title, and a cell per row."""
 
     title: str
     numeric: bool  # aligned to the right
-    cells: tuple[str, ...]
+    cells: Sequence[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """The title and the cells."""
+        return [self.title, *self.cells]
 
 
-def columns(report: Report) -> list[Column]:
-    """What a table shows; columns without any content are left out."""
-    made = [
-        Column("settings", False, cells(report, lambda row: row.label)),
-        *(
-            Column(titled(name), True, cells(report, lambda row, n=name: shown(row, n)))
-            for name in shown_metrics(report)
-        ),
-        Column(step_title(report), True, cells(report, lambda row: span(row.steps))),
-        Column("hours", True, cells(report, lambda row: f"{row.cost_hours:.3g}")),
-        Column("published", False, cells(report, lambda row: row.published)),
-        Column("note", False, cells(report, lambda row: row.note)),
+def build_columns(report: Report) -> list[Column]:
+    """Return the columns of a table. Empty ones are left out."""
+    rows = report.rows
+    metrics = [
+        Column(
+            format_metric_title(name),
+            True,
+            [format_spread(row.numbers[name]) if name in row.numbers else "-" for row in rows],
+        )
+        for name in list_shown_metrics(report)
     ]
-    return [column for column in made if any(column.cells)]
+    columns = [
+        Column("settings", False, [row.label for row in rows]),
+        *metrics,
+        Column(f"{report.step} step", True, [format_steps(row.steps) for row in rows]),
+        Column("hours", True, [f"{row.cost_hours:.3g}" for row in rows]),
+        Column("published", False, [row.published for row in rows]),
+        Column("note", False, [row.note for row in rows]),
+    ]
+    return [column for column in columns if any(column.cells)]
 
 
-def cells(report: Report, of: Callable[[Row], str]) -> tuple[str, ...]:
-    return tuple(of(row) for row in report.rows)
-
-
-def shown_metrics(report: Report) -> list[str]:
-    """The headline and the other numbers that say something on their own."""
+def list_shown_metrics(report: Report) -> list[str]:
+    """Return the primary metric, and then the others that mean something on their own."""
     names = dict.fromkeys(name for row in report.rows for name in row.numbers)
     others = [name for name in names if not is_secondary(name) and name != report.headline]
     return [report.headline, *others]
 
 
-def titled(metric: str) -> str:
-    """A number's name, with the direction in which it is better."""
+def format_metric_title(metric: str) -> str:
+    """Return a metric's name with an arrow in the better direction."""
     return f"{metric} {'↑' if higher_is_better(metric) else '↓'}"
 
 
-def step_title(report: Report) -> str:
-    """The numbers are of these steps."""
-    return f"{report.step} step"
-
-
-def span(steps: Sequence[int]) -> str:
-    """One step, or the first to the last of several."""
+def format_steps(steps: Sequence[int]) -> str:
+    """Return the step, or the first and the last of several."""
     ends = dict.fromkeys([*steps[:1], *steps[-1:]])
     return " to ".join(map(str, ends))
 
 
-def shown(row: Row, metric: str) -> str:
-    """A number of a row; a dash where there is none."""
-    return spread_text(row.numbers[metric]) if metric in row.numbers else "-"
+def format_spread(spread: Spread) -> str:
+    """Return mean ± standard deviation (n) to two digits of the deviation, or to four digits."""
+    decimals = count_decimals(spread)
+    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{decimals}f}"
+    return f"{spread.mean:.{decimals}f}{deviation} (n={len(spread.values)})"
 
 
-def spread_text(spread: Spread) -> str:
-    """Mean ± standard deviation (n), to two digits of the deviation; of one value four digits."""
-    n = len(spread.values)
-    decimals = decimals_of(spread)
-    if spread.deviation is None:
-        return f"{spread.mean:.{decimals}f} (n={n})"
-    return f"{spread.mean:.{decimals}f} ± {spread.deviation:.{decimals}f} (n={n})"
-
-
-def decimals_of(spread: Spread) -> int:
-    """How many digits after the point are worth showing."""
+def count_decimals(spread: Spread) -> int:
+    """Return how many digits after the point are worth showing."""
     size, digits = (spread.deviation, 2) if spread.deviation else (abs(spread.mean), 4)
     return min(max(digits - 1 - math.floor(math.log10(size)), 0), 8) if size else 2
 
 
-def remarks(report: Report) -> list[str]:
-    """What belongs under a table: by what rules, whose published numbers, what went wrong."""
-    said = [protocol_text(report)]
+def list_remarks(report: Report) -> list[str]:
+    """Return the notes under a table: protocol, statistics, sources and warnings."""
+    remarks = [format_protocols(report)]
     if any(row.numbers for row in report.rows):
-        said.append(
+        remarks.append(
             "mean ± sample standard deviation over n seeds; noise is a difference that chance "
             "alone gives with p > 0.05 (Welch's t-test, two-sided, of each row against the best, "
-            "not corrected for their number)."
+            "not corrected for the number of tests)."
         )
     if report.step == "best":
-        said.append(
-            f"each run's best step by {report.headline}, picked by the numbers that are shown: "
-            "they flatter every row, and most of all one that was evaluated often."
+        remarks.append(
+            f"each run's best step by {report.headline} is chosen by the same numbers that are "
+            "shown: this flatters every row, and most of all a row that was evaluated often."
         )
     sources = {
-        f"published {setting_text(fid)}: {setting_text(source)}"
+        f"published {format_setting(fid)}: {format_setting(source)}"
         for row in report.rows
         if (fid := row.runs[0].published.get("fid")) is not None
         and (source := row.runs[0].published.get("source"))
     }
     floors = {
-        f"{name} {spread.mean:.4g}: real images against real ones, the best that can be reached"
+        f"{name} {spread.mean:.4g}: real-vs-real distance, the best value that can be reached"
         for row in report.rows
         for name, spread in row.numbers.items()
         if name.endswith("_floor")
     }
-    return [*said, *sorted(floors), *sorted(sources), *report.warnings]
+    return [*remarks, *sorted(floors), *sorted(sources), *report.warnings]
 
 
-def protocol_text(report: Report) -> str:
-    """The protocols of the numbers, by name and extractor."""
-    named = [
+def format_protocols(report: Report) -> str:
+    """Return the protocols of the numbers, by name and extractor."""
+    names = [
         f"{record.get('protocol')} (extractor {record.get('extractor')}, SHA-256 "
         f"{str(record.get('extractor_sha256'))[:8]})"
         for record in report.protocols
     ]
-    return f"protocol: {'; '.join(named) or 'not recorded, as no run has finished'}"
+    return f"protocol: {'; '.join(names) or 'not recorded, as no run has finished'}"
 
 
 # --- the formats ----------------------------------------------------------------------------------
 
 
-def plain(report: Report) -> str:
-    """Aligned text for a terminal or a log."""
-    table = columns(report)
-    widths = [max(map(len, (column.title, *column.cells))) for column in table]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column.numeric else cell.ljust(width)
-            for cell, width, column in zip(line, widths, table, strict=True)
-        ).rstrip()
-        for line in lines_of(table)
-    ]
+def to_text(report: Report) -> str:
+    """Return aligned text for a terminal or a log."""
+    lines = ["  ".join(cells).rstrip() for cells in align_cells(build_columns(report))]
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([report.title, "", *lines, "", *remarks(report)]) + "\n"
+    return "\n".join([report.title, "", *lines, "", *list_remarks(report)]) + "\n"
 
 
-def lines_of(table: Sequence[Column]) -> list[tuple[str, ...]]:
-    """The titles, and then each row's cells."""
-    return list(zip(*((column.title, *column.cells) for column in table), strict=True))
+def align_cells(columns: Sequence[Column], min_width: int = 0) -> list[tuple[str, ...]]:
+    """Return the lines of a table, titles first, with all cells of a column equally wide."""
+    aligned = []
+    for column in columns:
+        width = max(min_width, *map(len, column.lines))
+        justify = str.rjust if column.numeric else str.ljust
+        aligned.append([justify(cell, width) for cell in column.lines])
+    return list(zip(*aligned, strict=True))
 
 
-def markdown(report: Report) -> str:
-    """A table for a README, aligned, with what belongs under it as a list."""
-    table = [
-        Column(md(column.title), column.numeric, tuple(map(md, column.cells)))
-        for column in columns(report)
+def to_markdown(report: Report) -> str:
+    """Return an aligned table for a README, and its remarks as a list."""
+    columns = [
+        Column(escape_markdown(title), numeric, list(map(escape_markdown, cells)))
+        for title, numeric, cells in build_columns(report)
     ]
-    widths = [max(3, *map(len, (column.title, *column.cells))) for column in table]
+    head, *body = align_cells(columns, min_width=3)
     rule = [
-        "-" * (width - 1) + ":" if column.numeric else "-" * width
-        for width, column in zip(widths, table, strict=True)
+        "-" * (len(cell) - 1) + (":" if column.numeric else "-")
+        for cell, column in zip(head, columns, strict=True)
     ]
-    padded = [
-        [
-            cell.rjust(width) if column.numeric else cell.ljust(width)
-            for cell, width, column in zip(line, widths, table, strict=True)
-        ]
-        for line in lines_of(table)
-    ]
-    lines = [f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]]
-    notes = [f"- {md(remark)}" for remark in remarks(report)]
-    return "\n".join([f"# {md(report.title)}", "", *lines, "", *notes]) + "\n"
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
+    notes = [f"- {escape_markdown(remark)}" for remark in list_remarks(report)]
+    return "\n".join([f"# {escape_markdown(report.title)}", "", *lines, "", *notes]) + "\n"
 
 
-def md(words: str) -> str:
-    """A text that means itself in Markdown, on one line."""
-    escaped = "".join(f"\\{sign}" if sign in "\\`*_|<>[]" else sign for sign in words)
+def escape_markdown(text: str) -> str:
+    """Return a text on one line with Markdown's signs escaped."""
+    escaped = "".join(f"\\{sign}" if sign in "\\`*_|<>[]" else sign for sign in text)
     return " ".join(escaped.split())
 
 
-def latex(report: Report) -> str:
-    r"""A tabular for \usepackage{booktabs}; the best row's headline is bold."""
-    table = [column for column in columns(report) if column.title != "note"]
-    spec = "".join("r" if column.numeric else "l" for column in table)
-    head, *rows = [[tex(cell) for cell in line] for line in lines_of(table)]
-    if rows:
-        rows[0][1] = rf"\textbf{{{rows[0][1]}}}"
-    body = [f"  {' & '.join(line)} \\\\" for line in [head, *rows]]
-    comments = [f"% {' '.join(line.split())}" for line in (report.title, *remarks(report))]
-    return "\n".join(
-        [
-            *comments,
-            rf"\begin{{tabular}}{{{spec}}}",
-            r"  \toprule",
-            body[0],
-            r"  \midrule",
-            *body[1:],
-            r"  \bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+def to_latex(report: Report) -> str:
+    r"""Return a tabular for \usepackage{booktabs} with the best row's primary metric in bold."""
+    columns = [column for column in build_columns(report) if column.title != "note"]
+    head, *body = zip(*(map(escape_latex, column.lines) for column in columns), strict=True)
+    if body:
+        label, best, *rest = body[0]
+        body[0] = (label, rf"\textbf{{{best}}}", *rest)
+    spec = "".join("r" if column.numeric else "l" for column in columns)
+    head, *body = [f"  {' & '.join(cells)} \\\\" for cells in (head, *body)]
+    lines = [
+        *(f"% {' '.join(text.split())}" for text in (report.title, *list_remarks(report))),
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"  \toprule",
+        head,
+        r"  \midrule",
+        *body,
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def tex(words: str) -> str:
-    """A text that means itself in LaTeX."""
-    return "".join(LATEX.get(sign, sign) for sign in words)
+def escape_latex(text: str) -> str:
+    """Return a text with LaTeX's signs escaped."""
+    return "".join(LATEX.get(sign, sign) for sign in text)
 
 
-def rows_csv(report: Report) -> str:
-    """One line a row: its settings, each number's mean and deviation, and the comparison."""
+def rows_to_csv(report: Report) -> str:
+    """Return one line per row: its settings, each metric's mean and deviation, the comparison."""
     names = list(dict.fromkeys(name for row in report.rows for name in row.numbers))
     p_values = {each.other: each.p_value for each in report.comparisons}
 
-    def line(row: Row) -> dict[str, object]:
-        found: dict[str, object] = {"label": row.label, "runs": len(row.runs)}
-        found |= {key: setting(row.settings[key]) for key in report.varied if key in row.settings}
+    def record(row: Row) -> dict[str, object]:
+        settings = {
+            key: to_csv_value(row.settings[key]) for key in report.varied if key in row.settings
+        }
+        metrics = {}
         for name in names:
-            if name in row.numbers:
-                spread = row.numbers[name]
-                found |= {name: spread.mean, f"{name}_deviation": spread.deviation}
-        counted = row.numbers.get(report.headline)
-        found["n"] = len(counted.values) if counted else 0
-        found["steps"] = " ".join(map(str, row.steps))
-        found |= {"cost_hours": row.cost_hours, "p_against_best": p_values.get(row.label)}
-        found |= {f"published_{key}": value for key, value in row.runs[0].published.items()}
-        return {**found, "note": row.note}
+            if spread := row.numbers.get(name):
+                metrics |= {name: spread.mean, f"{name}_deviation": spread.deviation}
+        primary = row.numbers.get(report.headline)
+        return {
+            "label": row.label,
+            "runs": len(row.runs),
+            **settings,
+            **metrics,
+            "n": len(primary.values) if primary else 0,
+            "steps": " ".join(map(str, row.steps)),
+            "cost_hours": row.cost_hours,
+            "p_against_best": p_values.get(row.label),
+            **{f"published_{key}": value for key, value in row.runs[0].published.items()},
+            "note": row.note,
+        }
 
-    return csv_text(map(line, report.rows))
+    return to_csv(map(record, report.rows))
 
 
-def runs_csv(report: Report) -> str:
-    """One line a run: what came of it, the numbers of the step that counts, and all settings."""
-    names = all_metrics([run for row in report.rows for run in row.runs])
+def runs_to_csv(report: Report) -> str:
+    """Return one line per run: its status, its metrics at the chosen step, and all settings."""
+    names = list_metrics([run for row in report.rows for run in row.runs])
 
-    def line(row: Row, run: RunFiles) -> dict[str, object]:
-        at = chosen_evaluation(run, primary_value(row.runs, report.headline), report.step)
+    def record(row: Row, run: RunFiles) -> dict[str, object]:
+        metric = choose_metric(row.runs, report.headline)
+        chosen = choose_evaluation(run, metric, report.step)
         return {
             "run": run.path,
             "row": row.label,
             "status": run.status,
             "error": run.error,
             "step": run.step,
-            "of_step": at.get("step"),
-            **{name: at.get(name) for name in names if name not in FACTS},
+            "of_step": chosen.get("step"),
+            **{name: chosen.get(name) for name in names},
             "seconds": run.seconds,
             "images_per_second": run.images_per_second or None,
             "peak_memory_bytes": run.peak_memory_bytes or None,
             "device": run.device,
-            **{key: setting(value) for key, value in run.config.items()},
+            **{key: to_csv_value(value) for key, value in run.config.items()},
         }
 
-    return csv_text(line(row, run) for row in report.rows for run in row.runs)
+    return to_csv(record(row, run) for row in report.rows for run in row.runs)
 
 
-def setting(value: Value) -> Value:
-    """As it is typed where YAML and Python differ; a number as a number."""
-    return setting_text(value) if value is None or isinstance(value, bool) else value
+def to_csv_value(value: Value) -> Value:
+    """Return null, true and false as they are typed, and other values unchanged."""
+    return format_setting(value) if value is None or isinstance(value, bool) else value
 
 
-def csv_text(lines: Iterable[dict[str, object]]) -> str:
-    """Records with any keys, all of which become columns; empty where a record has none."""
-    found = list(lines)
-    keys = list(dict.fromkeys(key for line in found for key in line))
+def to_csv(records: Iterable[dict[str, object]]) -> str:
+    """Return records as CSV. Every key is a column, empty if a record lacks it."""
+    lines = list(records)
     file = io.StringIO()
-    writer = csv.DictWriter(file, keys, lineterminator="\n")
+    columns = dict.fromkeys(key for line in lines for key in line)
+    writer = csv.DictWriter(file, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(lines)
     return file.getvalue()

@@ -18,7 +18,7 @@ def print_report(report: "Report") -> None:
     from crgan_cli.report import tables
 
     if not sys.stdout.isatty():
-        print(tables.plain(report))
+        print(tables.to_text(report))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -26,7 +26,7 @@ def print_report(report: "Report") -> None:
     from rich.table import Table
 
     table = Table(title=escape(report.title), title_justify="left", box=SIMPLE_HEAD)
-    shown = tables.columns(report)
+    shown = tables.build_columns(report)
     for column in shown:
         side = "right" if column.numeric else "left"
         table.add_column(escape(column.title), justify=side, overflow="fold")
@@ -34,7 +34,7 @@ def print_report(report: "Report") -> None:
         table.add_row(*map(escape, cells))
     console = Console()
     console.print(table)
-    for remark in tables.remarks(report):
+    for remark in tables.list_remarks(report):
         console.print(remark, markup=False, highlight=False)
 
 
@@ -59,9 +59,9 @@ def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[P
     from crgan_cli.system.atomic import write_text
 
     texts: dict[str, dict[str, Callable[[Report], str]]] = {
-        "md": {"report.md": tables.markdown},
-        "csv": {"runs.csv": tables.runs_csv, "rows.csv": tables.rows_csv},
-        "tex": {"table.tex": tables.latex},
+        "md": {"report.md": tables.to_markdown},
+        "csv": {"runs.csv": tables.runs_to_csv, "rows.csv": tables.rows_to_csv},
+        "tex": {"table.tex": tables.to_latex},
     }
     written = []
     try:
@@ -72,9 +72,9 @@ def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[P
                 write_text(out / name, render(report))
                 written.append(out / name)
         if "html" in wanted:
-            from crgan_cli.report.html import render as page
+            from crgan_cli.report.html import write_page
 
-            written.append(page(report, out))
+            written.append(write_page(report, out))
         if "md" in wanted:
             with open(out / "report.md", "a", encoding="utf-8") as file:
                 for path, caption in shown:
@@ -87,17 +87,17 @@ def write_report(report: "Report", out: Path, wanted: tuple[str, ...]) -> list[P
 
 def write_pictures(report: "Report", out: Path) -> list[tuple[Path, str]]:
     """Figures and sample grids as PNG files, each with its caption."""
-    from crgan_cli.report.drawing import write as write_drawings
-    from crgan_cli.report.figures import drawings
-    from crgan_cli.report.findings import findings
-    from crgan_cli.report.grids import pictured
+    from crgan_cli.report.drawing import save_drawings as write_drawings
+    from crgan_cli.report.figures import make_drawings
+    from crgan_cli.report.findings import read_quantities
+    from crgan_cli.report.grids import choose_runs
 
-    drawn = drawings(report, findings(report)[0])
+    drawn = make_drawings(report, read_quantities(report)[0])
     captions = [each.caption for each in drawn]
     found = list(zip(write_drawings(drawn, out / "figures"), captions, strict=True))
     labels = {run.path: row.label for row in report.rows for run in row.runs}
     (out / "samples").mkdir(exist_ok=True)
-    for number, run in enumerate(pictured(report), start=1):
+    for number, run in enumerate(choose_runs(report), start=1):
         if run.samples:
             path = out / "samples" / f"{number:02d}_{run.path.name}.png"
             shutil.copyfile(run.samples, path)

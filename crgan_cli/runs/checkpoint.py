@@ -189,7 +189,7 @@ def restore(content: Content, parts: Mapping[str, Stateful], path: Path) -> None
             ) from None
 
 
-def require_finite(content: Content, folder: Path) -> None:
+def require_finite_states(content: Content, folder: Path) -> None:
     """Raises RunFailed where a network holds a number that is not finite. Waits for the device."""
     for part in ("task", "ema"):
         for name, value in content["states"].get(part, {}).items():

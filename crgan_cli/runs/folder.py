@@ -35,10 +35,10 @@ class RunDir:
         self.tensorboard = path / "tensorboard"
         self.extra_fields: dict[str, object] = {}  # written with every result: choices, protocol
         self.is_single_run = True  # no job of a sweep
-        self.parent_made = False  # by this process as well
+        self.created_parent = False  # by this process as well
         self.created_here = False  # by this process, and so to be removed where no run comes of it
         # of a run that was stopped before it began
-        self.left_by_nothing = {".lock", self.log.name, self.result.name}
+        self.leftovers = {".lock", self.log.name, self.result.name}
 
     def is_run(self) -> bool:
         """Whether a run has been started here."""
@@ -63,9 +63,9 @@ class RunDir:
         lock = FileLock(self.path / ".lock")
         try:
             self.created_here = self.created_here or not self.path.exists()
-            self.parent_made = not self.path.parent.exists()
+            self.created_parent = not self.path.parent.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            foreign = set(os.listdir(self.path)) - self.left_by_nothing
+            foreign = set(os.listdir(self.path)) - self.leftovers
             if foreign and not self.is_run():
                 raise UserError(
                     f"the folder {self.path} holds other things ({', '.join(sorted(foreign)[:3])}) "
@@ -86,14 +86,14 @@ class RunDir:
 
     def discard_if_empty(self) -> None:
         """Removes what was made for a run that did not begin."""
-        if not is_main() or self.is_run() or not set(os.listdir(self.path)) <= self.left_by_nothing:
+        if not is_main() or self.is_run() or not set(os.listdir(self.path)) <= self.leftovers:
             return
         with suppress(OSError):  # the parent may hold other runs
-            for name in self.left_by_nothing:
+            for name in self.leftovers:
                 (self.path / name).unlink(missing_ok=True)
             if self.created_here:
                 self.path.rmdir()
-            if self.parent_made:
+            if self.created_parent:
                 self.path.parent.rmdir()
 
     def write_result(self, result: Mapping[str, object]) -> None:

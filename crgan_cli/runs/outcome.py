@@ -6,20 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.runs import checkpoint
 from crgan_cli.runs.folder import RunDir, shell_quoted
+from crgan_cli.runs.status import Status
 
 log = logging.getLogger(__name__)
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-
-
-def finished_result(run: RunDir, steps: int) -> dict | None:
-    """The result of a run that has all its steps, so that nothing has to be built to know it."""
-    result = run.read_result()
-    if result.get("status") != "finished" or result.get("step") != steps:
-        return None
-    newest = checkpoint.load_latest(run.checkpoints)
-    return result if newest and newest.content["step"] == steps else None
 
 
 def primary_metric(result: dict) -> float | None:
@@ -35,11 +26,11 @@ def recording_failure(run: RunDir) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        write_status(run, {"status": "interrupted", "signal": stopped.signum})
+        write_status(run, {"status": Status.INTERRUPTED, "signal": stopped.signum})
         log.info("stopped and saved; go on with: crgan train --from %s", shell_quoted(run.path))
         raise
     except KeyboardInterrupt:
-        write_status(run, {"status": "interrupted"})
+        write_status(run, {"status": Status.INTERRUPTED})
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -55,7 +46,7 @@ def recording_failure(run: RunDir) -> Iterator[None]:
             exc_info=None if expected else error,
             extra={"for_the_file": True},
         )
-        write_status(run, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        write_status(run, {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"})
         error.add_note(f"More is in {run.log}.")
         raise
 

@@ -30,9 +30,9 @@ def differences(a: Record, b: Record) -> list[str]:
     lines = [
         f"{key}: {a.get(key, '(not recorded)')}, {b.get(key, '(not recorded)')}"
         for key in dict.fromkeys([*a, *b])
-        if key not in INFORMATION and not agree(key, a.get(key), b.get(key))
+        if key not in INFORMATION and not values_agree(key, a.get(key), b.get(key))
     ]
-    first, second = (settings(each) for each in (a, b))
+    first, second = (measure_settings(each) for each in (a, b))
     return lines + [
         f"{name}: {first[name]}, {second[name]}"
         for name in first.keys() & second.keys()
@@ -40,7 +40,7 @@ def differences(a: Record, b: Record) -> list[str]:
     ]
 
 
-def agree(key: str, a: object, b: object) -> bool:
+def values_agree(key: str, a: object, b: object) -> bool:
     """Whether two values of a part may stand beside each other."""
     if UNKNOWN in (a, b):
         return True
@@ -49,7 +49,7 @@ def agree(key: str, a: object, b: object) -> bool:
     return a == b
 
 
-def settings(record: Record) -> dict[str, object]:
+def measure_settings(record: Record) -> dict[str, object]:
     """The settings of the measures in a record."""
     found = record.get("measures")
     return dict(found) if isinstance(found, Mapping) else {}

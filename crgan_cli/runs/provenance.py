@@ -12,7 +12,7 @@ from crgan_cli import __version__
 from crgan_cli.system.device import describe_device
 
 
-def peak_memory(device: torch.device) -> int:
+def get_peak_memory(device: torch.device) -> int:
     """Bytes at most: of tensors on a GPU, else of the whole process (0 where nothing tells)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -24,11 +24,11 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def provenance(data: str, device: torch.device) -> dict[str, str]:
+def collect_provenance(data: str, device: torch.device) -> dict[str, str]:
     """What made the run, beside its configuration."""
     return {
         "crgan": __version__,
-        "commit": commit(),
+        "commit": find_commit(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": version("torchvision"),
@@ -37,7 +37,7 @@ def provenance(data: str, device: torch.device) -> dict[str, str]:
     }
 
 
-def commit() -> str:
+def find_commit() -> str:
     """The git commit that crgan runs from, with "+" where files differ; "" for an installed one."""
     folder = Path(__file__).parent
 

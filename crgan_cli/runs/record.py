@@ -1,6 +1,6 @@
-"""What a run writes down: metrics.jsonl, the source of truth, and the same numbers in TensorBoard.
+"""The log of a run: metrics.jsonl, which counts, and the same numbers in TensorBoard.
 
-Terms stay on the device while a window of steps lasts and are read once, at its end.
+Values stay on the device between two lines of the log and are read together, once per line.
 """
 
 import json
@@ -21,58 +21,58 @@ from crgan_cli.system.distributed.launch import is_main
 
 
 class MetricBuffer:
-    """The terms of the turns since the last reading, still on the device."""
+    """The values of the turns since the last line of the log, still on the device."""
 
     def __init__(self) -> None:
         self.turns: dict[tuple[str, ...], list[tuple[int, Tensor]]] = defaultdict(list)
 
     def append(self, step: int, turn_log: TurnLog) -> None:
-        """Remembers a turn of step number `step`. Does not wait for the device."""
+        """Keep the values of a turn of step number `step`. Does not wait for the device."""
         self.turns[turn_log.names].append((step, turn_log.values))
 
     def pop_means(self) -> dict[str, float]:
-        """The mean of every value over the turns that had it, and an empty window.
+        """Return the mean of every value over the turns that have it, and empty the buffer.
 
-        Waits for the device. Raises RunFailed where a value is not finite.
+        Waits for the device. Raises RunFailed if a value is not finite.
         """
         self.check()
-        sums: dict[str, list[float]] = defaultdict(list)
+        values: dict[str, list[float]] = defaultdict(list)
         for names, turns in self.turns.items():
-            for _, values in turns:
-                for name, value in zip(names, values.tolist(), strict=True):
-                    sums[name].append(value)
+            for _, row in turns:
+                for name, value in zip(names, row.tolist(), strict=True):
+                    values[name].append(value)
         self.turns.clear()
-        return {name: sum(values) / len(values) for name, values in sums.items()}
+        return {name: sum(each) / len(each) for name, each in values.items()}
 
     def check(self) -> None:
-        """Waits for the device. Raises RunFailed with the first step that is not finite."""
+        """Raise RunFailed for the first value that is not finite. Waits for the device."""
         self.turns = defaultdict(list, {names: to_cpu(rows) for names, rows in self.turns.items()})
         turns = [(step, names, row) for names, rows in self.turns.items() for step, row in rows]
         for step, names, row in sorted(turns, key=lambda turn: turn[0]):
-            require_finite(names, row.tolist(), step)
+            require_finite_values(dict(zip(names, row.tolist(), strict=True)), step)
 
     def state_dict(self) -> dict[str, list]:
-        """The open window, so that a resumed run writes the means that it would have written."""
+        """Return the turns, so that a resumed run writes the same means."""
         return {"turns": [(list(names), to_cpu(turns)) for names, turns in self.turns.items()]}
 
     def load_state_dict(self, state_dict: dict[str, list]) -> None:
-        kept = {tuple(names): list(turns) for names, turns in state_dict["turns"]}
-        self.turns = defaultdict(list, kept)
+        turns = {tuple(names): list(rows) for names, rows in state_dict["turns"]}
+        self.turns = defaultdict(list, turns)
 
 
 def to_cpu(turns: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
-    """The turns' values on the CPU, copied in one piece where they are not there yet."""
-    there = [turn for turn in turns if turn[1].device.type == "cpu"]
-    waiting = [turn for turn in turns if turn[1].device.type != "cpu"]
-    if waiting:
-        table = torch.stack([values for _, values in waiting]).cpu()
-        there += [(step, row) for (step, _), row in zip(waiting, table, strict=True)]
-    return there
+    """Return the turns with their values on the CPU. Those on a device are copied in one piece."""
+    on_cpu = [turn for turn in turns if turn[1].device.type == "cpu"]
+    on_device = [turn for turn in turns if turn[1].device.type != "cpu"]
+    if on_device:
+        table = torch.stack([values for _, values in on_device]).cpu()
+        on_cpu += [(step, row) for (step, _), row in zip(on_device, table, strict=True)]
+    return on_cpu
 
 
-def require_finite(names: tuple[str, ...], values: list[float], step: int) -> None:
-    """Raises RunFailed with the first term that is not finite, and the step."""
-    for name, value in zip(names, values, strict=True):
+def require_finite_values(values: Mapping[str, float], step: int) -> None:
+    """Raise RunFailed for the first value that is not finite."""
+    for name, value in values.items():
         if not math.isfinite(value):
             raise RunFailed(
                 f"{name} became {value} at step {step}. The last good checkpoint is kept. Try a "
@@ -81,17 +81,10 @@ def require_finite(names: tuple[str, ...], values: list[float], step: int) -> No
 
 
 class Recorder:
-    """Writes numbers, pictures and texts by step, and drops what a resumed run will write again."""
+    """Record numbers, images and texts of a run by step.
 
-    def __init__(self, run: RunDir, *, step: int, hooks_done: bool) -> None:
-        """`step` and `hooks_done` are the checkpoint's: what lies beyond them is dropped."""
-        self.run = run
-        drop_lines_after(run, step, settled=hooks_done)
-        # also at step 0: a run killed before its first checkpoint has logged steps as well
-        resumed = run.tensorboard.exists()
-        self.writer = SummaryWriter(
-            str(run.tensorboard), purge_step=step + 1 if resumed else None, flush_secs=10
-        )
+    This base class writes nothing: it serves the processes of a run other than the main one.
+    """
 
     def write(
         self,
@@ -102,33 +95,68 @@ class Recorder:
         tag: Callable[[str], str] = str,
         **facts: float,
     ) -> None:
-        """One line of metrics.jsonl, and one scalar a value. `kind` is "train" or "eval".
+        """Write one line to metrics.jsonl and one scalar per value. `kind` is "train" or "eval".
 
-        `tag` makes TensorBoard's tag of a name. Raises RunFailed where a value is not
-        finite.
+        `tag` turns a name into TensorBoard's tag. Raises RunFailed if a value is not finite.
         """
-        require_finite(tuple(values), list(values.values()), step)
-        line = {"kind": kind, "step": step, **facts, **values}
-        with open(self.run.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        require_finite_values(values, step)
         group = "metrics/" if kind == "eval" else ""
-        for name, value in values.items():
-            self.writer.add_scalar(f"{group}{tag(name)}", value, step)
-        self.writer.flush()  # what a kill takes from memory, a resumed run would not write again
+        self._write(
+            {"kind": kind, "step": step, **facts, **values},
+            {f"{group}{tag(name)}": value for name, value in values.items()},
+            step,
+        )
+
+    def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
+        pass
 
     def image(self, name: str, image: Tensor, step: int) -> None:
-        """A uint8 picture, (C, H, W)."""
+        """Write a uint8 image, (C, H, W)."""
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text as a block of its own."""
+
+    def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
+        """Write one row of TensorBoard's HPARAMS: the settings, and the tag of a logged metric."""
+
+    def finish(self) -> None:
+        """Mark the row of HPARAMS as a finished run."""
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+
+
+class RunRecorder(Recorder):
+    """Write to metrics.jsonl and to TensorBoard."""
+
+    def __init__(self, run: RunDir, *, step: int, hooks_done: bool) -> None:
+        """Drop all that was written after the checkpoint's `step`.
+
+        `hooks_done` is the checkpoint's too: whether samples and metrics of `step` are done.
+        """
+        self.run = run
+        drop_lines_after(run, step, hooks_done=hooks_done)
+        # also at step 0: a run killed before its first checkpoint has logged steps too
+        resumed = run.tensorboard.exists()
+        self.writer = SummaryWriter(
+            str(run.tensorboard), purge_step=step + 1 if resumed else None, flush_secs=10
+        )
+
+    def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
+        with open(self.run.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        for tag, value in scalars.items():
+            self.writer.add_scalar(tag, value, step)
+        self.writer.flush()  # a resumed run does not write again what a kill removes from memory
+
+    def image(self, name: str, image: Tensor, step: int) -> None:
         self.writer.add_image(name, image, step)
 
     def text(self, name: str, text: str) -> None:
-        """A text in a block of its own."""
         self.writer.add_text(name, "\n".join("    " + line for line in text.splitlines()))
 
     def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        """One row of TensorBoard's HPARAMS: the settings, and the tag of a metric logged already.
-
-        `SummaryWriter.add_hparams` would open a further run for it, and a false point of the curve.
-        """
+        # SummaryWriter.add_hparams would add a second run and a false point to the curve
         plain = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings.items()
@@ -138,65 +166,30 @@ class Recorder:
             self.writer._get_file_writer().add_summary(summary)
 
     def finish(self) -> None:
-        """Marks the row of HPARAMS as a run that came to its end."""
         self.writer._get_file_writer().add_summary(self.end)
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
         self.writer.close()
 
 
-class NullRecorder(Recorder):
-    """The recorder of a process that is not the first of its run: it writes nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def write(
-        self,
-        kind: str,
-        step: int,
-        values: Mapping[str, float],
-        *,
-        tag: Callable[[str], str] = str,
-        **facts: float,
-    ) -> None:
-        require_finite(tuple(values), list(values.values()), step)
-
-    def image(self, name: str, image: Tensor, step: int) -> None:
-        pass
-
-    def text(self, name: str, text: str) -> None:
-        pass
-
-    def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def make_recorder(run: RunDir, *, step: int, settled: bool) -> Recorder:
-    """The recorder of this process; of several that train one run, the first one's writes."""
-    return Recorder(run, step=step, hooks_done=settled) if is_main() else NullRecorder()
+def make_recorder(run: RunDir, *, step: int, hooks_done: bool) -> Recorder:
+    """Return the recorder of this process. Only the main process of a run writes."""
+    return RunRecorder(run, step=step, hooks_done=hooks_done) if is_main() else Recorder()
 
 
 def read_history(run: RunDir) -> list[dict]:
-    """All whole lines of metrics.jsonl; a last line cut short by a crash is left out."""
+    """Return the complete lines of metrics.jsonl. A crash may have cut the last one short."""
     if not run.metrics.is_file():
         return []
     lines = run.metrics.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
 
 
-def drop_lines_after(run: RunDir, step: int, *, settled: bool) -> None:
-    """Removes from metrics.jsonl what came after a checkpoint's step."""
-    kept = [
+def drop_lines_after(run: RunDir, step: int, *, hooks_done: bool) -> None:
+    """Remove from metrics.jsonl what was written after a checkpoint's step."""
+    lines = [
         line
         for line in read_history(run)
-        if line["step"] < step or (line["step"] == step and (settled or line["kind"] == "train"))
+        if line["step"] < step or (line["step"] == step and (hooks_done or line["kind"] == "train"))
     ]
-    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))

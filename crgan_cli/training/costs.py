@@ -29,19 +29,19 @@ SECONDS_PER_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf:
 def gpu_minutes(config: Settings, steps: int) -> float | None:
     """Minutes that `steps` take on one H200, with evaluations [inf: performance model, not
     measured]; None for networks that cannot be counted without being made."""
-    flop = flops_per_step(config)
+    flop = estimate_step_flops(config)
     if flop is None:
         return None
     training = steps * seconds_per_step(config, flop)
     return (training + scoring_seconds(flatten(config), steps)) / 60
 
 
-def flops_per_step(config: Settings) -> float | None:
+def estimate_step_flops(config: Settings) -> float | None:
     """FLOP of all turns of a step, as the networks are written; None where they cannot be counted
     without being made."""
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
-    counted = count_networks(config)
+    counted = count_networks_once(config)
     if counted is None:
         return None
     turns = flops.flops_per_turn(counted, build_regularizer(config))
@@ -60,7 +60,7 @@ def n_dis(config: Settings) -> int:
     return int(config["optimizer"]["n_dis"])
 
 
-def count_networks(config: Settings) -> "CountedNetworks | None":
+def count_networks_once(config: Settings) -> "CountedNetworks | None":
     """The networks, counted once for all the runs that share them."""
     architecture, dataset = to_plain(config)["architecture"], config["dataset"]
     return _networks(json.dumps(architecture), int(dataset["resolution"]), int(dataset["channels"]))

@@ -1,9 +1,11 @@
-"""What happens every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
+"""What runs every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
+
+from torch import nn
 
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
@@ -12,17 +14,42 @@ from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import differences
-from crgan_cli.runs.record import Recorder
+from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.distributed.objects import on_main
 from crgan_cli.system.progress import TrainingProgress
-
-if TYPE_CHECKING:
-    from crgan_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 CheckStop = Callable[[], None]
-"""Raises Interrupted where somebody wants the run to stop."""
+"""Raises Interrupted if the run has been asked to stop."""
+
+
+class Progress(Protocol):
+    """What a hook reads of the trainer: how far the run is, and its generators."""
+
+    step: int
+
+    @property
+    def images_seen(self) -> int: ...
+
+    @property
+    def G(self) -> nn.Module: ...
+
+    def generator(self, weights: str) -> nn.Module: ...
+
+
+class Resumable(Progress, Protocol):
+    """What a checkpoint saves and restores besides."""
+
+    seed: int
+    hooks_done: bool
+    seconds_before: float
+    window: MetricBuffer
+
+    @property
+    def seconds(self) -> float: ...
+
+    def stateful_parts(self) -> dict[str, Stateful]: ...
 
 
 class Hook(Protocol):
@@ -30,13 +57,13 @@ class Hook(Protocol):
 
     every: int
 
-    def __call__(self, trainer: "Trainer", check: CheckStop) -> None: ...
+    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None: ...
 
 
 class DrawSamples:
-    """A grid of images of the same codes each time, into samples/ and TensorBoard.
+    """A grid of images of the same latents each time, into samples/ and TensorBoard.
 
-    Of several processes the first draws it; the others have the same G.
+    With several processes, only the main one draws: all have the same G.
     """
 
     def __init__(
@@ -49,11 +76,11 @@ class DrawSamples:
         self.run = run
         self.recorder = recorder
 
-    def __call__(self, trainer: "Trainer", check: CheckStop) -> None:
+    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None:
         on_main(lambda: self.draw(trainer))
 
-    def draw(self, trainer: "Trainer") -> None:
-        """Draws and writes the grid."""
+    def draw(self, trainer: Progress) -> None:
+        """Draw and write the grid."""
         with eval_mode(trainer.G):
             picture = make_grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
         save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
@@ -61,7 +88,7 @@ class DrawSamples:
 
 
 class Evaluate:
-    """Metrics of images of fixed codes, and which step had the best so far."""
+    """Metrics of images of fixed latents, and the step with the best so far."""
 
     def __init__(
         self, evaluator: Evaluator, scored: EvalSampler, recorder: Recorder, watch: TrainingProgress
@@ -74,9 +101,9 @@ class Evaluate:
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
-    def __call__(self, trainer: "Trainer", check: CheckStop) -> None:
+    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None:
         with self.scored.images(trainer.generator(self.evaluator.protocol.weights)) as fakes:
-            values = self.evaluator(fakes, progress=self.watch.scoring, stop=check)
+            values = self.evaluator(fakes, progress=self.watch.scoring, stop=check_stop)
         headline = values[self.evaluator.headline]
         self.last = {"step": trainer.step, **values}
         if headline < self.best.get(self.evaluator.headline, float("inf")):
@@ -98,15 +125,15 @@ class Evaluate:
         changed = differences(state_dict["protocol"], self.evaluator.describe())
         if changed and self.best:
             log.warning(
-                "the metrics are of another protocol than before (%s), so that the best step "
-                "is looked for anew",
+                "the metrics have another protocol than before (%s): the best step is searched "
+                "again from here",
                 "; ".join(changed),
             )
             self.best = {}
 
 
 class CheckpointManager:
-    """Writes checkpoints: the last `keep`, and the best one."""
+    """Save checkpoints, the last `keep` and the best one, and restore them."""
 
     def __init__(
         self,
@@ -129,21 +156,12 @@ class CheckpointManager:
         """Whether this step has the best metrics so far."""
         return self.evaluate is not None and self.evaluate.best.get("step") == step
 
-    def stateful_parts(self, trainer: "Trainer") -> dict[str, Stateful]:
+    def stateful_parts(self, trainer: Resumable) -> dict[str, Stateful]:
         """All that has a state, by the name it is saved under."""
-        parts: dict[str, Stateful] = {"window": trainer.window}
-        parts["task"] = cast(Stateful, trainer.task)
-        parts["engine"] = trainer.engine
-        for who, optimizer in trainer.optimizers.items():
-            parts[f"optimizer_{who}"] = cast(Stateful, optimizer)
-        if trainer.ema:
-            parts["ema"] = trainer.ema
-        if self.evaluate:
-            parts["evaluate"] = self.evaluate
-        return parts
+        return trainer.stateful_parts() | ({"evaluate": self.evaluate} if self.evaluate else {})
 
-    def save(self, trainer: "Trainer") -> None:
-        """Writes the state after the trainer's last step, unless a number in it is not finite."""
+    def save(self, trainer: Resumable) -> None:
+        """Save the state after the last step. Raises RunFailed if a number is not finite."""
         trainer.window.check()
         content: Content = {
             "format": checkpoint.FORMAT,
@@ -154,25 +172,27 @@ class CheckpointManager:
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
-            "states": checkpoint.state_dicts(self.stateful_parts(trainer)),
+            "states": {
+                name: part.state_dict() for name, part in self.stateful_parts(trainer).items()
+            },
         }
         on_main(lambda: self.write(content, trainer.step))
 
     def write(self, content: Content, step: int) -> None:
-        """Writes a checkpoint, and drops those that are no longer kept."""
-        checkpoint.require_finite(content, self.run.checkpoints)
+        """Write a checkpoint, and delete those that are too old."""
+        checkpoint.require_finite_states(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)
         self.link_best(path, step)
         checkpoint.delete_old(self.run.checkpoints, self.keep, step)
 
     def link_best(self, path: Path, step: int) -> None:
-        """Gives the checkpoint of the best step its second name."""
+        """Give the checkpoint of the best step its second name."""
         if self.is_best(step):
             checkpoint.link_or_copy(path, self.run.best)
 
-    def load(self, trainer: "Trainer", found: checkpoint.LoadedCheckpoint) -> None:
-        """Puts the trainer where the checkpoint left it."""
+    def load(self, trainer: Resumable, found: checkpoint.LoadedCheckpoint) -> None:
+        """Restore the trainer from a checkpoint."""
         checkpoint.restore(found.content, self.stateful_parts(trainer), found.path)
         trainer.step = found.content["step"]
         trainer.hooks_done = found.content["settled"]

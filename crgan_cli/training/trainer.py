@@ -1,4 +1,4 @@
-"""The loop: turns, then what is due after a step."""
+"""The training loop: the turns of a step, then what is due after it."""
 
 import logging
 import signal
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.runs.checkpoint import Stateful
 from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.distributed.objects import StopFlag
 from crgan_cli.system.progress import TrainingProgress
@@ -27,11 +28,11 @@ from crgan_cli.training.optimizers import Adam
 log = logging.getLogger(__name__)
 
 WARM_WINDOWS = 2
-"""The window of the log whose speed is said: the first has compilation and warm-up in it."""
+"""The speed is logged at the end of this log window: the first contains compilation and warm-up."""
 
 
 def reseed(seed: int, step: int, device: torch.device) -> None:
-    """All random numbers of a step derive from (seed, step), so a run resumes by counting."""
+    """Seed all generators for a step by (seed, step), so that a run resumes by counting."""
     (word,) = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
     number = int(word >> np.uint64(1))
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes half a millisecond
@@ -40,11 +41,11 @@ def reseed(seed: int, step: int, device: torch.device) -> None:
 
 
 ONE_SIGNAL_SECONDS = 0.5
-"""A Ctrl-C reaches a sweep's jobs twice, from the terminal and from the sweep: that is one."""
+"""A Ctrl-C reaches a sweep's jobs twice, from the terminal and from the sweep: it counts once."""
 
 
 class StopSignal:
-    """Turns Ctrl-C, SIGTERM and SIGHUP into a stop between two steps; a second, at once."""
+    """Stop between two steps on Ctrl-C, SIGTERM or SIGHUP; on a second signal, at once."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -64,27 +65,27 @@ class StopSignal:
             self.signum, self.received_at = signum, now
 
     def check(self) -> None:
-        """Raises Interrupted where a signal has come, to whichever process of the run."""
+        """Raise Interrupted if any process of the run has received a signal."""
         if self.poll(self.signum is not None):
             raise Interrupted(self.signum or signal.SIGTERM)
 
 
 class StepCost(NamedTuple):
-    """What a step is worth, and what the device could do."""
+    """FLOP of a step, and what the device could do."""
 
     flops: float  # of a step, as the networks are written: folding shows as speed
-    peak: float | None  # FLOP/s of the device's matrix products; None where that is not known
-    peak_name: str  # the peak, in words
+    peak: float | None  # FLOP/s of the device's matrix products, if known
+    peak_name: str
 
     def describe(self, steps_per_second: float) -> str:
-        """The speed in FLOP/s, and as a share of the peak."""
+        """The speed in FLOP/s, and as a share of the peak (MFU)."""
         speed = self.flops * steps_per_second
         share = f", {speed / self.peak:.1%} of {self.peak_name}" if self.peak else ""
         return f"{speed / 1e12:.3g} TFLOP/s{share}"
 
 
 class Trainer:
-    """Takes steps until there are `steps`, and after each does what is due."""
+    """Train for `steps` steps; after each one, log, run hooks and save what is due."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Trainer:
         seed: int,
         steps: int,
         log_every: int,
-        work: StepCost | None = None,
+        step_cost: StepCost | None = None,
     ) -> None:
         self.task = task
         self.engine = engine
@@ -109,7 +110,7 @@ class Trainer:
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
-        self.step_cost = work
+        self.step_cost = step_cost
         self.windows = 0
         self.window = MetricBuffer()
         self.step = 0
@@ -120,119 +121,139 @@ class Trainer:
 
     @property
     def images_seen(self) -> int:
-        """Real images that D has been shown, repeats counted."""
+        """Real images that D has seen, repeats counted."""
         return self.step * self.turns_per_step["d"] * self.batches.batch_size
 
     @property
     def seconds(self) -> float:
-        """Spent in `fit` so far, over all sessions."""
+        """Seconds in `fit` so far, over all sessions."""
         return self.seconds_before + time.monotonic() - self.began
 
     @property
     def G(self) -> nn.Module:
-        """The generator to judge: the average where there is one, else the trained one."""
+        """The generator to evaluate: the averaged one if any, else the trained one."""
         return self.generator("auto")
 
     def generator(self, weights: str) -> nn.Module:
-        """G with the weights asked for: ema, raw, or auto (the average where there is one)."""
+        """G with these weights: ema, raw, or auto (the average if any)."""
         assert self.ema or weights != "ema", "a run without an average is refused at its start"
         return self.ema.G if self.ema and weights != "raw" else self.task.player("g")
+
+    def stateful_parts(self) -> dict[str, Stateful]:
+        """All that has a state, by the name it is saved under."""
+        parts: dict[str, Stateful] = {"window": self.window, "engine": self.engine}
+        parts["task"] = cast(Stateful, self.task)
+        for who, optimizer in self.optimizers.items():
+            parts[f"optimizer_{who}"] = cast(Stateful, optimizer)
+        if self.ema:
+            parts["ema"] = self.ema
+        return parts
 
     def fit(
         self,
         recorder: Recorder,
         hooks: Sequence[Hook],
-        keeper: CheckpointManager,
-        watch: TrainingProgress,
+        checkpoints: CheckpointManager,
+        progress: TrainingProgress,
         stop: StopSignal,
     ) -> None:
-        """Trains to the end. Raises Interrupted, all saved, where a signal asks to stop."""
-        watch.begin()
+        """Train to the end. Raises Interrupted, after saving, if a signal asks to stop."""
+        progress.begin()
         self.began = time.monotonic()
         clock = Clock(self.step)
         try:
+            # Hooks that the last session did not finish.
             if not self.hooks_done:
-                self.run_hooks(hooks, keeper, stop)
+                self.run_hooks(hooks, checkpoints, stop)
             while self.step < self.steps:
                 stop.check()
                 self.train_step()
-                watch.advance(self.step)
-                if is_due(self.step, self.log_every, self.steps):
-                    self.write_window(recorder, watch, clock)
+                progress.advance(self.step)
+                if self.should_log(self.step):
+                    self.log_window(recorder, progress, clock)
                 with clock.paused():
-                    self.run_hooks(hooks, keeper, stop)
+                    self.run_hooks(hooks, checkpoints, stop)
         except Interrupted:
-            keeper.save(self)
+            checkpoints.save(self)
             raise
         finally:
             self.engine.end()
 
+    def should_log(self, step: int) -> bool:
+        """Whether the log window ends with this step."""
+        return is_due(step, self.log_every, self.steps)
+
     def begin(self) -> None:
-        """Before the first step of a session, when a checkpoint has been loaded."""
+        """Prepare the first step of a session. Call it after loading a checkpoint."""
         self.optimization.refresh(self.optimizers)
         self.engine.begin()
 
     def train_step(self) -> None:
-        """All turns of one step. G's turn gets the batch that D has just seen."""
+        """Run all turns of one step. G's turn gets the batch of D's last turn."""
+        # Random numbers and learning rates of this step.
         reseed(self.seed, self.step, self.engine.device)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
-        measure = is_due(self.step + 1, self.log_every, self.steps)
-        share = self.ema.lerp_weight(self.step + 1) if self.ema else None
+
+        measure = self.should_log(self.step + 1)
+        lerp_weight = self.ema.lerp_weight(self.step + 1) if self.ema else None
         done = dict.fromkeys(self.turns_per_step, 0)
         last = len(self.task.turns) - 1
-        for number, who in enumerate(self.task.turns):
-            own = who == "d" or number == 0
-            batch = (
-                self.batches.inputs(self.step * self.turns_per_step["d"] + done["d"]) if own else ()
-            )
-            self.task.set_turn(who, self.step * self.turns_per_step[who] + done[who])
-            turn_log = self.engine.turn(
-                who, batch, measure=measure, lerp_weight=share if number == last else None
-            )
+        for index, who in enumerate(self.task.turns):
+            # Turn numbers count over the whole run. D's is the number of its batch.
+            turn, d_turn = (self.step * self.turns_per_step[p] + done[p] for p in (who, "d"))
+            needs_batch = who == "d" or index == 0
+            inputs = self.batches.inputs(d_turn) if needs_batch else ()
+
+            # One update of one player. The last one of a step also updates the average of G.
+            self.task.set_turn(who, turn)
+            average = lerp_weight if index == last else None
+            turn_log = self.engine.turn(who, inputs, measure=measure, lerp_weight=average)
+
             self.window.append(self.step + 1, turn_log)
             done[who] += 1
         self.step += 1
         self.hooks_done = False
 
-    def write_window(self, recorder: Recorder, watch: TrainingProgress, clock: "Clock") -> None:
-        """The means of the window, and the speed."""
+    def log_window(self, recorder: Recorder, progress: TrainingProgress, clock: "Clock") -> None:
+        """Log the means of the window, the learning rates and the speed."""
         means = self.window.pop_means()
+        rates = {
+            f"learning_rate/{who}": self.optimization.learning_rate(who, self.step - 1, self.steps)
+            for who in self.optimizers
+        }
+
+        # Speed, and once its share of the device's peak.
         steps_per_second = clock.steps_per_second(self.step)
         speed = steps_per_second * self.turns_per_step["d"] * self.batches.batch_size
         self.windows += 1
         if self.step_cost and self.windows == WARM_WINDOWS:
             log.info("%.3g images/s, %s", speed, self.step_cost.describe(steps_per_second))
-        rates = {
-            f"learning_rate/{who}": self.optimization.learning_rate(who, self.step - 1, self.steps)
-            for who in self.optimizers
-        }
-        recorder.write(
-            "train",
-            self.step,
-            means | rates | {"speed/images_per_second": speed},
-            images_seen=self.images_seen,
-        )
-        watch.speed(speed)
+        progress.speed(speed)
 
-    def run_hooks(self, hooks: Sequence[Hook], keeper: CheckpointManager, stop: StopSignal) -> None:
-        """Samples, metrics and checkpoint of this step, where they are due."""
-        todo = [hook for hook in hooks if is_due(self.step, hook.every, self.steps)]
-        if todo:
-            self.window.check()  # a loss that is not finite is named before its images are scored
-        for hook in todo:
+        numbers = means | rates | {"speed/images_per_second": speed}
+        recorder.write("train", self.step, numbers, images_seen=self.images_seen)
+
+    def run_hooks(
+        self, hooks: Sequence[Hook], checkpoints: CheckpointManager, stop: StopSignal
+    ) -> None:
+        """Run the hooks due at this step, then save a checkpoint if due or the best so far."""
+        due = [hook for hook in hooks if is_due(self.step, hook.every, self.steps)]
+        if due:
+            self.window.check()  # a loss that is not finite is reported before images are scored
+        for hook in due:
             hook(self, stop.check)
         self.hooks_done = True
-        if is_due(self.step, keeper.every, self.steps) or keeper.is_best(self.step):
-            keeper.save(self)
+        if is_due(self.step, checkpoints.every, self.steps) or checkpoints.is_best(self.step):
+            checkpoints.save(self)
 
 
 def is_due(step: int, every: int, steps: int) -> bool:
-    """Every `every` steps, and at the end."""
+    """Whether something is due: every `every` steps, and at the end."""
     return step % every == 0 or step == steps
 
 
 class Clock:
-    """The time that training takes, with samples, metrics and checkpoints left out."""
+    """Measures the speed of training, without samples, metrics and checkpoints."""
 
     def __init__(self, step: int, now: Callable[[], float] = time.perf_counter) -> None:
         self.step = step
@@ -241,13 +262,13 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that does not count."""
+        """Do not count the time of the body."""
         before = self.now()
         yield
         self.began += self.now() - before
 
     def steps_per_second(self, step: int) -> float:
-        """Since the last time this was asked."""
+        """The speed since the last call."""
         now = self.now()
         speed = (step - self.step) / max(now - self.began, 1e-9)
         self.step, self.began = step, now

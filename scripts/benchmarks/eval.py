@@ -1,9 +1,9 @@
-"""How long a score takes, by part.
+"""Time the parts of a score.
 
-N images of an untrained SNDCGAN are scored: G's draw, quantising, resizing and the extractor,
-moments, Frechet term, KID and IS. The numbers themselves mean nothing. In the same process it times
-what other programs do instead, so that the ratio holds for any load: the Frechet term by the
-eigenvalues of a product that is not symmetric, and images that go through a PNG each.
+Scores N images of an untrained SNDCGAN: G's draw, quantising, resizing and the extractor, moments,
+Frechet term, KID and IS. The numbers themselves mean nothing. The same process times what other
+programs do instead, so that the ratio holds for any load: the Frechet term by the eigenvalues of a
+product that is not symmetric, and one PNG per image.
 """
 
 import argparse
@@ -24,12 +24,18 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import weights
+from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet, extract
-from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_of_root
+from crgan_cli.evaluation.metrics.frechet import (
+    FrechetDistance,
+    covariance_factor,
+    trace_sqrt_product,
+)
 from crgan_cli.evaluation.metrics.inception import SOURCE, Inception
-from crgan_cli.evaluation.metrics.measures import KID, FrechetDistance, InceptionScore, Metric
+from crgan_cli.evaluation.metrics.inception_score import InceptionScore
+from crgan_cli.evaluation.metrics.kid import KID
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.evaluation.pictures import encode_png
 from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
@@ -42,7 +48,7 @@ from .timing import Stopwatch, heading, machine, seconds_of
 
 Z_DIM = 128
 SPLITS = 10  # of the Inception score
-ROUND_TRIPS = 1000  # images at most that go through a PNG: each costs the same
+ROUND_TRIPS = 1000  # at most so many images go through a PNG: each costs the same
 
 DRAW, QUANTISE, EXTRACT, MOMENTS = "G's draw", "quantise", "resize and extractor", "moments"
 FRECHET, KID_NAME, IS = "Frechet term", "KID", "IS"
@@ -69,22 +75,22 @@ class Unloaded(FeatureExtractorInceptionV3):
 
 
 def random_inception() -> dict[str, Tensor]:
-    """Weights of the right shapes."""
-    nothing = io.BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
-    net = Unloaded("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
+    """Return random weights of the right shapes."""
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    net = Unloaded("inception-v3-compat", ["2048"], feature_extractor_weights_path=empty)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)  # PyTorch's own let the signal die out
+            nn.init.kaiming_normal_(module.weight)  # with PyTorch's default the signal vanishes
     return net.state_dict()
 
 
-def extractor_of(name: str, side: int) -> tuple[Extractor, str]:
-    """The extractor, and whose weights it has."""
+def build_extractor(name: str, side: int) -> tuple[Extractor, str]:
+    """Build the extractor. Return it with the origin of its weights."""
     if name == "efficientnet_lite0":
         return EfficientNetLite0(side), "ImageNet"
-    if weights.env_file(SOURCE) or SOURCE.cache().is_file():
+    if weights.find_env_file(SOURCE) or SOURCE.cache().is_file():
         return Inception(), "published"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.pth"
@@ -93,24 +99,24 @@ def extractor_of(name: str, side: int) -> tuple[Extractor, str]:
 
 
 class Scene:
-    """Everything that is there before a score is taken."""
+    """The generator, its latents and the extractor."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         torch.manual_seed(0)
         self.device, self.batch_size = device, args.batch_size
-        self.extractor, self.weights = extractor_of(args.extractor, args.extractor_side)
+        self.extractor, self.weights = build_extractor(args.extractor, args.extractor_side)
         self.extractor.to(device)
         G = SNDCGANGenerator(resolution=args.resolution, channels=3, z_dim=Z_DIM, width=1.0)
         self.G = G.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        codes = sample_latents(Prior("uniform", Z_DIM, 0), args.n, seed=0)
-        self.sampler = Sampler(codes, device)
+        latents = sample_latents(Prior("uniform", Z_DIM, 0), args.n, seed=0)
+        self.sampler = Sampler(latents, device)
 
     def images(self, start: int, n: int) -> Tensor:
-        """(n, 3, H, W) in [-1, 1]."""
+        """Draw (n, 3, H, W) images in [-1, 1]."""
         return self.sampler.draw(self.G, start, n)
 
     def features(self, count: int, watch: Stopwatch) -> FeatureSet:
-        """Of the first `count` images."""
+        """Extract the features of the first `count` images."""
 
         def draw(start: int, n: int) -> Tensor:
             with watch.time(DRAW):
@@ -120,26 +126,26 @@ class Scene:
 
         timed = cast(Extractor, Timed(self.extractor, watch))
         with watch.time("loop"):
-            found = extract(timed, draw, count, self.batch_size, keep={"pool", "logits"})
+            found = extract(timed, draw, count, self.batch_size, required={"pool", "logits"})
         inside = sum(watch.seconds[part] for part in (DRAW, QUANTISE, EXTRACT))
         watch.seconds[MOMENTS] = watch.seconds.pop("loop") - inside
         return found
 
     def score(self, count: int) -> dict[str, float]:
-        """Seconds by part of one score of `count` images."""
+        """Return the seconds per part for one score of `count` images."""
         watch = Stopwatch(self.device)
         fake = self.features(count, watch)
-        pool = like(fake.features())
-        real = FeatureSet(Moments.of(pool), pool)
-        for part, measure in measures(count).items():
+        pool = randomise_features(fake.require_pool())
+        real = FeatureSet(Moments.from_features(pool), pool)
+        for part, metric in build_metrics(count).items():
             with watch.time(part):
-                measure(real, fake)
+                metric(real, fake)
         return {part: watch.seconds[part] for part in PARTS}
 
 
-def measures(count: int) -> dict[str, Metric]:
-    """Part -> measure. New ones: a kept root of the real covariance would make all but the first
-    Frechet term cheaper, as it does during training."""
+def build_metrics(count: int) -> dict[str, Metric]:
+    """Return part -> metric. New objects: a cached factor of the real covariance would make all
+    Frechet terms but the first cheaper, as it does during training."""
     return {
         FRECHET: FrechetDistance(),
         KID_NAME: KID(),
@@ -147,23 +153,24 @@ def measures(count: int) -> dict[str, Metric]:
     }
 
 
-def like(pool: Tensor) -> Tensor:
-    """Random features of the same mean and deviation: the real images' part."""
+def randomise_features(pool: Tensor) -> Tensor:
+    """Return random features of the same mean and deviation, in place of the real images."""
     deviation, mean = torch.std_mean(pool, 0)
     return mean + deviation * torch.randn_like(pool)
 
 
-def compared(scene: Scene, count: int) -> dict[str, dict[str, float]]:
-    """Ours against what others do, in seconds: the Frechet term and the images' way."""
+def compare_with_others(scene: Scene, count: int) -> dict[str, dict[str, float]]:
+    """Time our and other programs' Frechet term and conversion of images, in seconds."""
     dims, device = scene.extractor.dims, scene.device
     first, second = (
-        Moments.of(torch.randn(2 * dims, dims, device=device)).covariance for _ in range(2)
+        Moments.from_features(torch.randn(2 * dims, dims, device=device)).covariance
+        for _ in range(2)
     )
     images = scene.images(0, min(count, ROUND_TRIPS, scene.batch_size))
     round_trip(images[:1], device)  # warm-up: Pillow loads its formats at the first
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         f"Frechet term, {dims} features: eigenvalues of AB": (
-            lambda: trace_of_root(covariance_factor(first), second),
+            lambda: trace_sqrt_product(covariance_factor(first), second),
             lambda: torch.linalg.eigvals(first @ second).sqrt().real.sum(),
         ),
         f"{len(images)} images to uint8: through a PNG each": (
@@ -181,7 +188,7 @@ def compared(scene: Scene, count: int) -> dict[str, dict[str, float]]:
 
 
 def round_trip(images: Tensor, device: torch.device) -> Tensor:
-    """Each image to a PNG file in memory, read again, and to a float tensor."""
+    """Write each image to a PNG in memory, read it again, and convert it to a float tensor."""
     read = []
     for image in images:
         with Image.open(io.BytesIO(encode_png(to_uint8(image).cpu()))) as picture:
@@ -191,9 +198,9 @@ def round_trip(images: Tensor, device: torch.device) -> Tensor:
 
 
 def run_eval(args: argparse.Namespace) -> None:
-    """Times a score, prints, and writes."""
+    """Time a score, print and write."""
     if args.n < 2:
-        raise UserError(f"--n {args.n}: a covariance needs 2 images, give more.")
+        raise UserError(f"--n {args.n}: a covariance needs at least 2 images.")
     if args.threads:
         torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
@@ -201,7 +208,7 @@ def run_eval(args: argparse.Namespace) -> None:
     with eval_mode(scene.G):
         scene.score(min(args.n, 2 * args.batch_size))  # warm-up: memory, kernels, libraries
         rounds = [scene.score(args.n) for _ in range(args.rounds)]
-        others = {} if args.alone else compared(scene, args.n)
+        others = {} if args.alone else compare_with_others(scene, args.n)
     parts = {part: median(each[part] for each in rounds) for part in PARTS}
     total = sum(parts.values())
     record = {
@@ -216,13 +223,13 @@ def run_eval(args: argparse.Namespace) -> None:
         "others": others,
     }
     conditions = {key: value for key, value in record.items() if key not in ("parts", "others")}
-    print("\n".join([*heading(conditions), *table(record, args.n)]))
+    print("\n".join([*heading(conditions), *make_table(record, args.n)]))
     if args.json:
         write_text(args.json, json.dumps(record, indent=2) + "\n")
 
 
-def table(record: dict[str, object], n: int) -> list[str]:
-    """The parts and the comparison, in Markdown."""
+def make_table(record: dict[str, object], n: int) -> list[str]:
+    """Return the parts and the comparison, in Markdown."""
     parts = cast(dict[str, dict[str, float]], record["parts"])
     others = cast(dict[str, dict[str, float]], record["others"])
     lines = ["", "| part | seconds | share | images/s |", "|---|---|---|---|"]
@@ -239,18 +246,18 @@ def table(record: dict[str, object], n: int) -> list[str]:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The verb `eval`."""
+    """Add the verb `eval`."""
     verb = verbs.add_parser("eval", help="the parts of scoring N images")
     verb.set_defaults(run=run_eval)
     add = verb.add_argument
     extractors = ("efficientnet_lite0", "inception")
     add("--extractor", choices=extractors, default=extractors[0])
     add("--extractor-side", type=int, default=224, help="pixels, of efficientnet_lite0 (224)")
-    add("--n", type=int, default=1000, help="images in a score (1000)")
+    add("--n", type=int, default=1000, help="images per score (1000)")
     add("--batch-size", type=int, default=100, help="(100)")
     add("--resolution", type=int, default=32, help="of the images (32), a multiple of 8")
-    add("--rounds", type=int, default=3, help="scores, of which the median counts (3)")
+    add("--rounds", type=int, default=3, help="scores, of which the median is reported (3)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    add("--threads", type=int, help="on a CPU; PyTorch's choice unless given")
-    add("--alone", action="store_true", help="without what others do")
-    add("--json", type=Path, metavar="FILE", help="where all numbers go as well")
+    add("--threads", type=int, help="on a CPU; default: PyTorch's choice")
+    add("--alone", action="store_true", help="without the comparison with other programs")
+    add("--json", type=Path, metavar="FILE", help="also write all numbers to this file")

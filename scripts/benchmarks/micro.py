@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from crgan_cli.config.build import build_group
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_of_root
+from crgan_cli.evaluation.metrics.frechet import covariance_factor, trace_sqrt_product
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
 from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Batch
-from crgan_cli.networks.fast.folding import (
+from crgan_cli.networks.fast.fused_resample import (
     FusedResampleConv3,
     NearestConv3,
     PooledConv3,
@@ -120,11 +120,11 @@ def frechet(scene: Scene) -> list[Pair]:
     import scipy.linalg  # a dependency of development only
 
     samples = (torch.randn(2 * scene.dims, scene.dims, device=scene.device) for _ in range(2))
-    first, second = (Moments.of(each).covariance for each in samples)
+    first, second = (Moments.from_features(each).covariance for each in samples)
     a, b = first.cpu().numpy(), second.cpu().numpy()
 
     def ours() -> Tensor:
-        return trace_of_root(covariance_factor(first), second)
+        return trace_sqrt_product(covariance_factor(first), second)
 
     what = f"Frechet term, {scene.dims} features"
     return [
@@ -161,7 +161,7 @@ def folds(scene: Scene) -> list[Pair]:
 
 def there_and_back(layer: FusedResampleConv3, x: Tensor, *, folded: bool) -> Work:
     def work() -> None:
-        layer.folded = folded
+        layer.use_fused = folded
         y = layer(x)
         torch.autograd.grad(y, [x, *layer.parameters()], torch.ones_like(y))
 

@@ -27,7 +27,7 @@ from crgan_cli.config.build import build_group
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
-from crgan_cli.runs.provenance import peak_memory
+from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training import flops, peaks
@@ -304,7 +304,7 @@ def run_train(args: argparse.Namespace) -> None:
     conditions = {
         **machine(device),
         "load_average_before": round(load, 2),
-        "process_memory_gb": round(peak_memory(torch.device("cpu")) / 1e9, 2),
+        "process_memory_gb": round(get_peak_memory(torch.device("cpu")) / 1e9, 2),
         **{key: getattr(args, key) for key in ("batch", "width", "rounds")},
         "steps_per_round": args.steps_per_round or STEPS[device.type],
         "overrides": " ".join(args.overrides),

@@ -14,7 +14,7 @@ from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
 from crgan_cli.evaluation.artefacts import detector, leakage
 from crgan_cli.runs.checkpoint import file_name
-from crgan_cli.training.run import train_job
+from crgan_cli.training.start import train_job
 
 FEW = ("--n", "12")
 LITE = ("extractor=efficientnet_lite0", "extractor.resolution=32")  # the run has no metrics

@@ -173,7 +173,7 @@ def test_a_class_that_is_not_there_is_refused(scored: Path, crgan: Crgan) -> Non
 
 
 def asked(**words: object) -> Namespace:
-    """The arguments of `crgan sample` that codes depend on."""
+    """The arguments of `crgan sample` that latents depend on."""
     defaults = {"n": 40, "classes": None, "truncation": None, "interpolate": None, "seed": 0}
     return Namespace(**defaults | words)
 
@@ -182,14 +182,14 @@ def asked(**words: object) -> Namespace:
 def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
     prior = Prior("normal", 128, 0)
     whole, _ = make_latents(asked(), prior)
-    codes, _ = make_latents(asked(truncation=limit), prior)
-    assert torch.equal(codes.z.flatten().argsort(), whole.z.flatten().argsort())  # one z, moved
-    assert codes.z.abs().max() <= limit
-    assert codes.z.abs().max() > 0.99 * limit  # not scaled
+    latents, _ = make_latents(asked(truncation=limit), prior)
+    assert torch.equal(latents.z.flatten().argsort(), whole.z.flatten().argsort())  # one z, moved
+    assert latents.z.abs().max() <= limit
+    assert latents.z.abs().max() > 0.99 * limit  # not scaled
     # what is left of the bell is as wide as the formula of a truncated normal says
     density = math.exp(-(limit**2) / 2) / math.sqrt(2 * math.pi)
     variance = 1 - 2 * limit * density / math.erf(limit / math.sqrt(2))
-    assert codes.z.var().item() == pytest.approx(variance, rel=0.05)
+    assert latents.z.var().item() == pytest.approx(variance, rel=0.05)
 
 
 def test_truncation_of_a_uniform_prior_scales(plain: Path, crgan: Crgan, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_truncation_of_a_uniform_prior_scales(plain: Path, crgan: Crgan, tmp_pat
 def test_interpolation_begins_and_ends_at_the_images_themselves(
     scored: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
-    """7 images in steps of 4 are 2 rows, between 4 codes; a row keeps its class."""
+    """7 images in steps of 4 are 2 rows, between 4 latents; a row keeps its class."""
     assert crgan("sample", scored, "--n", 7, "--interpolate", 4, "--out", "rows.png")[0] == 0
     assert pixels(tmp_path / "rows.png").shape == (2 + 2 * 34, 2 + 4 * 34, 3)
     assert crgan("sample", scored, "--n", 7, "--interpolate", 4, "--out", "rows")[0] == 0
@@ -215,12 +215,12 @@ def test_interpolation_begins_and_ends_at_the_images_themselves(
     assert len(rows) == 8
     assert_alike(rows[[0, 3, 4, 7]], by_hand(trained(scored), normal(4), [0, 0, 1, 1]))
     assert not np.array_equal(rows[1], rows[0])
-    codes, columns = make_latents(
+    latents, columns = make_latents(
         asked(n=7, interpolate=4, classes=[5, 2]), Prior("normal", 128, 10)
     )
     assert columns == 4
-    assert codes.y is not None
-    assert codes.y.tolist() == [5] * 4 + [2] * 4
+    assert latents.y is not None
+    assert latents.y.tolist() == [5] * 4 + [2] * 4
 
 
 def test_a_path_of_a_normal_prior_is_a_great_circle() -> None:
@@ -244,7 +244,7 @@ def test_a_path_of_a_uniform_prior_is_straight() -> None:
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_a_path_between_equal_or_opposite_codes_is_finite(kind: str, steps: int) -> None:
+def test_a_path_between_equal_or_opposite_latents_is_finite(kind: str, steps: int) -> None:
     z = normal(1)
     path = interpolate(Latents(torch.cat([z, z, z, -z]), None), steps, kind).z
     assert path.isfinite().all()

@@ -29,7 +29,7 @@ from support.runs import (
 from crgan_cli.data.collection import ImageCollection
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation import checkpoints, load, sampler
+from crgan_cli.evaluation import load, printing, sampler
 from crgan_cli.evaluation.checkpoints import class_labels
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.runs.checkpoint import file_name
@@ -433,7 +433,7 @@ def test_sub_folders_are_classes_where_both_call_them_alike(crgan: Crgan, tmp_pa
         ("small good", "small are 1 x 16 x 16"),
         ("small good", "those of good 1 x 32 x 32"),
         ("one good", "a covariance needs 2"),
-        ("good good dataset=demo", "'dataset=demo' is of no use with two folders"),
+        ("good good dataset=demo", "'dataset=demo' has no effect with two folders"),
         ("good good metrics.num_real=2", "all those in good. Leave it out"),
         ("good good metrics.num_samples=5", "good holds 3 images, and the protocol scores 5"),
         ("good good --export it", "--export goes with a run"),
@@ -476,13 +476,13 @@ def test_a_run_is_not_one_of_two_folders(scored: Path, crgan: Crgan, tmp_path: P
 def test_all_is_every_checkpoint_as_each_alone_and_a_curve(
     scored: Path, crgan: Crgan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn, save = [], checkpoints.save
+    drawn, save = [], printing.save_figure
 
     def keep(figure, path: Path) -> None:
         drawn.append([line.get_xydata().tolist() for line in figure.axes[0].get_lines()])
         save(figure, path)
 
-    monkeypatch.setattr(checkpoints, "save", keep)
+    monkeypatch.setattr(printing, "save_figure", keep)
     before = len(evaluations(scored)) if (scored / "evaluations.jsonl").exists() else 0
     code, out, _ = crgan("eval", scored, "--all")
     assert code == 0
@@ -563,7 +563,7 @@ def test_numbers_of_another_protocol_are_beside_only_by_force(
     assert code == 0
     assert "DIFFERENT PROTOCOLS, not comparable with eight.json" in out
     assert "num_samples: 6, 8" in out
-    table = out[out.index("beside eight.json") :].splitlines()
+    table = out[out.index("compared with eight.json") :].splitlines()
     ours, theirs = values(numbers(tmp_path / "six.json")[0]), logged(scored, 4)
     name = "fd_effnetlite0_32_n6"
     assert f"  {name:32s} {ours[name]:12.4f} {'-':>12s} {'-':>12s}" in table
@@ -580,7 +580,7 @@ def test_a_run_without_numbers_has_none_to_be_beside(
     refused(crgan("eval", scored, "--against", "unscored"), "crgan eval RUN metrics=")
     refused(crgan("eval", scored, "--against", "odd.json"), "no evaluation that can be read")
     refused(crgan("eval", scored, "--against", "images"), "no evaluation that can be read")
-    refused(crgan("eval", scored, "--against", "gone"), "--against gone: there is nothing")
+    refused(crgan("eval", scored, "--against", "gone"), "--against gone does not exist")
 
 
 # --- protocols ---
@@ -641,7 +641,7 @@ def test_each_choice_of_a_protocol_moves_the_numbers_and_leaves_the_checkpoint(
     assert (
         scored_by(scored, crgan, *choices["demo_8_test_bn-standing"])[HEADLINE]
         == (
-            found["demo_8_test_bn-standing"][HEADLINE]  # the same codes each time
+            found["demo_8_test_bn-standing"][HEADLINE]  # the same latents each time
         )
     )
     assert newest.read_bytes() == before

@@ -55,9 +55,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         fails(cfg)
         return 1.0
 
-    module = types.ModuleType("crgan_cli.training.run")
+    module = types.ModuleType("crgan_cli.training.start")
     module.train_job = train_job  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "crgan_cli.training.run", module)
+    monkeypatch.setitem(sys.modules, "crgan_cli.training.start", module)
     monkeypatch.chdir(tmp_path)
     return seen
 

@@ -152,7 +152,7 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
         (["--format", "pdf"], "'pdf' is not of md, csv, tex, html, png"),
         (["--format", ""], "'' is not of"),
         (["--step", "first"], "invalid choice: 'first'"),
-        (["--metric", "recall"], "--metric recall: no run has it. There are fid."),
+        (["--metric", "recall"], "--metric recall: no run has this metric. Choose one of: fid."),
         (["--out", "file"], "the folder file cannot be made"),
     ],
 )

@@ -328,7 +328,7 @@ def test_the_thread_ends_with_the_batches(too_large: None):
     (thread,) = set(threading.enumerate()) - before
     del batches
     gc.collect()
-    thread.join(5)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -340,8 +340,12 @@ def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
     expected = labels(make(), 1)
 
     def stuck(images: Images, positions: Tensor, room: Images) -> Images:
-        released.wait(10)
+        released.wait(300)
         return read(images, positions, room)
+
+    def interrupted() -> None:
+        threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+        batches.inputs(1)
 
     monkeypatch.setattr(streamed, "read_batch", stuck)
     batches._source._prefetch(1)  # type: ignore[union-attr]
@@ -349,9 +353,8 @@ def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
     assert main is not None
     # a process in the background is started with SIGINT ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        batches.inputs(1)
+        interrupted()
     signal.signal(signal.SIGINT, before)
     assert not released.is_set()
     released.set()
@@ -360,7 +363,7 @@ def test_ctrl_c_is_heard_while_a_slow_disk_is_waited_for(
 
 def until(happened: Callable[[], bool]) -> None:
     """Waits for what a thread does."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.001)

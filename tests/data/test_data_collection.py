@@ -282,7 +282,7 @@ def test_where_an_export_cannot_be_is_told_before_there_are_images(tmp_path: Pat
         "full": r"not an empty folder. Give another --export\.",
         "file": "not an empty folder",
         "file/below": "cannot be written",
-        "folder.zip": "is a folder, and its name a zip's",
+        "folder.zip": "is a folder with the name of a zip",
         "one.png": "names one picture",
     }.items():
         with pytest.raises(UserError, match=said):

@@ -106,7 +106,7 @@ def test_scores_are_the_formula_on_the_extractors_features():
     fakes = data.read("train").x[:40] // 2
     scores = scorer(replay(fakes))
     real, fake = (Projection()(x).pool for x in (data.read("test").x, fakes))
-    expected = frechet_distance(Moments.of(real), Moments.of(fake))
+    expected = frechet_distance(Moments.from_features(real), Moments.from_features(fake))
     assert scores["fd_projection_n40"] == pytest.approx(expected)
     assert scores["kid_projection_n40"] == pytest.approx(
         kernel_distance(fake, real, subsets=1, size=40).mean
@@ -233,7 +233,7 @@ def test_too_few_real_images_is_an_error_with_the_numbers():
 def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCaptureFixture):
     scorer = evaluator()
     scorer.prepare(Noise(train=10))
-    assert "the floor is not reported" in caplog.text
+    assert "no real-vs-real distance is reported" in caplog.text
     assert "fd_projection_n40_floor" not in scorer(replay(Noise().read("train").x))
 
 
@@ -243,7 +243,9 @@ def test_the_floors_images_are_not_in_the_reference():
     a = random_subset(30, torch.arange(60))
     b = torch.tensor([i for i in range(60) if i not in set(a.tolist())])
     x, net = Noise().read("train").x, Projection()
-    expected = frechet_distance(Moments.of(net(x[a]).pool), Moments.of(net(x[b]).pool))
+    expected = frechet_distance(
+        Moments.from_features(net(x[a]).pool), Moments.from_features(net(x[b]).pool)
+    )
     scores = scorer(replay(x[b]))
     assert scores["fd_projection_n30_floor"] == pytest.approx(expected)
 
@@ -313,7 +315,7 @@ def test_unrounded_images_reach_the_extractor_as_they_are():
         found[rounding] = scorer(Fakes(lambda start, n: x[start : start + n]))["fd_projection_n40"]
     real = Projection()(Noise().read("test").x).pool
     fake = Projection()((x + 1) * 127.5).pool
-    expected = frechet_distance(Moments.of(real), Moments.of(fake))
+    expected = frechet_distance(Moments.from_features(real), Moments.from_features(fake))
     assert found["none"] == pytest.approx(expected, rel=1e-6)
     assert found["none"] != found["uint8"]
 
@@ -335,7 +337,7 @@ def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"measures": ["precision_recall"]}, "has no distance by which to tell the best"),
+        ({"measures": ["precision_recall"]}, "has no distance by which to choose the best"),
         ({"measures": ["fid", "class_fid"]}, "the generated images have no"),
         ({"kid_subset_size": 41}, "metrics.kid_subset_size"),
         ({"measures": ["fid_infinity"], "num_samples": 10}, "metrics.num_samples"),

@@ -75,7 +75,7 @@ def drawn(G: Normed, protocol: Protocol, *starts: int) -> Tensor:
         return torch.cat([fakes.draw(start, 4) for start in starts])
 
 
-def codes(n: int, seed: int = 5) -> Tensor:
+def latents(n: int, seed: int = 5) -> Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -85,7 +85,7 @@ def test_running_statistics_are_those_of_training() -> None:
     mean, variance = G.norm.running_mean, G.norm.running_var
     assert mean is not None
     assert variance is not None
-    expected = G.by_hand(codes(8), mean, variance)
+    expected = G.by_hand(latents(8), mean, variance)
     torch.testing.assert_close(drawn(G, by("running"), 0, 4), expected)
 
 
@@ -94,19 +94,19 @@ def test_batch_statistics_are_those_of_the_images_drawn_together() -> None:
     G = Normed()
     expected = [
         G.by_hand(z, G.linear(z).mean(0), G.linear(z).var(0, correction=0))
-        for z in codes(8).split(4)
+        for z in latents(8).split(4)
     ]
     torch.testing.assert_close(drawn(G, by("batch"), 0, 4), torch.cat(expected))
 
 
 @torch.no_grad()
-def test_standing_statistics_are_the_plain_mean_over_batches_of_other_codes() -> None:
+def test_standing_statistics_are_the_plain_mean_over_batches_of_other_latents() -> None:
     """Brock et al. 2019 (arXiv:1809.11096) C.1; the variance is unbiased, as in torch's running."""
     G = Normed()
-    batches = [G.linear(z) for z in codes(BATCHES * 4, seed=6).split(4)]
+    batches = [G.linear(z) for z in latents(BATCHES * 4, seed=6).split(4)]
     mean = torch.stack([h.mean(0) for h in batches]).mean(0)
     variance = torch.stack([h.var(0) for h in batches]).mean(0)
-    expected = G.by_hand(codes(8), mean, variance)
+    expected = G.by_hand(latents(8), mean, variance)
     torch.testing.assert_close(drawn(G, by("standing"), 0, 4), expected)
     # and so an image does not depend on those it is drawn with
     torch.testing.assert_close(drawn(G, by("standing"), 4), expected[4:])
@@ -176,15 +176,15 @@ def test_the_images_of_a_protocol_are_the_same_each_time(batch_norm: str) -> Non
     assert torch.equal(drawn(G, by(batch_norm), 0), once)
 
 
-def test_codes_are_truncated_in_every_set_and_for_the_statistics() -> None:
+def test_latents_are_truncated_in_every_set_and_for_the_statistics() -> None:
     scored = EvalSampler(by("standing", truncation=0.5, repeats=3), PRIOR, 5, CPU)
     assert scored.standing is not None
     for part, n in ((scored.sampler, 3 * 8), (scored.standing, BATCHES * 4)):
-        assert part.codes.z.shape == (n, 3)
-        assert 0.4 < part.codes.z.abs().max() <= 0.5
+        assert part.latents.z.shape == (n, 3)
+        assert 0.4 < part.latents.z.abs().max() <= 0.5
     whole = EvalSampler(by("standing"), PRIOR, 5, CPU)
-    assert whole.sampler.codes.z.abs().max() > 0.5
-    assert not torch.equal(whole.sampler.codes.z[:4], scored.sampler.codes.z[:4])
+    assert whole.sampler.latents.z.abs().max() > 0.5
+    assert not torch.equal(whole.sampler.latents.z[:4], scored.sampler.latents.z[:4])
 
 
 def test_labels_are_random_unless_they_are_given() -> None:

@@ -151,11 +151,11 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
             typed, cwd=tmp_path, env=environment(), stdout=said, stderr=said, start_new_session=True
         )
     runs = [tmp_path / "sweep" / name for name in ("0_seed=1", "1_seed=2")]
-    ends = time.monotonic() + 100
+    ends = time.monotonic() + 600
     while time.monotonic() < ends and not all(map(steps_logged, runs)):
         time.sleep(0.2)
     (os.killpg if everybody else os.kill)(sweeping.pid, signal.SIGINT)
-    assert sweeping.wait(60) == 130, (tmp_path / "said").read_text()
+    assert sweeping.wait(300) == 130, (tmp_path / "said").read_text()
     for run in runs:
         result = json.loads((run / "result.json").read_text())
         assert result["status"] == "interrupted"

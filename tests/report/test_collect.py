@@ -12,7 +12,7 @@ from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import collect
-from crgan_cli.report.read import KILLED, MOST_LINES, primary_metric_of
+from crgan_cli.report.read import KILLED, MAX_TRAIN_LINES, guess_primary_metric
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_long_log_is_thinned_evenly_and_keeps_its_end(tmp_path: Path) -> None:
     (found,) = collect([run])
     steps = [line["step"] for line in found.train]
     assert (steps[0], steps[-1]) == (1, 5000)
-    assert len(steps) <= MOST_LINES + 1
+    assert len(steps) <= MAX_TRAIN_LINES + 1
     assert {b - a for a, b in pairwise(steps[:-1])} == {10}
 
 
@@ -162,11 +162,14 @@ def test_a_metric_that_training_has_not_is_taken_from_crgan_eval(tmp_path: Path)
 
 def test_the_headline_is_guessed_from_the_names() -> None:
     assert (
-        primary_metric_of([{"step": 1, "is": 3.0, "is_std": 0.1, "fid": 4.0, "kid": 5.0}]) == "fid"
+        guess_primary_metric([{"step": 1, "is": 3.0, "is_std": 0.1, "fid": 4.0, "kid": 5.0}])
+        == "fid"
     )
-    assert primary_metric_of([{"kid_std_x_n5": 1.0, "fd_infinity_x_n5": 1.0}]) == "fd_infinity_x_n5"
-    assert primary_metric_of([{"step": 1, "precision": 0.5}]) == ""
-    assert primary_metric_of([]) == ""
+    assert (
+        guess_primary_metric([{"kid_std_x_n5": 1.0, "fd_infinity_x_n5": 1.0}]) == "fd_infinity_x_n5"
+    )
+    assert guess_primary_metric([{"step": 1, "precision": 0.5}]) == ""
+    assert guess_primary_metric([]) == ""
 
 
 # --- what is refused ---
@@ -183,13 +186,13 @@ def test_nothing_a_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
         collect([tmp_path / "file"])
     (tmp_path / "other" / "conf").mkdir(parents=True)
     (tmp_path / "other" / "conf" / "config.yaml").write_text("seed: 1")
-    with pytest.raises(UserError, match="other holds no run"):
+    with pytest.raises(UserError, match="other contains no run"):
         collect([tmp_path / "other"])
 
 
 def test_runs_without_metrics_are_refused_with_what_to_type(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}})
-    with pytest.raises(UserError, match=f"has metrics.* crgan eval {run} metrics=demo"):
+    with pytest.raises(UserError, match=rf"has metrics.*\(crgan eval {run} metrics=demo\)"):
         collect([run])
 
 

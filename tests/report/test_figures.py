@@ -9,12 +9,12 @@ from PIL import Image
 from support.reports import report_of, row_of, run_of, sweep
 
 from crgan_cli.report import drawing, plots
-from crgan_cli.report.curves import curves, losses
-from crgan_cli.report.drawing import MOST_LINES
-from crgan_cli.report.figures import artefacts, dots, drawings, swept
-from crgan_cli.report.findings import Finding, QuantityByRow, findings
+from crgan_cli.report.curves import plot_losses, plot_metrics
+from crgan_cli.report.drawing import MAX_LINES
+from crgan_cli.report.figures import make_drawings, plot_artefacts, plot_rows, plot_sweep
+from crgan_cli.report.findings import Estimate, QuantityByRow, read_quantities
 from crgan_cli.report.model import Report, Spread
-from crgan_cli.report.series import Series, over_seeds
+from crgan_cli.report.series import Series, average_over_seeds
 
 HERE = Path("runs")
 
@@ -42,7 +42,7 @@ def test_a_series_is_the_mean_between_the_lowest_and_the_highest_seed() -> None:
         ({"step": 1, "a": 1.0}, {"step": 2, "a": 2.0}, {"step": 3, "a": 9.0}),
         ({"step": 1, "a": 3.0}, {"step": 2, "a": 8.0}),
     ]
-    assert over_seeds(logs, "a") == Series([1, 2], [2.0, 5.0], [1.0, 2.0], [3.0, 8.0])
+    assert average_over_seeds(logs, "a") == Series([1, 2], [2.0, 5.0], [1.0, 2.0], [3.0, 8.0])
 
 
 def test_a_series_leaves_out_what_is_no_number_and_runs_that_never_had_it() -> None:
@@ -50,30 +50,30 @@ def test_a_series_leaves_out_what_is_no_number_and_runs_that_never_had_it() -> N
         ({"step": 1, "a": math.nan}, {"step": 2, "a": 4.0}, {"step": 3, "b": 1.0}),
         ({"step": 1, "b": 1.0},),
     ]
-    assert over_seeds(logs, "a") == Series([2], [4.0], [4.0], [4.0])
-    assert not over_seeds(logs, "c")
+    assert average_over_seeds(logs, "a") == Series([2], [4.0], [4.0], [4.0])
+    assert not average_over_seeds(logs, "c")
 
 
 def test_a_long_series_is_averaged_over_stretches() -> None:
     log = [{"step": i, "a": float(i)} for i in range(1, 9)]
-    found = over_seeds([log], "a", points=2)
+    found = average_over_seeds([log], "a", points=2)
     assert found.steps == [4, 8]
     assert found.means == [(1 + 2 + 3 + 4) / 4, (5 + 6 + 7 + 8) / 4]
-    assert over_seeds([log], "a", points=8).means == [float(i) for i in range(1, 9)]
+    assert average_over_seeds([log], "a", points=8).means == [float(i) for i in range(1, 9)]
 
 
 # --- artefact measurements ------------------------------------------------------------------------
 
 
 def test_leakage_is_read_in_percent_with_its_floor() -> None:
-    found, unread = findings(measured(leak(0.25), leak(0.75, floor=0.03), kind="leakage"))
+    found, unread = read_quantities(measured(leak(0.25), leak(0.75, floor=0.03), kind="leakage"))
     (cutout,) = found  # what no detector could tell has no share
-    assert cutout.question.name == "cutout (size=16)"
+    assert cutout.quantity.name == "cutout (size=16)"
     assert cutout.reference == pytest.approx(2.0)
     assert cutout.rows == (
         (
-            QuantityByRow(25.0, pytest.approx(20), pytest.approx(30)),
-            QuantityByRow(75.0, pytest.approx(70), pytest.approx(80)),
+            Estimate(25.0, pytest.approx(20), pytest.approx(30)),
+            Estimate(75.0, pytest.approx(70), pytest.approx(80)),
         ),
     )
     assert unread == []
@@ -87,22 +87,22 @@ def test_the_consistency_of_the_usual_strength_is_told() -> None:
     }
     latent = {"strength": [0.01, 0.1], "relative": [0.5, 0.6], "relative_se": [0.1, 0.1]}
     record = {"curves": {"cutout": {"fake": curve, "train": curve}, "latent": {"fake": latent}}}
-    found, _ = findings(measured(record, kind="consistency"))
-    assert [each.question.name for each in found] == [
+    found, _ = read_quantities(measured(record, kind="consistency"))
+    assert [each.quantity.name for each in found] == [
         "cutout 16, fake images",
         "latent 0.1, fake images",
     ]
-    assert found[0].rows == ((QuantityByRow(0.2, 0.0, 0.5),),)  # a square is not below 0
+    assert found[0].rows == ((Estimate(0.2, 0.0, 0.5),),)  # a square is not below 0
 
 
 def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() -> None:
     record = {"pairs": {"pixels": {"ratio": [0.9, 0.02]}, "features": {"ratio": None}}}
-    (found,), _ = findings(measured(record, kind="diversity"))
-    assert found.rows == ((QuantityByRow(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
+    (found,), _ = read_quantities(measured(record, kind="diversity"))
+    assert found.rows == ((Estimate(0.9, pytest.approx(0.86), pytest.approx(0.94)),),)
     assert found.reference == 1.0
     record = {"spaces": {"pixels": {"auc": [0.6, 0.5, 0.7]}}}
-    (found,), _ = findings(measured(record, kind="memorisation"))
-    assert found.rows == ((QuantityByRow(0.6, 0.5, 0.7),),)
+    (found,), _ = read_quantities(measured(record, kind="memorisation"))
+    assert found.rows == ((Estimate(0.6, 0.5, 0.7),),)
     assert found.reference == 0.5
 
 
@@ -117,7 +117,7 @@ def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() ->
     ],
 )
 def test_a_damaged_measurement_is_told_of(kind: str, record: dict[str, object]) -> None:
-    found, unread = findings(measured(record, kind=kind))
+    found, unread = read_quantities(measured(record, kind=kind))
     assert found == []
     (words,) = unread
     assert f"crgan artefacts {HERE / '0'} {kind}" in words
@@ -125,20 +125,20 @@ def test_a_damaged_measurement_is_told_of(kind: str, record: dict[str, object]) 
 
 def test_a_plot_of_artefacts_shows_every_run_and_their_mean() -> None:
     report = measured(leak(0.25), leak(0.75), kind="leakage")
-    found: list[Finding] = findings(report)[0]
-    drawn = artefacts(report, "leakage", found)
+    found: list[QuantityByRow] = read_quantities(report)[0]
+    drawn = plot_artefacts(report, "leakage", found)
     (axes,) = drawn.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cr"]
     middle = [line for line in axes.lines if line.get_marker() == "D"]
     assert [float(x) for line in middle for x in line.get_xdata()] == [50.0]
-    assert "cutout (size=16), cr: 50" in drawn.words
+    assert "cutout (size=16), cr: 50" in drawn.alt_text
 
 
 # --- figures --------------------------------------------------------------------------------------
 
 
 def test_dots_are_at_the_seeds_and_bars_at_mean_and_deviation(tmp_path: Path) -> None:
-    drawn = dots(sweep(tmp_path))
+    drawn = plot_rows(sweep(tmp_path))
     assert drawn is not None
     (axes,) = drawn.figure.axes
     seeds = [tuple(map(tuple, each.get_offsets().tolist())) for each in axes.collections[::2]]
@@ -148,14 +148,14 @@ def test_dots_are_at_the_seeds_and_bars_at_mean_and_deviation(tmp_path: Path) ->
     assert (left, right) == pytest.approx((15 - 2**0.5, 15 + 2**0.5))
     assert [t.get_text() for t in axes.get_yticklabels()] == ["lambda=10", "lambda=1", "lambda=100"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the best is on top"
-    assert "lambda=10 15; lambda=1 20; lambda=100 25" in drawn.words
+    assert "lambda=10 15; lambda=1 20; lambda=100 25" in drawn.alt_text
 
 
 def test_a_published_number_is_drawn_where_it_can_be_compared(tmp_path: Path) -> None:
     report = sweep(tmp_path)
     rows = (report.rows[0]._replace(comparable=18.5), *report.rows[1:])
     compared = report._replace(rows=rows)
-    for draw in (dots, swept, curves):
+    for draw in (plot_rows, plot_sweep, plot_metrics):
         before, after = draw(report), draw(compared)
         assert before is not None
         assert after is not None
@@ -171,16 +171,19 @@ def test_a_floor_is_drawn_where_it_is_near_and_told_everywhere(tmp_path: Path) -
     for floor, lines in ((3.0, 1), (1.0, 0)):
         spread = Spread((floor,), floor, None)
         rows = [r._replace(numbers={**r.numbers, "fid_floor": spread}) for r in report.rows]
-        for drawn in (dots(report._replace(rows=rows)), swept(report._replace(rows=rows))):
+        for drawn in (
+            plot_rows(report._replace(rows=rows)),
+            plot_sweep(report._replace(rows=rows)),
+        ):
             assert drawn is not None
             (axes,) = drawn.figure.axes
             assert len([line for line in axes.lines if line.get_linestyle() == ":"]) == lines
-            assert f"Real images against real ones have {floor:g}." in drawn.caption
+            assert f"The real-vs-real distance is {floor:g}." in drawn.caption
 
 
 def test_numbers_far_apart_are_drawn_on_a_log_axis_with_plain_numbers() -> None:
     rows = [row_of(n, [run_of(HERE / n, 1, (fid,))], {}) for n, fid in (("a", 3.0), ("b", 90.0))]
-    drawn = dots(report_of(rows))
+    drawn = plot_rows(report_of(rows))
     assert drawn is not None
     (axes,) = drawn.figure.axes
     assert axes.get_xscale() == "log"
@@ -189,7 +192,7 @@ def test_numbers_far_apart_are_drawn_on_a_log_axis_with_plain_numbers() -> None:
 
 
 def test_a_sweep_is_drawn_on_a_log_axis(tmp_path: Path) -> None:
-    drawn = swept(sweep(tmp_path))
+    drawn = plot_sweep(sweep(tmp_path))
     assert drawn is not None
     (axes,) = drawn.figure.axes
     assert axes.get_xscale() == "log"
@@ -203,7 +206,7 @@ def test_a_sweep_that_begins_at_0_keeps_its_0() -> None:
         row_of(f"l={v}", [run_of(HERE / str(v), 1, (fid,))], {"l": v, "r": "cr"})
         for v, fid in ((0, 9.0), (1, 5.0), (10, 7.0))
     ]
-    drawn = swept(report_of(rows, swept="l"))
+    drawn = plot_sweep(report_of(rows, swept="l"))
     assert drawn is not None
     (axes,) = drawn.figure.axes
     assert axes.get_xscale() == "symlog"
@@ -212,23 +215,23 @@ def test_a_sweep_that_begins_at_0_keeps_its_0() -> None:
 
 def test_nothing_swept_is_not_drawn(tmp_path: Path) -> None:
     report = sweep(tmp_path)
-    assert swept(report._replace(swept="")) is None
-    assert swept(report._replace(rows=report.rows[:1])) is None
+    assert plot_sweep(report._replace(swept="")) is None
+    assert plot_sweep(report._replace(rows=report.rows[:1])) is None
 
 
 def test_curves_are_means_over_seeds_and_one_evaluation_is_none(tmp_path: Path) -> None:
-    drawn = curves(sweep(tmp_path))
+    drawn = plot_metrics(sweep(tmp_path))
     assert drawn is not None
     fid, kid = drawn.figure.axes
     assert list(fid.lines[0].get_ydata()) == [40.0, 15.0]
     assert list(kid.lines[0].get_ydata()) == pytest.approx([0.040, 0.015])
     assert fid.get_ylabel() == "fid\n(lower is better)"
     once = [row_of("a", [run_of(HERE, 1, (20.0,))], {})]
-    assert curves(report_of(once)) is None
+    assert plot_metrics(report_of(once)) is None
 
 
 def test_each_term_of_the_losses_has_a_panel(tmp_path: Path) -> None:
-    drawn = losses(sweep(tmp_path))
+    drawn = plot_losses(sweep(tmp_path))
     assert drawn is not None
     assert [axes.get_title() for axes in drawn.figure.axes] == ["adversarial/d", "cr/real"]
     first = drawn.figure.axes[0].lines[0].get_ydata()[0]
@@ -241,24 +244,24 @@ def test_what_does_not_fit_is_said_and_the_rest_told_apart() -> None:
         for i in range(50)
     ]
     report = report_of(rows)
-    assert f"The best {MOST_LINES} of 50 rows" in curves(report).caption  # type: ignore[union-attr]
-    assert "The best 40 of 50 rows" in dots(report).caption  # type: ignore[union-attr]
-    looks = [plots.style(i) for i in range(MOST_LINES)]
-    assert len(set(looks)) == MOST_LINES
-    assert len({look.marker + look.dash for look in looks}) == MOST_LINES, "without colour too"
+    assert f"The best {MAX_LINES} of 50 rows" in plot_metrics(report).caption  # type: ignore[union-attr]
+    assert "The best 40 of 50 rows" in plot_rows(report).caption  # type: ignore[union-attr]
+    looks = [plots.get_style(i) for i in range(MAX_LINES)]
+    assert len(set(looks)) == MAX_LINES
+    assert len({look.marker + look.dash for look in looks}) == MAX_LINES, "without colour too"
 
 
 def test_rows_without_numbers_are_no_figure() -> None:
     nothing = run_of(HERE, 1, ())._replace(train=())
-    assert drawings(report_of([row_of("a", [nothing], {})]), []) == []
+    assert make_drawings(report_of([row_of("a", [nothing], {})]), []) == []
     infinite = run_of(HERE, 1, (math.inf, math.nan))._replace(train=())
-    assert drawings(report_of([row_of("a", [infinite], {})]), []) == []
+    assert make_drawings(report_of([row_of("a", [infinite], {})]), []) == []
 
 
 def test_every_figure_can_be_written(tmp_path: Path) -> None:
     report = sweep(tmp_path)
-    found = drawings(report, [])
-    files = drawing.write(found, tmp_path / "figures")
+    found = make_drawings(report, [])
+    files = drawing.save_drawings(found, tmp_path / "figures")
     assert [file.name for file in files] == [
         "headline.png",
         "sweep.png",
@@ -269,12 +272,12 @@ def test_every_figure_can_be_written(tmp_path: Path) -> None:
         with Image.open(file) as image:
             low, high = image.convert("L").getextrema()
             assert low < high, "something is drawn"
-    assert drawing.write(found[:1], tmp_path, ".svg")[0].read_text().startswith("<?xml")
+    assert drawing.save_drawings(found[:1], tmp_path, ".svg")[0].read_text().startswith("<?xml")
 
 
 def test_drawings_for_a_page_are_the_same_twice_and_take_its_colours(tmp_path: Path) -> None:
     once, again = (
-        [plots.svg(each.figure, each.name) for each in drawings(sweep(tmp_path), [])]
+        [plots.to_svg(each.figure, each.name) for each in make_drawings(sweep(tmp_path), [])]
         for _ in range(2)
     )
     assert once == again
@@ -289,7 +292,7 @@ def test_drawings_for_a_page_are_the_same_twice_and_take_its_colours(tmp_path: P
 
 def test_a_long_label_is_folded_and_at_last_cut() -> None:
     label = " ".join(f"key{i}=value{i}" for i in range(20))
-    folded = drawing.folded(label)
+    folded = drawing.wrap_label(label)
     assert folded.splitlines()[0] == "key0=value0 key1=value1 key2=value2"
     assert len(folded.splitlines()) == 4
     assert folded.endswith("…")

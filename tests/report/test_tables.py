@@ -13,16 +13,16 @@ from crgan_cli.report.model import Report
 from crgan_cli.report.rows import build_report
 from crgan_cli.report.statistics import mean_and_std
 from crgan_cli.report.tables import (
-    latex,
-    markdown,
-    md,
-    plain,
-    remarks,
-    rows_csv,
-    runs_csv,
-    span,
-    spread_text,
-    tex,
+    escape_latex,
+    escape_markdown,
+    format_spread,
+    format_steps,
+    list_remarks,
+    rows_to_csv,
+    runs_to_csv,
+    to_latex,
+    to_markdown,
+    to_text,
 )
 
 AWKWARD = "a_b|c & 5% #1 $x$ {y} ~^\\ <b>"
@@ -57,15 +57,19 @@ def report(tmp_path: Path) -> Report:
 def test_a_spread_has_two_digits_of_its_deviation_and_says_n(
     values: list[float], words: str
 ) -> None:
-    assert spread_text(mean_and_std(values)) == words
+    assert format_spread(mean_and_std(values)) == words
 
 
 def test_a_span_has_two_ends() -> None:
-    assert [span(steps) for steps in ((), (300,), (100, 200, 300))] == ["", "300", "100 to 300"]
+    assert [format_steps(steps) for steps in ((), (300,), (100, 200, 300))] == [
+        "",
+        "300",
+        "100 to 300",
+    ]
 
 
 def test_the_text_is_aligned_and_best_first(report: Report) -> None:
-    lines = plain(report).splitlines()
+    lines = to_text(report).splitlines()
     assert lines[0] == "A report"
     head, rule, best, other = lines[2:6]
     assert re.split(r"  +", head) == [
@@ -82,18 +86,18 @@ def test_the_text_is_aligned_and_best_first(report: Report) -> None:
 
 
 def test_under_the_table_stand_protocol_sources_floor_and_warnings(report: Report) -> None:
-    said = remarks(report._replace(warnings=("run x failed",), step="best"))
+    said = list_remarks(report._replace(warnings=("run x failed",), step="best"))
     assert said[0] == "protocol: demo_10k_test (extractor inception, SHA-256 6726825d)"
     assert "Welch" in said[1]
-    assert "they flatter every row" in said[2]
-    assert said[3].startswith("fid_floor 2.5: real images against real ones")
+    assert "this flatters every row" in said[2]
+    assert said[3].startswith("fid_floor 2.5: real-vs-real distance")
     assert said[4] == "published 18.72: arXiv:2002.04724, small models"
     assert said[5:] == ["run x failed"]
-    assert not any("flatter" in line for line in remarks(report))
+    assert not any("flatter" in line for line in list_remarks(report))
 
 
 def test_markdown_has_as_many_cells_in_every_line(report: Report) -> None:
-    lines = markdown(report._replace(title=AWKWARD)).splitlines()
+    lines = to_markdown(report._replace(title=AWKWARD)).splitlines()
     assert lines[0] == "# a\\_b\\|c & 5% #1 $x$ {y} ~^\\\\ \\<b\\>"
     table = lines[2:6]
     assert {len(line) for line in table} == {len(table[0])}
@@ -105,7 +109,7 @@ def test_markdown_has_as_many_cells_in_every_line(report: Report) -> None:
 
 
 def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None:
-    text = latex(report)
+    text = to_latex(report)
     body = text[text.index(r"\begin") :].splitlines()
     assert body == [
         r"\begin{tabular}{lrrrrl}",
@@ -123,11 +127,11 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
 
 
 def test_awkward_text_means_itself() -> None:
-    assert tex(AWKWARD) == (
+    assert escape_latex(AWKWARD) == (
         r"a\_b|c \& 5\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}\textbackslash{} "
         r"\textless{}b\textgreater{}"
     )
-    assert md("two\nlines [x](y)") == r"two lines \[x\](y)"
+    assert escape_markdown("two\nlines [x](y)") == r"two lines \[x\](y)"
 
 
 def records(text: str) -> list[dict[str, str]]:
@@ -135,7 +139,7 @@ def records(text: str) -> list[dict[str, str]]:
 
 
 def test_a_csv_of_rows_has_one_line_a_row(report: Report) -> None:
-    best, other = records(rows_csv(report))
+    best, other = records(rows_to_csv(report))
     assert best["label"] == "lambda_cr=10"
     assert (best["regularizer.lambda_cr"], best["runs"], best["n"]) == ("10.0", "2", "2")
     assert float(best["fid"]) == 20.5
@@ -146,7 +150,7 @@ def test_a_csv_of_rows_has_one_line_a_row(report: Report) -> None:
 
 
 def test_a_csv_of_runs_has_all_settings_and_the_numbers_that_count(report: Report) -> None:
-    found = records(runs_csv(report._replace(step="best")))
+    found = records(runs_to_csv(report._replace(step="best")))
     assert [line["fid"] for line in found] == ["20.0", "21.0", "25.0"]
     assert [line["of_step"] for line in found] == ["300", "300", "100"]
     assert [line["seed"] for line in found] == ["1", "2", "1"]
@@ -161,9 +165,9 @@ def test_a_row_without_numbers_has_a_dash(tmp_path: Path) -> None:
     settings = {"regularizer.lambda_cr": 1}
     write_run(tmp_path / "b", {}, settings=settings, status="failed", more={"error": "nan, \n5"})
     report = build_report(collect([tmp_path]))
-    last = next(line for line in plain(report).splitlines() if line.startswith("lambda_cr=1 "))
+    last = next(line for line in to_text(report).splitlines() if line.startswith("lambda_cr=1 "))
     assert re.split(r"  +", last)[1] == "-"
     assert re.split(r"  +", last)[-1] == "1 of 1 failed, no numbers"
-    failed = records(runs_csv(report))[1]
+    failed = records(runs_to_csv(report))[1]
     assert (failed["status"], failed["error"], failed["fid"]) == ("failed", "nan, \n5", "")
-    assert r"lambda\_cr=1 & -" in latex(report)
+    assert r"lambda\_cr=1 & -" in to_latex(report)

@@ -329,8 +329,8 @@ def test_a_state_that_is_not_finite_is_not_saved(part: str, value: float, good: 
     bad = content(5)
     bad["states"][part] = {"w": torch.tensor([0.0, value]), "n": torch.tensor(3)}
     with pytest.raises(RunFailed, match=rf"{part}\.w is not finite after step 5.*step_00000003.pt"):
-        checkpoint.require_finite(bad, good.parent)
-    checkpoint.require_finite(content(), good.parent)
+        checkpoint.require_finite_states(bad, good.parent)
+    checkpoint.require_finite_states(content(), good.parent)
 
 
 def test_thinning_never_takes_the_checkpoint_that_a_run_went_on_from(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from crgan_cli.errors import RunFailed
 from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
-from crgan_cli.runs.record import MetricBuffer, Recorder, drop_lines_after, read_history, to_cpu
+from crgan_cli.runs.record import MetricBuffer, RunRecorder, drop_lines_after, read_history, to_cpu
 from crgan_cli.training.trainer import Trainer
 
 KIND = ("log.every=1", "checkpoint.every=3", "metrics.every=2", "samples.every=2", "steps=5")
@@ -164,7 +164,7 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
     """A resumed run does not write again what lies before its checkpoint."""
     assert scalars(runs.killed_late) == written(runs.killed_late)
     (tmp_path / "run").mkdir()
-    recorder = Recorder(RunDir(tmp_path / "run"), step=0, hooks_done=True)
+    recorder = RunRecorder(RunDir(tmp_path / "run"), step=0, hooks_done=True)
     recorder.write("train", 1, {f"loss/{i}": float(i) for i in range(200)})
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
     recorder.close()
@@ -177,7 +177,7 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: Path) -> None:
-    recorder = Recorder(RunDir(tmp_path), step=0, hooks_done=True)
+    recorder = RunRecorder(RunDir(tmp_path), step=0, hooks_done=True)
     with pytest.raises(RunFailed, match=r"kid became (nan|inf|-inf) at step 7"):
         recorder.write(kind, 7, {"fid": 1.0, "kid": value})
     recorder.close()
@@ -191,12 +191,12 @@ def test_a_line_cut_short_is_dropped_and_the_rest_is_kept(tmp_path: Path) -> Non
     whole = [{"kind": "train", "step": 1, "a": 0.1}, {"kind": "eval", "step": 1, "fid": 1 / 3}]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in whole) + HALF)
     assert read_history(run) == whole
-    drop_lines_after(run, 1, settled=True)
+    drop_lines_after(run, 1, hooks_done=True)
     assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in whole)
 
 
 @pytest.mark.parametrize(
-    ("step", "settled", "kept"),
+    ("step", "hooks_done", "kept"),
     [
         (2, True, ["train 1", "train 2", "eval 2"]),
         (2, False, ["train 1", "train 2"]),  # this step's metrics are still to be computed
@@ -205,13 +205,13 @@ def test_a_line_cut_short_is_dropped_and_the_rest_is_kept(tmp_path: Path) -> Non
     ],
 )
 def test_what_came_after_the_checkpoint_is_dropped(
-    step: int, settled: bool, kept: list[str], tmp_path: Path
+    step: int, hooks_done: bool, kept: list[str], tmp_path: Path
 ) -> None:
     run = RunDir(tmp_path)
     found = [("train", 1), ("train", 2), ("eval", 2), ("train", 3)]
     text = "".join(json.dumps({"kind": kind, "step": at}) + "\n" for kind, at in found)
     run.metrics.write_text(text)
-    drop_lines_after(run, step, settled=settled)
+    drop_lines_after(run, step, hooks_done=hooks_done)
     assert [f"{line['kind']} {line['step']}" for line in read_history(run)] == kept
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from PIL import Image
 
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
+from crgan_cli.runs.status import Status
 
 PROTOCOL = {
     "protocol": "demo_500_test",
@@ -30,7 +31,7 @@ def run_of(
     seed: int,
     fids: Sequence[float] = (30.0, 20.0),
     *,
-    status: str = "finished",
+    status: Status = Status.FINISHED,
     error: str = "",
     artefacts: Mapping[str, Mapping[str, object]] | None = None,
     samples: Path | None = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crgan_cli.config.compose import compose
-from crgan_cli.training.run import train_job
+from crgan_cli.training.start import train_job
 
 TINY = (
     "dataset.fraction=0.005",
@@ -68,7 +68,7 @@ def crgan(
     return subprocess.run(command(*words), cwd=cwd, env=environment(env), **PIPES)
 
 
-PIPES = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+PIPES = {"capture_output": True, "text": True, "timeout": 900, "check": False}
 
 
 def command(*words: str) -> list[str]:

@@ -103,8 +103,8 @@ def test_one_process_writes_for_both(folders: dict[str, Path]) -> None:
     ] * 2
     assert len(list((two / "tensorboard").iterdir())) == 1
     assert json.loads((two / "result.json").read_text())["images_seen"] == 4 * 2 * 4
-    assert (two / "train.log").read_text().count("going on from") == 0
-    assert (folders["two after one"] / "train.log").read_text().count("going on from") == 1
+    assert (two / "train.log").read_text().count("resuming from") == 0
+    assert (folders["two after one"] / "train.log").read_text().count("resuming from") == 1
 
 
 def test_a_signal_stops_and_saves_all_processes_after_the_same_step(tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_signal_stops_and_saves_all_processes_after_the_same_step(tmp_path: Pa
         torchrun(*typed), env=environment(), stdout=pipe, stderr=pipe, text=True
     )
     try:
-        waited = time.monotonic() + 120
+        waited = time.monotonic() + 600
         while not (out / FIRST).exists() and running.poll() is None:
             assert time.monotonic() < waited
             time.sleep(0.1)
         os.kill(running.pid, signal.SIGTERM)
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=300)
     finally:
         running.kill()
     result = json.loads((out / "result.json").read_text())
@@ -140,7 +140,7 @@ def test_what_is_wrong_in_all_processes_is_said_once(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode != 0

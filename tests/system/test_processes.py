@@ -123,7 +123,7 @@ def extracted() -> tuple[FeatureSet, int, int, list[int]]:
         lambda start, n: images[start : start + n],
         18,
         4,
-        keep={"pool", "logits"},
+        required={"pool", "logits"},
         progress=lambda done, total: shown.append(done),
         stop=lambda: stops.append(None),
     )

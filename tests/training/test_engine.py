@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +25,7 @@ from crgan_cli.gan.regularizers.consistency import (
 )
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.types import Batch
-from crgan_cli.networks.fast import folding
+from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training.engine.eager import Eager, gradient_norm
@@ -343,7 +342,10 @@ def test_what_is_differentiated_twice_stays_uncompiled(
     with caplog.at_level(logging.INFO, "crgan_cli"):
         prepared(task, engine)
     assert traced == [task.player("g")]
-    assert "d stays uncompiled: a penalty differentiates it twice" in caplog.messages
+    assert (
+        "d is not compiled: its gradient penalty needs double backward, which torch.compile does "
+        "not support"
+    ) in caplog.messages
     assert played(engine, "d")["terms/gp"] > 0
 
 
@@ -381,12 +383,11 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
         Eager(compile=True).for_device(CPU)
 
 
-# --- folding --------------------------------------------------------------------------------------
+# --- fused resampling ----------------------------------------------------------------------------
 
 
-def folding_engine(monkeypatch: pytest.MonkeyPatch, gain: Callable[..., float]) -> Eager:
-    """An engine for a small ResNet, where a fold gains what is said."""
-    monkeypatch.setattr(folding, "gain", gain)
+def folding_engine() -> Eager:
+    """An engine for a small ResNet, which has layers to fold."""
     config = compose(["architecture=resnet", "architecture.width=0.02", "dataset=demo"])
     task = build_task(config, build_networks(config))
     engine = Eager(fold="auto").for_device(CPU)
@@ -395,33 +396,36 @@ def folding_engine(monkeypatch: pytest.MonkeyPatch, gain: Callable[..., float]) 
     return engine
 
 
-def test_what_folding_gains_is_tried_once_on_a_machine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """So that two runs with one seed do the same arithmetic."""
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
-    first = folding_engine(monkeypatch, lambda *_: 2.0)
-    first.begin()
-    assert first.folds
-    assert set(first.folds.values()) == {True}
-    assert f"{len(first.folds)} of {len(first.folds)} convolutions folded" in first.describe()
-    second = folding_engine(monkeypatch, lambda *_: pytest.fail("tried again"))
-    second.begin()
-    assert second.folds == first.folds
+def test_auto_follows_the_table_and_the_engine_says_how_many_are_folded() -> None:
+    engine = folding_engine()
+    engine.begin()
+    assert engine.folds
+    assert set(engine.folds.values()) == {fused_resample.FUSED_PAYS["cpu"]}
+    folded = sum(engine.folds.values())
+    assert f"{folded} of {len(engine.folds)} convolutions folded" in engine.describe()
 
 
-def test_a_resumed_run_folds_as_its_checkpoint_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
-    begun = folding_engine(monkeypatch, lambda *_: 0.5)
-    begun.begin()
-    resumed = folding_engine(monkeypatch, lambda *_: pytest.fail("tried again"))
-    resumed.load_state_dict({"precision": "fp32", "folds": dict.fromkeys(begun.folds or {}, True)})
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_resumed_run_folds_as_its_checkpoint_says(folded: bool) -> None:
+    """So do runs of before the table, each of whose layers a stopwatch decided."""
+    resumed = folding_engine()
+    folds = dict.fromkeys(fused_resample.fusable_layers(resumed.task), folded)
+    resumed.load_state_dict({"precision": "fp32", "folds": folds})
     resumed.begin()
-    layers = folding.fusable_layers(resumed.task).values()
+    layers = fused_resample.fusable_layers(resumed.task).values()
     assert layers
-    assert all(layer.folded for layer in layers)
+    assert all(layer.use_fused == folded for layer in layers)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_cudnn_never_chooses_its_algorithms_by_a_stopwatch(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda wanted: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    Eager(deterministic=deterministic).prepare(game().float(), CPU)
+    assert not torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((9, 0), "bf16"), ((7, 5), "fp32")])

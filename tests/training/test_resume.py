@@ -140,7 +140,7 @@ def test_a_real_kill_and_then_from(whole: Path, tmp_path: Path) -> None:
     typed = tiny(*KIND, f"out={tmp_path / 'run'}")
     running = subprocess.Popen(command("train", *typed), cwd=tmp_path, env=environment())
     first = tmp_path / "run/checkpoints/step_00000002.pt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not first.exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.01)
     running.kill()
@@ -193,7 +193,7 @@ def test_force_goes_on_with_what_was_changed(tmp_path: Path) -> None:
 
 def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path)
-    monkeypatch.setattr("crgan_cli.training.run.fingerprint", lambda images: "0" * 64)
+    monkeypatch.setattr("crgan_cli.training.build.fingerprint", lambda images: "0" * 64)
     with pytest.raises(UserError, match="other images"):
         train(tmp_path, "steps=8")
 
@@ -237,6 +237,24 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if is_kept(path)}
     assert before.keys() == after.keys()
     assert [str(path) for path in before if before[path] != after[path]] == []
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_result_gets_the_result(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_result = RunDir.write_result
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "write_result", nth_call(2, write_result, kill))
+        with pytest.raises(Killed):
+            train(tmp_path, *KIND)
+    assert (tmp_path / LAST).exists()
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "running"
+    metric = train(tmp_path, *KIND)
+    assert_same_end(tmp_path, whole)
+    result, expected = (json.loads((run / "result.json").read_text()) for run in (tmp_path, whole))
+    for key in ("status", "step", "images_seen", "last", "best", "protocol"):
+        assert result[key] == expected[key]
+    assert metric == expected["last"][expected["protocol"]["headline"]]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

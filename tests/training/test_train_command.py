@@ -8,14 +8,17 @@ import io
 import itertools
 import json
 import math
+import random
 import shlex
 import shutil
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from data.test_data_standard import write_cifar, write_mnist
 from PIL import Image
 from support.runs import crgan, different, lines, tiny, unmeasured
@@ -26,9 +29,11 @@ from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
 from crgan_cli.gan.build import build_networks
-from crgan_cli.training.run import train_job
+from crgan_cli.networks.fast.fused_resample import FUSED_PAYS
+from crgan_cli.training.start import train_job
 
 GROUPS = Choices().groups
+LAST = "checkpoints/step_00000002.pt"
 
 
 class Expected(NamedTuple):
@@ -354,5 +359,24 @@ def test_a_job_of_a_sweep_is_a_single_run_to_the_last_bit(own: Sweep, tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
         train_job(compose(words), words, {}, None)
-    last = "checkpoints/step_00000002.pt"
-    assert different(job / last, tmp_path / "single" / last) == []
+    assert different(job / LAST, tmp_path / "single" / LAST) == []
+
+
+def test_equal_commands_give_equal_bits_whatever_the_cache_and_the_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run finds an empty cache; the second a full one, and a clock that jumps."""
+    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
+
+    def trained(name: str) -> dict:
+        words = small("architecture=resnet", f"out={tmp_path / name}")
+        train_job(compose(words), words, {}, None)
+        return torch.load(tmp_path / name / LAST, weights_only=True)
+
+    cold = trained("cold")
+    jumps = random.Random(0)
+    monkeypatch.setattr(time, "perf_counter", lambda: jumps.uniform(0, 1e6))
+    warm = trained("warm")
+    assert different(tmp_path / "cold" / LAST, tmp_path / "warm" / LAST) == []
+    assert cold["states"]["engine"]["folds"] == warm["states"]["engine"]["folds"]
+    assert set(cold["states"]["engine"]["folds"].values()) == {FUSED_PAYS["cpu"]}

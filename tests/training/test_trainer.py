@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -225,7 +226,8 @@ def test_a_stop_is_heard_between_two_steps_and_saves() -> None:
     assert turns(made) == []
 
 
-def test_a_second_signal_stops_at_once() -> None:
+def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     stop = StopSignal()
     stop.check()
     stop.on_signal(signal.SIGINT, None)

@@ -255,7 +255,7 @@ def stored_batches(images: Images, prior: Prior) -> Draw:
 
 def draw_batches(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
     """Generated images with the labels they were made for, on the CPU, where T draws."""
-    y = sampler.codes.y
+    y = sampler.latents.y
     x = sampler.draw(G, start, count).cpu()
     return Batch(x, None if y is None else y[start : start + count])
 
@@ -304,12 +304,12 @@ def plot_consistency(result: Consistency, path: Path) -> None:
     """One panel a family: relative gaps with two standard errors, raw ones on the right axis."""
     note = "; D mixes the images of a batch" if result.mixes_samples else ""
     title = f"How far D moves, {result.n} images of each kind (bands: 2 standard errors){note}"
-    figure, axes = plots.panels(len(result.curves), title)
+    figure, axes = plots.make_panels(len(result.curves), title)
     unit = result.unit
     for each, (family, sources) in zip(axes, result.curves.items(), strict=True):
         each.set_xlabel(UNITS[family])
         each.set_xscale("log" if family in ("noise", "latent") else "linear")
-        plots.log_where_possible(each, [curve.means for curve in sources.values()])
+        plots.set_log_y_if_positive(each, [curve.means for curve in sources.values()])
         for source, curve in sources.items():
             label, colour = SOURCES[source]
             scaled = curve.scaled(unit or 1.0)
@@ -321,7 +321,7 @@ def plot_consistency(result: Consistency, path: Path) -> None:
     relative = "E (D(x) - D(T(x)))² / (2 Var D(x))\n(right axes: without the variance, logits²)"
     axes[0].set_ylabel(relative if unit else "E (D(x) - D(T(x)))² (logits²)")
     axes[0].legend(fontsize=8)
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def scales(unit: float) -> tuple[Scale, Scale]:

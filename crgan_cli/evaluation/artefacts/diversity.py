@@ -222,10 +222,10 @@ def distances(
 def plot_diversity(result: Diversity, path: Path) -> None:
     """How far images move over sigma, and how far apart pairs lie, relative to real ones."""
     title = f"Diversity, {result.n} images (bands and bars: 2 standard errors)"
-    figure, (left, right) = plots.panels(2, title)
+    figure, (left, right) = plots.make_panels(2, title)
     left.set_xscale("log")
     rms = result.rms
-    plots.log_where_possible(left, [rms.means])
+    plots.set_log_y_if_positive(left, [rms.means])
     plots.draw_curve(
         left, rms.at, rms.means, rms.ses, colour=plots.GREEN, label="G(z) and G(z + ε)"
     )
@@ -249,4 +249,4 @@ def plot_diversity(result: Diversity, path: Path) -> None:
     right.set_ylabel("mean distance of pairs,\ngenerated relative to real (ratio)")
     right.set_ylim(bottom=0)
     right.legend(fontsize=8, loc="lower center")
-    plots.save(figure, path)
+    plots.save_figure(figure, path)

@@ -23,7 +23,7 @@ from crgan_cli.evaluation.artefacts.detector import Detector, auc, distortions_f
 from crgan_cli.evaluation.artefacts.reader import CalibratedDetector, ErrorRates, Share, calibrate
 from crgan_cli.evaluation.metrics.features import Progress, Stop
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
-from crgan_cli.report.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, panels, save
+from crgan_cli.report.plots import BLUE, GREY, MARKERS, ORANGE, PURPLE, make_panels, save_figure
 from crgan_cli.system import cache
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
     counts = sorted({each.generated.n for each in results if each.generated})
     seeds = sorted({each.seed for each in results})
     title = f"Augmentation leakage: n = {listed(counts)} generated images, seed {listed(seeds)}"
-    figure, (axes,) = panels(1, title, size=(7.5, 1.6 + 0.8 * len(results)))
+    figure, (axes,) = make_panels(1, title, size=(7.5, 1.6 + 0.8 * len(results)))
     for row, result in enumerate(results):
         draw(axes, result, row)
     axes.set_yticks(range(len(results)), [result.name for result in results])
@@ -281,7 +281,7 @@ def plot_leakage(results: Sequence[Leakage], path: Path) -> None:
     once = dict(zip(labels, handles, strict=True))
     if once:  # nothing at all could be measured otherwise
         figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def draw(axes: "Axes", result: Leakage, row: int) -> None:

@@ -291,7 +291,7 @@ def quantiles(distances: Tensor) -> list[float]:
 def plot_memorisation(result: Memorisation, path: Path) -> None:
     """One panel a space: the distribution functions of both samples, with 95 % bands."""
     title = f"Nearest of {result.train} training images (n = {result.n}, 95 % bands)"
-    figure, axes = plots.panels(len(result.spaces), title)
+    figure, axes = plots.make_panels(len(result.spaces), title)
     for each, (space, close) in zip(axes, result.spaces.items(), strict=True):
         for distances, colour, label in (
             (close.held_out, plots.BLUE, "held-out images"),
@@ -306,7 +306,7 @@ def plot_memorisation(result: Memorisation, path: Path) -> None:
         each.set_xlabel(f"distance ({UNITS[space]})")
         each.legend(fontsize=8, loc="lower right")
     axes[0].set_ylabel("share of images that lie nearer")
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def save_pairs(result: Memorisation, space: str, path: Path) -> None:

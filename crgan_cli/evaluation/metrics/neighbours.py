@@ -1,8 +1,8 @@
 """Balls around features, each up to its k-th nearest neighbour in its own set.
 
-What precision and recall, density and coverage are made of. Distances are squared, in float64 and
-a block of rows at a time: memory is the two sets in float64 and some arrays of (BLOCK, N), with
-N = 10,000 Inception features 330 MB and 41 MB each; never (N, N).
+The basis of precision, recall, density and coverage. Distances are squared, in float64, and
+computed for a block of rows at a time: memory is the two sets in float64 and some arrays of
+(BLOCK, N), for N = 10,000 Inception features 330 MB and 41 MB each; never (N, N).
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from crgan_cli.evaluation.metrics.statistics import float64
 
-BLOCK = 512  # rows whose distances to all others are held at once
+BLOCK = 512  # rows whose distances to all others are in memory at once
 
-# |x|^2 + |y|^2 - 2 xy of centred float64 rows is off by about 1e-15 of |x|^2: a point on the edge
-# of a ball, as its own k-th neighbour is, counts as inside whatever the rounding
+# |x|^2 + |y|^2 - 2 xy of centred float64 rows has an error of about 1e-15 |x|^2. A point on the
+# edge of a ball, like the k-th neighbour itself, must count as inside whatever the rounding
 EDGE = 1e-12
 
 
@@ -37,13 +37,13 @@ class KNNManifold:
         return len(self._centres)
 
     def contain(self, points: Tensor) -> Iterator[Tensor]:
-        """For each block of the (M, dims) points: (block, N) bool, whether a ball holds a point."""
+        """Yield per block of the (M, dims) points: (block, N) bool, whether a ball has a point."""
         reach = self.squared_radii + self._edge
         for d in self._distances(float64(points) - self._mean):
             yield d <= reach
 
     def _distances(self, points: Tensor) -> Iterator[Tensor]:
-        """(block, N) squared distances of centred points to the centres."""
+        """Yield (block, N) squared distances of centred points to the centres."""
         norms = self._centres.square().sum(1)
         for block in points.split(BLOCK):
             gram = torch.addmm(norms, block, self._centres.T, alpha=-2)
@@ -51,6 +51,6 @@ class KNNManifold:
 
 
 def coverage(balls: KNNManifold, points: Tensor) -> float:
-    """Share of the (M, dims) points that lie in some ball."""
-    inside = sum(held.any(1).sum() for held in balls.contain(points))
+    """Return the share of the (M, dims) points that lie in some ball."""
+    inside = sum(block.any(1).sum() for block in balls.contain(points))
     return float(inside) / len(points)

@@ -1,6 +1,6 @@
-"""The extractors that torch-fidelity offers beside Inception, with its layers and preprocessing.
+"""The extractors of torch-fidelity besides Inception, with its layers and preprocessing.
 
-VGG16 (Simonyan and Zisserman 2014, arXiv:1409.1556) is what precision and recall were defined with
+VGG16 (Simonyan and Zisserman 2014, arXiv:1409.1556) was used to define precision and recall
 (Kynkäänniemi et al. 2019, arXiv:1904.06991), CLIP (Radford et al. 2021, arXiv:2103.00020) and
 DINOv2 (Oquab et al. 2023, arXiv:2304.07193) follow human judgement more closely than Inception
 (Stein et al. 2023, arXiv:2306.04675). None has a classifier, so there is no Inception score.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.evaluation.metrics import weights as files
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bilinear_tf1
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 from crgan_cli.evaluation.metrics.vision_transformer import PATCH, VisionTransformer, positions_at
 from crgan_cli.evaluation.metrics.weights import Source, Weights
 
@@ -39,7 +39,7 @@ ClipVariant = Literal[
     "vit-l-14",
     "vit-l-14-336px",
 ]
-CLIP_MEGABYTES = {  # about; for the log and the advice alone [recall]
+CLIP_MEGABYTES = {  # about; only for the log and the messages [recall]
     "rn50": 244,
     "rn101": 278,
     "rn50x4": 402,
@@ -55,7 +55,7 @@ Dinov2Variant = Literal["vit-s-14", "vit-b-14", "vit-l-14"]
 DINOV2 = {"vit-s-14": (384, 12, 88), "vit-b-14": (768, 12, 346), "vit-l-14": (1024, 24, 1218)}
 """Variant -> dim and depth [code: dinov2/models/vision_transformer.py], MB of the file [sec]."""
 
-# Meta publishes no hash: many projects state these for the files under Meta's names [sec]
+# Meta publishes no hash: many projects state these for Meta's files [sec]
 DINOV2_SHA256 = {
     "vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
     "vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
@@ -72,14 +72,14 @@ class Pretrained(Extractor):
     colours = IMAGENET
 
     def identify(self, name: str, found: Weights) -> None:
-        """Sets what the record says of the extractor."""
+        """Set the name, hash and resizing of the extractor."""
         self.name = found.tag(name)
         self.sha256 = found.sha256
         self.resize = f"{self.side} px, bilinear as in TensorFlow 1 (torch-fidelity)"
 
     def features(self, rgb: Tensor) -> Features:
         mean, deviation = (rgb.new_tensor(c).view(3, 1, 1) * 255 for c in self.colours)
-        x = (bilinear_tf1(rgb, self.side) - mean) / deviation
+        x = (resize_bilinear_tf1(rgb, self.side) - mean) / deviation
         return Features(self.net(x.contiguous(memory_format=torch.channels_last)))
 
 
@@ -96,19 +96,19 @@ class VGG16(Pretrained):
 
         found = files.find_weights(VGG16_SOURCE, weights)
         self.identify("vgg16", found)
-        with torch.device("meta"):  # no memory and no random numbers for weights to be replaced
+        with torch.device("meta"):  # no memory and no random numbers: the weights are replaced
             net = vgg16(init_weights=False)
-        with found.fitting(VGG16_SOURCE):
+        with found.explain_mismatch(VGG16_SOURCE):
             net.load_state_dict(found.state, assign=True)
         net.classifier = net.classifier[:5]  # up to the ReLU after fc2, as torch-fidelity's default
         super().__init__(net.float())
 
 
 class CLIP(Pretrained):
-    """The image half of OpenAI's CLIP: the embedding that is compared with texts.
+    """The image encoder of OpenAI's CLIP: the embedding that is compared with texts.
 
-    OpenAI publishes TorchScript archives. Its file is known by its whole SHA-256 before it is used;
-    one of your own, given as `weights`, is read by TorchScript's loader: trust where it is from.
+    OpenAI publishes TorchScript archives. Its file is verified by its SHA-256 before it is used.
+    Your own file, given as `weights`, is read by TorchScript's loader: use only files you trust.
     """
 
     colours = WEBIMAGETEXT
@@ -117,9 +117,9 @@ class CLIP(Pretrained):
         from torch_fidelity.feature_extractor_clip import build_model
 
         source = clip_source(variant)
-        found = files.find_weights(source, weights, files.scripted_state)
-        # build_model draws first weights, and takes what it does not need out of the dictionary
-        with torch.random.fork_rng(devices=[]), found.fitting(source):
+        found = files.find_weights(source, weights, files.load_torchscript_state)
+        # build_model draws random weights, and removes unneeded entries from the dictionary
+        with torch.random.fork_rng(devices=[]), found.explain_mismatch(source):
             net = build_model(dict(found.state), torch.float32).visual
         self.side, self.dims = net.input_resolution, net.output_dim
         self.identify(f"clip_{variant.replace('-', '_')}", found)
@@ -139,9 +139,9 @@ class DINOv2(Pretrained):
         found = files.find_weights(source, weights)
         self.dims, depth, _ = DINOV2[variant]
         grid = self.side // PATCH
-        with torch.device("meta"):  # no memory and no random numbers for weights to be replaced
+        with torch.device("meta"):  # no memory and no random numbers: the weights are replaced
             net = VisionTransformer(self.dims, depth, grid)
-        with found.fitting(source):
+        with found.explain_mismatch(source):
             state = {name: v for name, v in found.state.items() if name != "mask_token"}
             state["pos_embed"] = positions_at(state["pos_embed"].float(), grid)
             net.load_state_dict(state, assign=True)  # the mask token is for training alone
@@ -150,7 +150,7 @@ class DINOv2(Pretrained):
 
 
 def clip_source(variant: ClipVariant) -> Source:
-    """OpenAI's file, under torch-fidelity's name for it."""
+    """Return OpenAI's file, with torch-fidelity's name for it."""
     from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
 
     name = f"clip-{variant}"
@@ -165,7 +165,7 @@ def clip_source(variant: ClipVariant) -> Source:
 
 
 def dinov2_source(variant: Dinov2Variant) -> Source:
-    """Meta's file, under torch hub's name for it."""
+    """Return Meta's file, with torch hub's name for it."""
     model = f"dinov2_{variant.replace('-', '')}"
     return Source(
         what=f"Meta's DINOv2 {variant}",

@@ -1,14 +1,21 @@
-"""By what rules a number was measured, and which numbers may stand beside each other.
+"""The rules by which a number was measured, and the names and records made from them.
 
 CIFAR-10's FID against 10,000 test images and against 50,000 training images differ by several
 points for the same model, so a number without its protocol means nothing.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crgan_cli.evaluation.metrics.base import Metric
+    from crgan_cli.evaluation.metrics.extractors import Extractor
+    from crgan_cli.evaluation.metrics.reference import PreparedReference
 
 
 class Protocol(NamedTuple):
-    """The choices that change the numbers. `conf/metrics` says what each is."""
+    """The choices that change the numbers. `conf/metrics` explains each."""
 
     reference: str  # the split of the real images
     num_real: int
@@ -21,12 +28,12 @@ class Protocol(NamedTuple):
     batch_size: int
 
     def label(self, dataset: str) -> str:
-        """A short name made of the choices, so that it cannot name another protocol's numbers.
+        """Return a short name of all choices, so that different protocols have different names.
 
-        `cifar10_10k_test_x3_unrounded`: the data set, the generated images, the split of the real
-        ones, and what is out of the ordinary.
+        `cifar10_10k_test_x3_unrounded`: the data set, the number of generated images, the split of
+        the real ones, and everything that is not the default.
         """
-        real = [] if self.num_real == self.num_samples else [f"of{short(self.num_real)}"]
+        real = [] if self.num_real == self.num_samples else [f"of{format_count(self.num_real)}"]
         unusual = {
             f"x{self.repeats}": self.repeats > 1,
             "unrounded": self.rounding == "none",
@@ -34,13 +41,22 @@ class Protocol(NamedTuple):
             f"bn-{self.batch_norm}": self.batch_norm != "running",
             f"psi{self.truncation}": self.truncation is not None,
         }
-        said = [word for word, so in unusual.items() if so]
-        return "_".join([dataset, short(self.num_samples), self.reference, *real, *said])
+        words = [word for word, applies in unusual.items() if applies]
+        return "_".join([dataset, format_count(self.num_samples), self.reference, *real, *words])
+
+    def metric_name(self, key: str, extractor: "Extractor") -> str:
+        """Return a number's name in reports: fid, or fd_EXTRACTOR_nCOUNT.
+
+        The names fid, is and kid belong to the standard Inception.
+        """
+        if extractor.standard:
+            return key.replace("fd", "fid")
+        return f"{key}_{extractor.name}_n{self.num_samples}"
 
     def record(self) -> dict[str, str | int | float]:
-        """All choices in words."""
+        """Return all choices as text and numbers."""
         rounding = {"uint8": "uint8, to nearest", "none": "none, float32"}[self.rounding]
-        # the batch is part of the protocol only where images depend on the batch around them
+        # the batch matters only if an image depends on the others in its batch
         batch = {} if self.batch_norm == "running" else {"batch_size": self.batch_size}
         return {
             "reference_split": self.reference,
@@ -55,6 +71,29 @@ class Protocol(NamedTuple):
         }
 
 
-def short(count: int) -> str:
+def format_count(count: int) -> str:
     """10000 -> 10k, 500 -> 500."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
+
+
+def describe_evaluation(
+    protocol: Protocol,
+    extractor: "Extractor",
+    reference: "PreparedReference",
+    metrics: "Iterable[Metric]",
+    primary: str,
+) -> dict[str, object]:
+    """Return the full record of a protocol: all that is needed to compare the numbers."""
+    return {
+        "protocol": protocol.label(reference.dataset),
+        "headline": primary,
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "dataset": reference.dataset,
+        "reference_sha256": reference.images_sha256,
+        "floor_sha256": reference.floor_sha256,
+        **protocol.record(),
+        "resize": extractor.resize,
+        "precision": f"{extractor.precision} features, float64 statistics",
+        "measures": {k: value for metric in metrics for k, value in metric.describe().items()},
+    }

@@ -1,25 +1,34 @@
-"""Features and moments of real images, computed once and kept in a cache.
+"""Features and moments of the real images, computed once and cached.
 
-torch-fidelity keys its cache by the name of the data set only and so returns stale statistics.
-Here the key is the content: the images' hash, the extractor and its weights' hash.
+torch-fidelity's cache key is the name of the data set only, so it may return outdated statistics.
+Here the key is the content: the hash of the images, the extractor and the hash of its weights.
 """
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.features import FeatureSet
+from crgan_cli.evaluation.metrics.extractors import Extractor
+from crgan_cli.evaluation.metrics.features import (
+    FeatureKind,
+    FeatureSet,
+    Progress,
+    Stop,
+    extract,
+)
+from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.system import cache
 from crgan_cli.system.distributed.objects import any_rank
 from crgan_cli.system.distributed.world import world
 
-VERSION = 2  # of the preprocessing and of this file's layout: a new number leaves old files unread
+VERSION = 2  # of the preprocessing and the file layout: a new number makes old files invalid
 FOLDER = "reference"  # of the cache
 
 Provenance = Mapping[str, str | int]
@@ -27,91 +36,171 @@ Provenance = Mapping[str, str | int]
 log = logging.getLogger(__name__)
 
 
+class RealImages(NamedTuple):
+    """The real images of an evaluation."""
+
+    dataset: str
+    split: str
+    images: Images
+    others: Images | None = None  # for the real-vs-real distance
+    labelled: bool = False  # whether `images.y` are classes
+
+    def describe(self, extractor: Extractor) -> dict[str, str | int]:
+        """Return everything that their statistics depend on: the cache key."""
+        return {
+            "dataset": self.dataset,
+            "images": fingerprint(self.images),
+            "split": self.split,
+            "count": len(self.images.x),
+            "shape": "x".join(map(str, self.images.x.shape[1:])),
+            "floor_images": fingerprint(self.others) if self.others else "none",
+            "extractor": extractor.name,
+            "weights": extractor.sha256,
+            "resize": extractor.resize,
+            "precision": extractor.precision,
+        }
+
+
 class Reference(NamedTuple):
-    """What the measures need of the real images."""
+    """What the metrics need to know about the real images."""
 
     real: FeatureSet
-    floor: float | None  # Frechet distance to as many other real images
+    floor: float | None  # real-vs-real distance: Frechet distance to as many other real images
 
     def to(self, device: torch.device | str) -> "Reference":
-        """The same on `device`; moments stay on the CPU where it has no float64."""
+        """Return a copy on `device`. Moments stay on the CPU if the device has no float64."""
         moments, pool, logits, y = self.real
         moments = moments.to("cpu" if torch.device(device).type == "mps" else device)
         pool, logits = (None if part is None else part.to(device) for part in (pool, logits))
         return Reference(FeatureSet(moments, pool, logits, y), self.floor)
 
 
-def written(provenance: Provenance) -> str:
-    """A provenance as text, the same for the same content."""
-    return cache.cache_key({"version": VERSION, **provenance})
+class PreparedReference(NamedTuple):
+    """A reference with the names and hashes for the record of the protocol."""
+
+    dataset: str = ""
+    images_sha256: str = ""  # of the images
+    floor_sha256: str = ""  # of the other real images; "none" without a real-vs-real distance
+    shape: tuple[int, ...] = ()  # of an image
+    statistics: Reference | None = None
+
+
+def prepare_reference(
+    extractor: Extractor,
+    real: RealImages,
+    file: Path | None,
+    batch_size: int,
+    required: Set[FeatureKind],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> PreparedReference:
+    """Load the reference from a file of the user or the cache, or compute it."""
+
+    def extract_images(images: Images) -> FeatureSet:
+        return extract(
+            extractor,
+            lambda start, n: images.x[start : start + n],
+            len(images.x),
+            batch_size,
+            required=required,
+            y=images.y if real.labelled else None,
+            progress=progress,
+            stop=stop,
+        )
+
+    def compute() -> Reference:
+        features = extract_images(real.images)
+        if real.others is None:
+            return Reference(features, None)
+        floor = frechet_distance(features.moments, extract_images(real.others).moments)
+        return Reference(features, floor)
+
+    provenance = real.describe(extractor)
+    with_features = "pool" in required
+    if file:
+        statistics = load_given_file(file, provenance, with_features=with_features)
+    else:
+        statistics = load_or_compute(provenance, compute, with_features=with_features)
+    return PreparedReference(
+        real.dataset,
+        str(provenance["images"]),
+        str(provenance["floor_images"]),
+        tuple(real.images.x.shape[1:]),
+        statistics.to(extractor.device),
+    )
 
 
 def load_or_compute(
     provenance: Provenance, compute: Callable[[], Reference], *, with_features: bool
 ) -> Reference:
-    """The reference that `provenance` describes: from the cache, or computed and put there.
+    """Load the reference that `provenance` describes from the cache, or compute and cache it.
 
-    A file without the features of every image serves only where they are not needed. Where one of
-    several processes finds none, all compute it, as they do that together.
+    A file without the features of every image is used only if they are not needed. If one process
+    of several finds no file, all of them compute, as they do that together.
     """
-    record = written(provenance)
+    record = format_provenance(provenance)
     path = cache.cache_path(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
-    found = load(path)
-    if found and not (found.record == record and found.has_features(with_features)):
-        found = None
-    if not any_rank(found is None) and found:
-        return found.reference
+    loaded = load_reference(path)
+    if loaded and not (loaded.record == record and loaded.has_features(with_features)):
+        loaded = None
+    if not any_rank(loaded is None) and loaded:
+        return loaded.reference
     reference = compute()
-    if world().local_rank == 0:  # the machines of a run may have a cache each
-        save(path, record, reference)
+    if world().local_rank == 0:  # each machine of a run may have a cache of its own
+        save_reference(path, record, reference)
     return reference
 
 
-def from_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
-    """The reference in a file that the user names; UserError where it is of anything else."""
-    found = load(path)
-    if found is None:
+def load_given_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
+    """Load `metrics.reference_file`. Raise UserError if it holds other statistics."""
+    loaded = load_reference(path)
+    if loaded is None:
         raise UserError(
             f"metrics.reference_file={path} is not a whole file of reference statistics. Give one "
             f"that crgan has written (they are in {cache.cache_folder(FOLDER)}), or leave it out."
         )
-    stated, wanted = json.loads(found.record), json.loads(written(provenance))
+    stored, wanted = json.loads(loaded.record), json.loads(format_provenance(provenance))
     differing = [
-        f"\n  {key}: {stated.get(key, '(not recorded)')} in the file, {value} here"
+        f"\n  {key}: {stored.get(key, '(not recorded)')} in the file, {value} here"
         for key, value in wanted.items()
-        if stated.get(key) != value
+        if stored.get(key) != value
     ]
     if differing:
         raise UserError(
             f"metrics.reference_file={path} holds the statistics of another protocol:"
-            f"{''.join(differing)}\nLeave it out, and they are computed from the images."
+            f"{''.join(differing)}\nLeave it out to compute them from the images."
         )
-    if not found.has_features(with_features):
+    if not loaded.has_features(with_features):
         raise UserError(
-            f"metrics.reference_file={path} holds moments only, and metrics.measures asks for one "
-            "that needs the features of every image. Leave the file out, or ask for fid alone."
+            f"metrics.reference_file={path} holds moments only, but one of metrics.measures "
+            "needs the features of every image. Leave the file out, or choose fid alone."
         )
-    return found.reference
+    return loaded.reference
+
+
+def format_provenance(provenance: Provenance) -> str:
+    """Return a provenance as text, the same for the same content."""
+    return cache.cache_key({"version": VERSION, **provenance})
 
 
 class LoadedReference(NamedTuple):
-    """What is in a file."""
+    """The content of a file."""
 
-    record: str  # `cache_key` provenance
+    record: str  # `format_provenance`
     reference: Reference
 
     def has_features(self, with_features: bool) -> bool:
-        """Whether the features are there, if they are needed."""
+        """Return whether the features are there, or not needed."""
         return self.reference.real.pool is not None or not with_features
 
 
-def load(path: Path) -> LoadedReference | None:
-    """The statistics in a file, None where there are none that are whole."""
+def load_reference(path: Path) -> LoadedReference | None:
+    """Load the statistics in a file. Return None if there are none, or if it is damaged."""
     content = cache.load_cached(path)
     if content is None:
         return None
     try:
-        moments = Moments.stored(content["count"], content["mean"], content["covariance"])
+        moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
         real = FeatureSet(moments, content["pool"], None, content["y"])
         return LoadedReference(content["record"], Reference(real, content["floor"]))
     except (KeyError, TypeError, AttributeError) as error:
@@ -119,8 +208,8 @@ def load(path: Path) -> LoadedReference | None:
         return None
 
 
-def save(path: Path, record: str, reference: Reference) -> None:
-    """Keeps a reference for the next time."""
+def save_reference(path: Path, record: str, reference: Reference) -> None:
+    """Save a reference in the cache."""
     moments, pool, _, y = reference.real
     content = {
         "record": record,

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def float64(x: Tensor) -> Tensor:
-    """`x` in float64, on its own device, or on the CPU where the device has no float64 (MPS)."""
+    """Return `x` in float64, on its device, or on the CPU if that has no float64 (MPS)."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 class Moments:
-    """Count, mean (dims,) and unbiased covariance (dims, dims) of rows, without keeping them.
+    """Count, mean (dims,) and unbiased covariance (dims, dims) of rows, without storing the rows.
 
     Lives on the device of the first batch.
     """
@@ -28,15 +28,15 @@ class Moments:
         self._scatter = torch.zeros(dims, dims, dtype=torch.float64)
 
     @classmethod
-    def of(cls, features: Tensor) -> "Moments":
-        """Moments of (N, dims) features."""
+    def from_features(cls, features: Tensor) -> "Moments":
+        """Compute the moments of (N, dims) features."""
         moments = cls(features.shape[1])
         moments.update(features)
         return moments
 
     @classmethod
-    def stored(cls, count: int, mean: Tensor, covariance: Tensor) -> "Moments":
-        """Moments from what was saved of others."""
+    def from_covariance(cls, count: int, mean: Tensor, covariance: Tensor) -> "Moments":
+        """Restore moments that were saved."""
         moments = cls(len(mean))
         moments.count, moments.mean = count, mean
         moments._scatter = covariance * (count - 1)
@@ -49,19 +49,22 @@ class Moments:
         return self._scatter / (self.count - 1)
 
     def update(self, features: Tensor) -> None:
-        """Takes in (N, dims) features: S <- S + S_batch + d d^T n m / (n + m), d the means' gap."""
+        """Add (N, dims) features: S <- S + S_batch + d d^T n m / (n + m).
+
+        d is the difference of the means, n and m are the counts.
+        """
         rows = float64(features)
         self.to(rows.device)
         total = self.count + len(rows)
         centre = rows.mean(0)
         rows = rows - centre
-        gap = centre - self.mean
+        difference = centre - self.mean
         self._scatter += rows.T @ rows
-        self._scatter += torch.outer(gap, gap) * (self.count * len(rows) / total)
-        self.mean = self.mean + gap * (len(rows) / total)
+        self._scatter += torch.outer(difference, difference) * (self.count * len(rows) / total)
+        self.mean = self.mean + difference * (len(rows) / total)
         self.count = total
 
     def to(self, device: torch.device | str) -> "Moments":
-        """Moves to `device`, in place."""
+        """Move to `device`, in place."""
         self.mean, self._scatter = self.mean.to(device), self._scatter.to(device)
         return self

@@ -1,4 +1,4 @@
-"""A network of the user's own as a file: no Python of theirs is imported."""
+"""A network of the user as a TorchScript file: no Python code is imported."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.extractors import Extractor, Features, bicubic
-from crgan_cli.evaluation.metrics.weights import scripted, sha256_of
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
+from crgan_cli.evaluation.metrics.weights import load_torchscript, sha256_hex
 
-PROBE_SIDE = 32  # pixels of the images that the module is tried on where no size is given
+PROBE_SIDE = 32  # pixels of the images for the first test of the module, if no size is given
 
 CONTRACT = (
     "The module takes (N, 3, H, W) float32 images in [0, 255] and returns float features (N, dims) "
@@ -22,10 +22,10 @@ CONTRACT = (
 class TorchScript(Extractor):
     """A module saved with torch.jit.save: (N, 3, H, W) float32 in [0, 255] -> (N, dims) float.
 
-    It may also return (N, dims, 1, 1), or a tuple of such features and logits (N, classes), and it
-    must give the same for the same images. With `resolution` the images are resized first; without,
-    they come in the data set's size. The file's code runs in TorchScript's interpreter, which has
-    no imports, but the interpreter is no sandbox: use files that you trust.
+    It may also return (N, dims, 1, 1), or a tuple of such features and logits (N, classes). The
+    same images must give the same features. With `resolution` the images are resized first;
+    without, they have the data set's size. The code runs in TorchScript's interpreter, which has
+    no imports but is no sandbox: use only files that you trust.
     """
 
     def __init__(self, path: str, resolution: PositiveInt | None = None) -> None:
@@ -37,14 +37,14 @@ class TorchScript(Extractor):
             )
         content = file.read_bytes()
         try:
-            net = scripted(content)
+            net = load_torchscript(content)
         except RuntimeError as error:
             raise UserError(
                 f"extractor.path={path} is not a TorchScript module. Save one with "
                 f"torch.jit.save(torch.jit.script(net.eval()), 'net.pt'); a state dict or a model "
-                f"saved with torch.save will not do. {CONTRACT}."
+                f"saved with torch.save does not work. {CONTRACT}."
             ) from error
-        self.sha256 = sha256_of(content)
+        self.sha256 = sha256_hex(content)
         self.name = f"{re.sub(r'[^A-Za-z0-9]+', '_', file.stem)}_{self.sha256[:8]}"
         self.resolution = resolution
         self.resize = (
@@ -59,25 +59,27 @@ class TorchScript(Extractor):
         self.has_logits = probe.logits is not None
 
     def features(self, rgb: Tensor) -> Features:
-        x = bicubic(rgb, self.resolution) if self.resolution else rgb
+        x = resize_bicubic(rgb, self.resolution) if self.resolution else rgb
         n, _, height, width = x.shape
-        given = f"{n} images of {height} x {width} pixels"
+        images = f"{n} images of {height} x {width} pixels"
         try:
             output = self.net(x)
         except (RuntimeError, torch.jit.Error) as error:
             lines = str(error).strip().splitlines() or ["no reason given"]
             raise UserError(
-                f"extractor.path={self.path} fails on {given}: {lines[-1].strip()}. {CONTRACT}. "
+                f"extractor.path={self.path} fails on {images}: {lines[-1].strip()}. {CONTRACT}. "
                 "With extractor.resolution=N the images are resized first."
             ) from error
-        found = columns(output, n)
-        if isinstance(found, str):
-            raise UserError(f"extractor.path={self.path} makes {found} of {given}. {CONTRACT}.")
-        return found
+        features = parse_output(output, n)
+        if isinstance(features, str):
+            raise UserError(
+                f"extractor.path={self.path} returns {features} for {images}. {CONTRACT}."
+            )
+        return features
 
 
-def columns(output: object, n: int) -> Features | str:
-    """A module's output for `n` images as features, or what is wrong with it, in words."""
+def parse_output(output: object, n: int) -> Features | str:
+    """Convert a module's output for `n` images to features, or return what is wrong with it."""
     parts = output if isinstance(output, tuple) else (output,)
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) < len(parts) or len(tensors) not in (1, 2):

@@ -1,8 +1,10 @@
 """The network of DINOv2 (Oquab et al. 2023, arXiv:2304.07193), for images of one size.
 
-torch-fidelity runs whatever code torch hub downloads from facebookresearch/dinov2; the network is
-small enough to be written down, so that only a file of tensors has to be trusted.
+torch-fidelity runs the code that torch hub downloads from facebookresearch/dinov2. The network is
+small enough to write down here, so that only a file of tensors has to be trusted.
 """
+
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ PATCH = 14  # pixels [code: dinov2/hub/backbones.py]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values of all heads come from one product."""
+    """Multi-head self-attention; one product computes queries, keys and values of all heads."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -26,18 +28,6 @@ class Attention(nn.Module):
         """(N, tokens, dim) -> the same shape."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    """Two linear layers, four times as wide in between."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -60,23 +50,14 @@ class Block(nn.Module):
         self.attn = Attention(dim)
         self.ls1 = LayerScale(dim)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
-        self.mlp = MLP(dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(fc1=nn.Linear(dim, 4 * dim), gelu=nn.GELU(), fc2=nn.Linear(4 * dim, dim))
+        )
         self.ls2 = LayerScale(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
         return x + self.ls2(self.mlp(self.norm2(x)))
-
-
-class Patches(nn.Module):
-    """(N, 3, H, W) -> (N, H/14 * W/14, dim)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, PATCH, stride=PATCH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
 
 
 class VisionTransformer(nn.Module):
@@ -86,21 +67,24 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid * grid + 1, dim))
-        self.patch_embed = Patches(dim)
+        self.patch_embed = nn.Sequential(
+            OrderedDict(proj=nn.Conv2d(3, dim, PATCH, stride=PATCH), flatten=nn.Flatten(2))
+        )
         self.blocks = nn.Sequential(*(Block(dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = self.patch_embed(x)
+        patches = self.patch_embed(x).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1) + self.pos_embed
         return self.norm(self.blocks(tokens)[:, 0])
 
 
 def positions_at(pos_embed: Tensor, grid: int) -> Tensor:
-    """(1, 1 + g^2, dim) position codes -> (1, 1 + grid^2, dim): bicubic, less the class token's.
+    """(1, 1 + g^2, dim) position embeddings -> (1, 1 + grid^2, dim), bicubic.
 
-    The factor is (grid + 0.1) / g as in [code: interpolate_pos_encoding], where the 0.1 guards
-    against rounding; it moves the codes a little, so it belongs to the function.
+    The class token's stays. The factor is (grid + 0.1) / g as in [code: interpolate_pos_encoding].
+    The 0.1 protects against rounding, but also moves the embeddings a little, so it is part of the
+    function.
     """
     side = round((pos_embed.shape[1] - 1) ** 0.5)
     if side == grid:

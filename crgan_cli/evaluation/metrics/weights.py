@@ -1,7 +1,7 @@
-"""Where a published weights file is: option, environment, torch hub cache, download.
+"""Find a published weights file: option, environment variable, torch hub's cache, download.
 
-torch-fidelity loads any file under the official name, unpickles it without restriction, and its
-download has no time limit; here the file is hashed, read safely and fetched with a limit.
+torch-fidelity loads any file with the official name, unpickles it without restriction, and its
+download has no time limit. Here the file is hashed, read safely and downloaded with a limit.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import atomic_path
 
 FOLDER = "CRGAN_WEIGHTS_DIR"
-"""The environment variable that names a folder of weights files, looked into by their names."""
+"""The environment variable that names a folder of weights files."""
 
-TIMEOUT_SECONDS = 30.0  # without an answer; a slow download may take longer
+TIMEOUT_SECONDS = 30.0  # without any answer; a slow download may take longer
 CHUNK_BYTES = 1 << 20
 
 State = dict[str, Tensor]
@@ -36,22 +36,22 @@ log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """A weights file that somebody publishes."""
+    """A published weights file."""
 
-    what: str  # whose weights, in words
+    what: str  # name of the weights in messages
     url: str
-    sha256: str  # in hexadecimal digits, or its beginning
+    sha256: str  # hexadecimal digits, or the first of them
     file: str  # its name in torch hub's cache
     megabytes: int
-    variable: str | None = None  # of the environment, naming the file itself
+    variable: str | None = None  # environment variable that names the file itself
 
     def cache(self) -> Path:
-        """Where torch hub, and so torch-fidelity, keeps the file; absolute."""
+        """Return the absolute path at which torch hub and torch-fidelity cache the file."""
         return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.file
 
 
 class Weights(NamedTuple):
-    """A weights file that was read."""
+    """The content of a weights file."""
 
     state: State
     sha256: str
@@ -59,12 +59,12 @@ class Weights(NamedTuple):
     standard: bool  # whether it is the published file
 
     def tag(self, name: str) -> str:
-        """`name`, with the hash where these are somebody's own weights."""
+        """Return `name`, with the hash if these are not the published weights."""
         return name if self.standard else f"{name}_{self.sha256[:8]}"
 
     @contextmanager
-    def fitting(self, source: Source) -> Iterator[None]:
-        """Says whose weights were expected where the body cannot load them into its network."""
+    def explain_mismatch(self, source: Source) -> Iterator[None]:
+        """Name the weights that were expected if the block cannot load them into its network."""
         try:
             yield
         except (RuntimeError, KeyError, ValueError, IndexError) as error:
@@ -76,7 +76,7 @@ class Weights(NamedTuple):
 
 
 def load_state_dict(content: bytes, path: Path) -> State:
-    """The names and tensors of a file, read without running any code that it may carry.
+    """Read the names and tensors of a file, without running any code in it.
 
     Raises UserError if it holds anything else.
     """
@@ -95,20 +95,19 @@ def load_state_dict(content: bytes, path: Path) -> State:
     return state
 
 
-def scripted_state(content: bytes, path: Path) -> State:
-    """The names and tensors of a TorchScript archive, as which OpenAI publishes CLIP.
+def load_torchscript_state(content: bytes, path: Path) -> State:
+    """Read the names and tensors of a TorchScript archive, the format of OpenAI's CLIP.
 
-    There is no other way to read one than to load its module, which is not run. A plain state dict
-    is taken too.
+    The only way to read one is to load its module; it is not run. Reads a plain state dict too.
     """
     try:
-        return dict(scripted(content).state_dict())
+        return dict(load_torchscript(content).state_dict())
     except RuntimeError:
         return load_state_dict(content, path)
 
 
-def scripted(content: bytes) -> nn.Module:
-    """A TorchScript module on the CPU; raises RuntimeError where `content` is none."""
+def load_torchscript(content: bytes) -> nn.Module:
+    """Load a TorchScript module on the CPU. Raise RuntimeError if `content` is none."""
     with warnings.catch_warnings():
         # deprecated in favour of torch.export, whose programs cannot be put into eval mode
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
@@ -117,24 +116,24 @@ def scripted(content: bytes) -> nn.Module:
 
 
 def find_weights(source: Source, option: str | None, read: Reader = load_state_dict) -> Weights:
-    """Reads the first there is of `option`, the environment's, torch hub's and the download.
+    """Read the first available of `option`, the environment's file, torch hub's and the download.
 
-    Only `option` may be another file than the published one. Raises UserError, with what to put
-    where, if there is none or it is not what it should be.
+    Only `option` may be a different file than the published one. Raises UserError, which says what
+    file to put where, if there is none or it has another hash.
     """
     if option is not None:
-        path = existing_file(option, "extractor.weights", source)
-        return load(path, source, read, published=False)
-    path = env_file(source) or source.cache()
+        path = require_file(option, "extractor.weights", source)
+        return load_weights(path, source, read, published=False)
+    path = find_env_file(source) or source.cache()
     if path == source.cache() and not path.is_file():
         download(source)
-    return load(path, source, read, published=True)
+    return load_weights(path, source, read, published=True)
 
 
-def env_file(source: Source) -> Path | None:
-    """The file that the environment names, by itself or by its folder."""
+def find_env_file(source: Source) -> Path | None:
+    """Return the file that an environment variable names, directly or by its folder."""
     if source.variable and (name := os.environ.get(source.variable)):
-        return existing_file(name, f"the environment variable {source.variable}", source)
+        return require_file(name, f"the environment variable {source.variable}", source)
     if not (name := os.environ.get(FOLDER)):
         return None
     folder = Path(name).expanduser().absolute()
@@ -147,8 +146,8 @@ def env_file(source: Source) -> Path | None:
     return path if path.is_file() else None
 
 
-def existing_file(name: str, origin: str, source: Source) -> Path:
-    """`name` as a path; raises UserError if it is not a file."""
+def require_file(name: str, origin: str, source: Source) -> Path:
+    """Return `name` as a path. Raise UserError if it is not a file."""
     path = Path(name).expanduser().absolute()
     if not path.is_file():
         raise UserError(
@@ -158,22 +157,22 @@ def existing_file(name: str, origin: str, source: Source) -> Path:
     return path
 
 
-def load(path: Path, source: Source, read: Reader, *, published: bool) -> Weights:
-    """Hashes a file, then reads what was hashed. UserError if not `published` where it must be."""
+def load_weights(path: Path, source: Source, read: Reader, *, published: bool) -> Weights:
+    """Hash a file, then read what was hashed. If `published`, any other hash is a UserError."""
     content = path.read_bytes()
-    sha256 = sha256_of(content)
+    sha256 = sha256_hex(content)
     standard = sha256.startswith(source.sha256)
     if published and not standard:
         raise UserError(
             f"{path} is not {source.what}: its SHA-256 starts with {sha256[:8]} and not with "
             f"{source.sha256[:8]}. Delete it so that it is downloaded again, or give it as "
-            f"extractor.weights={path}, which tags the numbers with its hash."
+            f"extractor.weights={path}, which adds its hash to the names of the numbers."
         )
     return Weights(read(content, path), sha256, path, standard)
 
 
 def download(source: Source) -> None:
-    """Fetches a file to the cache, where it appears whole and with the right hash or not."""
+    """Download a file to the cache, where it appears only complete and with the right hash."""
     path, expected = source.cache(), source.sha256
     log.info("Downloading %s (%d MB) from %s", source.what, source.megabytes, source.url)
     try:
@@ -181,7 +180,7 @@ def download(source: Source) -> None:
             sha256 = fetch(source.url, part)
             if not sha256.startswith(expected):
                 raise UserError(
-                    f"What {source.url} gave is not {source.what}: its SHA-256 starts with "
+                    f"The file at {source.url} is not {source.what}: its SHA-256 starts with "
                     f"{sha256[:8]} and not with {expected[:8]}. Try again, or "
                     f"{manual_instructions(source)}"
                 )
@@ -193,7 +192,7 @@ def download(source: Source) -> None:
 
 
 def fetch(url: str, part: Path) -> str:
-    """Writes what the URL gives to `part`; returns its SHA-256."""
+    """Download a URL to the file `part`. Return its SHA-256."""
     digest = hashlib.sha256()
     with urlopen(url, timeout=TIMEOUT_SECONDS) as answer, part.open("wb") as file:
         while chunk := answer.read(CHUNK_BYTES):
@@ -203,17 +202,17 @@ def fetch(url: str, part: Path) -> str:
 
 
 def manual_instructions(source: Source) -> str:
-    """What a user without a network can do, as the end of a sentence."""
-    pointed = f"set {source.variable} to where it is, or " if source.variable else ""
+    """Return what a user without a network can do, as the end of a sentence."""
+    variable = f"set {source.variable} to its path, or " if source.variable else ""
     digits = "is" if len(source.sha256) == 64 else "starts with"
     return (
         f"put that file ({source.megabytes} MB; its SHA-256 {digits} {source.sha256}) at "
-        f"{source.cache()}, or {pointed}set {FOLDER} to the folder that has it under the name "
+        f"{source.cache()}, or {variable}set {FOLDER} to the folder that has it under the name "
         f"{source.file}; or choose metrics=demo or extractor=efficientnet_lite0, which needs no "
         "download (its numbers are not FID), or metrics=none."
     )
 
 
-def sha256_of(content: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
+def sha256_hex(content: bytes) -> str:
+    """Return the SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

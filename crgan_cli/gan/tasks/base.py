@@ -28,10 +28,6 @@ class Task(nn.Module):
         """The players through whose backward pass a penalty is differentiated once more."""
         return ()
 
-    def run_dummy_batch(self, n: int) -> None:
-        """Calls every network once on inputs of the shapes of a turn with n images, for nothing."""
-        raise NotImplementedError
-
     def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
         """The terms that `who` pays in this turn."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.gan.adversary import Adversary
-from crgan_cli.gan.scoring import concatenate
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
 from crgan_cli.system import rng
@@ -79,13 +78,6 @@ class Generation(Task):
 
     def players_with_double_backward(self) -> tuple[str, ...]:
         return ("d",) if self.adversary.needs_double_backward else ()
-
-    @torch.no_grad()
-    def run_dummy_batch(self, n: int) -> None:
-        device = next(self.G.parameters()).device
-        y = self.prior.sample_y(n, device)
-        image = Batch(self.G(self.prior.sample_z(n, device), y), y)
-        self.adversary.D(*concatenate([image] * len(self.adversary.roles)))
 
     def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
         if who == "g":

@@ -11,12 +11,4 @@ class Auto(Eager):
 
     def for_device(self, device: torch.device) -> Eager:
         kind = Graphs if device.type == "cuda" else Eager
-        return kind(
-            precision=self.requested_precision,
-            channels_last=self.channels_last,
-            compile=self.compile,
-            fold=self.fold,
-            spectral_norm=self.spectral_norm,
-            deterministic=self.deterministic,
-            threads=self.threads,
-        ).for_device(device)
+        return kind(**self.options).for_device(device)

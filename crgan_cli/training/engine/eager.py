@@ -1,11 +1,10 @@
-"""The engine: a player's whole turn, operation by operation.
+"""The engine that runs a player's turn operation by operation.
 
-What the other engines do differently is how these operations reach the device, never what they are.
+The other engines differ in how these operations reach the device, never in what they are.
 """
 
 import logging
 import os
-import platform
 import shutil
 import warnings
 from collections.abc import Hashable, Mapping
@@ -22,14 +21,12 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, BatchInputs, PlayerLoss, TurnLog
-from crgan_cli.networks.fast import folding
+from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.bf16_weights import bf16_weights
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.sync_batchnorm import convert_sync_batchnorm
-from crgan_cli.system import cache
 from crgan_cli.system import threads as cpu_threads
-from crgan_cli.system.device import Precision, allow_tf32, best_precision, describe_device
-from crgan_cli.system.distributed.objects import broadcast_from_main
+from crgan_cli.system.device import Precision, allow_tf32, best_precision
 from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
@@ -38,20 +35,29 @@ log = logging.getLogger(__name__)
 
 
 class Turn(NamedTuple):
-    """What decides which operations a turn consists of."""
+    """What decides which operations a turn runs."""
 
     who: str
     signature: Hashable  # of the task
-    measure: bool = False  # the gradient's norm as well
-    lerp_weight: float | None = None  # of the new weights in the average of G; None: no average now
+    measure: bool = False  # log the gradient's norm as well
+    lerp_weight: float | None = None  # of the new weights in the average of G; None: no update
 
 
 class Eager:
-    """Executes turns operation by operation.
+    """Runs turns operation by operation.
 
-    With bf16 inside the networks, images and logits are fp32 at every seam, and consistency terms,
-    penalties, spectral norm, batch statistics, weights and optimizer are fp32. `compile` hands each
-    network to torch.compile, in place.
+    The life of an engine:
+
+    1. `for_device(device)` checks that the device can do it, and settles the precision.
+    2. `prepare(task, device)` moves the players there and sets PyTorch's global flags.
+    3. `attach(optimizers, batches, ema)` hands over what a turn also works with.
+    4. `begin()` starts a session, after a checkpoint has been loaded (`load_state_dict`).
+    5. `turn(who, inputs)` runs one update of one player, as often as the run needs.
+    6. `end()` ends the session, also after an error.
+
+    With bf16 inside the networks, these stay fp32: images, logits, consistency terms, penalties,
+    spectral norm, batch statistics, weights and optimizer. `compile` hands each network to
+    torch.compile, in place.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Eager:
         deterministic: bool = False,
         threads: PositiveInt | None = None,
     ) -> None:
+        self.options = {name: value for name, value in locals().items() if name != "self"}
         self.requested_precision: Literal["auto", "fp32", "tf32", "bf16"] = precision
         self.precision: Precision = "fp32" if precision == "auto" else precision
         self.channels_last = channels_last
@@ -72,10 +79,12 @@ class Eager:
         self.spectral_norm: Literal["together", "each"] = spectral_norm
         self.deterministic = deterministic
         self.threads = threads
-        self.folds: dict[str, bool] | None = None  # which convolutions are folded, once settled
+        self.folds: dict[str, bool] | None = (
+            None  # layer -> folded; a checkpoint's, or chosen by `begin`
+        )
 
     def for_device(self, device: torch.device) -> "Eager":
-        """This engine for a device. Raises UserError where the device cannot do what is asked."""
+        """Return the engine for a device. Raises UserError if the device cannot do it."""
         if self.requested_precision == "auto":
             self.precision = best_precision(device)
         if self.precision == "tf32" and device.type != "cuda":
@@ -91,20 +100,19 @@ class Eager:
 
     @property
     def layout(self) -> torch.memory_format:
-        """The order in which the pixels of a batch lie in memory."""
+        """Memory format of images and weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def prepare(self, task: Task, device: torch.device) -> None:
-        """Moves the players to the device, in the layout that its convolutions prefer.
-
-        Comes after `for_device`, and before `attach`, `begin` and the first turn.
-        """
+        """Move the players to the device, in `layout`, and set PyTorch's global flags."""
         torch.set_num_threads(self.threads or cpu_threads.default_num_threads())
         if self.deterministic:  # which cuBLAS cannot be without a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
-        torch.backends.cudnn.benchmark = not self.deterministic  # shapes never change in a run
+        # equal commands give equal bits: no algorithm is chosen by a stopwatch. What that costs on
+        # CUDA has not been measured yet (RESULTS.md, "What awaits a GPU")
+        torch.backends.cudnn.benchmark = False
         allow_tf32(self.precision != "fp32")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # of streams and random numbers that name none
@@ -118,68 +126,48 @@ class Eager:
     def attach(
         self, optimizers: Mapping[str, Optimizer], batches: Batches, ema: EMA | None
     ) -> None:
-        """What a turn works with besides the task."""
+        """Hand over what a turn works with besides the task."""
         self.optimizers = optimizers
         self.batches = batches
         self.ema = ema
 
     def begin(self) -> None:
-        """Before the first turn of a session, when a checkpoint has been loaded."""
+        """Start a session. Call it after loading a checkpoint."""
         if self.folds is None:
-            self.folds = self.chosen_folds()
-        folding.set_fused(self.task, self.folds)
+            self.folds = fused_resample.choose_fused(self.task, self.fold, self.device)
+        fused_resample.set_fused(self.task, self.folds)
         if self.compile:
             self.compile_players()
 
     def compile_players(self) -> None:
-        """In place, so that the names of all weights stay as they are."""
+        """Compile in place, so that all weights keep their names."""
         # the compiler looks at the gradients of the normalised weights, which have none
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
+        from torch._inductor import config as inductor  # takes seconds
+
+        inductor.deterministic = True  # no choice by a stopwatch here either
         twice = self.task.players_with_double_backward()
         for who, player in self.players.items():
             if who in twice:
-                log.info("%s stays uncompiled: a penalty differentiates it twice", who)
+                log.info(
+                    "%s is not compiled: its gradient penalty needs double backward, which "
+                    "torch.compile does not support",
+                    who,
+                )
             else:
                 player.compile(dynamic=False)
 
     def end(self) -> None:
-        """After the last turn of a session, however it ended."""
-
-    def chosen_folds(self) -> dict[str, bool]:
-        """Which convolutions are computed together with the pooling or upsampling beside them."""
-        if self.fold != "auto":
-            return dict.fromkeys(folding.fusable_layers(self.task), self.fold == "always")
-        return broadcast_from_main(self.tried_folds)
-
-    def tried_folds(self) -> dict[str, bool]:
-        """What is faster here, tried once on a machine."""
-        facts = {
-            "device": describe_device(self.device),
-            "torch": torch.__version__,
-            "precision": self.precision,
-            "threads": torch.get_num_threads(),
-            "machine": platform.node(),
-        }
-        path = cache.cache_path("folds", self.device.type, cache.cache_key(facts))
-        images = len(self.batches.inputs(0)[0])
-        with cache.cache_lock(path):  # what another run is trying now is not tried twice
-            known = cache.load_cached(path) or {}
-            before = len(known)
-            folds = folding.choose(
-                self.task, lambda: self.task.run_dummy_batch(images), known, self.autocast
-            )
-            if len(known) > before:
-                cache.save_cached(path, known)
-        return folds
+        """End a session, also after an error."""
 
     def autocast(self) -> torch.autocast:
-        """bf16 inside the networks where the configuration says so."""
+        """Autocast to bf16 if that is the precision."""
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         )
 
     def bf16_weights(self) -> AbstractContextManager[None]:
-        """bf16 weights, cast together. Inductor fuses casts, and would compile anew for others."""
+        """Cast all weights to bf16 at once. Not for Inductor, which would recompile."""
         if self.precision != "bf16" or self.compile:
             return nullcontext()
         return bf16_weights(*self.players.values())
@@ -192,16 +180,16 @@ class Eager:
         measure: bool = False,
         lerp_weight: float | None = None,
     ) -> TurnLog:
-        """One update of one player; the others get no gradient.
+        """Update one player; the others get no gradient.
 
-        `inputs` is that of a batch of real images; an empty one means the batch of the turn before.
-        `measure` adds the gradient's norm; `lerp_weight` has the average of G follow. Never waits
-        for the device: what it returns stays there.
+        `inputs` are those of a batch of real images; empty: reuse the last batch. `measure` adds
+        the gradient's norm. `lerp_weight` updates the average of G. Never waits for the device: the
+        result stays there.
         """
         return self.run_turn(Turn(who, self.task.signature(), measure, lerp_weight), inputs)
 
     def run_turn(self, turn: Turn, inputs: BatchInputs) -> TurnLog:
-        """The turn itself: what is the same on every engine."""
+        """Run the operations of a turn, the same on every engine."""
         for name, player in self.players.items():
             player.requires_grad_(name == turn.who)
         if inputs:
@@ -223,18 +211,18 @@ class Eager:
         return turn_log(turn.who, move, total, norm)
 
     def hold_batch(self, batch: Batch) -> None:
-        """Holds the batch for this turn, and for those that get none of their own."""
+        """Keep the batch for this turn, and for those that reuse it."""
         self.batch = batch._replace(x=batch.x.contiguous(memory_format=self.layout))
 
     def describe(self) -> str:
-        """The engine in words."""
+        """One line for the log."""
         compiled = ", networks compiled" if self.compile else ""
         folded = sum((self.folds or {}).values())
         folds = f", {folded} of {len(self.folds)} convolutions folded" if self.folds else ""
         return f"{type(self).__name__.lower()}, {self.precision}{compiled}{folds}"
 
     def state_dict(self) -> dict:
-        """What a resumed run must do in the same way, for the same bits."""
+        """What a resumed run must repeat for the same bits."""
         return {"precision": self.precision, "folds": self.folds or {}}
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -249,7 +237,7 @@ class Eager:
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raises UserError where torch.compile has nothing to compile with."""
+    """Raise UserError if torch.compile finds no compiler."""
     there = find_spec("triton") if device.type == "cuda" else cpp_compiler()
     if not there:
         needed = (
@@ -268,13 +256,13 @@ def cpp_compiler() -> str | None:
 
 
 def turn_log(who: str, move: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
-    """All numbers of a turn in one tensor, averaged over the processes of the run."""
+    """Return all numbers of a turn in one tensor, averaged over the ranks."""
     named = {f"terms/{name}": value.detach() for name, value in move.terms.items()}
     named |= {f"loss/{who}": total.detach(), **move.diagnostics, **norm}
     return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
 
 
 def gradient_norm(player: nn.Module) -> Tensor:
-    """The Euclidean norm of the gradient over all parameters of a player, ()."""
+    """Return the Euclidean norm of a player's whole gradient, ()."""
     gradients = [p.grad for p in player.parameters() if p.grad is not None]
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # type: ignore

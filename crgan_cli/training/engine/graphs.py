@@ -1,10 +1,9 @@
 """Whole turns as CUDA graphs: one launch in place of some hundred.
 
 At 32 pixels the kernels of a turn take less time than their launches. A captured turn is the same
-kernels on the same addresses, so its numbers are those of `engine=eager`, bit for bit, as long as
-cuDNN takes the same algorithms: another process may find others faster, unless deterministic=true.
-It follows that whatever a turn reads must lie where it lay at the capture: the ticket, the batch
-and the learning rate have fixed places that are written to before a replay.
+kernels on the same addresses, so its numbers are those of `engine=eager`, bit for bit. Whatever a
+turn reads must therefore lie where it lay at the capture: the inputs, the batch and the learning
+rate have fixed places that are written to before a replay.
 
 Random numbers come from the device's default generator, whose seed and offset a graph reads at each
 replay (PyTorch, "CUDA semantics", graph-safe generators); so a turn may be captured at any step.
@@ -26,7 +25,7 @@ from crgan_cli.training.engine.eager import Eager, Turn
 log = logging.getLogger(__name__)
 
 WARM_UP = 3
-"""Turns of a kind that are played before it is captured: cuDNN tries its algorithms, libraries
+"""Turns of a kind that are played before it is captured: libraries
 allocate workspaces, the optimizer makes its moments. They are real turns of the run."""
 
 

@@ -124,7 +124,7 @@ class Means(Extractor):
 
 
 def test_images_of_two_channels_are_refused() -> None:
-    with pytest.raises(UserError, match="1 or 3 channels, and these have 2"):
+    with pytest.raises(UserError, match="1 or 3 channels, but these have 2"):
         Means()(some_images(2, channels=2))
 
 

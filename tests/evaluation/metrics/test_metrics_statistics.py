@@ -17,7 +17,11 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from crgan_cli.evaluation.metrics.frechet import Factor, covariance_factor_thin, frechet_distance
+from crgan_cli.evaluation.metrics.frechet import (
+    CachedFactor,
+    covariance_factor_thin,
+    frechet_distance,
+)
 from crgan_cli.evaluation.metrics.inception_score import inception_score
 from crgan_cli.evaluation.metrics.kid import kernel_distance, squared_mmd
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -42,23 +46,23 @@ def test_streamed_moments_are_numpys_whatever_the_batches():
 
 def test_stored_moments_go_on_as_if_never_stored():
     features = rows(20, 3, seed=1)
-    whole, half = Moments.of(features), Moments.of(features[:12])
-    again = Moments.stored(half.count, half.mean, half.covariance)
+    whole, half = Moments.from_features(features), Moments.from_features(features[:12])
+    again = Moments.from_covariance(half.count, half.mean, half.covariance)
     again.update(features[12:])
     torch.testing.assert_close(again.covariance, whole.covariance)
 
 
 def test_frechet_of_one_dimension_is_the_gaps_of_mean_and_deviation():
     # values {0, 2}: mean 1, variance 2; values {3, 11}: mean 7, variance 32
-    a = Moments.of(torch.tensor([[0.0], [2.0]]))
-    b = Moments.of(torch.tensor([[3.0], [11.0]]))
+    a = Moments.from_features(torch.tensor([[0.0], [2.0]]))
+    b = Moments.from_features(torch.tensor([[3.0], [11.0]]))
     assert frechet_distance(a, b) == pytest.approx(6**2 + (math.sqrt(32) - math.sqrt(2)) ** 2)
 
 
 def test_frechet_of_diagonal_gaussians_by_hand():
     mean_a, mean_b = torch.tensor([1.0, -2, 0]).double(), torch.tensor([0.0, 0, 3]).double()
-    a = Moments.stored(10, mean_a, torch.diag(torch.tensor([4.0, 9, 0]).double()))
-    b = Moments.stored(10, mean_b, torch.diag(torch.tensor([1.0, 25, 16]).double()))
+    a = Moments.from_covariance(10, mean_a, torch.diag(torch.tensor([4.0, 9, 0]).double()))
+    b = Moments.from_covariance(10, mean_b, torch.diag(torch.tensor([1.0, 25, 16]).double()))
     # |gap|^2 = 1 + 4 + 9; deviations 2, 3, 0 against 1, 5, 4
     assert frechet_distance(a, b) == pytest.approx(14 + 1 + 4 + 16)
 
@@ -66,7 +70,7 @@ def test_frechet_of_diagonal_gaussians_by_hand():
 @pytest.mark.parametrize("n", [400, 20], ids=["full rank", "fewer samples than dimensions"])
 def test_frechet_agrees_with_torch_fidelity(n: int):
     a, b = rows(n, 32, seed=1), rows(n, 32, seed=2, scale=1.5)
-    ours = frechet_distance(Moments.of(a), Moments.of(b))
+    ours = frechet_distance(Moments.from_features(a), Moments.from_features(b))
     stats = [fid_features_to_statistics(f.double()) for f in (a, b)]
     theirs = fid_statistics_to_metric(*stats, verbose=False)[KEY_METRIC_FID]
     assert ours == pytest.approx(theirs, rel=1e-6)
@@ -77,14 +81,16 @@ def test_frechet_is_the_formula_with_the_square_root_of_the_matrix():
     A, B = np.cov(a.T), np.cov(b.T)
     gap = a.mean(0) - b.mean(0)
     expected = gap @ gap + np.trace(A + B - 2 * np.real(scipy.linalg.sqrtm(A @ B)))
-    ours = frechet_distance(Moments.of(torch.from_numpy(a)), Moments.of(torch.from_numpy(b)))
+    ours = frechet_distance(
+        Moments.from_features(torch.from_numpy(a)), Moments.from_features(torch.from_numpy(b))
+    )
     assert ours == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("n", [30, 8], ids=["more samples than dimensions", "fewer"])
 def test_centred_features_are_a_root_of_their_covariance(n: int):
-    features, other = rows(n, 12, seed=1), Moments.of(rows(40, 12, seed=2))
-    moments, L = Moments.of(features), covariance_factor_thin(features)
+    features, other = rows(n, 12, seed=1), Moments.from_features(rows(40, 12, seed=2))
+    moments, L = Moments.from_features(features), covariance_factor_thin(features)
     assert L.shape == (12, n)
     torch.testing.assert_close(L @ L.T, moments.covariance)
     expected = frechet_distance(moments, other)
@@ -97,19 +103,19 @@ def test_a_factor_is_computed_once_and_again_where_moments_grew(monkeypatch: pyt
     monkeypatch.setattr(
         torch.linalg, "cholesky_ex", lambda matrix: calls.append(1) or cholesky(matrix)
     )
-    moments, kept = Moments.of(rows(30, 4, seed=1)), Factor()
-    first = kept.of(moments)
-    assert kept.of(moments) is first
+    moments, kept = Moments.from_features(rows(30, 4, seed=1)), CachedFactor()
+    first = kept.get(moments)
+    assert kept.get(moments) is first
     assert len(calls) == 1
     moments.update(rows(30, 4, seed=2))
-    L = kept.of(moments)
+    L = kept.get(moments)
     torch.testing.assert_close(L @ L.T, moments.covariance)
     assert len(calls) == 2
 
 
 def test_frechet_of_few_samples_has_another_way_where_eigh_gives_up(monkeypatch):
     """Seen with 4 pictures of 1,280 features."""
-    a, b = Moments.of(rows(4, 40, seed=1)), Moments.of(rows(4, 40, seed=2))
+    a, b = Moments.from_features(rows(4, 40, seed=1)), Moments.from_features(rows(4, 40, seed=2))
     expected = frechet_distance(a, b)
 
     def gives_up(matrix: torch.Tensor) -> None:
@@ -121,7 +127,7 @@ def test_frechet_of_few_samples_has_another_way_where_eigh_gives_up(monkeypatch)
 
 
 def test_frechet_is_zero_to_itself_and_symmetric():
-    a, b = Moments.of(rows(50, 8, seed=1)), Moments.of(rows(50, 8, seed=2))
+    a, b = Moments.from_features(rows(50, 8, seed=1)), Moments.from_features(rows(50, 8, seed=2))
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
     assert frechet_distance(a, b) > 0.01

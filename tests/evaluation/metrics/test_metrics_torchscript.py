@@ -125,7 +125,7 @@ def test_a_size_that_the_module_cannot_take_is_told_when_it_comes(tmp_path: Path
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        (Whole(), r"the shape \(2, 3, 32, 32\) of 2 images"),
+        (Whole(), r"the shape \(2, 3, 32, 32\) for 2 images"),
         (Rows(), r"the shape \(1, 3\)"),
         (Numbers(), r"values of torch\.int64"),
         (Triple(), r"\(Tensor, Tensor, Tensor\)"),

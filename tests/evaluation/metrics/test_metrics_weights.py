@@ -19,7 +19,7 @@ from crgan_cli.evaluation.metrics.pretrained import (
     clip_source,
     dinov2_source,
 )
-from crgan_cli.evaluation.metrics.weights import Source, find_weights, sha256_of
+from crgan_cli.evaluation.metrics.weights import Source, find_weights, sha256_hex
 
 SOURCES = [inception.SOURCE, VGG16_SOURCE]
 SOURCES += [clip_source(variant) for variant in get_args(ClipVariant)]
@@ -49,7 +49,7 @@ def saved(path: Path, value: float = 1.0) -> Path:
 def served(source: Source, path: Path) -> Source:
     """The same with a small state dict at `path` as what is published."""
     saved(path)
-    return source._replace(url=path.as_uri(), sha256=sha256_of(path.read_bytes()))
+    return source._replace(url=path.as_uri(), sha256=sha256_hex(path.read_bytes()))
 
 
 @every_source
@@ -83,7 +83,7 @@ def test_the_option_the_environment_the_cache_the_download_in_that_order(
     option = saved(tmp_path / "option.pth", 0.0)
     found = find_weights(source, str(option))
     assert (found.path, found.standard) == (option, False)
-    assert found.tag("net") == f"net_{sha256_of(option.read_bytes())[:8]}"
+    assert found.tag("net") == f"net_{sha256_hex(option.read_bytes())[:8]}"
     again = find_weights(source, str(inside))  # the published file, given by name
     assert (again.standard, again.tag("net")) == (True, "net")
 
@@ -110,7 +110,7 @@ def test_a_download_of_something_else_leaves_nothing_behind(
 ) -> None:
     page = tmp_path / "page.pth"
     page.write_text("<html>please log in</html>")
-    with pytest.raises(UserError, match=r"What file:.* gave is not torchvision's VGG16"):
+    with pytest.raises(UserError, match=r"The file at file:.* is not torchvision's VGG16"):
         find_weights(VGG16_SOURCE._replace(url=page.as_uri()), None)
     assert list(checkpoints.iterdir()) == []
 

@@ -1,10 +1,10 @@
-"""Folded convolutions: the same numbers as the plain ones, and the choice between the two."""
+"""Folded convolutions: the same numbers as the plain ones, and the choice of the form."""
 
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from copy import deepcopy
+from typing import Literal
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
-from crgan_cli.networks.fast import folding
-from crgan_cli.networks.fast.folding import (
+from crgan_cli.networks.fast import fused_resample
+from crgan_cli.networks.fast.fused_resample import (
     FusedResampleConv3,
     NearestConv3,
     PooledConv3,
@@ -89,7 +89,7 @@ def assert_near(ours: Tensor, theirs: Tensor, within: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=within)
 
 
-def derivatives(form: folding.Form, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+def derivatives(form: fused_resample.Form, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """Value, gradients, and gradients of a function of the gradients."""
     leaves = [part.clone().requires_grad_() for part in (x, weight, bias)]
     y = form(leaves[0], leaves[1], leaves[2])
@@ -120,7 +120,7 @@ def test_the_three_layers_are_what_they_are_called(folded: bool) -> None:
 
     def layer_and_conv(kind: type[FusedResampleConv3], before: Tensor) -> tuple[Tensor, Tensor]:
         layer = kind(3, 5)
-        layer.folded = folded
+        layer.use_fused = folded
         return layer(x), F.conv2d(before, layer.weight, layer.bias, padding=1)
 
     mine, conv = layer_and_conv(PooledConv3, x)
@@ -134,7 +134,7 @@ def test_zero_insertion_puts_the_value_in_the_top_left_corner_in_either_layout()
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]).repeat(1, 2, 1, 1)
     expected = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
     for layout in (torch.contiguous_format, torch.channels_last):
-        corners = folding.insert_zeros(x.contiguous(memory_format=layout))
+        corners = fused_resample.insert_zeros(x.contiguous(memory_format=layout))
         assert corners.is_contiguous(memory_format=layout)
         assert corners[0].tolist() == [expected] * 2
 
@@ -147,7 +147,7 @@ def test_both_forms_work_in_bf16_and_keep_the_layout(
     layer = kind(8, 8).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(2, 8, 8, 8).contiguous(memory_format=layout)
     exact = layer(x)
-    for layer.folded in (False, True):
+    for layer.use_fused in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(x)
         assert y.dtype == torch.bfloat16
@@ -160,7 +160,7 @@ def test_both_forms_work_in_bf16_and_keep_the_layout(
 
 def judged(net: nn.Module, given: Tensor, folded: bool) -> tuple[Tensor, list[Tensor]]:
     """The output, and the gradients of a loss that holds the slope of the output."""
-    folding.set_fused(net, dict.fromkeys(folding.fusable_layers(net), folded))
+    fused_resample.set_fused(net, dict.fromkeys(fused_resample.fusable_layers(net), folded))
     x = given.clone().requires_grad_()
     y = net(x, torch.arange(len(x)) % 4)
     (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -209,136 +209,60 @@ def test_weights_have_the_names_of_checkpoints_from_before_folding(
 # --- the choice ----------------------------------------------------------------------------------
 
 
-def test_a_layer_is_folded_where_that_gains_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = nn.Sequential(PooledConv3(2, 2), NearestConv3(2, 2), ZeroInsertionConv3(2, 2))
-    gains = {PooledConv3: folding.GAIN, NearestConv3: 0.7, ZeroInsertionConv3: 1.01}
-    monkeypatch.setattr(folding, "gain", lambda layer, *rest: gains[type(layer)])
-    choices = folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), {})
-    assert choices == {"0": True, "1": False, "2": False}
-    assert [layer.folded for layer in net] == [True, False, False]
-
-
-def test_equal_layers_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = GENERATORS["resnet"](False)
-    tried = []
-
-    def gain(layer: FusedResampleConv3, seen: folding.Sighting, *rest: object) -> float:
-        tried.append(tuple(seen.x.shape))
-        return 2.0
-
-    monkeypatch.setattr(folding, "gain", gain)
-    choices = folding.choose(net, lambda: net(torch.rand(2, 8), torch.tensor([0, 1])), {})
-    assert len(choices) == 6  # conv and shortcut of three blocks
-    assert all(choices.values())
-    assert [shape[-1] for shape in tried] == [4, 8, 16]
-
-
-def test_the_gain_is_the_plain_time_over_the_folded_one() -> None:
-    class Sleepy(PooledConv3):
-        @staticmethod
-        def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            time.sleep(0.01)
-            return PooledConv3.fused(x, weight, bias)
-
-    net = nn.Sequential(Sleepy(1, 1))
-    assert folding.choose(net, lambda: net(torch.rand(1, 1, 2, 2)), {}) == {"0": True}
-
-
-def test_a_layer_is_tried_in_the_precision_and_layout_of_the_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "xpu"])
+@pytest.mark.parametrize("fold", ["auto", "always", "never"])
+def test_the_choice_follows_from_the_setting_and_the_kind_of_device(
+    fold: Literal["auto", "always", "never"], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net = nn.Sequential(PooledConv3(4, 4), PooledConv3(4, 4))
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    seen: list[tuple[torch.dtype, tuple[int, ...], torch.dtype]] = []
-    pooled = PooledConv3.fused
-
-    def fold(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = pooled(x, weight, bias)
-        seen.append((x.dtype, x.stride(), y.dtype))
-        assert x.requires_grad
-        assert weight.requires_grad
-        return y
-
-    monkeypatch.setattr(PooledConv3, "fused", staticmethod(fold))
-
-    def autocast() -> AbstractContextManager[object]:
-        return torch.autocast("cpu", torch.bfloat16)
-
-    x = torch.rand(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
-    folding.choose(net, lambda: net(x), {}, autocast)
-    whole = (torch.float32, x.stride(), torch.bfloat16)
-    half = (torch.bfloat16, (64, 1, 16, 4), torch.bfloat16)
-    assert list(dict.fromkeys(seen)) == [whole, half]
+    monkeypatch.setattr(fused_resample, "FUSED_PAYS", {"cpu": True, "cuda": False, "mps": True})
+    net = nn.Sequential(PooledConv3(2, 2), nn.ReLU(), NearestConv3(2, 2), ZeroInsertionConv3(2, 2))
+    expected = {"auto": device != "cuda", "always": True, "never": False}[fold]
+    choices = fused_resample.choose_fused(net, fold, torch.device(device))
+    assert choices == {"0": expected, "2": expected, "3": expected}
 
 
 @pytest.mark.parametrize("player", ["g", "d"])
-def test_choosing_leaves_no_trace(player: str) -> None:
+def test_choosing_leaves_no_trace_and_reads_no_clock(
+    player: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal commands give equal bits: neither load nor an earlier run decides."""
+    for clock in ("perf_counter", "monotonic", "process_time", "time"):
+        monkeypatch.setattr(time, clock, lambda: pytest.fail("a stopwatch"))
     net = (biggan_generator if player == "g" else biggan_discriminator)(True)
-    y = torch.tensor([0, 1])
-
-    def run() -> None:
-        net(torch.randn(2, 8) if player == "g" else torch.randn(2, 3, 32, 32), y)
-
-    net.train()
-    net.head_only = nn.BatchNorm1d(1).eval()  # a part in eval mode stays so
-    next(net.parameters()).requires_grad_(False)
     before = deepcopy(net)
+    monkeypatch.setattr(nn.Module, "__call__", lambda *_: pytest.fail("the network was run"))
     state = torch.get_rng_state()
-    assert len(folding.choose(net, run, {})) >= 2
+    first = fused_resample.choose_fused(net, "auto", torch.device("cpu"))
+    assert len(first) >= 2
+    assert fused_resample.choose_fused(net, "auto", torch.device("cpu")) == first
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before.state_dict()[key]), key
-    for ours, theirs in zip(net.parameters(), before.parameters(), strict=True):
-        assert ours.grad is None
-        assert ours.requires_grad == theirs.requires_grad
-    for ours, theirs in zip(net.modules(), before.modules(), strict=True):
-        assert ours.training == theirs.training
-        assert not ours._forward_pre_hooks
-
-
-def test_what_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a second run on a machine folds what the first one folded."""
-    net, known = nn.Sequential(PooledConv3(2, 2)), {}
-    monkeypatch.setattr(folding, "gain", lambda *_: 2.0)
-    first = folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), known)
-    assert list(known.values()) == [True]
-    monkeypatch.setattr(folding, "gain", lambda *_: pytest.fail("tried again"))
-    assert folding.choose(net, lambda: net(torch.rand(1, 2, 4, 4)), known) == first
+    assert not any(layer.use_fused for layer in fused_resample.fusable_layers(net).values())
 
 
 def test_images_are_drawn_in_the_plain_form() -> None:
     layer, x = PooledConv3(3, 5).eval(), torch.rand(2, 3, 8, 8)
     before = layer(x)
-    layer.folded = True
+    layer.use_fused = True
     assert torch.equal(layer(x), before)
     assert not torch.equal(layer.train()(x), before)  # but for rounding
 
 
-def test_a_failing_run_leaves_no_trace_either() -> None:
-    net = nn.Sequential(PooledConv3(2, 2)).train()
-    with pytest.raises(RuntimeError):
-        folding.choose(net, lambda: net(torch.rand(1, 3, 4, 4)), {})
-    assert net.training
-    assert not net[0]._forward_pre_hooks
-
-
 def test_choices_can_be_applied_to_an_equal_network_and_to_no_other() -> None:
     net = DISCRIMINATORS["resnet"](False)
-    choices = {name: i % 2 == 0 for i, name in enumerate(folding.fusable_layers(net))}
-    folding.set_fused(net, choices)
+    choices = {name: i % 2 == 0 for i, name in enumerate(fused_resample.fusable_layers(net))}
+    fused_resample.set_fused(net, choices)
     for equal in (DISCRIMINATORS["resnet"](False), deepcopy(net)):
-        folding.set_fused(equal, choices)
-        assert {n: m.folded for n, m in folding.fusable_layers(equal).items()} == choices
+        fused_resample.set_fused(equal, choices)
+        assert {n: m.use_fused for n, m in fused_resample.fusable_layers(equal).items()} == choices
     with pytest.raises(AssertionError, match="another network"):
-        folding.set_fused(GENERATORS["resnet"](False), choices)
-
-
-def test_a_network_without_such_layers_is_not_even_run() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 1, 3))
-    assert folding.choose(net, lambda: pytest.fail("run"), {}) == {}
+        fused_resample.set_fused(GENERATORS["resnet"](False), choices)
 
 
 def test_resnet5_folds_all_of_its_changes_of_size() -> None:
     size = {"resolution": 128, "channels": 3, "width": 0.02}
-    assert len(folding.fusable_layers(ResNet5Generator(**size, z_dim=4))) == 10
-    assert len(folding.fusable_layers(ResNet5Discriminator(**size, spectral_norm=False))) == 12
+    assert len(fused_resample.fusable_layers(ResNet5Generator(**size, z_dim=4))) == 10
+    assert (
+        len(fused_resample.fusable_layers(ResNet5Discriminator(**size, spectral_norm=False))) == 12
+    )

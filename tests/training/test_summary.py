@@ -1,8 +1,8 @@
-"""What a run says of itself."""
+"""What a run reports."""
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
-from crgan_cli.training.run import hparams
+from crgan_cli.training.summary import hparams
 
 
 def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
@@ -12,6 +12,7 @@ def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
     assert told["regularizer.lambda_cr"] == 5
     assert told["seed"] == 1
     assert not {"out", "data_root", "log.every", "checkpoint.keep"} & told.keys()
+    assert not [key for key in told if key.startswith("sweep.")]
 
 
 def test_a_group_that_builds_nothing_says_none() -> None:

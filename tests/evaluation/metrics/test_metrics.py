@@ -3,6 +3,7 @@
 import logging
 import math
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,13 +18,22 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics import infinity, neighbours
+from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.class_frechet import class_distances
 from crgan_cli.evaluation.metrics.density_coverage import density_coverage
 from crgan_cli.evaluation.metrics.features import FeatureSet
+from crgan_cli.evaluation.metrics.inception_score import InceptionScore
 from crgan_cli.evaluation.metrics.infinity import frechet_infinity, intercept, subset_sizes
-from crgan_cli.evaluation.metrics.measures import KID, MEASURES, InceptionScore, Metric
+from crgan_cli.evaluation.metrics.kid import KID
 from crgan_cli.evaluation.metrics.precision_recall import precision_recall
+from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
 from crgan_cli.evaluation.metrics.statistics import Moments
+from crgan_cli.runs.metric_names import (
+    METRIC_NAMES,
+    higher_is_better,
+    is_secondary,
+    may_lead,
+)
 
 
 def rows(n: int, dims: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
@@ -36,7 +46,7 @@ def rows(n: int, dims: int, seed: int, scale: float = 1.0, shift: float = 0.0) -
 def features(pool: Tensor, classes: int | None = None) -> FeatureSet:
     """What an extractor would have kept; labels 0, 1, ... in turn."""
     y = None if classes is None else torch.arange(len(pool)) % classes
-    return FeatureSet(Moments.of(pool), pool, logits=pool, y=y)
+    return FeatureSet(Moments.from_features(pool), pool, logits=pool, y=y)
 
 
 def line(*points: float) -> Tensor:
@@ -45,7 +55,7 @@ def line(*points: float) -> Tensor:
 
 
 def numbers(name: str, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-    return MEASURES[name]()(real, fake)
+    return METRICS[name]()(real, fake)
 
 
 # Precision, recall, density and coverage
@@ -56,16 +66,16 @@ def test_precision_and_recall_of_points_on_a_line_by_hand():
     # generated balls around 2.5, 5, 30: [0, 5], [2.5, 7.5], [5, 55]
     real, fake = line(0, 1, 2, 10), line(2.5, 5, 30)
     found = precision_recall(real, fake, k=1)
-    assert found.precision == pytest.approx(2 / 3)  # 2.5 and 5; 30 lies outside
-    assert found.recall == pytest.approx(4 / 4)  # 0, 1, 2 in the first, 10 in the last
+    assert found["precision"] == pytest.approx(2 / 3)  # 2.5 and 5; 30 lies outside
+    assert found["recall"] == pytest.approx(4 / 4)  # 0, 1, 2 in the first, 10 in the last
 
 
 def test_recall_is_of_real_images_and_precision_of_generated_ones():
     real = torch.cat([rows(40, 4, seed=1), rows(40, 4, seed=2, shift=50.0)])
     one_mode = rows(80, 4, seed=3)
     found = precision_recall(real, one_mode)
-    assert found.precision > 0.7
-    assert 0.2 < found.recall <= 0.5  # the far half is never reached
+    assert found["precision"] > 0.7
+    assert 0.2 < found["recall"] <= 0.5  # the far half is never reached
 
 
 def test_density_and_coverage_of_points_on_a_line_by_hand():
@@ -73,11 +83,11 @@ def test_density_and_coverage_of_points_on_a_line_by_hand():
     real = line(0, 1, 3, 7)
     # 2 lies in all four, 5 in the last two, 12 in the last, 99 in none
     found = density_coverage(real, line(2, 5, 12, 99), k=2)
-    assert found.density == pytest.approx((4 + 2 + 1 + 0) / (2 * 4))
-    assert found.coverage == 1.0
+    assert found["density"] == pytest.approx((4 + 2 + 1 + 0) / (2 * 4))
+    assert found["coverage"] == 1.0
     found = density_coverage(real, line(12, 99, 99), k=2)
-    assert found.density == pytest.approx(1 / (2 * 3))
-    assert found.coverage == pytest.approx(1 / 4)
+    assert found["density"] == pytest.approx(1 / (2 * 3))
+    assert found["coverage"] == pytest.approx(1 / 4)
 
 
 def distances(a: Tensor, b: Tensor) -> np.ndarray:
@@ -105,8 +115,10 @@ def test_all_four_are_their_formulas_whatever_the_blocks(
     assert 0 < coverage < 1
     for block in (1, 7, 512):
         monkeypatch.setattr(neighbours, "BLOCK", block)
-        assert precision_recall(real, fake) == pytest.approx((precision, recall))
-        assert density_coverage(real, fake) == pytest.approx((density, coverage))
+        found = precision_recall(real, fake)
+        assert found == pytest.approx({"precision": precision, "recall": recall})
+        found = density_coverage(real, fake)
+        assert found == pytest.approx({"density": density, "coverage": coverage})
 
 
 @pytest.mark.parametrize("save_memory", [False, True])
@@ -114,9 +126,9 @@ def test_precision_and_recall_agree_with_torch_fidelity(save_memory: bool):
     real, fake = rows(150, 8, seed=1).double(), rows(120, 8, seed=2, scale=1.4).double()
     theirs = prc_features_to_metric(fake, real, save_cpu_ram=save_memory, verbose=False)
     found = precision_recall(real, fake)
-    assert found.precision == pytest.approx(theirs["precision"])
-    assert found.recall == pytest.approx(theirs["recall"])
-    assert abs(found.precision - found.recall) > 0.1  # or the two could be confused
+    assert found["precision"] == pytest.approx(theirs["precision"])
+    assert found["recall"] == pytest.approx(theirs["recall"])
+    assert abs(found["precision"] - found["recall"]) > 0.1  # or the two could be confused
 
 
 def test_a_set_lies_on_its_own_manifold_though_its_mean_is_large():
@@ -131,10 +143,10 @@ def test_a_set_lies_on_its_own_manifold_though_its_mean_is_large():
 
 def test_generated_images_that_are_all_the_same_cover_nothing_but_what_they_repeat():
     real, fake = rows(30, 4, seed=1), rows(1, 4, seed=2, shift=40.0).expand(20, 4)
-    assert precision_recall(real, fake) == (0.0, 0.0)
-    assert density_coverage(real, fake) == (0.0, 0.0)
-    assert precision_recall(fake, fake) == (1.0, 1.0)
-    assert density_coverage(fake, fake).coverage == 1.0
+    assert precision_recall(real, fake) == {"precision": 0.0, "recall": 0.0}
+    assert density_coverage(real, fake) == {"density": 0.0, "coverage": 0.0}
+    assert precision_recall(fake, fake) == {"precision": 1.0, "recall": 1.0}
+    assert density_coverage(fake, fake)["coverage"] == 1.0
 
 
 # Frechet distances
@@ -149,7 +161,7 @@ def test_frechet_of_a_set_to_itself_is_zero_and_its_order_does_not_matter():
 
 def test_a_frechet_measure_knows_one_real_set_from_the_next():
     a, b, c = (features(rows(40, 5, seed=seed)) for seed in (1, 2, 3))
-    measure = MEASURES["fid"]()
+    measure = METRICS["fid"]()
     assert measure(a, c) == numbers("fid", a, c)
     assert measure(b, c) == numbers("fid", b, c)
     assert measure(a, c) != measure(b, c)
@@ -161,8 +173,8 @@ def test_class_frechet_by_hand():
     fake, fake_y = line(9, 3, 5, 12), torch.tensor([7, 4, 4, 7])
     found = numbers(
         "class_fid",
-        FeatureSet(Moments.of(real), real, y=real_y),
-        FeatureSet(Moments.of(fake), fake, y=fake_y),
+        FeatureSet(Moments.from_features(real), real, y=real_y),
+        FeatureSet(Moments.from_features(fake), fake, y=fake_y),
     )
     assert found == {
         "class_fd_4": pytest.approx(9),
@@ -189,15 +201,15 @@ def test_class_frechet_is_the_formula_class_by_class(n: int):
 def test_classes_that_were_exchanged_show_by_class_only():
     pool = torch.cat([rows(50, 4, seed=1), rows(50, 4, seed=2, shift=5.0)])
     y = torch.arange(100) // 50
-    real = FeatureSet(Moments.of(pool), pool, y=y)
-    exchanged = FeatureSet(Moments.of(pool), pool, y=1 - y)
+    real = FeatureSet(Moments.from_features(pool), pool, y=y)
+    exchanged = FeatureSet(Moments.from_features(pool), pool, y=1 - y)
     assert numbers("fid", real, exchanged)["fd"] == pytest.approx(0, abs=1e-9)
     assert numbers("class_fid", real, exchanged)["class_fd"] > 80  # about 4 * 5^2
 
 
 def test_small_classes_are_warned_of_once(caplog: pytest.LogCaptureFixture):
     few = features(rows(20, 8, seed=1), classes=4)
-    measure = MEASURES["class_fid"]()
+    measure = METRICS["class_fid"]()
     with caplog.at_level(logging.WARNING):
         measure(few, few)
         measure(few, few)
@@ -227,7 +239,7 @@ def test_the_sizes_are_the_papers_where_there_are_as_many_images():
 def test_infinity_is_nearer_to_the_true_distance_than_all_images_are():
     dims, n = 24, 240
     deviations = torch.linspace(0.5, 1.5, dims).double()
-    real = Moments.stored(10**6, torch.zeros(dims).double(), torch.diag(deviations**2))
+    real = Moments.from_covariance(10**6, torch.zeros(dims).double(), torch.diag(deviations**2))
     truth = float((0.1 * deviations).square().sum())  # deviations 1.1 times as large
     plain, extrapolated = [], []
     for seed in range(5):
@@ -244,7 +256,7 @@ def test_infinity_is_nearer_to_the_true_distance_than_all_images_are():
 def test_infinity_chooses_the_same_subsets_again_and_others_by_another_seed(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    real, fake = Moments.of(rows(80, 6, seed=1)), rows(80, 6, seed=2)
+    real, fake = Moments.from_features(rows(80, 6, seed=1)), rows(80, 6, seed=2)
     state = torch.random.get_rng_state()
     first = frechet_infinity(real, fake)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -276,6 +288,28 @@ def test_kid_has_a_deviation_only_over_several_subsets():
 
 
 # All
+
+
+def test_the_choices_of_the_yaml_are_the_metrics():
+    assert get_args(MetricChoice) == tuple(METRICS)
+
+
+def test_direction_and_lead_are_known_for_every_number():
+    real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(50, 6, seed=2), classes=3)
+    for name, metric in METRICS.items():
+        found = metric()(real, fake)
+        assert metric.key in found
+        assert name in METRIC_NAMES or all(key in METRIC_NAMES for key in found)
+        for key in found:
+            if not is_secondary(key):
+                assert higher_is_better(key) == metric.higher_is_better
+                assert may_lead(key) == metric.may_lead
+    assert [name for name, metric in METRICS.items() if metric.may_lead] == [
+        "fid",
+        "kid",
+        "class_fid",
+        "fid_infinity",
+    ]
 
 
 class Columns(FeatureExtractorBase):
@@ -332,10 +366,10 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
         verbose=False,
     )
     measures: list[Metric] = [
-        MEASURES["fid"](),
-        MEASURES["is"](),
+        METRICS["fid"](),
+        METRICS["is"](),
         KID(subsets=4, subset_size=50),
-        MEASURES["precision_recall"](),
+        METRICS["precision_recall"](),
     ]
     ours: dict[str, float] = {}
     for measure in measures:
@@ -353,10 +387,10 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
         assert ours[name] == pytest.approx(theirs[their_name], rel=1e-6), name
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_a_measure_takes_float32_gives_finite_floats_and_leaves_the_generators_alone(name: str):
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(50, 6, seed=2), classes=3)
-    measure = MEASURES[name]()
+    measure = METRICS[name]()
     measure.require(60, 50, 6)
     before = torch.random.get_rng_state(), pickle.dumps(np.random.get_state())
     found = measure(real, fake)
@@ -367,17 +401,17 @@ def test_a_measure_takes_float32_gives_finite_floats_and_leaves_the_generators_a
     assert all(isinstance(value, str | int | float) for value in measure.describe().values())
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_a_measure_keeps_what_it_reads(name: str):
-    measure = MEASURES[name]()
+    measure = METRICS[name]()
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(60, 6, seed=2), classes=3)
-    dropped = {column: None for column in ("pool", "logits") if column not in measure.keeps}
+    dropped = {column: None for column in ("pool", "logits") if column not in measure.required}
     assert measure(real._replace(**dropped), fake._replace(**dropped)) == measure(real, fake)
 
 
 def test_settings_are_described():
     described: dict[str, str | int | float] = {}
-    for measure in MEASURES.values():
+    for measure in METRICS.values():
         described |= measure().describe()
     assert described == {
         "is_splits": 10,
@@ -396,14 +430,14 @@ def test_settings_are_described():
 @pytest.mark.parametrize(
     ("measure", "real", "fake", "message"),
     [
-        (MEASURES["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
-        (MEASURES["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
-        (MEASURES["kid"](), 1, 1, "a pair.*num_samples=2"),
+        (METRICS["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
+        (METRICS["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
+        (METRICS["kid"](), 1, 1, "a pair.*num_samples=2"),
         (KID(subset_size=50), 99, 49, "99 real, 49 generated.*metrics.kid_subset_size=49"),
-        (MEASURES["precision_recall"](), 9, 3, "need 3 others each.*num_samples=4"),
-        (MEASURES["density_coverage"](), 5, 9, "need 5 others each.*num_samples=6"),
-        (MEASURES["class_fid"](), 1, 9, "2 of each class.*num_samples=2"),
-        (MEASURES["fid_infinity"](), 99, 201, "more than the 100 features.*num_samples=202"),
+        (METRICS["precision_recall"](), 9, 3, "need 3 others each.*num_samples=4"),
+        (METRICS["density_coverage"](), 5, 9, "need 5 others each.*num_samples=6"),
+        (METRICS["class_fid"](), 1, 9, "2 of each class.*num_samples=2"),
+        (METRICS["fid_infinity"](), 99, 201, "more than the 100 features.*num_samples=202"),
     ],
 )
 def test_too_few_images_are_refused_with_the_remedy(
@@ -414,15 +448,15 @@ def test_too_few_images_are_refused_with_the_remedy(
 
 
 def test_the_least_number_of_images_is_not_refused():
-    MEASURES["precision_recall"]().require(4, 4, dims=100)
-    MEASURES["fid_infinity"]().require(2, 202, dims=100)
-    MEASURES["is"]().require(1, 10, dims=100)
+    METRICS["precision_recall"]().require(4, 4, dims=100)
+    METRICS["fid_infinity"]().require(2, 202, dims=100)
+    METRICS["is"]().require(1, 10, dims=100)
     KID(subset_size=49).require(49, 49, dims=100)
 
 
 def test_infinity_takes_the_least_number_that_it_asks_for():
     with pytest.raises(UserError, match="num_samples=30"):
-        MEASURES["fid_infinity"]().require(99, 29, dims=6)
+        METRICS["fid_infinity"]().require(99, 29, dims=6)
     sizes = subset_sizes(30, dims=6)
     assert len(set(sizes)) == 15
     assert sizes[0] > 6

@@ -1,0 +1,51 @@
+"""The base class of all metrics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Set
+from typing import ClassVar
+
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
+from crgan_cli.runs.metric_names import higher_is_better, may_lead
+
+
+class Metric(ABC):
+    """A function of the features of real and generated images.
+
+    To add one, write a subclass, add it to `registry` and its numbers to `runs.metric_names`,
+    where `higher_is_better` and `may_lead` (whether it may be the primary metric) come from.
+
+    The numbers have plain names: `fd` for the Frechet distance, whatever the features. The
+    evaluator reports `fid` if they are the standard Inception's, and otherwise appends the
+    extractor and the number of images.
+    """
+
+    name: ClassVar[str]  # in `metrics.measures`
+    key: ClassVar[str]  # its main number
+    required: ClassVar[Set[FeatureKind]] = frozenset()  # per image, besides the moments
+    needs_labels: ClassVar[bool] = False  # needs the class of every image, on both sides
+    higher_is_better: ClassVar[bool]
+    may_lead: ClassVar[bool]
+
+    def __init_subclass__(cls) -> None:
+        cls.higher_is_better, cls.may_lead = higher_is_better(cls.name), may_lead(cls.name)
+
+    def require(self, real: int, fake: int, dims: int) -> None:  # noqa: B027 (optional)
+        """Raise UserError if so many images of `dims` features cannot be compared."""
+
+    def describe(self) -> dict[str, str | int | float]:
+        """Return the settings that change the numbers. Keys start with the metric's name."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+        """Return name -> finite number. Both sets are on one device and have all of `required`."""
+
+
+def require_counts(real: int, fake: int, *, least: int, why: str) -> None:
+    """Raise UserError if one side has fewer than `least` images."""
+    if min(real, fake) < least:
+        raise UserError(
+            f"{real} real and {fake} generated images are too few: {why}. Give at least "
+            f"metrics.num_samples={least}, and as many real images."
+        )

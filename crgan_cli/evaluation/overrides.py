@@ -1,0 +1,29 @@
+"""The settings of an evaluation: those of a run, or the defaults, changed by what is typed."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from crgan_cli.runs.checkpoint import LoadedCheckpoint
+
+CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
+"""What may be changed for a checkpoint; everything else is the run's."""
+
+CHANGEABLE_WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
+"""What may be set if there is no run to take it from."""
+
+
+def config_with_overrides(checkpoint: "LoadedCheckpoint", overrides: list[str]) -> "DictConfig":
+    """Return the configuration of a checkpoint, changed by the overrides."""
+    from crgan_cli.config import stored  # here: it imports Hydra
+
+    before = stored.from_text(checkpoint.content["config"], str(checkpoint.path))
+    return stored.with_overrides(before, overrides, CHANGEABLE, "crgan eval")
+
+
+def metrics_config(overrides: list[str]) -> "DictConfig":
+    """Return a configuration of which only the metrics and the data matter."""
+    from crgan_cli.config import stored
+
+    return stored.compose_partial(overrides, CHANGEABLE_WITHOUT_RUN, "crgan eval without a run")

@@ -1,0 +1,66 @@
+"""What the name of a metric says: which direction is better, and whether it may lead.
+
+The only table of this. The metric classes and the reports both read it. It needs no torch.
+"""
+
+import re
+from typing import NamedTuple
+
+
+class MetricName(NamedTuple):
+    """What holds for a metric, whatever its extractor and its number of images."""
+
+    higher_is_better: bool
+    may_lead: bool  # may be the primary metric, which picks the best checkpoint
+
+
+DISTANCE = MetricName(higher_is_better=False, may_lead=True)
+SCORE = MetricName(higher_is_better=True, may_lead=False)
+UNKNOWN = MetricName(higher_is_better=False, may_lead=False)
+
+METRIC_NAMES = {
+    "fid": DISTANCE,
+    "fd": DISTANCE,  # fid with another extractor than the standard Inception
+    "fid_infinity": DISTANCE,
+    "fd_infinity": DISTANCE,
+    "class_fid": DISTANCE,
+    "class_fd": DISTANCE,
+    "kid": DISTANCE,
+    "is": SCORE,
+    "precision": SCORE,
+    "recall": SCORE,
+    "density": SCORE,
+    "coverage": SCORE,
+}
+"""Start of a metric's name -> what holds for it. A name starts so if "_" or nothing follows."""
+
+SECONDARY = re.compile(r"_(sd|std|single|floor)(_|$)|^class_fi?d_\d+(_|$)")
+
+
+def higher_is_better(name: str) -> bool:
+    """Return whether a higher value of this metric means a better model.
+
+    `name` is as reported (`recall_dinov2_n5000`) or as in `metrics.measures`
+    (`precision_recall`).
+    """
+    return find_metric_name(name).higher_is_better
+
+
+def may_lead(name: str) -> bool:
+    """Return whether this metric may be the primary metric. `name` as in `higher_is_better`."""
+    return find_metric_name(name).may_lead and not is_secondary(name)
+
+
+def is_secondary(name: str) -> bool:
+    """Return whether a number only comes with another one.
+
+    These are its spread, its real-vs-real distance and its value for one class.
+    """
+    return bool(SECONDARY.search(name))
+
+
+def find_metric_name(name: str) -> MetricName:
+    """Return the entry with the longest start of `name`, or `UNKNOWN`."""
+    words = name.split("_")
+    starts = ("_".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((METRIC_NAMES[start] for start in starts if start in METRIC_NAMES), UNKNOWN)

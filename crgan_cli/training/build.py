@@ -1,0 +1,158 @@
+"""The parts of a training run, built and checked before the first step."""
+
+from omegaconf import DictConfig
+
+from crgan_cli.config.build import build_group
+from crgan_cli.config.settings import Run
+from crgan_cli.config.stored import to_text
+from crgan_cli.data.batches import Batches
+from crgan_cli.data.images import build_dataset, fingerprint
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation import load
+from crgan_cli.evaluation.sampler import (
+    EvalSampler,
+    Sampler,
+    class_per_row,
+    grid_columns,
+    sample_latents,
+)
+from crgan_cli.gan import build
+from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.provenance import collect_provenance
+from crgan_cli.runs.record import Recorder
+from crgan_cli.system.device import describe_device, resolve_device
+from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
+from crgan_cli.system.distributed.setup import device_for_rank
+from crgan_cli.system.distributed.tensors import broadcast_tensors
+from crgan_cli.system.progress import EvalProgress, TrainingProgress
+from crgan_cli.training import costs, peaks
+from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
+from crgan_cli.training.trainer import StepCost, Trainer
+
+
+class TrainingRun:
+    """All parts of a run. The constructor checks all that can be checked before the first step."""
+
+    def __init__(self, config: DictConfig, run: RunDir, found: LoadedCheckpoint | None) -> None:
+        self.config = config
+        self.run = run
+        self.settings = Run.from_config(config)
+        ema = self.settings.ema
+        self.device = device_for_rank(resolve_device(self.settings.device))
+
+        # Data. Every rank must have the images of the others, and of the checkpoint.
+        self.evaluator = load.build_evaluator(config)
+        self.dataset = build_dataset(config)
+        images = on_every_rank(lambda: self.dataset.load("train"))
+        self.provenance = collect_provenance(fingerprint(images), self.device)
+        self.require_same_images(found)
+
+        # Networks, on the device and equal on all ranks.
+        engine: Eager = build_group(config.engine)
+        self.engine = engine.for_device(self.device)
+        optimization = build_group(config.optimizer)
+        players = build.build_networks(config)
+        self.task = build.build_task(config, players)
+        self.engine.prepare(self.task, self.device)
+        broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
+
+        self.trainer = Trainer(
+            self.task,
+            self.engine,
+            optimization,
+            Batches(
+                images,
+                batch_size=self.settings.batch_size,
+                seed=self.settings.seed,
+                device=self.device,
+                flip=self.dataset.flip,
+                layout=self.engine.layout,
+            ),
+            ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,
+            seed=self.settings.seed,
+            steps=self.settings.steps,
+            log_every=self.settings.log.every,
+            step_cost=self.cost_of_step(),
+        )
+
+        # Metrics, now, so that those that are not available fail at the start.
+        if self.evaluator:
+            weights = self.evaluator.protocol.weights
+            if weights == "ema" and ema.decay is None:
+                raise UserError(
+                    "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
+                    "keeps no average: set a decay, as in ema.decay=0.9999, or "
+                    "metrics.weights=auto."
+                )
+            self.evaluator.to(self.device)
+            with EvalProgress() as progress:
+                self.evaluator.prepare(self.dataset, progress=progress.show)
+            averaged = ema.decay is not None and weights != "raw"
+            run.extra_fields["protocol"] = {
+                **self.evaluator.describe(),
+                "generator_weights": "ema" if averaged else "raw",
+            }
+
+    def require_same_images(self, found: LoadedCheckpoint | None) -> None:
+        """Raise UserError if the ranks or the checkpoint have other training images."""
+        key = "training_images_sha256"
+        if len(set(all_gather_objects(self.provenance[key]))) > 1:
+            raise UserError(
+                "the processes of this run have different training images (their SHA-256 differ). "
+                f"Put the same {self.dataset.title} into data_root={self.config.data_root} on "
+                "every machine."
+            )
+        if found and found.content["provenance"][key] != self.provenance[key]:
+            raise UserError(
+                f"{found.path} was trained on other images than {self.dataset.title} has now "
+                "(their SHA-256 differ). Restore the data set, or start a new run with out=FOLDER."
+            )
+
+    def cost_of_step(self) -> StepCost | None:
+        """FLOP of a step; None for networks that cannot be counted."""
+        flops = costs.estimate_step_flops(self.config)
+        if flops is None:
+            return None
+        precision = self.engine.precision
+        peak = peaks.peak(self.device, precision)
+        on_cpu = self.device.type == "cpu"
+        name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
+        peak_name = f"the {peak / 1e12:.3g} of {name} in {precision}" if peak else ""
+        return StepCost(flops, peak, peak_name)
+
+    def build_hooks(
+        self, recorder: Recorder, progress: TrainingProgress
+    ) -> tuple[list[Hook], CheckpointManager]:
+        """Build what runs every N steps."""
+        settings = self.settings
+        prior = build.build_prior(self.config, self.trainer.G)
+
+        # Grids of samples.
+        num = settings.samples.num
+        columns = grid_columns(num)
+        labels = class_per_row(num, columns, prior.classes)
+        latents = sample_latents(prior, num, settings.seed, labels=labels)
+        sampler = Sampler(latents, self.device)
+        hooks: list[Hook] = [
+            DrawSamples(settings.samples.every, sampler, num, columns, self.run, recorder)
+        ]
+
+        # Metrics.
+        evaluate = None
+        if self.evaluator:
+            scored = EvalSampler(self.evaluator.protocol, prior, settings.seed, self.device)
+            evaluate = Evaluate(self.evaluator, scored, recorder, progress)
+            hooks.append(evaluate)
+
+        checkpoints = CheckpointManager(
+            self.run,
+            every=settings.checkpoint.every,
+            keep=settings.checkpoint.keep,
+            config=to_text(self.config),
+            provenance=self.provenance,
+            evaluate=evaluate,
+        )
+        return hooks, checkpoints

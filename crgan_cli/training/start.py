@@ -1,0 +1,153 @@
+"""Start a training run in a folder of its own, or resume the one that is there."""
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from crgan_cli.config.stored import difference, from_text, to_text
+from crgan_cli.errors import UserError
+from crgan_cli.runs import checkpoint
+from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
+from crgan_cli.runs.outcome import primary_metric, recording_failure
+from crgan_cli.runs.record import make_recorder
+from crgan_cli.runs.status import Status
+from crgan_cli.system.atomic import write_text
+from crgan_cli.system.console import log_to_file, log_to_stderr
+from crgan_cli.system.distributed.errors import name_lost_peer
+from crgan_cli.system.distributed.launch import is_main
+from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
+from crgan_cli.system.progress import TrainingProgress
+from crgan_cli.training.build import TrainingRun
+from crgan_cli.training.summary import log_plan, write_summary
+from crgan_cli.training.trainer import StopSignal
+
+log = logging.getLogger(__name__)
+OUTPUTS = Path("outputs")
+
+
+def train_job(
+    config: DictConfig,
+    overrides: Sequence[str],
+    choices: Mapping[str, str | None],
+    folder: Path | None,
+) -> float | None:
+    """Train, or resume training, and return the primary metric; None without metrics.
+
+    `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
+    UserError, RunFailed or Interrupted, each with what to do next.
+    """
+    if config.out is not None:
+        folder = Path(config.out)
+    run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
+    run.created_here = config.out is None
+    run.is_single_run = folder is None or config.out is not None
+    # a run that is resumed by its folder has the choices of its start
+    known = run.read_result().get("choices", {})
+    run.extra_fields["choices"] = {group: name for group, name in choices.items() if name} or known
+    with log_to_stderr(), run.lock():
+        try:
+            with log_to_file(run.log):
+                return start_or_resume(config, overrides, run)
+        finally:
+            run.discard_if_empty()
+
+
+def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
+    """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
+    # Paths, so that another working directory finds them.
+    config.data_root = str(Path(config.data_root).absolute())
+    if config.dataset.get("root") is not None:
+        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
+
+    # What is there.
+    resumed = broadcast_from_main(run.is_run)
+    if resumed:
+        on_main(lambda: require_same(load_config(run), config, run))
+    found = broadcast_from_main(lambda: checkpoint.load_latest(run.checkpoints))
+    if found:
+        result = broadcast_from_main(run.read_result)
+        if is_finished(found, result, config.steps, run):
+            return primary_metric(result)
+
+    # The run.
+    training = TrainingRun(config, run, found)
+    if is_main():
+        write_text(run.config, to_text(config))
+        if not resumed:
+            command = shlex.join(["crgan", "train", *overrides])
+            write_text(run.overrides, command + "\n")
+    run.write_result({"status": Status.RUNNING})
+    with recording_failure(run), name_lost_peer():
+        return train(training, found)
+
+
+def load_config(run: RunDir) -> DictConfig:
+    """Load the configuration that a run was started with."""
+    return from_text(run.config.read_text("utf-8"), str(run.config))
+
+
+def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
+    """Raise UserError if a run would be resumed with another configuration."""
+    if now.resume == "never":
+        raise UserError(
+            f"the folder {run.path} already contains a run, and resume=never. Choose another with "
+            "out=FOLDER, or resume it with resume=auto."
+        )
+    changed = difference(before, now)
+    if before.steps != now.steps and before.optimizer.get("decay", "none") != "none":
+        changed.append(f"steps: {before.steps} -> {now.steps} (optimizer.decay runs over them)")
+    if changed and now.resume != "force":
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(
+            f"the run in {run.path} was started with another configuration:{lines}\n"
+            "Choose another folder with out=FOLDER, resume it unchanged with "
+            f"`crgan train --from {shell_quoted(run.path)}`, or insist with resume=force."
+        )
+
+
+def is_finished(
+    found: LoadedCheckpoint, result: Mapping[str, object], steps: int, run: RunDir
+) -> bool:
+    """Whether nothing is left to do. Raises UserError if the run has more than `steps`.
+
+    A run that was killed between its last checkpoint and result.json is not finished: resumed, it
+    takes no step and writes its result.
+    """
+    done = found.content["step"]
+    longer = f"crgan train --from {shell_quoted(run.path)} steps={2 * done}"
+    if done > steps:
+        raise UserError(
+            f"the run in {run.path} has {done} steps already, and steps={steps}. To train longer: "
+            f"{longer}"
+        )
+    if done < steps or (result.get("status"), result.get("step")) != (Status.FINISHED, steps):
+        return False
+    log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, steps, longer)
+    return True
+
+
+def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None:
+    """Train to the end, write the result and return the primary metric."""
+    run, trainer = training.run, training.trainer
+    step, settled = (found.content["step"], found.content["settled"]) if found else (0, True)
+    recorder = make_recorder(run, step=step, hooks_done=settled)
+    stop = StopSignal()
+    try:
+        with stop.handling_signals(), TrainingProgress(trainer.steps, step=step) as progress:
+            hooks, checkpoints = training.build_hooks(recorder, progress)
+            if found:
+                checkpoints.load(trainer, found)
+                found.content["states"].clear()  # its tensors are as large as the run's own
+            trainer.begin()
+            evaluate = checkpoints.evaluate
+            log_plan(training, evaluate, found, recorder)
+            trainer.fit(recorder, hooks, checkpoints, progress, stop)
+            recorder.finish()
+    finally:
+        recorder.close()
+    write_summary(training, evaluate)
+    return evaluate.last.get(evaluate.evaluator.headline) if evaluate else None

@@ -1,0 +1,119 @@
+"""What a training run reports: its plan at the start, its result at the end."""
+
+import logging
+from collections.abc import Mapping
+
+from crgan_cli.config.resolve import flatten
+from crgan_cli.config.stored import to_text
+from crgan_cli.runs import checkpoint
+from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.runs.folder import shell_quoted
+from crgan_cli.runs.provenance import get_peak_memory
+from crgan_cli.runs.record import Recorder, read_history
+from crgan_cli.runs.status import Status
+from crgan_cli.system.device import describe_device
+from crgan_cli.system.distributed.launch import is_main
+from crgan_cli.system.progress import format_duration
+from crgan_cli.training.build import TrainingRun
+from crgan_cli.training.hooks import Evaluate
+
+log = logging.getLogger(__name__)
+
+NOT_HPARAMS = (
+    "out",
+    "resume",
+    "device",
+    "data_root",
+    "dataset.root",
+    "log.",
+    "samples.",
+    "checkpoint.",
+    "published.",
+    "sweep.",
+)
+"""Beginnings of the keys that do not tell runs apart."""
+
+
+def hparams(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings that tell runs apart: for each group its classes and their values."""
+    result: dict[str, object] = {}
+    for key, value in settings.items():
+        group, target, _ = key.partition("._target_")
+        if target:
+            name = str(value).rpartition(".")[2] if value else "none"
+            result[group] = f"{result[group]}+{name}" if group in result else name
+        elif not key.startswith(NOT_HPARAMS):
+            result[key] = value
+    return result
+
+
+def log_plan(
+    training: TrainingRun,
+    evaluate: Evaluate | None,
+    found: LoadedCheckpoint | None,
+    recorder: Recorder,
+) -> None:
+    """Log what will be done, also to TensorBoard."""
+    config, trainer = training.config, training.trainer
+    log.info("run folder %s", training.run.path)
+    log.info("device %s, engine %s", describe_device(training.device), training.engine.describe())
+    if training.device.type == "cpu" and config.architecture.get("width") == 1.0:
+        log.info("on a CPU, architecture.width=0.25 is about ten times faster than full width")
+    for line in training.task.describe_turns():
+        log.info("%s", line)
+    if cost := trainer.step_cost:
+        log.info("a step is %.3g TFLOP, with the networks as they are written", cost.flops / 1e12)
+    if evaluate:
+        evaluator = evaluate.evaluator
+        log.info(
+            "metrics %s every %d steps by the protocol %s, extractor %s (SHA-256 %.8s)",
+            evaluator.headline,
+            evaluate.every,
+            evaluator.label,
+            evaluator.extractor.name,
+            evaluator.extractor.sha256,
+        )
+    if found:
+        log.info("resuming from %s, step %d", found.path, trainer.step)
+    recorder.text("config", to_text(config))
+    tag = evaluate.evaluator.tag(evaluate.evaluator.headline) if evaluate else None
+    recorder.hparams(hparams(flatten(config)), tag)
+
+
+def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
+    """Write result.json, and print a summary unless a sweep will print its table."""
+    trainer = training.trainer
+    result: dict[str, object] = {
+        "status": Status.FINISHED,
+        "step": trainer.step,
+        "images_seen": trainer.images_seen,
+        "seconds": round(trainer.seconds, 1),
+        "seed": training.settings.seed,
+        "peak_memory_bytes": get_peak_memory(training.device),
+        "engine": training.engine.describe(),
+        "provenance": training.provenance,
+    }
+    if evaluate:
+        result |= {"last": evaluate.last, "best": evaluate.best}
+    training.run.write_result(result)
+    if training.run.is_single_run and is_main():
+        print_summary(training, evaluate)
+
+
+def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
+    """Print the result of a run on stdout."""
+    run, step = training.run, training.trainer.step
+    print(f"finished {step} steps in {format_duration(training.trainer.seconds)}")
+    print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
+    print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
+    print(f"  checkpoint   {checkpoint.list_checkpoints(run.checkpoints)[0]}")
+    if evaluate is None:
+        return
+    name = evaluate.evaluator.headline
+    for key, value in evaluate.last.items():
+        if key != "step":
+            print(f"  {key:12s} {value:.4f}")
+    if name in evaluate.best:
+        print(f"  best {name} {evaluate.best[name]:.4f} at step {evaluate.best['step']:.0f}")
+    evals = [line for line in read_history(run) if line["kind"] == "eval" and name in line]
+    print(f"  {name} over the run: {' '.join(f'{line[name]:.1f}' for line in evals)}")
