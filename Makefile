@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test check docs-check bench lock clean
 
 setup: $(VENV)/.ready
 
 # Compiled bytecode halves every later start.
 $(VENV)/.ready: requirements.lock pyproject.toml | $(filter .uv/%,$(UV))
-	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
 	$(UV) pip install --quiet --compile-bytecode --require-hashes --requirement requirements.lock
 	$(UV) pip install --quiet --no-deps --editable .
 	touch $@
@@ -30,6 +30,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Run every command of the documentation at a tiny scale: some minutes on two cores.
+docs-check: setup
+	$(BIN)/python scripts/docs_check.py
 
 # A minute on two cores. On a GPU: scripts/on_a_gpu.sh.
 bench: setup

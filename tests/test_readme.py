@@ -1,8 +1,10 @@
-"""What the README says is typed here as it stands there."""
+"""What the documentation says is typed here as it stands there."""
 
 import json
 import re
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,46 +13,124 @@ from support.runs import crgan, tiny
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "scripts"))
+
+from docs_check import PAGES, Block, find_mistakes, read_blocks, split_commands  # noqa: E402
+
+README = (ROOT / "README.md").read_text()
+EXTENDING = ROOT / "docs/extending.md"
+EXAMPLES = {
+    "drift": "terms/drift",
+    "smoothed": "terms/adversarial/d",
+    "brightness": "terms/cr/real",
+    "mlp": "terms/adversarial/g",
+    "arrays": "terms/adversarial/d",
+}
+"""Module of each worked example -> a term that its run logs."""
 
 
-def block(language: str, containing: str) -> str:
-    """The code block of a language that holds some text."""
-    found = [
-        text for text in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in text
-    ]
-    assert len(found) == 1
-    return found[0]
+def write_examples(folder: Path) -> dict[str, list[str]]:
+    """Write the files of docs/extending.md; return the words after `crgan`, by plug-in."""
+    typed = {}
+    for block in read_blocks(EXTENDING):
+        if block.file:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text)
+        elif block.language == "sh":
+            for env, words in split_commands(block.text):
+                if words[0] == "crgan":
+                    assert env["PYTHONPATH"] == "."
+                    typed[env["CRGAN_PLUGINS"]] = words[1:]
+    return typed
 
 
-def test_the_worked_example_trains_and_logs_its_term(tmp_path: Path) -> None:
-    (tmp_path / "drift.py").write_text(block("python", "class Drift"))
-    (tmp_path / "conf/regularizer").mkdir(parents=True)
-    (tmp_path / "conf/regularizer/drift.yaml").write_text(block("yaml", "drift.Drift"))
-    typed = shlex.split(block("sh", "CRGAN_PLUGINS"))
-    env = dict(word.split("=", 1) for word in typed[:2])
-    assert typed[2:4] == ["crgan", "train"]
-    done = crgan(*typed[3:], *tiny("out=run", "metrics.every=1000"), cwd=tmp_path, env=env)
+def test_every_kind_of_extension_has_an_example(tmp_path: Path) -> None:
+    assert write_examples(tmp_path).keys() == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_worked_example_trains_and_logs_its_term(name: str, tmp_path: Path) -> None:
+    words = write_examples(tmp_path)[name]
+    if name == "arrays":
+        exec((tmp_path / "make_arrays.py").read_text().replace("images.npz", f"{tmp_path}/images"))
+    small = tiny("out=run", "steps=2", "log.every=1", "samples.every=2", "metrics.every=1000")
+    spare = {"mlp": "architecture.width", "arrays": "dataset.fraction"}.get(name, "none")
+    small = [word for word in small if not word.startswith(spare)]
+    env = {"CRGAN_PLUGINS": name, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = crgan(*words, *small, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
-    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-2])
-    assert last["terms/drift"] > 0
-    assert last["terms/cr/real"] > 0
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    terms = [line for line in lines if line["kind"] == "train"]
+    assert len(terms) == 2
+    assert terms[-1][EXAMPLES[name]] != 0
+    if name == "drift":
+        assert terms[-1]["terms/cr/real"] > 0
 
 
-def typed_in_readme() -> list[str]:
-    """Every `crgan train` line that starts a run with overrides."""
-    lines = re.findall(r"^crgan train ([^#\n]*)|`crgan train ([^`]*)`", README, re.M)
-    return sorted({(a or b).split(" (or")[0].strip() for a, b in lines})
+# --- the check of all pages -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", typed_in_readme())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_can_be_run_or_says_why_not(page: Path) -> None:
+    blocks = read_blocks(page)
+    files = [block.file for block in blocks if block.file]
+    assert [m for block in blocks if (m := find_mistakes(block, files))] == []
+    assert page.read_text().count("```") == 2 * len(blocks)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "file", "mistake"),
+    [
+        ("sh", "crgan train\n", None, None),
+        ("sh", "CRGAN_PLUGINS=x crgan train \\\n    seed=2  # comment\n", None, None),
+        ("sh", "crgan train\nmake demo\n", None, "'make demo' cannot be run here"),
+        ("sh", "python other.py\n", None, "'python other.py' cannot be run here"),
+        ("bash", "crgan train\n", None, "bash is none of sh, python, yaml"),
+        ("python", "import this\n", None, "no line before it names a file"),
+        ("python", "import this\n", "this.py", None),
+        ("", "anything\n", None, None),
+    ],
+)
+def test_a_block_that_can_neither_be_run_nor_is_marked_is_a_mistake(
+    language: str, text: str, file: str | None, mistake: str | None
+) -> None:
+    block = Block(ROOT / "README.md", 1, language, text, None, file)
+    found = find_mistakes(block, ["drift.py"])
+    assert found is None if mistake is None else mistake in (found or "")
+    assert find_mistakes(block._replace(reason="needs a GPU")) is None
+
+
+def train_lines() -> Iterator[str]:
+    """Every `crgan train` line of the pages that starts runs, in blocks and in the text."""
+    for page in PAGES:
+        blocks = read_blocks(page)
+        for block in blocks:
+            if block.language == "sh":
+                for env, words in split_commands(block.text):
+                    if (
+                        words[:2] == ["crgan", "train"]
+                        and not env
+                        and "experiment=..." not in words
+                    ):
+                        yield shlex.join(words[2:])
+        text = page.read_text()
+        for line in re.findall(r"`crgan train ([^`\n]*)`", text):
+            if "=" in line and not re.search(r"--from|\.\.\.|=`?$", line):
+                yield line
+
+
+@pytest.mark.parametrize("line", sorted(set(train_lines())))
 def test_every_train_command_composes(line: str) -> None:
-    overrides = [word for word in shlex.split(line) if "=" in word and not word.startswith("-")]
-    jobs = [[]]
-    for word in overrides:
+    words = shlex.split(line)
+    jobs: list[list[str]] = [[]]
+    for word in words:
+        if "=" not in word or word.startswith(("-", "hydra")):
+            continue
         key, _, values = word.partition("=")
-        choices = values.split(",") if "-m" in line.split() else [values]
-        jobs = [[*job, f"{key}={value}"] for job in jobs for value in choices]
+        choices = values.split(",") if "-m" in words and "(" not in values else [values]
+        if "(" not in values:
+            jobs = [[*job, f"{key}={value}"] for job in jobs for value in choices]
     for job in jobs:
         compose(job)
 
@@ -62,9 +142,41 @@ def test_every_choice_is_in_the_table() -> None:
         "augment",
         "architecture",
         "dataset",
+        "optimizer",
         "metrics",
         "extractor",
+        "engine",
     ):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}`"))
         for choice in Choices().groups[group]:
             assert f"`{choice}`" in row, f"{group}={choice} is not in the README"
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 120
+
+
+# --- the map --------------------------------------------------------------------------------------
+
+DESIGN = (ROOT / "docs/design.md").read_text()
+
+
+def test_every_file_of_the_map_exists() -> None:
+    for name in re.findall(r"`([\w/]+(?:/|\.py))`", DESIGN):
+        assert (ROOT / "crgan_cli" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_every_name_of_the_walk_is_defined_in_its_file() -> None:
+    steps = re.findall(r"^\| .* \| `([\w/]+\.py)` \| `(\w+)` \|$", DESIGN, re.MULTILINE)
+    assert len(steps) == 15
+    for file, name in steps:
+        text = (ROOT / "crgan_cli" / file).read_text()
+        assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{file}: {name}"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in (*PAGES, ROOT / "CHANGELOG.md", ROOT / "RESULTS.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -20,7 +20,7 @@ from crgan_cli.errors import Interrupted, RunFailed, UserError, unknown_name
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_torchrun
 
-COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce")
+COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce", "completion")
 """In the order of use, which is that of the help. Each is a module beside this one."""
 
 
@@ -51,7 +51,11 @@ def load(name: str) -> Command:
 
 
 def main() -> None:
-    """The console script: ends with `sys.exit`."""
+    """Run the console script, and exit. A shell that completes a line sets _ARGCOMPLETE."""
+    if "_ARGCOMPLETE" in os.environ:
+        from crgan_cli.commands.completion import answer_shell
+
+        answer_shell(COMMANDS)
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import parse_seed
 from crgan_cli.errors import Interrupted, UserError
-from crgan_cli.experiments import paper_tables, plan, run_table
+from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
 from crgan_cli.experiments.sweep_state import exit_code
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ Settings typed as KEY=VALUE hold for every row."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    from crgan_cli.experiments.paper_tables import scale_names, table_names
-
     add = parser.add_argument
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -59,10 +57,10 @@ def parse_seeds(words: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Plans, trains and reports."""
+    from crgan_cli.experiments import plan, run_table
     from crgan_cli.system.console import log_to_stderr
 
-    table = paper_tables.load_table(args.table)
-    scale = paper_tables.load_scale(args.scale)
+    table, scale = load_table(args.table), load_scale(args.scale)
     size = f"_{scale.name}" if scale.title else ""
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
     jobs = plan.plan_jobs(table, scale, args.seeds or scale.seeds, args.overrides, out)
@@ -200,7 +198,7 @@ def format_totals(
     where = (
         "one CPU thread [measured on a busy machine]"
         if scale.cpu_minutes is not None
-        else "one H200 [inf: performance model, not measured]"
+        else "one H200 [derived: performance model, not measured]"
     )
     unknown = len(minutes) - len(counted)
     more = f", without {unknown} runs of unknown cost" if unknown else ""

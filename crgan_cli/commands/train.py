@@ -1,29 +1,28 @@
 """`crgan train`: one run, or with -m one run for each combination of values.
 
-The command line is checked here before anything runs; the jobs are then started by `hydra.main`,
-so that Hydra's flags, launchers and sweepers are there as its users know them. What a job does is
-`crgan_cli.training.start.train_job`.
+The whole command line is checked before anything runs. `crgan_cli.experiments.launch` then starts
+the jobs through Hydra; a job is `crgan_cli.training.start.train_job`.
 """
 
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from crgan_cli.config import stored
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import quote_overrides
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.check import check_jobs, override_key
-from crgan_cli.experiments.launch import run_hydra
 from crgan_cli.system.distributed.launch import is_torchrun
-
-if TYPE_CHECKING:
-    pass
 
 help = "Train a GAN; settings are typed as key=value."
 
 RESUMABLE_KEYS = ("steps", "device", "engine")
+"""What may change with --from."""
+
+TORCHRUN_SWEEP = (
+    "torchrun starts several processes for one run, and -m asks for several runs. Type "
+    "crgan train -m without torchrun, and give each run one GPU (hydra/launcher=joblib), "
+    "or let Slurm start the processes of each run (hydra/launcher=submitit_slurm "
+    "hydra.launcher.tasks_per_node=8 hydra.launcher.gpus_per_node=8)."
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,48 +59,59 @@ def run_in_process(args: argparse.Namespace) -> int:
 
         print(train_help(choices))
         return 0
+    require_compatible_flags(args)
     if args.start is not None:
         return resume_run(args)
     if args.hydra_help:
-        return run_hydra(args, ["--hydra-help"], [])
-    flags = print_flags(args)
-    args.overrides = quote_overrides(args.overrides)
-    plan = check_jobs(args.overrides, choices, multirun=args.multirun, whole=not flags)
-    if flags or plan is None:
-        return run_hydra(args, flags, args.overrides)
-    if is_torchrun():
-        raise UserError(
-            "torchrun starts several processes for one run, and -m asks for several runs. Type "
-            "crgan train -m without torchrun, and give each run one GPU (hydra/launcher=joblib), "
-            "or have Slurm start the processes of each (hydra/launcher=submitit_slurm "
-            "hydra.launcher.tasks_per_node=8 hydra.launcher.gpus_per_node=8)."
-        )
-    # the runs' folders are named after what differs between them
-    unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]"
-    placed = f"hydra.sweep.dir='{plan.folder}'"
-    own = [each for each in args.overrides if override_key(each) not in ("out", "hydra.sweep.dir")]
-    return run_hydra(args, ["--multirun"], [unnamed, placed, *own], plan)
+        from crgan_cli.experiments.launch import print_hydra_help
+
+        print_hydra_help(choices)
+        return 0
+    return print_or_train(args, choices)
 
 
-def print_flags(args: argparse.Namespace) -> list[str]:
-    """Hydra's flags that print something instead of training."""
+def require_compatible_flags(args: argparse.Namespace) -> None:
+    """Raise UserError for flags that exclude each other."""
+    prints = args.cfg or args.info
+    if args.start is not None and (args.multirun or prints):
+        raise UserError("--from continues one run: type it without -m, --cfg and --info.")
     if args.cfg and args.info:
         raise UserError("--cfg and --info print different things: type one of them.")
-    if args.multirun and (args.cfg or args.info):
+    if args.multirun and prints:
         raise UserError("--cfg and --info show one run: leave out -m, and give each key one value.")
     if args.resolve and not args.cfg:
         raise UserError("--resolve belongs to --cfg: type --cfg job --resolve")
-    flags = ["--cfg", args.cfg] if args.cfg else []
-    flags += ["--resolve"] if args.resolve else []
-    flags += ["--package", args.package] if args.package and args.cfg else []
-    return flags or (["--info", args.info] if args.info else [])
+
+
+def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
+    """Check the settings; then print what was asked for, or train."""
+    from crgan_cli.config import compose, messages
+    from crgan_cli.experiments import launch
+    from crgan_cli.experiments.check import check_jobs
+
+    typed = messages.quote_overrides(args.overrides)
+    prints = bool(args.cfg or args.info)
+    plan = check_jobs(typed, choices, multirun=args.multirun, whole=not prints)
+    overrides = [*compose.search_path_overrides(choices), *typed]
+    if args.cfg:
+        launch.print_config(choices, overrides, args.cfg, args.package, resolve=args.resolve)
+        return 0
+    if args.info:
+        launch.print_info(choices, overrides, args.info)
+        return 0
+    if plan is None:
+        launch.train_once(choices, overrides)
+        return 0
+    if is_torchrun():
+        raise UserError(TORCHRUN_SWEEP)
+    return launch.train_sweep(choices, overrides, plan)
 
 
 def resume_run(args: argparse.Namespace) -> int:
-    """`--from RUN`: goes on where the run in that folder left off, as it was configured."""
+    """`--from RUN`: resume the run in that folder with its own configuration."""
+    from crgan_cli.config import stored
+    from crgan_cli.training.start import train_job
 
-    if args.multirun or args.cfg or args.info:
-        raise UserError("--from continues one run: type it without -m, --cfg and --info.")
     folder = Path(args.start)
     file = folder / "config.yaml"
     if not file.is_file():
@@ -112,7 +122,5 @@ def resume_run(args: argparse.Namespace) -> int:
     cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
     cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    from crgan_cli.training.start import train_job
-
     train_job(cfg, list(args.overrides), {}, None)
     return 0

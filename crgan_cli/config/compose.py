@@ -66,11 +66,16 @@ def compose_unchecked(
 
 
 def _hydra(overrides: Sequence[str], choices: Choices, config_name: str) -> DictConfig:
+    typed = [*search_path_overrides(choices), *overrides]
+    return hydra_compose(config_name, typed, return_hydra_config=True)
+
+
+def search_path_overrides(choices: Choices) -> list[str]:
+    """The override that adds the user's folder (`--config-dir`), if there is one."""
     added = [
         str(folder).replace("\\", "\\\\").replace("'", "\\'") for folder in choices.folders[1:]
     ]
-    path = [f"hydra.searchpath=['file://{folder}']" for folder in added]
-    return hydra_compose(config_name, [*path, *overrides], return_hydra_config=True)
+    return [f"hydra.searchpath=['file://{folder}']" for folder in added]
 
 
 def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) -> list[str]:

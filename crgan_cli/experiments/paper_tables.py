@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import yaml
 
-from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.errors import UserError, unknown_name
 
 TABLES = Path(__file__).parent / "tables"
@@ -65,6 +64,8 @@ def load_table(name: str) -> PaperTable:
 
 def parse_row(content: dict) -> PaperRow:
     """A row. Its published number is its experiment's, but where it names one of its own."""
+    from crgan_cli.config.messages import hydra_quoted
+
     overrides = tuple(content.get("overrides", ()))
     if published := content.get("published"):
         source = hydra_quoted(published["source"])

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 LAUNCHES = 250  # of a step with one D turn and no regularizer [counted on a CPU: SNDCGAN, bf16]
 LAUNCHES_PER_PART = 35  # which scores further images with D, or differentiates it [as above]
 LAUNCHES_PER_LATENT_PART = 65  # of a part that draws further images from G [as above]
-SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [inf: performance model]
-FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [inf: performance model]
-SECONDS_PER_SCORED_IMAGE = 3e-4  # FID of 10,000 images in 3 s on one H200 [inf: performance model]
+SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [derived: performance model]
+FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [derived: performance model]
+SECONDS_PER_SCORED_IMAGE = 3e-4  # 10,000 images in 3 s on one H200 [derived: performance model]
 
 
 def gpu_minutes(config: Settings, steps: int) -> float | None:
-    """Minutes that `steps` take on one H200, with evaluations [inf: performance model, not
+    """Minutes that `steps` take on one H200, with evaluations [derived: performance model, not
     measured]; None for networks that cannot be counted without being made."""
     flop = estimate_step_flops(config)
     if flop is None:

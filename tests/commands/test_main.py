@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from crgan_cli import __version__
@@ -258,7 +260,68 @@ def test_cfg_shows_the_configuration_and_trains_nothing(crgan, jobs: list[Job]) 
     assert "root: ???" in crgan("train", "--cfg", "job", "dataset=folder")[1]
     assert crgan("train", "--cfg", "job", "steps=x")[0] == 2
     assert "regularizer/cr" in crgan("train", "--info", "defaults")[1]
+    assert "root: ???" in crgan("train", "--cfg", "job", "dataset=folder", "-p", "dataset")[1]
     assert not jobs
+
+
+def test_hydra_help_lists_hydras_groups_and_the_flags_that_are_here(crgan, jobs: list[Job]) -> None:
+    code, out, err = crgan("train", "--hydra-help")
+    assert (code, err) == (0, "")
+    assert "\nhydra/launcher: basic" in out
+    assert "\nhydra/sweeper: basic" in out
+    offered, missing = out.split("It does not have:")
+    assert "--package" in offered
+    assert "--config-name" in missing
+    assert not jobs
+
+
+def test_a_folder_of_the_users_own_is_searched_by_every_way(crgan, jobs, tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    (folder / "loss").mkdir(parents=True)
+    (folder / "loss" / "mine.yaml").write_text("_target_: crgan_cli.gan.losses.Hinge\n")
+    mine = ("train", "--config-dir", str(folder), "loss=mine")
+    assert "losses.Hinge" in crgan(*mine, "--cfg", "job", "--package", "loss")[1]
+    assert "loss/mine" in crgan(*mine, "--info", "defaults")[1]
+    assert crgan(*mine)[0] == crgan(*mine, "-m", "seed=1,2")[0] == 0
+    assert [job[0].loss._target_ for job in jobs] == ["crgan_cli.gan.losses.Hinge"] * 3
+
+
+def test_hydras_parser_is_not_needed(crgan, jobs: list[Job], monkeypatch) -> None:
+    """It fails on Python 3.14 before it reads an argument."""
+
+    def fail() -> None:
+        raise ValueError("badly formed help string")
+
+    monkeypatch.setattr("hydra._internal.utils.get_args_parser", fail)
+    monkeypatch.setattr(sys.modules["hydra.main"], "get_args_parser", fail)
+    assert crgan("train", "seed=3") == (0, "", "")
+    assert crgan("train", "-m", "seed=4,5")[0] == 0
+    assert [job[0].seed for job in jobs] == [3, 4, 5]
+    assert crgan("train", "--cfg", "job")[0] == crgan("train", "--hydra-help")[0] == 0
+
+
+def test_a_run_leaves_no_open_hydra_and_can_be_followed_by_another(crgan, jobs: list[Job]) -> None:
+    for argv in (["seed=1"], ["seed=101"], ["-m", "seed=2,3"], ["--cfg", "job"]):
+        crgan("train", *argv)
+        assert not GlobalHydra.instance().is_initialized()
+    assert [job[0].seed for job in jobs] == [1, 101, 2, 3]
+
+
+def test_a_job_knows_itself_from_hydra(crgan, tmp_path: Path, monkeypatch) -> None:
+    seen: list[tuple[str, str, list[str]]] = []
+
+    def train_job(*_: object) -> float:
+        node = HydraConfig.get()
+        seen.append((node.job.name, str(node.mode), list(node.overrides.task)))
+        return 1.0
+
+    module = types.ModuleType("crgan_cli.training.start")
+    module.train_job = train_job  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "crgan_cli.training.start", module)
+    monkeypatch.chdir(tmp_path)
+    crgan("train", "seed=3")
+    crgan("train", "-m", "seed=4")
+    assert seen == [("train", "RunMode.RUN", ["seed=3"]), ("train", "RunMode.MULTIRUN", ["seed=4"])]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ ABLATION = {
     "cutout": 17.10,
     "cutout_flip_shift": 19.46,
 }
-"""FID of CR with each T: arXiv:1910.12027 [recall, low confidence]."""
+"""FID of CR with each T: arXiv:1910.12027 [unverified, low confidence]."""
 
 TABLES = ("biggan", "cr_augmentation_ablation", "small_models")
 
@@ -82,7 +82,7 @@ def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
             T = to_plain(compose([f"augment={job.row.name}"]))["augment"]
             own |= {"augment": T, "published": job.config["published"]}
             assert job.config["published"]["fid"] == ABLATION[job.row.name]
-            assert "[recall, low confidence]" in job.config["published"]["source"]
+            assert "[unverified, low confidence]" in job.config["published"]["source"]
         else:
             assert job.config["published"]["fid"] == PUBLISHED[job.row.experiment]
         assert job.config == own

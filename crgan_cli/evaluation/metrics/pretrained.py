@@ -39,7 +39,7 @@ ClipVariant = Literal[
     "vit-l-14",
     "vit-l-14-336px",
 ]
-CLIP_MEGABYTES = {  # about; only for the log and the messages [recall]
+CLIP_MEGABYTES = {  # about; only for the log and the messages [unverified]
     "rn50": 244,
     "rn101": 278,
     "rn50x4": 402,
@@ -53,9 +53,9 @@ CLIP_MEGABYTES = {  # about; only for the log and the messages [recall]
 
 Dinov2Variant = Literal["vit-s-14", "vit-b-14", "vit-l-14"]
 DINOV2 = {"vit-s-14": (384, 12, 88), "vit-b-14": (768, 12, 346), "vit-l-14": (1024, 24, 1218)}
-"""Variant -> dim and depth [code: dinov2/models/vision_transformer.py], MB of the file [sec]."""
+"""Variant -> dim and depth [code: dinov2/models/vision_transformer.py], MB [secondary]."""
 
-# Meta publishes no hash: many projects state these for Meta's files [sec]
+# Meta publishes no hash: many projects state these for Meta's files [secondary]
 DINOV2_SHA256 = {
     "vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
     "vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",

@@ -3,8 +3,8 @@
 The plain form is the papers': average pooling after the convolution, or upsampling before it. The
 fused form is one strided convolution, with a kernel computed from the same weights. Pooling and
 upsampling are linear, so only rounding differs. The fused form needs 4/9 (PooledConv3,
-NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS` says where it is
-faster.
+NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS` says on which kinds
+of device it is used.
 
 1x1 convolutions next to a change of size are not here: `blocks` applies them at the smaller size,
 which is exact too, and cheaper on every device.
@@ -23,7 +23,7 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class FusedResampleConv3(nn.Conv2d):
     """A 3x3 convolution with a change of size. `use_fused` selects the fused form.
 
-    The forms are functions of (x, weight, bias).
+    The forms are functions of (x, weight, bias), so they also work for other tensors.
     """
 
     plain: Form
@@ -34,7 +34,7 @@ class FusedResampleConv3(nn.Conv2d):
         self.use_fused = False
 
     def forward(self, input: Tensor) -> Tensor:
-        # only in training: samples and scores must not depend on which form is faster
+        # only in training: samples and scores do not depend on the form
         form = self.fused if self.use_fused and self.training else self.plain
         return form(input, self.weight, self.bias)
 
