@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, ZeroInsertionConv3
+from crgan_cli.networks.fast.fused_resample import NearestConv3, PooledConv3, ZeroInsertionConv3
 from crgan_cli.networks.layers import Norm, logit_head, sum_pool
 
 STEM_SIDE = 4

@@ -25,7 +25,7 @@ from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
 from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Batch
-from crgan_cli.networks.fast.folding import (
+from crgan_cli.networks.fast.fused_resample import (
     FusedResampleConv3,
     NearestConv3,
     PooledConv3,
@@ -170,7 +170,7 @@ def folds(scene: Scene) -> list[Pair]:
 
 def forward_and_backward(layer: FusedResampleConv3, x: Tensor, *, folded: bool) -> Work:
     def work() -> None:
-        layer.folded = folded
+        layer.use_fused = folded
         y = layer(x)
         torch.autograd.grad(y, [x, *layer.parameters()], torch.ones_like(y))
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks import blocks
-from crgan_cli.networks.fast.folding import insert_zeros
+from crgan_cli.networks.fast.fused_resample import insert_zeros
 from crgan_cli.networks.layers import PlainBatchNorm
 
 

@@ -25,7 +25,7 @@ from crgan_cli.gan.regularizers.consistency import (
 )
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.types import Batch
-from crgan_cli.networks.fast import folding
+from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training.engine.eager import Eager, gradient_norm
@@ -383,7 +383,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
         Eager(compile=True).for_device(CPU)
 
 
-# --- folding --------------------------------------------------------------------------------------
+# --- fused resampling ----------------------------------------------------------------------------
 
 
 def folding_engine() -> Eager:
@@ -400,7 +400,7 @@ def test_auto_follows_the_table_and_the_engine_says_how_many_are_folded() -> Non
     engine = folding_engine()
     engine.begin()
     assert engine.folds
-    assert set(engine.folds.values()) == {folding.FUSED_PAYS["cpu"]}
+    assert set(engine.folds.values()) == {fused_resample.FUSED_PAYS["cpu"]}
     folded = sum(engine.folds.values())
     assert f"{folded} of {len(engine.folds)} convolutions folded" in engine.describe()
 
@@ -409,12 +409,12 @@ def test_auto_follows_the_table_and_the_engine_says_how_many_are_folded() -> Non
 def test_a_resumed_run_folds_as_its_checkpoint_says(folded: bool) -> None:
     """So do runs of before the table, each of whose layers a stopwatch decided."""
     resumed = folding_engine()
-    folds = dict.fromkeys(folding.fusable_layers(resumed.task), folded)
+    folds = dict.fromkeys(fused_resample.fusable_layers(resumed.task), folded)
     resumed.load_state_dict({"precision": "fp32", "folds": folds})
     resumed.begin()
-    layers = folding.fusable_layers(resumed.task).values()
+    layers = fused_resample.fusable_layers(resumed.task).values()
     assert layers
-    assert all(layer.folded == folded for layer in layers)
+    assert all(layer.use_fused == folded for layer in layers)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

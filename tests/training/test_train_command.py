@@ -29,7 +29,7 @@ from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
 from crgan_cli.gan.build import build_networks
-from crgan_cli.networks.fast.folding import FUSED_PAYS
+from crgan_cli.networks.fast.fused_resample import FUSED_PAYS
 from crgan_cli.training.start import train_job
 
 GROUPS = Choices().groups

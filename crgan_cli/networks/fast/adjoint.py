@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.blocks import Residual, ResidualDiscriminator
-from crgan_cli.networks.fast.folding import PooledConv3, with_average_pool
+from crgan_cli.networks.fast.fused_resample import PooledConv3, with_average_pool
 from crgan_cli.networks.layers import (
     LinearHead,
     LogitLayer,
@@ -124,7 +124,7 @@ def _(layer: nn.Conv2d, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
 @linearise.register
 def _(layer: PooledConv3, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     weight = layer.weight
-    if layer.folded and layer.training:
+    if layer.use_fused and layer.training:
         kernel = with_average_pool(weight, divisor=4)
         return linearise_convolution(x, kernel, layer.bias, (2, 2), layer.padding)
     h, vjp_conv = linearise_convolution(x, weight, layer.bias, layer.stride, layer.padding)

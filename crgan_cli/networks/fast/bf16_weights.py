@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import is_parametrized
 
-from crgan_cli.networks.fast.folding import FusedResampleConv3
+from crgan_cli.networks.fast.fused_resample import FusedResampleConv3
 from crgan_cli.networks.fast.spectral import SpectralNorm
 
 MATMUL_FORWARDS = {
@@ -90,7 +90,7 @@ def _find_weights(networks: tuple[nn.Module, ...]) -> dict[WeightSlot, Tensor]:
 def _find_layer_weights(layer: nn.Module) -> Iterator[tuple[WeightSlot, Tensor]]:
     """Yield the weight, a parameter or spectrally normalised, and the bias of a layer."""
     names = ("weight", "bias")
-    if isinstance(layer, FusedResampleConv3) and layer.folded:
+    if isinstance(layer, FusedResampleConv3) and layer.use_fused:
         names = ("bias",)  # the fused kernel is built from the fp32 weight, then cast
     for name in names:
         parameter = layer._parameters.get(name)

@@ -21,7 +21,7 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, BatchInputs, PlayerLoss, TurnLog
-from crgan_cli.networks.fast import folding
+from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.bf16_weights import bf16_weights
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.sync_batchnorm import convert_sync_batchnorm
@@ -134,8 +134,8 @@ class Eager:
     def begin(self) -> None:
         """Start a session. Call it after loading a checkpoint."""
         if self.folds is None:
-            self.folds = folding.choose(self.task, self.fold, self.device)
-        folding.set_fused(self.task, self.folds)
+            self.folds = fused_resample.choose_fused(self.task, self.fold, self.device)
+        fused_resample.set_fused(self.task, self.folds)
         if self.compile:
             self.compile_players()
 

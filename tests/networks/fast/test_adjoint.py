@@ -22,7 +22,12 @@ from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.dcgan import DCGANDiscriminator
 from crgan_cli.networks.fast.adjoint import input_gradient, is_piecewise_linear, linearise
-from crgan_cli.networks.fast.folding import NearestConv3, PooledConv3, fusable_layers, set_fused
+from crgan_cli.networks.fast.fused_resample import (
+    NearestConv3,
+    PooledConv3,
+    fusable_layers,
+    set_fused,
+)
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.layers import SelfAttention, ToUnitInterval
 from crgan_cli.networks.resnet import ResNet5Discriminator, ResNetDiscriminator
@@ -175,7 +180,7 @@ def test_the_logits_come_with_it(name: str) -> None:
 
 
 def folded(layer: PooledConv3) -> PooledConv3:
-    layer.folded = True
+    layer.use_fused = True
     return layer
 
 

@@ -15,7 +15,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.networks.fast.bf16_weights import bf16_weights, full_precision
-from crgan_cli.networks.fast.folding import PooledConv3
+from crgan_cli.networks.fast.fused_resample import PooledConv3
 from crgan_cli.networks.fast.spectral import apply_spectral_norm, fixed_spectral_norm
 from crgan_cli.networks.layers import ConditionalBatchNorm
 from crgan_cli.training.engine.eager import Eager
@@ -209,7 +209,7 @@ def test_what_autocast_leaves_alone_stays_as_it_is() -> None:
 
 def test_a_folded_layer_keeps_its_weight_and_not_its_bias() -> None:
     layer = PooledConv3(2, 3)
-    layer.folded = True
+    layer.use_fused = True
     assert layer.bias is not None
     with bf16_weights(layer):
         assert (layer.weight.dtype, layer.bias.dtype) == (torch.float32, BF16)

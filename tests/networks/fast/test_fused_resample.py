@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
-from crgan_cli.networks.fast import folding
-from crgan_cli.networks.fast.folding import (
+from crgan_cli.networks.fast import fused_resample
+from crgan_cli.networks.fast.fused_resample import (
     FusedResampleConv3,
     NearestConv3,
     PooledConv3,
@@ -89,7 +89,7 @@ def assert_near(ours: Tensor, theirs: Tensor, within: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=within)
 
 
-def derivatives(form: folding.Form, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+def derivatives(form: fused_resample.Form, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """Value, gradients, and gradients of a function of the gradients."""
     leaves = [part.clone().requires_grad_() for part in (x, weight, bias)]
     y = form(leaves[0], leaves[1], leaves[2])
@@ -120,7 +120,7 @@ def test_the_three_layers_are_what_they_are_called(folded: bool) -> None:
 
     def layer_and_conv(kind: type[FusedResampleConv3], before: Tensor) -> tuple[Tensor, Tensor]:
         layer = kind(3, 5)
-        layer.folded = folded
+        layer.use_fused = folded
         return layer(x), F.conv2d(before, layer.weight, layer.bias, padding=1)
 
     mine, conv = layer_and_conv(PooledConv3, x)
@@ -134,7 +134,7 @@ def test_zero_insertion_puts_the_value_in_the_top_left_corner_in_either_layout()
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]).repeat(1, 2, 1, 1)
     expected = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
     for layout in (torch.contiguous_format, torch.channels_last):
-        corners = folding.insert_zeros(x.contiguous(memory_format=layout))
+        corners = fused_resample.insert_zeros(x.contiguous(memory_format=layout))
         assert corners.is_contiguous(memory_format=layout)
         assert corners[0].tolist() == [expected] * 2
 
@@ -147,7 +147,7 @@ def test_both_forms_work_in_bf16_and_keep_the_layout(
     layer = kind(8, 8).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(2, 8, 8, 8).contiguous(memory_format=layout)
     exact = layer(x)
-    for layer.folded in (False, True):
+    for layer.use_fused in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(x)
         assert y.dtype == torch.bfloat16
@@ -160,7 +160,7 @@ def test_both_forms_work_in_bf16_and_keep_the_layout(
 
 def judged(net: nn.Module, given: Tensor, folded: bool) -> tuple[Tensor, list[Tensor]]:
     """The output, and the gradients of a loss that holds the slope of the output."""
-    folding.set_fused(net, dict.fromkeys(folding.fusable_layers(net), folded))
+    fused_resample.set_fused(net, dict.fromkeys(fused_resample.fusable_layers(net), folded))
     x = given.clone().requires_grad_()
     y = net(x, torch.arange(len(x)) % 4)
     (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -214,10 +214,10 @@ def test_weights_have_the_names_of_checkpoints_from_before_folding(
 def test_the_choice_follows_from_the_setting_and_the_kind_of_device(
     fold: Literal["auto", "always", "never"], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folding, "FUSED_PAYS", {"cpu": True, "cuda": False, "mps": True})
+    monkeypatch.setattr(fused_resample, "FUSED_PAYS", {"cpu": True, "cuda": False, "mps": True})
     net = nn.Sequential(PooledConv3(2, 2), nn.ReLU(), NearestConv3(2, 2), ZeroInsertionConv3(2, 2))
     expected = {"auto": device != "cuda", "always": True, "never": False}[fold]
-    choices = folding.choose(net, fold, torch.device(device))
+    choices = fused_resample.choose_fused(net, fold, torch.device(device))
     assert choices == {"0": expected, "2": expected, "3": expected}
 
 
@@ -232,35 +232,37 @@ def test_choosing_leaves_no_trace_and_reads_no_clock(
     before = deepcopy(net)
     monkeypatch.setattr(nn.Module, "__call__", lambda *_: pytest.fail("the network was run"))
     state = torch.get_rng_state()
-    first = folding.choose(net, "auto", torch.device("cpu"))
+    first = fused_resample.choose_fused(net, "auto", torch.device("cpu"))
     assert len(first) >= 2
-    assert folding.choose(net, "auto", torch.device("cpu")) == first
+    assert fused_resample.choose_fused(net, "auto", torch.device("cpu")) == first
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before.state_dict()[key]), key
-    assert not any(layer.folded for layer in folding.fusable_layers(net).values())
+    assert not any(layer.use_fused for layer in fused_resample.fusable_layers(net).values())
 
 
 def test_images_are_drawn_in_the_plain_form() -> None:
     layer, x = PooledConv3(3, 5).eval(), torch.rand(2, 3, 8, 8)
     before = layer(x)
-    layer.folded = True
+    layer.use_fused = True
     assert torch.equal(layer(x), before)
     assert not torch.equal(layer.train()(x), before)  # but for rounding
 
 
 def test_choices_can_be_applied_to_an_equal_network_and_to_no_other() -> None:
     net = DISCRIMINATORS["resnet"](False)
-    choices = {name: i % 2 == 0 for i, name in enumerate(folding.fusable_layers(net))}
-    folding.set_fused(net, choices)
+    choices = {name: i % 2 == 0 for i, name in enumerate(fused_resample.fusable_layers(net))}
+    fused_resample.set_fused(net, choices)
     for equal in (DISCRIMINATORS["resnet"](False), deepcopy(net)):
-        folding.set_fused(equal, choices)
-        assert {n: m.folded for n, m in folding.fusable_layers(equal).items()} == choices
+        fused_resample.set_fused(equal, choices)
+        assert {n: m.use_fused for n, m in fused_resample.fusable_layers(equal).items()} == choices
     with pytest.raises(AssertionError, match="another network"):
-        folding.set_fused(GENERATORS["resnet"](False), choices)
+        fused_resample.set_fused(GENERATORS["resnet"](False), choices)
 
 
 def test_resnet5_folds_all_of_its_changes_of_size() -> None:
     size = {"resolution": 128, "channels": 3, "width": 0.02}
-    assert len(folding.fusable_layers(ResNet5Generator(**size, z_dim=4))) == 10
-    assert len(folding.fusable_layers(ResNet5Discriminator(**size, spectral_norm=False))) == 12
+    assert len(fused_resample.fusable_layers(ResNet5Generator(**size, z_dim=4))) == 10
+    assert (
+        len(fused_resample.fusable_layers(ResNet5Discriminator(**size, spectral_norm=False))) == 12
+    )

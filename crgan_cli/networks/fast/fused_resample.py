@@ -3,8 +3,8 @@
 The plain form is the papers': average pooling after the convolution, or upsampling before it. The
 fused form is one strided convolution, with a kernel computed from the same weights. Pooling and
 upsampling are linear, so only rounding differs. The fused form needs 4/9 (PooledConv3,
-NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS` says
-on which kinds of device it is used.
+NearestConv3) or 1/4 (ZeroInsertionConv3) of the multiplications. `FUSED_PAYS` says on which kinds
+of device it is used.
 
 1x1 convolutions next to a change of size are not here: `blocks` applies them at the smaller size,
 which is exact too, and cheaper on every device.
@@ -21,7 +21,7 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class FusedResampleConv3(nn.Conv2d):
-    """A 3x3 convolution with a change of size. `folded` selects the fused form.
+    """A 3x3 convolution with a change of size. `use_fused` selects the fused form.
 
     The forms are functions of (x, weight, bias), so they also work for other tensors.
     """
@@ -31,11 +31,11 @@ class FusedResampleConv3(nn.Conv2d):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(c_in, c_out, 3, padding=1)
-        self.folded = False
+        self.use_fused = False
 
     def forward(self, input: Tensor) -> Tensor:
         # only in training: samples and scores do not depend on the form
-        form = self.fused if self.folded and self.training else self.plain
+        form = self.fused if self.use_fused and self.training else self.plain
         return form(input, self.weight, self.bias)
 
 
@@ -124,30 +124,30 @@ def insert_zeros(x: Tensor) -> Tensor:
 # --- which form ----------------------------------------------------------------------------------
 
 FUSED_PAYS = {"cpu": True, "cuda": True, "mps": True}
-"""Device type -> whether engine.fold=auto folds the convolutions of a run.
+"""Device type -> whether engine.fold=auto uses the fused form.
 
 Measured on a CPU, in fp32 and in bf16 (RESULTS.md, "2026-11-26: folded convolutions, on a CPU").
-Not measured on cuda and mps: there the folded form is taken since it multiplies less. This is a
-table and not a stopwatch, because equal commands must give equal bits on any day and at any load.
+Not measured on cuda and mps: the fused form is used there because it multiplies less. A table, not
+a measurement at run time, because equal commands must give equal bits.
 """
 
 
 def fusable_layers(network: nn.Module) -> dict[str, FusedResampleConv3]:
-    """The layers of `network` that have two forms, by name."""
+    """Return the layers of `network` that have two forms, by name."""
     return {name: m for name, m in network.named_modules() if isinstance(m, FusedResampleConv3)}
 
 
-def choose(
+def choose_fused(
     network: nn.Module, fold: Literal["auto", "always", "never"], device: torch.device
 ) -> dict[str, bool]:
-    """Name of each layer with two forms -> whether to fold it, for `engine.fold`."""
-    folded = FUSED_PAYS.get(device.type, True) if fold == "auto" else fold == "always"
-    return dict.fromkeys(fusable_layers(network), folded)
+    """Return, by layer name, whether to use the fused form, as `engine.fold` says."""
+    fused = FUSED_PAYS.get(device.type, True) if fold == "auto" else fold == "always"
+    return dict.fromkeys(fusable_layers(network), fused)
 
 
 def set_fused(network: nn.Module, choices: Mapping[str, bool]) -> None:
-    """Set the forms of `network` to what `choose` returned for it, or for its equal."""
+    """Set the forms of `network` to what `choose_fused` returned for it or for an equal network."""
     layers = fusable_layers(network)
-    assert choices.keys() == layers.keys(), "these choices are another network's"
-    for name, folded in choices.items():
-        layers[name].folded = folded
+    assert choices.keys() == layers.keys(), "the choices are for another network"
+    for name, fused in choices.items():
+        layers[name].use_fused = fused
