@@ -25,7 +25,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,12 +137,17 @@ def scale_down(words: Sequence[str]) -> list[str]:
     return [verb, *scale[verb](rest)] if verb in scale else [verb, *rest]
 
 
+def split_settings(words: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE words as a dictionary; other words are left out."""
+    parts = [word.partition("=") for word in words]
+    return {key: value for key, equals, value in parts if equals}
+
+
 def scale_train(rest: list[str]) -> list[str]:
     """A training run or a sweep of two steps."""
     if {"--help", "--cfg", "--from"} & set(rest):
         return rest
-    chosen = dict(word.split("=", 1) for word in rest if "=" in word)
-    scaled = dict(word.split("=", 1) for word in SCALED)
+    chosen, scaled = split_settings(rest), split_settings(SCALED)
     if chosen.get("architecture") == "mlp":
         del scaled["architecture.width"]
     if chosen.get("experiment", "demo") != "demo":
