@@ -696,6 +696,6 @@ def test_training_by_another_protocol_logs_its_numbers_and_trains_the_same(
 
 
 def test_an_average_that_is_not_kept_cannot_be_scored_in_training(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"metrics\.weights=ema scores the averaged generator"):
+    with pytest.raises(UserError, match=r"metrics\.weights=ema evaluates the averaged generator"):
         train(tmp_path / "run", *SNGAN, "metrics.weights=ema")
     assert not (tmp_path / "run" / "checkpoints").exists()
