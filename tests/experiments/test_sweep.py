@@ -17,7 +17,8 @@ from typing import cast
 import pytest
 from joblib import Parallel, delayed
 from rich.console import Console
-from support.runs import TINY, command, crgan, different, environment, tiny
+from support.runs import TINY, Crgan, command, different, environment, tiny
+from support.runs import crgan as in_a_process
 
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
@@ -55,15 +56,22 @@ JOBS = [
 ]
 
 
-def sweep(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return crgan("train", "-m", *TINY, *words, cwd=cwd)
+QUICK = "metrics.measures=[kid]"  # a Frechet distance of 1280 features takes longer than a job
 
 
-def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(tmp_path: Path) -> None:
+def sweep(*words: str) -> list[str]:
+    """The words of a sweep after `crgan`."""
+    return ["train", "-m", *TINY, QUICK, *words]
+
+
+def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(
+    crgan: Crgan, tmp_path: Path
+) -> None:
+    """Begun by a process of its own, and gone on with in this one."""
     folder = tmp_path / "sweep"
     (folder / JOBS[3]).mkdir(parents=True)
     (folder / JOBS[3] / "notes.txt").write_text("somebody's")  # which a run does not write over
-    first = sweep(tmp_path, *AXES, "out=sweep")
+    first = in_a_process(*sweep(*AXES, "out=sweep"), cwd=tmp_path)
     assert first.returncode == 2, first.stderr
     assert f"job 4 ({JOBS[3][2:]}) failed: the folder" in first.stderr
     assert "crgan train: 1 of 8 jobs failed:" in first.stderr
@@ -75,20 +83,20 @@ def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(tmp_path: Pa
     whole = shutil.copy(folder / JOBS[0] / LAST, tmp_path / "whole.pt")
     cut(folder / JOBS[0])
     (folder / JOBS[3] / "notes.txt").unlink()
-    again = sweep(tmp_path, *AXES, "out=sweep")
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("skipped in") == 6
-    assert again.stderr.count("finished in") == 2
-    assert "step_00000003.pt, step 3" in again.stderr  # the cut job was best there
+    code, out, err = crgan(*sweep(*AXES, "out=sweep"))
+    assert code == 0, err
+    assert err.count("skipped in") == 6
+    assert err.count("finished in") == 2
+    assert "step_00000003.pt, step 3" in err  # the cut job was best there
     # the failed job showed all of its 6 steps of 4 images, the cut one those from step 3 on
     assert throughput_of(folder)[:3] == (2, 6, 1)
     assert throughput_of(folder).images == (6 + 3) * 4
-    assert "2 jobs trained in" in again.stdout
-    assert "6 more trained nothing to its end" in again.stdout
+    assert "2 jobs trained in" in out
+    assert "6 more trained nothing to its end" in out
     assert different(Path(whole), folder / JOBS[0] / LAST) == []
 
-    done = crgan("report", "sweep", "--format", "md,csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = crgan("report", "sweep", "--format", "md,csv")
+    assert code == 0, err
     with open(folder / "report" / "runs.csv", encoding="utf-8") as file:
         runs = list(csv.DictReader(file))
     assert len(runs) == 8
@@ -113,12 +121,12 @@ def cut(run: Path) -> None:
     (run / "result.json").write_text(json.dumps({**result, "status": "running", "step": 2}))
 
 
-def test_on_error_stop_starts_no_further_job(tmp_path: Path) -> None:
+def test_on_error_stop_starts_no_further_job(crgan: Crgan, tmp_path: Path) -> None:
     (tmp_path / "sweep" / "0_seed=1").mkdir(parents=True)
     (tmp_path / "sweep" / "0_seed=1" / "notes.txt").write_text("somebody's")
-    done = sweep(tmp_path, "seed=1,2", "out=sweep", "sweep.on_error=stop")
-    assert done.returncode == 2
-    assert "job 2 (seed=2): not started" in done.stderr
+    code, _, err = crgan(*sweep("seed=1,2", "out=sweep", "sweep.on_error=stop"))
+    assert code == 2
+    assert "job 2 (seed=2): not started" in err
     assert not (tmp_path / "sweep" / "1_seed=2" / "config.yaml").exists()
 
 
@@ -127,7 +135,7 @@ def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "1_seed=2").mkdir(parents=True)
     (tmp_path / "sweep" / "1_seed=2" / "notes.txt").write_text("somebody's")
     side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
-    done = sweep(tmp_path, "seed=1,2,3", "out=sweep", *side)
+    done = in_a_process(*sweep("seed=1,2,3", "out=sweep", *side), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "job 2 (seed=2)" in done.stderr
     assert "1 of 3 jobs failed" in done.stderr
@@ -171,7 +179,8 @@ def steps_logged(run: Path) -> int:
 
 
 def test_a_key_that_one_of_the_regularizers_lacks_trains_nothing(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "regularizer=none,cr", "regularizer.lambda_cr=1,5", "out=sweep")
+    words = sweep("regularizer=none,cr", "regularizer.lambda_cr=1,5", "out=sweep")
+    done = in_a_process(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert "Unknown key 'lambda_cr' in regularizer. It is a key of" in done.stderr
     assert not (tmp_path / "sweep").exists()
