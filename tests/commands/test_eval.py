@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -16,15 +15,14 @@ from support.inceptions import local_inception
 from support.runs import (
     DEMO,
     HEADLINE,
-    PIPES,
     SNGAN,
     Crgan,
     different,
-    environment,
     lines,
     refused,
     train,
 )
+from torch_fidelity import fidelity
 
 from crgan_cli.data.collection import ImageCollection
 from crgan_cli.data.images import Images
@@ -261,7 +259,11 @@ def never_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_torch_fidelity_s_command_line_gives_the_numbers_of_the_exported_images(
-    scored: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Path,
+    crgan: Crgan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
     torch.save(local_inception().state_dict(), tmp_path / "mine.pth")
@@ -271,18 +273,17 @@ def test_torch_fidelity_s_command_line_gives_the_numbers_of_the_exported_images(
     assert crgan("eval", scored, *wanted, "--export", "scored_images")[0] == 0
     (ours,) = numbers(tmp_path / "ours.json")
 
-    program = [sys.executable, "-m", "torch_fidelity.fidelity", "--cpu", "--json", "--silent"]
+    program = ["fidelity", "--cpu", "--json", "--silent", "--save-cpu-ram"]
     sides = ["--input1", "scored_images/generated", "--input2", "scored_images/real"]
     weights = ["--feature-extractor-weights-path", "mine.pth", "--no-cache"]
     subsets = ["--kid-subsets", "5", "--kid-subset-size", "6", "--isc-splits", "2"]
-    ran = subprocess.run(
-        [*program, "--isc", "--fid", "--kid", *sides, *weights, *subsets],
-        cwd=tmp_path,
-        env=environment({"TORCH_HOME": str(tmp_path / "torch")}),
-        **PIPES,
-    )
-    assert ran.returncode == 0, ran.stderr
-    theirs = json.loads(ran.stdout[ran.stdout.index("{") :])
+    capsys.readouterr()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    words = [*program, "--isc", "--fid", "--kid", *sides, *weights, *subsets]
+    monkeypatch.setattr(sys, "argv", words)
+    fidelity.main()
+    said = capsys.readouterr().out
+    theirs = json.loads(said[said.index("{") :])
     tag = f"{ours['protocol']['extractor']}_n8"
     for key, name in {
         f"fd_{tag}": "frechet_inception_distance",
