@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import parse_positive_int, parse_seed
-from crgan_cli.config import stored
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write files."""
     names, overrides = split_arguments(args.words)
+    from crgan_cli.config import stored
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.artefacts.inputs import MeasureOptions
     from crgan_cli.evaluation.artefacts.measure import load_subject, measure_one
