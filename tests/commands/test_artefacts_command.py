@@ -14,7 +14,7 @@ from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
 from crgan_cli.evaluation.artefacts import detector, leakage
 from crgan_cli.runs.checkpoint import file_name
-from crgan_cli.training.start import train_job
+from crgan_cli.training.start import train_run
 
 FEW = ("--n", "12")
 LITE = ("extractor=efficientnet_lite0", "extractor.resolution=32")  # the run has no metrics
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "steps=2",
         )
     )
-    train_job(compose(typed), typed, {}, None)
+    train_run(compose(typed), typed, {}, None)
     return out
 
 
