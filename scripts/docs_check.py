@@ -145,8 +145,10 @@ def split_settings(words: Iterable[str]) -> dict[str, str]:
 
 def scale_train(rest: list[str]) -> list[str]:
     """A training run or a sweep of two steps."""
-    if {"--help", "--cfg", "--from"} & set(rest):
+    if {"--help", "--cfg"} & set(rest):
         return rest
+    if "--from" in rest:
+        return ["steps=8" if word.startswith("steps=") else word for word in rest]
     chosen, scaled = split_settings(rest), split_settings(SCALED)
     if chosen.get("architecture") == "mlp":
         del scaled["architecture.width"]

@@ -13,7 +13,7 @@ from support.runs import SNGAN, Crgan, tiny, train, unmeasured
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
-from crgan_cli.training.start import train_job
+from crgan_cli.training.start import train_run
 
 torch.set_num_threads(1)
 
@@ -43,7 +43,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain")
     typed = tiny(f"out={out}", *SNGAN, "architecture.prior=uniform", "steps=1")
     typed = unmeasured(typed)
-    train_job(compose(typed), typed, {}, None)
+    train_run(compose(typed), typed, {}, None)
     return out
 
 

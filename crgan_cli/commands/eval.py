@@ -106,10 +106,11 @@ def check_arguments(args: argparse.Namespace, paths: list[Path]) -> None:
         if getattr(args, first) and getattr(args, second):
             raise UserError(f"--{first} and --{second} do not go together. Leave one out.")
     if args.force and not args.against:
-        raise UserError("--force goes with --against alone. Leave it out.")
+        raise UserError("--force only works with --against. Leave it out.")
     if args.json and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
         raise UserError(
-            f"--json {args.json} is a folder, or lies in none that is there. Give a file's name."
+            f"--json {args.json} cannot be written: it is a folder, or its folder does not exist. "
+            "Give a file's name."
         )
 
 
@@ -119,7 +120,8 @@ def evaluate_and_record(
     """Yield each evaluation. Print and write it as soon as it is there."""
     from crgan_cli.evaluation import sources
     from crgan_cli.evaluation.printing import print_evaluation
-    from crgan_cli.evaluation.records import RECORDS, append_record
+    from crgan_cli.evaluation.records import append_record
+    from crgan_cli.runs.folder import RunDir
 
     if args.samples:
         run = paths[0] if paths else None
@@ -137,7 +139,7 @@ def evaluate_and_record(
         )
     for evaluation, folder in results:
         print_evaluation(evaluation)
-        for file in (folder / RECORDS if folder else None, args.json):
+        for file in (RunDir(folder).evaluations if folder else None, args.json):
             if file:
                 append_record(evaluation, file)
         yield evaluation

@@ -1,4 +1,4 @@
-"""The program `crgan`. Each command is a module of `crgan_cli.commands` with three names:
+"""The program `crgan`. A command is a module of this folder that COMMANDS lists, with three names:
 
     help: str                                    one line for `crgan --help`
     configure(parser: ArgumentParser) -> None    its arguments
@@ -90,7 +90,7 @@ def run_command(argv: list[str], ctrl_c: CtrlC | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if ctrl_c is not None and ctrl_c.pressed:
+        if ctrl_c is not None and ctrl_c.pressed and not isinstance(error, RunFailed):
             return print_error(f"{title}: stopped.", code=128 + signal.SIGINT)
         if isinstance(error, UserError):
             return print_error(f"{title}: error: {error}", code=2)

@@ -1,7 +1,7 @@
 """`crgan train`: one run, or with -m one run for each combination of values.
 
 The whole command line is checked before anything runs. `crgan_cli.experiments.launch` then starts
-the jobs through Hydra; a job is `crgan_cli.training.start.train_job`.
+the jobs through Hydra; a job is `crgan_cli.training.start.train_run`.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
-    from crgan_cli.training.start import train_job
+    from crgan_cli.training.start import train_run
 
     folder = Path(args.start)
     file = folder / "config.yaml"
@@ -122,5 +122,5 @@ def resume_run(args: argparse.Namespace) -> int:
     cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
     cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    train_job(cfg, list(args.overrides), {}, None)
+    train_run(cfg, list(args.overrides), {}, None)
     return 0

@@ -18,7 +18,9 @@ def conf_dir() -> Path:
         if folder.is_dir():
             return folder
     remedy = "Install crgan again."
-    raise UserError(missing_file("crgan's own", package / "conf", remedy, kind="folder"))
+    raise UserError(
+        missing_file("crgan's settings folder", package / "conf", remedy, kind="folder")
+    )
 
 
 class Choices:

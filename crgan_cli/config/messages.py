@@ -1,7 +1,7 @@
 """Check the overrides of a command line, and explain what Hydra, OmegaConf or YAML reject.
 
 Hydra's advice for a misspelt key is to add a plus sign, which then trains the default silently.
-So no message of Hydra's reaches the user as it is.
+So none of its advice reaches the user.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """Check a configuration against the source of the classes that it names.
 
 The keys of a group are the constructor parameters of its `_target_`. Their types and ranges are the
-annotations of `__init__`. The source is parsed and never imported: a mistake is reported before
-torch is loaded, and an untrusted configuration runs nothing.
+annotations of `__init__`, or the fields of a dataclass. The source is parsed and never imported: a
+mistake is reported before torch is loaded, and an untrusted configuration runs nothing.
 """
 
 import math

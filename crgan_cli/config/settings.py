@@ -72,7 +72,7 @@ class Run:
     samples: Samples
     checkpoint: Checkpoints
     published: Published
-    sweep: SweepSettings = SweepSettings("continue", 1)  # absent in older configurations
+    sweep: SweepSettings = SweepSettings("continue", 1)
 
     @classmethod
     def from_config(cls, config: Settings) -> "Run":

@@ -70,7 +70,7 @@ def _source(module: str) -> ast.Module | None:
 
 
 def _file(module: str) -> Path | None:
-    """The file of a dotted module, found without importing more than its top-level package."""
+    """The file of a dotted module, found without importing anything."""
     package, *rest = module.split(".")
     spec = importlib.util.find_spec(package)
     if spec and spec.origin and not rest:

@@ -45,7 +45,7 @@ class Batches:
         flip: bool,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        require_enough_images(batch_size, len(images.x), world().world_size)
+        require_valid_batch_size(batch_size, len(images.x), world().world_size)
         on_gpu = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else None
         on_device = fits_in_memory(images.x.nbytes * (1 + flip), memory)
@@ -84,7 +84,7 @@ class Batches:
         return self.to_batch(*self.inputs(index))
 
 
-def require_enough_images(batch_size: int, count: int, processes: int) -> None:
+def require_valid_batch_size(batch_size: int, count: int, processes: int) -> None:
     """Raise UserError if `count` images are too few, or processes cannot share a batch equally."""
     if batch_size > count:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Metrics of generated images, and what scores by them."""
+"""Metrics of generated images, and the evaluator that computes them."""
 
 from typing import TYPE_CHECKING
 

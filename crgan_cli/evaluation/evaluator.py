@@ -151,6 +151,7 @@ class Evaluator:
 
     def to(self, device: torch.device | str) -> None:
         """Move the extractor to `device`, before `prepare`."""
+        assert self.reference.statistics is None, "call to() before prepare()"
         self.extractor.to(device)
 
     def prepare(

@@ -164,7 +164,7 @@ class Export:
             raise UserError(
                 f"{option} {path} is a folder with the name of a zip. Give another one."
             )
-        with require_writable(path, option):
+        with report_unwritable(path, option):
             self.files = make_png_writer(path, option)
 
     def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
@@ -205,7 +205,7 @@ def make_image_writer(path: Path) -> "GridWriter | PngWriter":
         )
     if suffix and path.is_dir():
         raise UserError(f"--out {path} is a folder with the name of a file. Give another --out.")
-    with require_writable(path, "--out"):
+    with report_unwritable(path, "--out"):
         return GridWriter(path) if suffix in PICTURES else make_png_writer(path, "--out")
 
 
@@ -215,7 +215,7 @@ def make_png_writer(path: Path, option: str) -> PngWriter:
 
 
 @contextmanager
-def require_writable(path: Path, option: str) -> Iterator[None]:
+def report_unwritable(path: Path, option: str) -> Iterator[None]:
     """Create the folder around `path`. An OSError in the block becomes a UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

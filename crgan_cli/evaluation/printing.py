@@ -53,7 +53,7 @@ def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:
     steps = [float(str(evaluation.source["step"])) for evaluation in evaluations]
     axes.plot(steps, [each.values[name] for each in evaluations], color=BLUE, marker="o")
     if (floor := evaluations[-1].values.get(f"{name}_floor")) is not None:
-        axes.axhline(floor, color=GREY, linestyle="--", label="real against real")
+        axes.axhline(floor, color=GREY, linestyle="--", label="real-vs-real distance")
         axes.legend()
     axes.set(xlabel="step", ylabel=f"{name} (lower is better)")
     path = run / f"curve_{name}_{last['protocol']}.png"

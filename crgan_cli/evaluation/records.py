@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import Record
-
-RECORDS = "evaluations.jsonl"
-"""In a run's folder: one line per evaluation of it by `crgan eval`."""
 
 
 class Evaluation(NamedTuple):
@@ -39,7 +37,7 @@ def load_last_record(path: Path) -> Evaluation:
 
     For a run that `crgan eval` never scored, this is the last evaluation of its training.
     """
-    file = path / RECORDS if path.is_dir() else path
+    file = RunDir(path).evaluations if path.is_dir() else path
     if not path.exists():
         raise UserError(f"--against {path} does not exist. Give a run's folder.")
     try:
@@ -47,14 +45,14 @@ def load_last_record(path: Path) -> Evaluation:
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
         if lines or not path.is_dir():
             return parse_record(lines[-1])
-        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+        result = json.loads(RunDir(path).result.read_text(encoding="utf-8"))
         last = {"checkpoint": str(path), **result["last"], "protocol": result["protocol"]}
         return parse_record(last)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
             f"--against {path}: there is no evaluation that can be read. Give the folder of a run "
             f"with metrics, evaluate that run first (crgan eval RUN metrics=...), or give the "
-            f"{RECORDS} or --json file that crgan eval has written."
+            "evaluations.jsonl or --json file that crgan eval has written."
         ) from error
 
 

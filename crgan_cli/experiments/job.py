@@ -11,7 +11,7 @@ from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
-from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.folder import RunDir, checkpoint_step
 from crgan_cli.runs.status import Status
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_distributed, is_main
@@ -26,7 +26,7 @@ def run_single(failures: list[Exception], cfg: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     try:
-        return call_training(cfg, HydraConfig.get(), None)
+        return run_training(cfg, HydraConfig.get(), None)
     except Exception as error:
         failures.append(error)
         return None
@@ -55,7 +55,7 @@ def run_job_on_worker_rank(cfg: "DictConfig") -> float | None:
     node = HydraConfig.get()
     try:
         compose.require_valid(cfg)
-        return call_training(cfg, node, Path(node.runtime.output_dir))
+        return run_training(cfg, node, Path(node.runtime.output_dir))
     except Exception as error:
         if not isinstance(error, PeerLost):  # into Slurm's log of this task
             print_error(f"crgan train: {type(error).__name__}: {error}", code=1)
@@ -85,7 +85,7 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
         compose.require_valid(cfg)  # a sweeper may choose values that nobody typed
         with with_device(state, cfg, node):
             job = job._replace(began=time.time())
-            value = call_training(cfg, node, folder)
+            value = run_training(cfg, node, folder)
             job = job._replace(ended=time.time(), value=value)
     except KeyboardInterrupt:
         state.write(job._replace(status=Status.INTERRUPTED))
@@ -122,10 +122,7 @@ def fail_job(state: SweepState, job: SweepJob, error: Exception) -> None:
 
 def count_steps_done(folder: Path) -> int:
     """Return the step of a run's newest checkpoint, from which it would resume; 0 if none."""
-    steps = [
-        path.stem.removeprefix("step_") for path in RunDir(folder).checkpoints.glob("step_*.pt")
-    ]
-    return max((int(step) for step in steps if step.isdigit()), default=0)
+    return next(map(checkpoint_step, RunDir(folder).list_checkpoints()), 0)
 
 
 def count_new_images(step: int, result: dict, seconds: float) -> tuple[int, float]:
@@ -158,12 +155,12 @@ def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
         yield
 
 
-def call_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
+def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
     """Train a run in `folder`, or in a new folder if None, with the overrides Hydra was given."""
-    from crgan_cli.training.start import train_job
+    from crgan_cli.training.start import train_run
 
     overrides = list(node.overrides.task)
-    return train_job(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
+    return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
 
 
 def chosen_choices(

@@ -1,8 +1,9 @@
 """Start one run or a sweep through Hydra, without `hydra.main`.
 
 `hydra.main` builds an argument parser that Python 3.14 refuses (facebookresearch/hydra issue 3121).
-crgan has a parser of its own, so it calls what lies behind Hydra's: launchers, sweepers and the
-printing of a configuration are Hydra's as ever.
+crgan has a parser of its own, so it calls the functions behind Hydra's parser. Launchers, sweepers
+and the printing of configurations are still Hydra's. `hydra._internal.hydra.Hydra` is private: this
+is why pyproject.toml allows hydra-core below 1.4 only.
 """
 
 import sys

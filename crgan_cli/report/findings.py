@@ -110,7 +110,7 @@ def read_consistency(run: RunFiles) -> Values:
         usual["cutout"] = side / 2
     for family in sorted(usual.keys() & curves.keys()):
         for source, curve in sorted(curves[family].items()):
-            if source == "train" or "relative" not in curve:
+            if source == "train" or curve.get("relative") is None:  # D gives all images one score
                 continue
             strengths = list(map(float, curve["strength"]))
             place = min(range(len(strengths)), key=lambda i: abs(strengths[i] - usual[family]))

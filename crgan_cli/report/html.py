@@ -77,7 +77,7 @@ def build_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"flatten": flatten, "count": pluralize}
+    environment.filters |= {"flatten": flatten, "pluralize": pluralize}
     measured, unreadable = read_quantities(report)
     drawings = make_drawings(report, measured)
     samples = load_grids(report)

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 MAX_TRAIN_LINES = 500
 """Lines of the training log that are read per run, spread evenly over its steps."""
 
-EVALUATIONS = "evaluations.jsonl"
-"""`crgan eval` adds one line per evaluation to it, with the protocol."""
-
 KILLED = "ended without a message: killed, or out of memory"
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is ten times faster
@@ -40,7 +37,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     train, evals = read_metrics(run.metrics)
     protocol = read_part(result, "protocol")
     if not evals or (metric and not any(metric in line for line in evals)):
-        later = read_evaluations(path / EVALUATIONS, metric)
+        later = read_evaluations(RunDir(path).evaluations, metric)
         evals, protocol = later if later[0] else (evals, protocol)
     status, error = find_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]

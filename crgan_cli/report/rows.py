@@ -203,7 +203,7 @@ def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
     if not counted:
         parts.append("no numbers")
     elif counted[0].status != Status.FINISHED:
-        parts.append("numbers up to there")
+        parts.append("numbers so far")
     elif states:
         parts.append("left out")
     unmeasured = len(runs) - len(counted) - states.total()

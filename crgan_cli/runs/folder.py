@@ -30,6 +30,7 @@ class RunDir:
         self.log = path / "train.log"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
+        self.evaluations = path / "evaluations.jsonl"  # of `crgan eval`
         self.checkpoints = path / "checkpoints"
         self.best = path / "checkpoints" / "best.pt"
         self.samples = path / "samples"
@@ -53,7 +54,7 @@ class RunDir:
         trains here, or if the folder holds other files.
         """
         locks: list[FileLock] = []
-        on_main_only(lambda: locks.append(self._locked()))
+        decide_on_main(lambda: locks.append(self._locked()))
         try:
             yield
         finally:
@@ -124,7 +125,7 @@ def checkpoint_step(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def on_main_only(fn: Callable[[], Value]) -> Value:
+def decide_on_main(fn: Callable[[], Value]) -> Value:
     """Call `fn` in the main process of a run only, and return its result in all."""
     if not is_distributed():  # torch takes seconds to import
         return fn()
@@ -144,7 +145,7 @@ def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) 
     Microseconds and four random letters keep runs apart that start together. All processes of a
     run get the same folder. Raises UserError if it cannot be created.
     """
-    return on_main_only(lambda: create_folder(root, name, choices))
+    return decide_on_main(lambda: create_folder(root, name, choices))
 
 
 def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:

@@ -7,18 +7,18 @@ import re
 from typing import NamedTuple
 
 
-class MetricName(NamedTuple):
+class MetricTraits(NamedTuple):
     """What holds for a metric, whatever its extractor and its number of images."""
 
     higher_is_better: bool
     may_lead: bool  # may be the primary metric, which picks the best checkpoint
 
 
-DISTANCE = MetricName(higher_is_better=False, may_lead=True)
-SCORE = MetricName(higher_is_better=True, may_lead=False)
-UNKNOWN = MetricName(higher_is_better=False, may_lead=False)
+DISTANCE = MetricTraits(higher_is_better=False, may_lead=True)
+SCORE = MetricTraits(higher_is_better=True, may_lead=False)
+UNKNOWN_METRIC = MetricTraits(higher_is_better=False, may_lead=False)
 
-METRIC_NAMES = {
+TRAITS = {
     "fid": DISTANCE,
     "fd": DISTANCE,  # fid with another extractor than the standard Inception
     "fid_infinity": DISTANCE,
@@ -32,7 +32,7 @@ METRIC_NAMES = {
     "density": SCORE,
     "coverage": SCORE,
 }
-"""Start of a metric's name -> what holds for it. A name starts so if "_" or nothing follows."""
+"""Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
 SECONDARY = re.compile(r"_(sd|std|single|floor)(_|$)|^class_fi?d_\d+(_|$)")
 
@@ -43,12 +43,12 @@ def higher_is_better(name: str) -> bool:
     `name` is as reported (`recall_dinov2_n5000`) or as in `metrics.measures`
     (`precision_recall`).
     """
-    return find_metric_name(name).higher_is_better
+    return find_traits(name).higher_is_better
 
 
 def may_lead(name: str) -> bool:
     """Return whether this metric may be the primary metric. `name` as in `higher_is_better`."""
-    return find_metric_name(name).may_lead and not is_secondary(name)
+    return find_traits(name).may_lead and not is_secondary(name)
 
 
 def is_secondary(name: str) -> bool:
@@ -59,8 +59,8 @@ def is_secondary(name: str) -> bool:
     return bool(SECONDARY.search(name))
 
 
-def find_metric_name(name: str) -> MetricName:
-    """Return the entry with the longest start of `name`, or `UNKNOWN`."""
+def find_traits(name: str) -> MetricTraits:
+    """Return the entry with the longest start of `name`, or `UNKNOWN_METRIC`."""
     words = name.split("_")
     starts = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-    return next((METRIC_NAMES[start] for start in starts if start in METRIC_NAMES), UNKNOWN)
+    return next((TRAITS[start] for start in starts if start in TRAITS), UNKNOWN_METRIC)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from crgan_cli.errors import UserError
 
 Record = Mapping[str, object]
-"""A protocol as written next to the numbers: `Protocol.record()` and what was measured with it."""
+"""A protocol as written next to the numbers; `describe_evaluation` makes it."""
 
 INFORMATION = (
     "protocol",

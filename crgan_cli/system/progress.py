@@ -54,7 +54,7 @@ class LiveDisplay:
     def __exit__(self, *error: object) -> None:
         self.line.stop()
 
-    def plain_line_is_due(self, now: float) -> bool:
+    def claim_plain_line(self, now: float) -> bool:
         """Whether a plain line should be printed now. If so, the next one waits."""
         is_due = not self.live and now - self.last_printed >= PLAIN_EVERY_SECONDS
         if is_due:
@@ -75,7 +75,7 @@ class EvalProgress(LiveDisplay):
     def show(self, done: int, total: int) -> None:
         """Show how many of all images are scored."""
         self.line.update(self.bar, completed=done, total=total)
-        if self.plain_line_is_due(time.monotonic()):
+        if self.claim_plain_line(time.monotonic()):
             log.info("%s: %d of %d", self.what, done, total)
 
 
@@ -109,7 +109,7 @@ class TrainingProgress(LiveDisplay):
         self.step = step
         self.line.update(self.bar, completed=step)
         now = time.monotonic()
-        if self.plain_line_is_due(now):
+        if self.claim_plain_line(now):
             parts = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(now)} left"]
             log.info("%s", ", ".join(parts))
 
@@ -117,7 +117,7 @@ class TrainingProgress(LiveDisplay):
         """Return the speed and the last metric, if known."""
         return [text for text in (self.images_per_second, self.metric) if text]
 
-    def speed(self, images_per_second: float) -> None:
+    def show_speed(self, images_per_second: float) -> None:
         """Show the mean speed of the last steps."""
         self.images_per_second = f"{images_per_second:.0f} images/s"
         self.line.update(self.bar, note=" ".join(self.note()))
@@ -127,11 +127,11 @@ class TrainingProgress(LiveDisplay):
         seconds = (now - self.began) / max(self.step - self.first, 1) * (self.steps - self.step)
         return format_duration(seconds)
 
-    def scored(self, name: str, value: float) -> None:
+    def show_metric(self, name: str, value: float) -> None:
         """Show the result of an evaluation."""
         self.metric = f"{name} {value:.4g}"
 
-    def scoring(self, done: int, total: int) -> None:
+    def show_scoring(self, done: int, total: int) -> None:
         """Show an evaluation's images instead of the steps, until it is done."""
         self.line.update(self.images, visible=done < total, completed=done, total=total)
         self.line.update(self.bar, visible=done >= total)

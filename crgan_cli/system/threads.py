@@ -4,8 +4,7 @@ On Linux: the cores in /sys/devices/system/cpu, the limits of control groups
 (Documentation/admin-guide/cgroup-v2.rst: cpu.max; scheduler/sched-bwc.rst: cpu.cfs_*), and the
 affinity of the process. Elsewhere: the number of CPUs. Imports no torch.
 
-loky.cpu_count counts logical CPUs as soon as an affinity or a limit applies (Slurm, taskset), and
-reads the limit at the top of the cgroup tree only (a container's, but not a systemd slice's).
+Why not loky's count: CONTRIBUTING.md, "Libraries".
 """
 
 import math

@@ -21,13 +21,13 @@ class EMA:
         self.start = start
 
     def lerp_weight(self, step: int) -> float:
-        """Return the share of the new weights in the average, after step `step`, counted from 1."""
+        """Return how far the average moves towards G after step `step`, counted from 1."""
         return 1.0 if step <= self.start else 1 - self.decay
 
     @torch.no_grad()
-    def update(self, G: nn.Module, share: float) -> None:
-        """average <- (1 - share) * average + share * G, in a few kernels for all weights."""
-        torch._foreach_lerp_(list(self.G.parameters()), list(G.parameters()), share)  # type: ignore
+    def update(self, G: nn.Module, lerp_weight: float) -> None:
+        """average <- average + lerp_weight * (G - average), in a few kernels for all weights."""
+        torch._foreach_lerp_(list(self.G.parameters()), list(G.parameters()), lerp_weight)  # type: ignore
         pairs = list(zip(self.G.buffers(), G.buffers(), strict=True))
         for floating in (True, False):  # a list of both would be copied one by one
             some = [pair for pair in pairs if pair[0].is_floating_point() == floating]

@@ -24,7 +24,7 @@ CheckStop = Callable[[], None]
 """Raises Interrupted if the run has been asked to stop."""
 
 
-class Progress(Protocol):
+class TrainerView(Protocol):
     """What a hook reads of the trainer: how far the run is, and its generators."""
 
     step: int
@@ -38,7 +38,7 @@ class Progress(Protocol):
     def generator(self, weights: str) -> nn.Module: ...
 
 
-class Resumable(Progress, Protocol):
+class ResumableTrainer(TrainerView, Protocol):
     """What a checkpoint saves and restores besides."""
 
     seed: int
@@ -57,7 +57,7 @@ class Hook(Protocol):
 
     every: int
 
-    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None: ...
+    def __call__(self, trainer: TrainerView, check_stop: CheckStop) -> None: ...
 
 
 class DrawSamples:
@@ -76,10 +76,10 @@ class DrawSamples:
         self.run = run
         self.recorder = recorder
 
-    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None:
+    def __call__(self, trainer: TrainerView, check_stop: CheckStop) -> None:
         on_main(lambda: self.draw(trainer))
 
-    def draw(self, trainer: Progress) -> None:
+    def draw(self, trainer: TrainerView) -> None:
         """Draw and write the grid."""
         with eval_mode(trainer.G):
             picture = make_grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
@@ -95,15 +95,15 @@ class Evaluate:
     ) -> None:
         self.every = evaluator.every
         self.evaluator = evaluator
-        self.scored = scored
+        self.sampler = scored
         self.recorder = recorder
-        self.watch = watch
+        self.progress = watch
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
-    def __call__(self, trainer: Progress, check_stop: CheckStop) -> None:
-        with self.scored.images(trainer.generator(self.evaluator.protocol.weights)) as fakes:
-            values = self.evaluator(fakes, progress=self.watch.scoring, stop=check_stop)
+    def __call__(self, trainer: TrainerView, check_stop: CheckStop) -> None:
+        with self.sampler.images(trainer.generator(self.evaluator.protocol.weights)) as fakes:
+            values = self.evaluator(fakes, progress=self.progress.show_scoring, stop=check_stop)
         headline = values[self.evaluator.headline]
         self.last = {"step": trainer.step, **values}
         if headline < self.best.get(self.evaluator.headline, float("inf")):
@@ -115,7 +115,7 @@ class Evaluate:
             tag=self.evaluator.tag,
             images_seen=trainer.images_seen,
         )
-        self.watch.scored(self.evaluator.headline, headline)
+        self.progress.show_metric(self.evaluator.headline, headline)
 
     def state_dict(self) -> dict:
         return {"protocol": self.evaluator.describe(), "last": self.last, "best": self.best}
@@ -156,11 +156,11 @@ class CheckpointManager:
         """Whether this step has the best metrics so far."""
         return self.evaluate is not None and self.evaluate.best.get("step") == step
 
-    def stateful_parts(self, trainer: Resumable) -> dict[str, Stateful]:
+    def stateful_parts(self, trainer: ResumableTrainer) -> dict[str, Stateful]:
         """All that has a state, by the name it is saved under."""
         return trainer.stateful_parts() | ({"evaluate": self.evaluate} if self.evaluate else {})
 
-    def save(self, trainer: Resumable) -> None:
+    def save(self, trainer: ResumableTrainer) -> None:
         """Save the state after the last step. Raises RunFailed if a number is not finite."""
         trainer.window.check()
         content: Content = {
@@ -191,7 +191,7 @@ class CheckpointManager:
         if self.is_best(step):
             checkpoint.link_or_copy(path, self.run.best)
 
-    def load(self, trainer: Resumable, found: checkpoint.LoadedCheckpoint) -> None:
+    def load(self, trainer: ResumableTrainer, found: checkpoint.LoadedCheckpoint) -> None:
         """Restore the trainer from a checkpoint."""
         checkpoint.restore(found.content, self.stateful_parts(trainer), found.path)
         trainer.step = found.content["step"]

@@ -4,6 +4,7 @@ import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
 
 
-def train_job(
+def train_run(
     config: DictConfig,
     overrides: Sequence[str],
     choices: Mapping[str, str | None],
@@ -58,22 +59,21 @@ def train_job(
 
 def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
-    # Paths, so that another working directory finds them.
+    # Make paths absolute: the run may be resumed from another folder.
     config.data_root = str(Path(config.data_root).absolute())
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
 
-    # What is there.
+    # Refuse another configuration; find what is done. Only a run that trains needs the checkpoint
+    # on every rank.
     resumed = broadcast_from_main(run.is_run)
     if resumed:
         on_main(lambda: require_same(load_config(run), config, run))
-    found = broadcast_from_main(lambda: checkpoint.load_latest(run.checkpoints))
-    if found:
-        result = broadcast_from_main(run.read_result)
-        if is_finished(found, result, config.steps, run):
-            return primary_metric(result)
+    found, result = broadcast_from_main(lambda: find_progress(run, config.steps))
+    if result is not None:
+        return primary_metric(result)
 
-    # The run.
+    # Build, write the configuration, train.
     training = TrainingRun(config, run, found)
     if is_main():
         write_text(run.config, to_text(config))
@@ -109,13 +109,22 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
         )
 
 
+def find_progress(run: RunDir, steps: int) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
+    """Return the checkpoint to resume from, if any, or the result of a finished run."""
+    found = checkpoint.load_latest(run.checkpoints)
+    result = run.read_result()
+    if found and is_finished(found, result, steps, run):
+        return None, result
+    return found, None
+
+
 def is_finished(
     found: LoadedCheckpoint, result: Mapping[str, object], steps: int, run: RunDir
 ) -> bool:
     """Whether nothing is left to do. Raises UserError if the run has more than `steps`.
 
     A run that was killed between its last checkpoint and result.json is not finished: resumed, it
-    takes no step and writes its result.
+    takes no step and writes its result, with the versions and the device of that last session.
     """
     done = found.content["step"]
     longer = f"crgan train --from {shell_quoted(run.path)} steps={2 * done}"
@@ -133,8 +142,8 @@ def is_finished(
 def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None:
     """Train to the end, write the result and return the primary metric."""
     run, trainer = training.run, training.trainer
-    step, settled = (found.content["step"], found.content["settled"]) if found else (0, True)
-    recorder = make_recorder(run, step=step, hooks_done=settled)
+    step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
+    recorder = make_recorder(run, step=step, hooks_done=hooks_done)
     stop = StopSignal()
     try:
         with stop.handling_signals(), TrainingProgress(trainer.steps, step=step) as progress:

@@ -105,7 +105,7 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     print(f"finished {step} steps in {format_duration(training.trainer.seconds)}")
     print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
     print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
-    print(f"  checkpoint   {run.list_checkpoints()[0]}")
+    print(f"  checkpoint   {next(iter(run.list_checkpoints()), run.best)}")
     if evaluate is None:
         return
     name = evaluate.evaluator.headline

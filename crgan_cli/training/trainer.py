@@ -228,7 +228,7 @@ class Trainer:
         self.windows += 1
         if self.step_cost and self.windows == WARM_WINDOWS:
             log.info("%.3g images/s, %s", speed, self.step_cost.describe(steps_per_second))
-        progress.speed(speed)
+        progress.show_speed(speed)
 
         numbers = means | rates | {"speed/images_per_second": speed}
         recorder.write("train", self.step, numbers, images_seen=self.images_seen)

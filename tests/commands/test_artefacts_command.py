@@ -17,7 +17,7 @@ from crgan_cli.data.images import Images, Split
 from crgan_cli.evaluation.artefacts import detector, leakage
 from crgan_cli.report import plots
 from crgan_cli.runs.checkpoint import file_name
-from crgan_cli.training.start import train_job
+from crgan_cli.training.start import train_run
 
 FEW = ("--n", "12")
 HELD_OUT = 60  # of the demo's 4,000
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "steps=2",
         )
     )
-    train_job(compose(typed), typed, {}, None)
+    train_run(compose(typed), typed, {}, None)
     return out
 
 

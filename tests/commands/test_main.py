@@ -47,7 +47,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
     """The jobs that were trained, by a training that only notes them down."""
     seen: list[Job] = []
 
-    def train_job(
+    def train_run(
         cfg: DictConfig,
         overrides: list[str],
         choices: dict[str, str | None],
@@ -58,7 +58,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         return 1.0
 
     module = types.ModuleType("crgan_cli.training.start")
-    module.train_job = train_job  # type: ignore[attr-defined]
+    module.train_run = train_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "crgan_cli.training.start", module)
     monkeypatch.chdir(tmp_path)
     return seen
@@ -310,13 +310,13 @@ def test_a_run_leaves_no_open_hydra_and_can_be_followed_by_another(crgan, jobs: 
 def test_a_job_knows_itself_from_hydra(crgan, tmp_path: Path, monkeypatch) -> None:
     seen: list[tuple[str, str, list[str]]] = []
 
-    def train_job(*_: object) -> float:
+    def train_run(*_: object) -> float:
         node = HydraConfig.get()
         seen.append((node.job.name, str(node.mode), list(node.overrides.task)))
         return 1.0
 
     module = types.ModuleType("crgan_cli.training.start")
-    module.train_job = train_job  # type: ignore[attr-defined]
+    module.train_run = train_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "crgan_cli.training.start", module)
     monkeypatch.chdir(tmp_path)
     crgan("train", "seed=3")

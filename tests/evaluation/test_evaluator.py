@@ -417,5 +417,5 @@ def test_a_reference_file_of_other_weights_or_without_features_is_refused(
         evaluator(reference_file=str(made)).prepare(Noise())
     (tmp_path / "no.pt").write_text("no")
     for path in ("no.pt", "absent.pt"):
-        with pytest.raises(UserError, match="is not a whole file of reference statistics"):
+        with pytest.raises(UserError, match="is not a file of reference statistics"):
             evaluator(reference_file=str(tmp_path / path)).prepare(Noise())

@@ -128,7 +128,7 @@ def test_rows_without_finished_runs_and_without_numbers_come_last(tmp_path: Path
     report = reported(tmp_path)
     assert labels(report) == ["lambda_cr=1", "lambda_cr=2", "lambda_cr=3"]
     assert report.rows[1].numbers["fid"].values == (20.0, 24.0)
-    said = "2 of 2 interrupted, numbers up to there; at steps 100, 200; n=1: no statement"
+    said = "2 of 2 interrupted, numbers so far; at steps 100, 200; n=1: no statement"
     assert report.rows[1].note == said
     assert (dict(report.rows[2].numbers), report.rows[2].note) == ({}, "1 of 1 failed, no numbers")
 

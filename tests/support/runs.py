@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crgan_cli.config.compose import compose
-from crgan_cli.training.start import train_job
+from crgan_cli.training.start import train_run
 
 TINY = (
     "dataset.fraction=0.005",
@@ -40,7 +40,7 @@ Crgan = Callable[..., tuple[int, str, str]]
 def train(out: Path, *overrides: str) -> float | None:
     """A run in this process, as the command line would start it."""
     typed = tiny(f"out={out}", *overrides)
-    return train_job(compose(typed), typed, {}, None)
+    return train_run(compose(typed), typed, {}, None)
 
 
 def tiny(*overrides: str) -> list[str]:

@@ -52,7 +52,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def at(watch: TrainingProgress, clock: Time, seconds: float, step: int) -> None:
     clock.seconds = seconds
     watch.advance(step)
-    watch.speed(640.0)
+    watch.show_speed(640.0)
 
 
 def test_plain_lines_come_at_most_every_ten_seconds(
@@ -62,7 +62,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(
         watch.begin()
         for seconds in range(1, 26):
             at(watch, clock, seconds, seconds)
-        watch.scored("fid", 12.3456)
+        watch.show_metric("fid", 12.3456)
         at(watch, clock, 30, 50)
     assert said.messages == [
         "step 10 of 100, 640 images/s, 1 min 30 s left",
@@ -93,10 +93,10 @@ def test_a_terminal_has_one_live_line_and_no_plain_ones(
     monkeypatch.setenv("COLUMNS", "100")
     with TrainingProgress(100, step=0) as watch:
         assert watch.live
-        watch.scored("fid", 12.3456)
+        watch.show_metric("fid", 12.3456)
         at(watch, clock, 60, 40)
         watch.line.refresh()
-        watch.scoring(3, 8)
+        watch.show_scoring(3, 8)
         watch.line.refresh()
     shown = capsys.readouterr()
     assert said.messages == []
@@ -111,10 +111,10 @@ def test_a_terminal_has_one_live_line_and_no_plain_ones(
 def test_after_scoring_the_line_shows_the_steps_again() -> None:
     watch = TrainingProgress(100, step=0)
     watch.advance(40)
-    watch.scoring(3, 8)
+    watch.show_scoring(3, 8)
     (task,) = (task for task in watch.line.tasks if task.visible)
     assert (task.description, task.completed, task.total) == ("scoring", 3, 8)
-    watch.scoring(8, 8)
+    watch.show_scoring(8, 8)
     (task,) = (task for task in watch.line.tasks if task.visible)
     assert (task.description, task.completed, task.total) == ("step", 40, 100)
 

@@ -30,7 +30,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
 from crgan_cli.gan.build import build_networks
 from crgan_cli.networks.fast.fused_resample import FUSED_PAYS
-from crgan_cli.training.start import train_job
+from crgan_cli.training.start import train_run
 
 GROUPS = Choices().groups
 LAST = "checkpoints/step_00000002.pt"
@@ -290,7 +290,7 @@ def test_cifar_trains_from_files_that_are_there(
     labels = ["architecture=resnet_sngan", "architecture.conditional=true"]
     words = small(f"dataset={name}", f"data_root={tmp_path}", f"out={tmp_path / 'run'}", *labels)
     words = [word for word in words if not word.startswith("dataset.fraction")]
-    train_job(compose(words), words, {}, None)
+    train_run(compose(words), words, {}, None)
     assert_two_steps(tmp_path / "run")
 
 
@@ -358,7 +358,7 @@ def test_a_job_of_a_sweep_is_a_single_run_to_the_last_bit(own: Sweep, tmp_path: 
     words += [f"dataset.root={own.folder.parent / 'pictures.zip'}", f"out={tmp_path / 'single'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-        train_job(compose(words), words, {}, None)
+        train_run(compose(words), words, {}, None)
     assert different(job / LAST, tmp_path / "single" / LAST) == []
 
 
@@ -370,7 +370,7 @@ def test_equal_commands_give_equal_bits_whatever_the_cache_and_the_load(
 
     def trained(name: str) -> dict:
         words = small("architecture=resnet", f"out={tmp_path / name}")
-        train_job(compose(words), words, {}, None)
+        train_run(compose(words), words, {}, None)
         return torch.load(tmp_path / name / LAST, weights_only=True)
 
     cold = trained("cold")

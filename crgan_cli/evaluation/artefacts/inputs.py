@@ -54,7 +54,7 @@ class MeasureOptions(NamedTuple):
 
 
 class ProgressCounter:
-    """Adds up counts, and reports the sum of `total` if there is a `progress` to report to."""
+    """Adds up counts, and tells `progress`, if any, the sum and `total`."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress = progress

@@ -12,8 +12,9 @@ from crgan_cli.runs.metric_names import higher_is_better, may_lead
 class Metric(ABC):
     """A function of the features of real and generated images.
 
-    To add one, write a subclass, add it to `registry` and its numbers to `runs.metric_names`,
-    where `higher_is_better` and `may_lead` (whether it may be the primary metric) come from.
+    To add one, write a subclass, add it to both lists of `registry`, and its numbers to
+    `runs.metric_names`, where `higher_is_better` and `may_lead` (whether it may be the primary
+    metric) come from.
 
     The numbers have plain names: `fd` for the Frechet distance, whatever the features. The
     evaluator reports `fid` if they are the standard Inception's, and otherwise appends the
@@ -34,7 +35,7 @@ class Metric(ABC):
         """Raise UserError if so many images of `dims` features cannot be compared."""
 
     def describe(self) -> dict[str, str | int | float]:
-        """Return the settings that change the numbers. Keys start with the metric's name."""
+        """Return the settings that change the numbers. Keys are unique among all metrics."""
         return {}
 
     @abstractmethod

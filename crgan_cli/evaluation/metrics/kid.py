@@ -61,7 +61,7 @@ class KIDValue(NamedTuple):
     """The mean over the subsets, and their spread."""
 
     mean: float
-    deviation: float | None  # over the subsets, divided by their number; None if there is one
+    deviation: float | None  # standard deviation over the subsets (ddof 0); None for one subset
 
 
 def kernel_distance(

@@ -50,7 +50,7 @@ class KNNManifold:
             yield gram.add_(block.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
-def coverage(balls: KNNManifold, points: Tensor) -> float:
+def share_inside(balls: KNNManifold, points: Tensor) -> float:
     """Return the share of the (M, dims) points that lie in some ball."""
     inside = sum(block.any(1).sum() for block in balls.contain(points))
     return float(inside) / len(points)

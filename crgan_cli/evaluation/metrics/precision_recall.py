@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crgan_cli.evaluation.metrics.base import Metric, require_counts
 from crgan_cli.evaluation.metrics.features import FeatureSet
-from crgan_cli.evaluation.metrics.neighbours import KNNManifold, coverage
+from crgan_cli.evaluation.metrics.neighbours import KNNManifold, share_inside
 
 NEIGHBOURS = 3  # the paper's k (section 2), and torch-fidelity's
 
@@ -38,6 +38,6 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> dict[st
     Both depend on N, M and k.
     """
     return {
-        "precision": coverage(KNNManifold(real, k), fake),
-        "recall": coverage(KNNManifold(fake, k), real),
+        "precision": share_inside(KNNManifold(real, k), fake),
+        "recall": share_inside(KNNManifold(fake, k), real),
     }

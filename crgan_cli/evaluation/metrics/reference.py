@@ -141,7 +141,7 @@ def load_or_compute(
     record = format_provenance(provenance)
     path = cache.cache_path(FOLDER, f"{provenance['dataset']}-{provenance['extractor']}", record)
     loaded = load_reference(path)
-    if loaded and not (loaded.record == record and loaded.has_features(with_features)):
+    if loaded and not (loaded.record == record and loaded.is_enough(with_features)):
         loaded = None
     if not any_rank(loaded is None) and loaded:
         return loaded.reference
@@ -156,8 +156,9 @@ def load_given_file(path: Path, provenance: Provenance, *, with_features: bool) 
     loaded = load_reference(path)
     if loaded is None:
         raise UserError(
-            f"metrics.reference_file={path} is not a whole file of reference statistics. Give one "
-            f"that crgan has written (they are in {cache.cache_folder(FOLDER)}), or leave it out."
+            f"metrics.reference_file={path} is not a file of reference statistics, or is damaged. "
+            f"Give one that crgan has written (they are in {cache.cache_folder(FOLDER)}), or leave "
+            "it out."
         )
     stored, wanted = json.loads(loaded.record), json.loads(format_provenance(provenance))
     differing = [
@@ -170,7 +171,7 @@ def load_given_file(path: Path, provenance: Provenance, *, with_features: bool) 
             f"metrics.reference_file={path} holds the statistics of another protocol:"
             f"{''.join(differing)}\nLeave it out to compute them from the images."
         )
-    if not loaded.has_features(with_features):
+    if not loaded.is_enough(with_features):
         raise UserError(
             f"metrics.reference_file={path} holds moments only, but one of metrics.measures "
             "needs the features of every image. Leave the file out, or choose fid alone."
@@ -189,7 +190,7 @@ class LoadedReference(NamedTuple):
     record: str  # `format_provenance`
     reference: Reference
 
-    def has_features(self, with_features: bool) -> bool:
+    def is_enough(self, with_features: bool) -> bool:
         """Return whether the features are there, or not needed."""
         return self.reference.real.pool is not None or not with_features
 

@@ -70,7 +70,8 @@ class Eager:
         deterministic: bool = False,
         threads: PositiveInt | None = None,
     ) -> None:
-        self.options = {name: value for name, value in locals().items() if name != "self"}
+        self.options = dict(locals())  # for `Auto`, which passes them on
+        del self.options["self"]
         self.requested_precision: Literal["auto", "fp32", "tf32", "bf16"] = precision
         self.precision: Precision = "fp32" if precision == "auto" else precision
         self.channels_last = channels_last
@@ -79,9 +80,8 @@ class Eager:
         self.spectral_norm: Literal["together", "each"] = spectral_norm
         self.deterministic = deterministic
         self.threads = threads
-        self.folds: dict[str, bool] | None = (
-            None  # layer -> folded; a checkpoint's, or chosen by `begin`
-        )
+        # layer -> whether its fused form is used; a checkpoint's, or chosen by `begin`
+        self.folds: dict[str, bool] | None = None
 
     def for_device(self, device: torch.device) -> "Eager":
         """Return the engine for a device. Raises UserError if the device cannot do it."""
@@ -106,7 +106,7 @@ class Eager:
     def prepare(self, task: Task, device: torch.device) -> None:
         """Move the players to the device, in `layout`, and set PyTorch's global flags."""
         torch.set_num_threads(self.threads or cpu_threads.default_num_threads())
-        if self.deterministic:  # which cuBLAS cannot be without a workspace of fixed size
+        if self.deterministic:  # cuBLAS needs a workspace of fixed size for it
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
@@ -115,7 +115,7 @@ class Eager:
         torch.backends.cudnn.benchmark = False
         allow_tf32(self.precision != "fp32")
         if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # of streams and random numbers that name none
+            torch.cuda.set_device(device)  # the default of streams and random numbers
         self.device = device
         self.task = task.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         if world().world_size > 1:
@@ -145,7 +145,8 @@ class Eager:
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
         from torch._inductor import config as inductor  # takes seconds
 
-        inductor.deterministic = True  # no choice by a stopwatch here either
+        if hasattr(inductor, "deterministic"):  # PyTorch 2.10 and newer: no choice by timing
+            inductor.deterministic = True
         twice = self.task.players_with_double_backward()
         for who, player in self.players.items():
             if who in twice:
@@ -199,16 +200,16 @@ class Eager:
         optimizer.zero_grad(set_to_none=True)
         with fixed_spectral_norm(*self.players.values(), together=self.spectral_norm == "together"):
             with self.autocast(), self.bf16_weights():
-                move = self.task.player_loss(turn.who, self.batch)
-            total = torch.stack(list(move.terms.values())).sum()
+                loss = self.task.player_loss(turn.who, self.batch)
+            total = torch.stack(list(loss.terms.values())).sum()
             total.backward()
-        mover = self.players[turn.who]
-        average_gradients(mover.parameters())
-        norm = {f"gradient_norm/{turn.who}": gradient_norm(mover)} if turn.measure else {}
+        player = self.players[turn.who]
+        average_gradients(player.parameters())
+        norm = {f"gradient_norm/{turn.who}": gradient_norm(player)} if turn.measure else {}
         optimizer.step()
         if self.ema and turn.lerp_weight is not None:
             self.ema.update(self.task.player("g"), turn.lerp_weight)
-        return turn_log(turn.who, move, total, norm)
+        return turn_log(turn.who, loss, total, norm)
 
     def hold_batch(self, batch: Batch) -> None:
         """Keep the batch for this turn, and for those that reuse it."""
@@ -255,10 +256,10 @@ def cpp_compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def turn_log(who: str, move: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
+def turn_log(who: str, loss: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
     """Return all numbers of a turn in one tensor, averaged over the ranks."""
-    named = {f"terms/{name}": value.detach() for name, value in move.terms.items()}
-    named |= {f"loss/{who}": total.detach(), **move.diagnostics, **norm}
+    named = {f"terms/{name}": value.detach() for name, value in loss.terms.items()}
+    named |= {f"loss/{who}": total.detach(), **loss.diagnostics, **norm}
     return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
 
 

@@ -25,20 +25,20 @@ from crgan_cli.training.engine.eager import Eager, Turn
 log = logging.getLogger(__name__)
 
 WARM_UP = 3
-"""Turns of a kind that are played before it is captured: libraries
-allocate workspaces, the optimizer makes its moments. They are real turns of the run."""
+"""Turns of a kind that run before it is captured: libraries allocate workspaces, and the optimizer
+its moments. They are real turns of the run."""
 
 
 class Captured(NamedTuple):
-    """A turn that can be played again."""
+    """A turn that can be replayed."""
 
     replay: Callable[[], None]
-    forget: Callable[[], None]  # gives the graph back to the driver
+    release: Callable[[], None]  # gives the graph back to the driver
     turn_log: TurnLog  # where a replay writes
 
 
 class Graphs(Eager):
-    """Plays each kind of turn some times as `Eager` does, captures it, and replays it from then."""
+    """Run each kind of turn a few times as `Eager` does, then capture it and replay it."""
 
     def for_device(self, device: torch.device) -> Eager:
         if device.type != "cuda":
@@ -79,23 +79,23 @@ class Graphs(Eager):
         return TurnLog(captured.turn_log.names, captured.turn_log.values.clone())
 
     def end(self) -> None:
-        """Gives all graphs back: NCCL waits for those that hold its calls before it ends."""
+        """Release all graphs: NCCL waits for those that hold its calls before it ends."""
         for captured in self.captured.values():
-            captured.forget()
+            captured.release()
         self.captured.clear()
 
-    def copy_to_static_inputs(self, ticket: BatchInputs) -> BatchInputs:
-        """The ticket in its fixed place; an empty one stays empty."""
-        if not ticket:
+    def copy_to_static_inputs(self, inputs: BatchInputs) -> BatchInputs:
+        """Copy the inputs to their fixed place and return them. Empty ones stay empty."""
+        if not inputs:
             return ()
         if not self.static_inputs:
-            self.static_inputs = tuple(part.clone() for part in ticket)
-        for place, part in zip(self.static_inputs, ticket, strict=True):
+            self.static_inputs = tuple(part.clone() for part in inputs)
+        for place, part in zip(self.static_inputs, inputs, strict=True):
             place.copy_(part)
         return self.static_inputs
 
     def hold_batch(self, batch: Batch) -> None:
-        """Into a fixed place: other turns than the one that opens the batch read it."""
+        """Copy the batch to a fixed place: later turns of the step read it there."""
         if self.batch is None:
             super().hold_batch(batch)
             return
@@ -106,25 +106,25 @@ class Graphs(Eager):
     # --- what only a CUDA device can do ----------------------------------------------------------
 
     def open_memory(self) -> None:
-        """A stream and a memory pool that all graphs of the run share."""
+        """Make the stream and the memory pool that all graphs of the run share."""
         # Adam says at its first uncaptured step that `capturable` costs time: it is meant
         warnings.filterwarnings("ignore", message=".*capturable=True.*")
         self.stream = torch.cuda.Stream(self.device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def warm_up(self, play: Callable[[], TurnLog]) -> TurnLog:
-        """Plays on the stream of the captures, so that memory and libraries know it."""
+    def warm_up(self, run: Callable[[], TurnLog]) -> TurnLog:
+        """Run a turn on the stream of the captures, so that memory and libraries know it."""
         outer = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outer)
         with torch.cuda.stream(self.stream):
-            done = play()
+            done = run()
         outer.wait_stream(self.stream)
         return done
 
-    def capture(self, play: Callable[[], TurnLog]) -> Captured:
-        """Records the kernels of a turn without running them.
+    def capture(self, run: Callable[[], TurnLog]) -> Captured:
+        """Record the kernels of a turn without running them.
 
-        Raises RunFailed where something in the turn cannot be captured.
+        Raises RunFailed if something in the turn cannot be captured.
         """
         graph = torch.cuda.CUDAGraph()
         try:
@@ -132,13 +132,13 @@ class Graphs(Eager):
             with torch.cuda.graph(
                 graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
             ):
-                turn_log = play()
+                turn_log = run()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             cause = error.__context__ or error  # the end of a broken capture hides what broke it
             raise RunFailed(
-                f"a turn could not be captured in a CUDA graph: {cause}\nGo on operation by "
-                "operation: crgan train --from and the run's folder, with engine=eager."
+                f"a turn could not be captured in a CUDA graph: {cause}\nResume without "
+                "graphs: crgan train --from RUN engine=eager"
             ) from error
         return Captured(graph.replay, graph.reset, turn_log)

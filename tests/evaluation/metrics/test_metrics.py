@@ -29,7 +29,7 @@ from crgan_cli.evaluation.metrics.precision_recall import precision_recall
 from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.runs.metric_names import (
-    METRIC_NAMES,
+    TRAITS,
     higher_is_better,
     is_secondary,
     may_lead,
@@ -299,7 +299,7 @@ def test_direction_and_lead_are_known_for_every_number():
     for name, metric in METRICS.items():
         found = metric()(real, fake)
         assert metric.key in found
-        assert name in METRIC_NAMES or all(key in METRIC_NAMES for key in found)
+        assert name in TRAITS or all(key in TRAITS for key in found)
         for key in found:
             if not is_secondary(key):
                 assert higher_is_better(key) == metric.higher_is_better
