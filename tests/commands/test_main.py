@@ -402,6 +402,8 @@ def test_ctrl_c_in_an_import_stops_whatever_the_import_makes_of_it(tmp_path: Pat
 import os, signal, time
 from crgan_cli.commands import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start tests without it
+
 def dispatch(argv):
     try:
         os.kill(os.getpid(), signal.SIGINT)
