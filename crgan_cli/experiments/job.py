@@ -1,5 +1,6 @@
 """Train one job: what Hydra calls for a single run and for each job of a sweep."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
@@ -66,6 +67,8 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     """Train one job of a sweep. Return its primary metric, or NaN if it failed.
 
     Only an interruption is raised: Hydra would not report a failed job before the last one ends.
+    Under joblib not even that, since it would kill the jobs that still save: the sweep is stopped,
+    and `launch.raise_interruption` raises it when all have ended.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -87,9 +90,13 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
             job = job._replace(began=time.time())
             value = run_training(cfg, node, folder)
             job = job._replace(ended=time.time(), value=value)
-    except KeyboardInterrupt:
-        state.write(job._replace(status=Status.INTERRUPTED))
-        raise
+    except KeyboardInterrupt as error:
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        state.write(job._replace(status=Status.INTERRUPTED, code=128 + signum))
+        if not is_launched_by(node, "JoblibLauncher"):
+            raise
+        state.stop()
+        return float("nan")
     except Exception as error:
         fail_job(state, job._replace(seconds=time.monotonic() - start), error)
         if cfg.sweep.on_error == "stop":
@@ -138,12 +145,16 @@ def count_new_images(step: int, result: dict, seconds: float) -> tuple[int, floa
     return images, seconds if step else result.get("seconds", seconds)
 
 
+def is_launched_by(node: "HydraConf", launcher: str) -> bool:
+    """Return whether the class of Hydra's launcher has this name."""
+    return str(node.launcher._target_).endswith(launcher)
+
+
 @contextmanager
 def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iterator[None]:
     """Hold a GPU, or a share of one, if jobs run in parallel. Wait until one is free."""
-    one_by_one = str(node.launcher._target_).endswith("BasicLauncher")
     if (
-        one_by_one
+        is_launched_by(node, "BasicLauncher")
         or is_distributed()
         or cfg.device != "auto"
         or not (count := count_visible_gpus())

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
-from crgan_cli.errors import UserError
+from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.check import SweepPlan, override_key
 from crgan_cli.experiments.job import run_job_on_every_rank, run_single
 from crgan_cli.experiments.parallel import parallel_jobs
@@ -101,12 +101,20 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
     try:
         with live_table(state, plan.steps), around, open_hydra(choices) as hydra:
             hydra.multirun("train", partial(run_job_on_every_rank, state), typed)
+            raise_interruption(state)
     except KeyboardInterrupt:
         again = f"the same command with out={shell_quoted(plan.folder)}"
         print(f"Sweep stopped. Resume with {again}", file=sys.stderr)
         raise
     write_throughput(state, time.monotonic() - start)
     return finish_sweep(state)
+
+
+def raise_interruption(state: SweepState) -> None:
+    """Raise Interrupted if a signal stopped a job."""
+    for job in state.jobs():
+        if job.status == Status.INTERRUPTED:
+            raise Interrupted(job.code - 128)
 
 
 def finish_sweep(state: SweepState) -> int:

@@ -28,7 +28,7 @@ class SweepJob(NamedTuple):
     seconds: float = 0.0
     value: float | None = None  # the primary metric, once the job has ended
     error: str = ""
-    code: int = 0  # the exit code of this failure alone
+    code: int = 0  # the exit code of this failure, or interruption, alone
     images: int = 0  # real images that D has seen in this launch, once the job has ended
     training: float = 0.0  # seconds that this took, with samples and metrics
     began: float = 0.0  # when it got its device, in seconds since 1970
