@@ -11,11 +11,9 @@ import logging
 import os
 import pickle
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from crgan_cli.system.atomic import atomic_path
 
@@ -26,15 +24,6 @@ def cache_folder(kind: str) -> Path:
     """Return ${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
     root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
     return Path(root).expanduser() / kind
-
-
-def cache_lock(path: Path) -> AbstractContextManager[object]:
-    """Lock this file against other processes. No lock if its folder cannot be created."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return nullcontext()
-    return FileLock(path.with_suffix(".lock"))
 
 
 def cache_key(facts: Mapping[str, object]) -> str:
