@@ -38,8 +38,11 @@ def build_from(cls: type, settings: Settings, **injected: Any) -> Any:
     return cls(**{name: values[name] for name in known if name in values})
 
 
-def build_group(settings: Settings, **injected: Any) -> Any:
-    """Build what a group's `_target_` names: an object, or name -> object for a mapping."""
+def import_classes(settings: Settings) -> tuple[dict[str, type], dict[str, Any]]:
+    """Return name -> class of a group's `_target_`, and its other settings.
+
+    The name is "" if the group is one class. UserError for a setting that none of them takes.
+    """
     values = to_plain(settings)
     target = values.pop("_target_")
     paths = {"": target} if isinstance(target, str) else dict(target)
@@ -49,5 +52,11 @@ def build_group(settings: Settings, **injected: Any) -> Any:
     if unused := [key for key in values if key not in used]:
         names = ", ".join(cls.__name__ for cls in classes.values()) or "nothing"
         raise UserError(f"{', '.join(unused)}: no setting of {names}.")
+    return classes, values
+
+
+def build_group(settings: Settings, **injected: Any) -> Any:
+    """Build what a group's `_target_` names: an object, or name -> object for a mapping."""
+    classes, values = import_classes(settings)
     objects = {name: build_from(cls, values, **injected) for name, cls in classes.items()}
-    return objects[""] if isinstance(target, str) else objects
+    return objects[""] if classes.keys() == {""} else objects

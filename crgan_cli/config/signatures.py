@@ -7,6 +7,7 @@ list, tuple, None, and the names in `crgan_cli.config.bounds`. The code injects 
 import ast
 import importlib.util
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,9 @@ _NAMES: dict[str, object] = {
 }
 
 
+NO_DEFAULT = object()
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A parameter: its type, and whether it may be left out. `kind` None: the code injects it."""
@@ -38,6 +42,7 @@ class Parameter:
     name: str
     kind: object | None
     optional: bool
+    default: object = NO_DEFAULT  # if it can be left out and its default is a plain value
 
 
 def plugins() -> tuple[str, ...]:
@@ -139,26 +144,25 @@ def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
         text = ast.unparse(item)
         if "ClassVar[" not in text and "init=False" not in text:
             arg = ast.arg(item.target.id, item.annotation)
-            fields[arg.arg] = _parameter(module, arg, optional=item.value is not None)
+            fields[arg.arg] = _parameter(module, arg, item.value)
     return fields
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Parameter]:
     positional = [*arguments.posonlyargs, *arguments.args]
-    first_default = len(positional) - len(arguments.defaults)
-    found = [
-        _parameter(module, arg, optional=index >= first_default)
-        for index, arg in enumerate(positional)
-        if index > 0  # self
-    ]
-    for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        found.append(_parameter(module, arg, optional=default is not None))
-    return {parameter.name: parameter for parameter in found}
+    without = [None] * (len(positional) - len(arguments.defaults))
+    pairs = list(zip(positional, [*without, *arguments.defaults], strict=True))[1:]  # not self
+    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return {arg.arg: _parameter(module, arg, default) for arg, default in pairs}
 
 
-def _parameter(module: str, arg: ast.arg, *, optional: bool) -> Parameter:
+def _parameter(module: str, arg: ast.arg, default: ast.expr | None) -> Parameter:
     kind = _annotation(module, arg.annotation) if arg.annotation else None
-    return Parameter(arg.arg, None if kind is NoneType else kind, optional)
+    value = NO_DEFAULT
+    if default is not None:
+        with suppress(ValueError):  # not a plain value
+            value = ast.literal_eval(default)
+    return Parameter(arg.arg, None if kind is NoneType else kind, default is not None, value)
 
 
 def _annotation(module: str, node: ast.expr) -> object | None:

@@ -7,7 +7,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crgan_cli.config import messages
+from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import (
     compose,
@@ -17,6 +17,7 @@ from crgan_cli.config.compose import (
     require_valid,
 )
 from crgan_cli.config.resolve import Settings, flatten, to_plain
+from crgan_cli.config.signatures import NO_DEFAULT, parameters
 from crgan_cli.errors import UserError, conflict
 
 MAY_CHANGE_ON_RESUME = (
@@ -118,11 +119,26 @@ def _is_below(key: str, names: Sequence[str]) -> bool:
 
 
 def difference(old: Settings, new: Settings) -> list[str]:
-    """List "key: old -> new" for all differences outside `MAY_CHANGE_ON_RESUME`."""
+    """List "key: old -> new" for all differences outside `MAY_CHANGE_ON_RESUME`.
+
+    A key that an older crgan did not have counts with its default.
+    """
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
         for key in dict.fromkeys([*before, *after])
-        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
-        and not _is_below(key, MAY_CHANGE_ON_RESUME)
+        if not _is_below(key, MAY_CHANGE_ON_RESUME)
+        and before.get(key, _default(old, key)) != after.get(key, _default(new, key))
     ]
+
+
+def _default(settings: Settings, key: str) -> object:
+    """The default of a group's key, or `_ABSENT` if it has none."""
+    group, _, name = key.partition(".")
+    members = to_plain(settings).get(group)
+    if isinstance(members, dict) and "_target_" in members:
+        for path in schema.target_paths(members):
+            parameter = parameters(path).get(name)
+            if parameter is not None and parameter.default is not NO_DEFAULT:
+                return parameter.default
+    return _ABSENT

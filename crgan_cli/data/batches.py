@@ -13,7 +13,7 @@ from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages
 from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
-from crgan_cli.gan.types import Batch, BatchInputs
+from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.system.distributed.world import world
 
 MAX_BYTES_WITHOUT_GPU = 2 * 1024**3
@@ -65,23 +65,24 @@ class Batches:
             self._source = HostImages(images, sampler, device=device, layout=layout)
 
     def inputs(self, index: int) -> BatchInputs:
-        """Return what `to_batch` needs for batch `index` >= 0.
+        """Return what `to_views` needs for batch `index` >= 0.
 
         The tensors may be views of internal state: do not write to them.
         """
         return self._source.inputs(index)
 
-    def to_batch(self, *inputs: Tensor) -> Batch:
-        """Return x (n, C, H, W) float32 in [-1, 1], in `layout`, and y (n,) int64, on the device.
+    def to_views(self, *inputs: Tensor) -> Views:
+        """Return "real": x (n, C, H, W) float32 in [-1, 1], in `layout`, and y (n,) int64, on the
+        device.
 
         No random numbers and no synchronisation: a CUDA graph can capture it.
         """
         x, y = self._source.to_batch(*inputs)
-        return Batch(to_float(x), y)
+        return {"real": Batch(to_float(x), y)}
 
     def __getitem__(self, index: int) -> Batch:
         """Return batch `index` >= 0."""
-        return self.to_batch(*self.inputs(index))
+        return self.to_views(*self.inputs(index))["real"]
 
 
 def require_valid_batch_size(batch_size: int, count: int, processes: int) -> None:

@@ -11,7 +11,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.stored import from_text
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
-from crgan_cli.gan.build import build_networks, build_prior
+from crgan_cli.gan.build import build_networks, build_prior, get_task_class
+from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import (
     Content,
@@ -80,10 +81,30 @@ class LoadedGenerator(NamedTuple):
     """A generator from a checkpoint, ready to draw images."""
 
     G: nn.Module
-    prior: Prior
+    config: DictConfig
     step: int
     weights: str  # "ema" or "raw"
-    seed: int
+    path: Path
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config.seed)
+
+    @property
+    def task(self) -> type[Task]:
+        """What G is for."""
+        return get_task_class(self.config)
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of the latents. Raise UserError if G translates images."""
+        if not self.task.has_latents():
+            raise UserError(
+                f"{self.path} is of the task {self.task.__name__}: its generator translates images "
+                "and has no latents to draw from. Type crgan translate RUN INPUT --out OUT"
+            )
+        return build_prior(self.config, self.G)
 
 
 def load_generator(
@@ -100,7 +121,7 @@ def load_generator(
         )
     part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
     G = load_network(build_networks(config).G, checkpoint, config, device, part, prefix)
-    return LoadedGenerator(G, build_prior(config, G), content["step"], weights, int(config.seed))
+    return LoadedGenerator(G, config, content["step"], weights, path)
 
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:

@@ -7,6 +7,7 @@ from crgan_cli.gan.augment import Augment
 from crgan_cli.gan.losses import AdversarialLoss
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.scoring import (
+    Origin,
     ScoredViews,
     at_least_fp32,
     concatenate,
@@ -55,6 +56,26 @@ class Adversary(nn.Module):
         """Whether a penalty differentiates D's backward pass."""
         return any(part.needs_double_backward(self.D) for part in self.regularizer.members)
 
+    @property
+    def players_with_double_backward(self) -> tuple[str, ...]:
+        """The players whose backward pass a penalty differentiates."""
+        differentiates_G = any(part.differentiates_G for part in self.regularizer.members)
+        return ("d",) * self.needs_double_backward + ("g",) * differentiates_G
+
+    def describe_calls(self) -> str:
+        """The D calls of a D step, for the log."""
+        roles, jointly = self.roles, self.score_jointly
+        calls = 1 if jointly else len(roles)
+        reason = "" if jointly else " (D's layers mix the images of a batch)"
+        gradients = [part.gradient_views for part in self.regularizer.members]
+        more = sum(map(bool, gradients)) if jointly else sum(gradients)
+        method = "double backward" if self.needs_double_backward else "adjoint network"
+        penalty = f"; {more} more for a gradient, by {method}" if more else ""
+        return (
+            f"{calls} D call{'s'[: calls > 1]} for {len(roles)} views{reason}: "
+            f"{' '.join(roles)}{penalty}"
+        )
+
     def discriminator_loss(self, real: Batch, fakes: Views) -> PlayerLoss:
         """D's loss terms on real and generated images. No gradient reaches G."""
         images = {"real": real} | {
@@ -66,11 +87,35 @@ class Adversary(nn.Module):
             self.loss.d_terms(scored) | self.regularizer.d_terms(scored), diagnostics(scored)
         )
 
-    def generator_loss(self, fakes: Views) -> PlayerLoss:
-        """G's loss terms. T is not applied: in a G step D sees the images as G made them."""
+    def generator_loss(self, fakes: Views, origin: Origin | None = None) -> PlayerLoss:
+        """G's loss terms. T is not applied: in a G step D sees the images as G made them.
+
+        `origin` tells where the images come from, for regularizers that differentiate G.
+        """
         views = {role: for_discriminator(batch, detach=False) for role, batch in fakes.items()}
-        scored = ScoredViews(views, score(self.D, {"fake": views["fake"]}, jointly=True), self.D)
+        scores = score(self.D, {"fake": views["fake"]}, jointly=True)
+        scored = ScoredViews(views, scores, self.D, origin)
         return PlayerLoss(self.loss.g_terms(scored) | self.regularizer.g_terms(scored), {})
+
+    def require_roles(self, roles: tuple[str, ...], *, latents: bool, task: str) -> None:
+        """Raise UserError if a regularizer needs a view that a task does not have.
+
+        `roles` are those of the task; with `latents` also those that regularizers draw from latents
+        of their own. `task` is its name.
+        """
+        for name, part in self.regularizer.named_members.items():
+            if not latents and (part.latent_views or part.differentiates_G):
+                raise UserError(
+                    f"regularizer={name} works on latents, and {task} has none: its generator "
+                    "translates images. Type another, for example regularizer=bcr."
+                )
+            known = (*roles, *part.latent_views)
+            for role in part.views:
+                if source_role(role) not in known:
+                    raise UserError(
+                        f"regularizer={name} scores the view '{role}', and {task} has only "
+                        f"{', '.join(known)}. Type another, for example regularizer=bcr."
+                    )
 
 
 def for_discriminator(batch: Batch, *, detach: bool) -> Batch:
@@ -79,23 +124,19 @@ def for_discriminator(batch: Batch, *, detach: bool) -> Batch:
 
 
 def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
-    """The images for each role. "T(role)" is T of the images of `role`, drawn per role.
-
-    Raise UserError for a role that the task does not provide.
-    """
-    sources = {role: role[2:-1] if role.startswith("T(") else role for role in roles}
-    for source in sources.values():
-        if source not in images:
-            raise UserError(
-                f"The regularizer needs the view '{source}', but this task has only: "
-                f"{', '.join(sorted(images))}. Choose another, e.g. regularizer=bcr."
-            )
+    """The images for each role. "T(role)" is T of the images of `role`, drawn per role."""
+    sources = {role: source_role(role) for role in roles}
     views = {role: images[source] for role, source in sources.items()}
     to_transform = {role: views[role] for role, source in sources.items() if role != source}
     if not to_transform:
         return views
     with rng.draws_for(len(to_transform)):
         return views | split_views(T(concatenate(list(to_transform.values()))), to_transform)
+
+
+def source_role(role: str) -> str:
+    """"T(role)" -> "role", and "role" -> "role"."""
+    return role[2:-1] if role.startswith("T(") else role
 
 
 def diagnostics(scored: ScoredViews) -> dict[str, Tensor]:

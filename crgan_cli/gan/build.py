@@ -1,32 +1,67 @@
 """Build the networks, the prior and the task from a checked configuration."""
 
+from inspect import signature
 from typing import NamedTuple, cast
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from crgan_cli.config.build import build_group
+from crgan_cli.config.build import build_from, build_group, import_class, import_classes
+from crgan_cli.config.resolve import Settings
+from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.augment import Chain
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
-from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.tasks.base import Part, Task
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.gan.types import Generator
 
 
 class Networks(NamedTuple):
-    """Generator and discriminator."""
+    """The players: each a network, or an nn.ModuleDict of several."""
 
     G: nn.Module
     D: nn.Module
 
 
-def build_networks(config: DictConfig) -> Networks:
-    """G and D, with initial weights drawn from the run's seed."""
-    torch.manual_seed(config.seed)
-    built = build_group(config.architecture)
-    return Networks(built["generator"], built["discriminator"])
+def get_task_class(config: Settings) -> type[Task]:
+    """The class of the task."""
+    return import_class(config["task"]["_target_"])
+
+
+def build_networks(config: Settings) -> Networks:
+    """G and D as the task casts them, with initial weights drawn from the run's seed.
+
+    Raise UserError if the architecture or the data set is not for this task.
+    """
+    torch.manual_seed(config["seed"])
+    task = get_task_class(config)
+    classes, settings = import_classes(config["architecture"])
+
+    def build_player(parts: dict[str, Part]) -> nn.Module:
+        networks = {}
+        for name, part in parts.items():
+            require_fit(classes[part.kind], settings, part, task)
+            networks[name] = build_from(classes[part.kind], settings, **part.settings)
+        return networks[""] if "" in networks else nn.ModuleDict(networks)
+
+    casting = task.casting(config)
+    return Networks(build_player(casting["g"]), build_player(casting["d"]))
+
+
+def require_fit(network: type, settings: Settings, part: Part, task: type[Task]) -> None:
+    """Raise UserError if a network does not take what the task gives, or needs more than that."""
+    takes = signature(network).parameters
+    refused = [name for name in part.settings if name not in takes]
+    given = {*settings, *part.settings}
+    missing = [n for n, p in takes.items() if p.default is p.empty and n not in given]
+    if refused or missing:
+        verb, names = ("does not take", refused) if refused else ("needs", missing)
+        raise UserError(
+            f"{network.__name__} {verb} {', '.join(names)}: it is not for {task.__name__}. "
+            f"{task.needs}"
+        )
 
 
 def build_prior(config: DictConfig, G: nn.Module) -> Prior:
@@ -36,18 +71,30 @@ def build_prior(config: DictConfig, G: nn.Module) -> Prior:
 
 
 def build_task(config: DictConfig, networks: Networks) -> Task:
-    """The task: both networks, their loss terms, and the order of their turns.
+    """The task: its networks, their loss terms, and the order of their turns.
 
-    Raise UserError if T makes no sense for the resolution.
+    Raise UserError if T makes no sense for the resolution, or a regularizer none for the task.
     """
     T = Chain(**build_group(config.augment))
     T.require_size(config.dataset.resolution)
-    regularizer = CombinedRegularizer(**build_group(config.regularizer))
-    adversary = Adversary(networks.D, build_group(config.loss), regularizer, T)
+    task = get_task_class(config)
+
+    def build_adversary(D: nn.Module) -> Adversary:
+        regularizer = CombinedRegularizer(**build_group(config.regularizer))
+        adversary = Adversary(D, build_group(config.loss), regularizer, T)
+        adversary.require_roles(task.roles, latents=task.has_latents(), task=task.__name__)
+        return adversary
+
+    D = networks.D
     return build_group(
         config.task,
         G=networks.G,
-        adversary=adversary,
-        prior=build_prior(config, networks.G),
+        **(
+            {"adversaries": {name: build_adversary(each) for name, each in D.items()}}
+            if isinstance(D, nn.ModuleDict)
+            else {"adversary": build_adversary(D)}
+        ),
+        **({"prior": build_prior(config, networks.G)} if task.has_latents() else {}),
+        channels_in=config.dataset.get("channels_in"),
         n_dis=config.optimizer.n_dis,
     )

@@ -10,15 +10,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.gan.types import Batch, Discriminator, Views
+from crgan_cli.gan.types import Batch, Discriminator, Generator, Views
 
 
 class ScoredViews(NamedTuple):
-    """The images of one turn by role, D's logits of them, and D itself."""
+    """The images of one turn by role, D's logits of them, and what made both."""
 
     views: Views
-    scores: dict[str, Tensor]  # role -> (N,) logits, fp32 or wider
+    scores: dict[str, Tensor]  # role -> (N,) logits, or maps (N, 1, h, w); fp32 or wider
     D: Discriminator
+    origin: "Origin | None" = None  # of the generated views, in a G step of a task with latents
+
+
+class Origin(NamedTuple):
+    """Where generated images come from: G and the latents of each role."""
+
+    G: Generator
+    latents: dict[str, Tensor]  # role -> (N, z_dim)
+    y: Tensor | None  # (N,) class ids, the same for all roles
 
 
 def mixes_samples(module: nn.Module) -> bool:

@@ -17,7 +17,8 @@ BatchInputs = tuple[Tensor, ...]
 last batch."""
 
 Views = dict[str, Batch]
-"""role -> images: "real", "fake", "near", "T(real)", "T(fake)"."""
+"""role -> images. The real images of a turn: {"real": ...}, or one entry per set of images. What D
+scores: "real", "fake", "near", "T(real)", "T(fake)"."""
 
 Terms = dict[str, Tensor]
 """name -> weighted scalar. A player's loss is the sum of its terms; each term is logged."""
@@ -38,7 +39,10 @@ class Discriminator(Protocol):
     """A network from images to logits."""
 
     def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation."""
+        """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation.
+
+        A D that scores patches returns a map of logits per image, (N, 1, h, w).
+        """
         ...
 
 
@@ -54,3 +58,11 @@ class TurnLog(NamedTuple):
 
     names: tuple[str, ...]
     values: Tensor  # (len(names),) float32
+
+
+def split_pair(pair: Tensor, channels_in: int) -> tuple[Tensor, Tensor]:
+    """(N, A + B, H, W) -> the input (N, A, H, W) and the target (N, B, H, W), as views.
+
+    `channels_in` is A.
+    """
+    return pair[:, :channels_in], pair[:, channels_in:]

@@ -37,10 +37,13 @@ def gpu_minutes(config: Settings, steps: int) -> float | None:
 
 
 def estimate_step_flops(config: Settings) -> float | None:
-    """Return FLOP of all turns of a step, as the networks are written; None for networks that
-    cannot be counted without being built."""
+    """Return FLOP of all turns of a step, as the networks are written; None for tasks without
+    latents, and for networks that cannot be counted without being built."""
+    from crgan_cli.gan.build import get_task_class
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
+    if not get_task_class(config).has_latents():
+        return None  # the cost of a turn that translates images is not worked out yet
     counted = count_networks_once(config)
     if counted is None:
         return None
@@ -80,10 +83,8 @@ def _networks(architecture: str, resolution: int, channels: int) -> "CountedNetw
 
 def seconds_per_step(config: Settings, flop: float) -> float:
     """Return the longer of two times: to launch a step's kernels, and to compute them."""
-    from crgan_cli.training import flops
-
     launches = LAUNCHES + sum(
-        LAUNCHES_PER_PART + LAUNCHES_PER_LATENT_PART * len(flops.latent_roles(part))
+        LAUNCHES_PER_PART + LAUNCHES_PER_LATENT_PART * len(part.latent_views)
         for part in build_regularizer(config).members
     )
     return max(launches * (n_dis(config) + 1) / 2 * SECONDS_PER_LAUNCH, flop / FLOPS_PER_SECOND)
@@ -101,19 +102,17 @@ def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
 
 def disk_bytes(config: Settings) -> int:
     """Return the most that the checkpoints take: the last `keep` and the best, weights and Adam."""
-    G, D = count_weights(config["architecture"])
+    G, D = count_weights(config)
     averaged = G if config["ema"]["decay"] is not None else 0
     return 4 * (3 * (G + D) + averaged) * (config["checkpoint"]["keep"] + 1)  # Adam: two moments
 
 
-def count_weights(architecture: Settings) -> tuple[int, int]:
+def count_weights(config: Settings) -> tuple[int, int]:
     """Return the number of parameters of G and of D."""
     import torch
 
-    with torch.device("meta"):  # counted, not built
-        nets = build_group(architecture)
-    G, D = (
-        sum(each.numel() for each in nets[name].parameters())
-        for name in ("generator", "discriminator")
-    )
-    return G, D
+    from crgan_cli.gan.build import build_networks
+
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # counted, not built
+        G, D = build_networks(config)
+    return sum(each.numel() for each in G.parameters()), sum(x.numel() for x in D.parameters())

@@ -85,7 +85,7 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
     """
     net, parts = counted.net, regularizer.members
     views = 2 + mean_extra_roles((role, part) for part in parts for role in part.views)
-    drawn = 1 + mean_extra_roles((role, part) for part in parts for role in latent_roles(part))
+    drawn = 1 + mean_extra_roles((role, part) for part in parts for role in part.latent_views)
     d = FORWARD_BACKWARD * views * net.d + drawn * net.g
     for part in parts:
         passes = DOUBLE_BACKWARD if part.needs_double_backward(counted.D) else ADJOINT
@@ -105,9 +105,3 @@ def mean_extra_roles(asked: Iterable[tuple[str, Regularizer]]) -> float:
         if role not in ("real", "fake"):
             shares[role] = max(shares.get(role, 0.0), 1 / part.every)
     return sum(shares.values())
-
-
-def latent_roles(part: Regularizer) -> tuple[str, ...]:
-    """Return the roles that G draws for a part besides "fake"."""
-    with torch.random.fork_rng(devices=()):  # keep the run's random numbers
-        return tuple(part.extra_latents(torch.zeros(1, 1)))

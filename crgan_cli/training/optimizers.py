@@ -23,12 +23,14 @@ class Adam:
         eps: Positive,
         n_dis: PositiveInt,
         decay: Literal["none", "linear"],
+        decay_from: Decay = 0.0,
     ) -> None:
         self.lr = {"g": lr_g, "d": lr_d}
         self.betas = (beta1, beta2)
         self.eps = eps
         self.n_dis = n_dis
         self.decay = decay
+        self.decay_from = decay_from
 
     def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """Build one Adam per player. Fused: one pass over all parameters of a player."""
@@ -49,8 +51,14 @@ class Adam:
         }
 
     def learning_rate(self, who: str, step: int, steps: int) -> float:
-        """Return a player's learning rate in step `step` of `steps`, counted from 0."""
-        return self.lr[who] * (1 - step / steps if self.decay == "linear" else 1.0)
+        """Return a player's learning rate in step `step` of `steps`, counted from 0.
+
+        With `decay=linear` it is constant for the share `decay_from` of all steps, and falls
+        linearly to 0 over the others.
+        """
+        if self.decay == "none":
+            return self.lr[who]
+        return self.lr[who] * min(1.0, (1 - step / steps) / (1 - self.decay_from))
 
     def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
         """Set the learning rates of step `step` of `steps`, counted from 0."""

@@ -114,6 +114,7 @@ class Trainer:
         self.windows = 0
         self.window = MetricBuffer()
         self.step = 0
+        self.batch = -1  # the number of the one that the engine holds
         self.hooks_done = True
         self.seconds_before = 0.0  # of earlier sessions
         self.began = time.monotonic()
@@ -131,7 +132,7 @@ class Trainer:
 
     @property
     def G(self) -> nn.Module:
-        """The generator to evaluate: the averaged one if any, else the trained one."""
+        """The player G to evaluate: the averaged one if any, else the trained one."""
         return self.generator("auto")
 
     def generator(self, weights: str) -> nn.Module:
@@ -185,11 +186,15 @@ class Trainer:
 
     def begin(self) -> None:
         """Prepare the first step of a session. Call it after loading a checkpoint."""
+        self.batch = -1
         self.optimization.refresh(self.optimizers)
         self.engine.begin()
 
     def train_step(self) -> None:
-        """Run all turns of one step. G's turn gets the batch of D's last turn."""
+        """Run all turns of one step. G's turn gets the batch of D's last turn.
+
+        If G plays first, it gets the batch of D's next turn.
+        """
         # Random numbers and learning rates of this step.
         reseed(self.seed, self.step, self.engine.device)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
@@ -200,9 +205,11 @@ class Trainer:
         last = len(self.task.turns) - 1
         for index, who in enumerate(self.task.turns):
             # Turn numbers count over the whole run. D's is the number of its batch.
-            turn, d_turn = (self.step * self.turns_per_step[p] + done[p] for p in (who, "d"))
-            needs_batch = who == "d" or index == 0
-            inputs = self.batches.inputs(d_turn) if needs_batch else ()
+            turn = self.step * self.turns_per_step[who] + done[who]
+            last_d_turn = max(0, done["d"] - (who != "d"))
+            batch = self.step * self.turns_per_step["d"] + last_d_turn
+            inputs = self.batches.inputs(batch) if batch != self.batch else ()
+            self.batch = batch
 
             # One update of one player. The last one of a step also updates the average of G.
             self.task.set_turn(who, turn)

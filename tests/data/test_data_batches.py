@@ -202,7 +202,7 @@ def test_making_a_batch_draws_nothing_and_waits_for_nothing(
     batches = Batches(coloured(), batch_size=3, seed=0, device=CPU, flip=flip, layout=layout)
     inputs = batches.inputs(0)
     with NoSync() as watch:
-        batches.to_batch(*inputs)
+        batches.to_views(*inputs)
     kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
     assert kernels[:2] == ["index_select"] * 2  # pixels and labels; then x / 127.5 - 1
     assert len(kernels) <= 5
@@ -213,7 +213,7 @@ def test_making_a_batch_leaves_its_inputs_as_they_were(too_large: None):
     batches = make()
     inputs = batches.inputs(0)
     before = tuple(part.clone() for part in inputs)
-    batches.to_batch(*inputs).x.zero_()
+    batches.to_views(*inputs)["real"].x.zero_()
     assert all(torch.equal(*pair) for pair in zip(inputs, before, strict=True))
 
 

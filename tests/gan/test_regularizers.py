@@ -21,7 +21,8 @@ from crgan_cli.gan.regularizers.penalties import (
     GradientRegularizer,
     JSRegularizer,
 )
-from crgan_cli.gan.tasks.generation import Generation
+from crgan_cli.gan.scoring import ScoredViews, score
+from crgan_cli.gan.tasks.generation import Generation, generate
 from crgan_cli.gan.types import Batch, Terms
 from crgan_cli.networks.blocks import ResidualDiscriminator
 
@@ -188,7 +189,7 @@ def test_d_pays_what_the_paper_says(name: str, spectral: bool) -> None:
     make, by_hand = CASES[name]
     ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
     torch.manual_seed(7)
-    loss = total(ours.player_loss("d", REAL).terms)
+    loss = total(ours.player_loss("d", {"real": REAL}).terms)
     torch.manual_seed(7)
     expected = by_hand(theirs)
     torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
@@ -206,7 +207,7 @@ def test_g_pays_what_the_paper_says(name: str, spectral: bool) -> None:
     latent = name in ("zcr", "icr")
     ours, theirs = (game(*make(), spectral=spectral) for _ in range(2))
     torch.manual_seed(7)
-    loss = total(ours.player_loss("g", REAL).terms)
+    loss = total(ours.player_loss("g", {"real": REAL}).terms)
     torch.manual_seed(7)
     c = Cast(theirs, near=0.3 if latent else None)
     expected = softplus(-c.D(c.fake, None)).mean()
@@ -228,7 +229,7 @@ def test_a_linear_critic_has_the_slope_of_its_weights() -> None:
             return 2.0 * x[:, 0, 0, 0]
 
     task.adversary.D = Linear()
-    assert task.player_loss("d", REAL).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
+    assert task.player_loss("d", {"real": REAL}).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
 
 
 def pooled(x: Tensor) -> nn.Module:
@@ -259,14 +260,14 @@ def test_the_adjoint_network_runs_no_second_backward_pass_through_d(name: str) -
     task.adversary.D = pooled(REAL.x)
     calls: list[nn.Module] = []
     task.adversary.D.register_forward_hook(lambda D, given, logits: calls.append(D))
-    loss = total(task.player_loss("d", REAL).terms)
+    loss = total(task.player_loss("d", {"real": REAL}).terms)
     assert len(calls) == 1
     assert all(gradient is not None for gradient in gradients(loss, task.adversary.D))
 
 
 def test_jsr_calls_a_d_with_batch_norm_for_each_batch() -> None:
     task = game(JSRegularizer(gamma=0.1), batch_norm=True)
-    task.player_loss("d", REAL)
+    task.player_loss("d", {"real": REAL})
     assert task.adversary.D.calls == 2 + 2
 
 
@@ -276,7 +277,6 @@ def test_both_sides_of_a_consistency_term_carry_gradient() -> None:
         torch.tensor([1.0, 3.0], requires_grad=True),
         torch.tensor([0.5, 5.0], requires_grad=True),
     )
-    from crgan_cli.gan.scoring import ScoredViews
 
     term = cr()[0].d_terms(ScoredViews({}, {"real": a, "T(real)": b}, None))["cr/real"]  # type: ignore[arg-type]
     term.backward()
@@ -291,14 +291,14 @@ def test_both_sides_of_a_consistency_term_carry_gradient() -> None:
 def test_one_call_whatever_the_consistency_terms(name: str) -> None:
     task = game(*CASES[name][0]())
     before = task.adversary.D.calls
-    task.player_loss("d", REAL)
+    task.player_loss("d", {"real": REAL})
     assert task.adversary.D.calls - before == 1 + (name in PENALTIES)
 
 
 def test_batch_norm_in_d_gets_one_call_a_view() -> None:
     task = game(*bcr(), *zcr(), batch_norm=True)
     assert not task.adversary.score_jointly
-    task.player_loss("d", REAL)
+    task.player_loss("d", {"real": REAL})
     assert task.adversary.D.calls == 5
     assert any("5 D calls" in line for line in task.describe_turns())
 
@@ -306,7 +306,7 @@ def test_batch_norm_in_d_gets_one_call_a_view() -> None:
 def test_cr_and_bcr_share_one_view_of_the_real_images() -> None:
     task = game(*cr(), *bcr())
     assert task.adversary.roles == ("real", "fake", "T(real)", "T(fake)")
-    terms = task.player_loss("d", REAL).terms
+    terms = task.player_loss("d", {"real": REAL}).terms
     torch.testing.assert_close(terms["cr/real"], terms["bcr/real"])
 
 
@@ -316,9 +316,9 @@ def test_lazy_terms_come_every_kth_turn_k_times_as_strong() -> None:
     for turn in range(6):
         lazy.set_turn("d", turn)
         torch.manual_seed(turn)
-        terms = lazy.player_loss("d", REAL).terms
+        terms = lazy.player_loss("d", {"real": REAL}).terms
         torch.manual_seed(turn)
-        expected = eager.player_loss("d", REAL).terms
+        expected = eager.player_loss("d", {"real": REAL}).terms
         torch.testing.assert_close(terms["adversarial/d"], expected["adversarial/d"])
         assert ("cr/real" in terms) == (turn % 3 == 0)
         if turn % 3 == 0:
@@ -329,8 +329,65 @@ def test_a_view_that_the_game_lacks_names_those_that_it_has() -> None:
     class Odd(Regularizer):
         views = ("sideways",)
 
-    with pytest.raises(UserError, match=r"'sideways'.*fake, real"):
-        game(Odd()).player_loss("d", REAL)
+    with pytest.raises(UserError, match=r"regularizer=Odd.*'sideways'.*real, fake"):
+        game(Odd()).adversary.require_roles(("real", "fake"), latents=True, task="Generation")
+
+
+@pytest.mark.parametrize("part", [LatentConsistency(1, 1, 0.1)], ids=["zcr"])
+def test_what_works_on_latents_is_refused_where_there_are_none(part: Regularizer) -> None:
+    adversary = game(part).adversary
+    adversary.require_roles(("real", "fake"), latents=True, task="Generation")
+    with pytest.raises(UserError, match=r"works on latents, and Pix2Pix has none"):
+        adversary.require_roles(("real", "fake"), latents=False, task="Pix2Pix")
+
+
+class PatchD(nn.Module):
+    """A D of patches that is not linear: a map of 6 x 6 logits per image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+        return self.conv(x).pow(3)
+
+
+@pytest.mark.parametrize("n", [2, 6], ids=["batch 2", "batch as wide as the map"])
+def test_jsr_on_maps_weighs_each_image_by_the_mean_over_its_places(n: int) -> None:
+    torch.manual_seed(0)
+    D, part = PatchD().double(), JSRegularizer(0.1)
+    views = {role: Batch(torch.randn(n, 3, 8, 8).double()) for role in ("real", "fake")}
+    scored = ScoredViews(views, score(D, views, jointly=True), D)
+    terms = part.d_terms(scored)
+    for role, sign in (("real", -1), ("fake", 1)):
+        total = 0.0
+        for image in views[role].x.split(1):
+            image = image.clone().requires_grad_()
+            logits = D(image, None)
+            (gradient,) = torch.autograd.grad(logits.sum(), image)
+            weight = torch.sigmoid(sign * logits).square().mean()
+            total += weight.item() * gradient.square().sum().item() / n
+        assert terms[f"jsr/{role}"].item() == pytest.approx(0.05 * total)
+
+
+def test_a_consistency_term_on_maps_is_the_mean_over_images_and_places() -> None:
+    a, b = torch.randn(2, 5, 1, 3, 3).double()
+    term = cr()[0].d_terms(ScoredViews({}, {"real": a, "T(real)": b}, None))["cr/real"]  # type: ignore[arg-type]
+    assert term.item() == pytest.approx(10 * sum((a - b).flatten().square().tolist()) / 45)
+
+
+@pytest.mark.parametrize("part", [GradientPenalty(10), R1(10), DRAGAN(10)], ids=["gp", "r1", "dragan"])
+def test_a_penalty_on_maps_takes_the_gradient_of_the_sum_over_places(
+    part: GradientRegularizer,
+) -> None:
+    torch.manual_seed(0)
+    D = PatchD().double()
+    batch = Batch(torch.randn(4, 3, 8, 8).double())
+    (found,) = part.input_gradient(D, batch)
+    for gradient, image in zip(found, batch.x, strict=True):
+        image = image[None].clone().requires_grad_()
+        (by_hand,) = torch.autograd.grad(D(image, None).sum(), image)
+        torch.testing.assert_close(gradient, by_hand[0])
 
 
 def test_two_terms_of_one_name_are_refused() -> None:
@@ -338,11 +395,11 @@ def test_two_terms_of_one_name_are_refused() -> None:
         """A second class with cr's term."""
 
     with pytest.raises(UserError, match=r"cr/real"):
-        game(*cr(), Again(lambda_cr=1)).player_loss("d", REAL)
+        game(*cr(), Again(lambda_cr=1)).player_loss("d", {"real": REAL})
 
 
 def test_labels_of_the_code_and_its_neighbour_agree() -> None:
     task = game(*zcr(), classes=5)
-    views = task.generate(8, torch.device("cpu"))
+    views = generate(task.sample_latents(8, torch.device("cpu")))
     assert views["fake"].y is views["near"].y
     assert views["fake"].y is not None

@@ -57,7 +57,7 @@ class Taped(Graphs):
         """Records; and puts all back, since a capture runs nothing."""
         states = [self.task, *self.optimizers.values(), *([self.ema.G] if self.ema else [])]
         kept = [each for part in states for each in tensors(part.state_dict())]
-        kept += [*self.static_inputs, *(part for part in self.batch or () if part is not None)]
+        kept += [*self.static_inputs, *tensors(self.reals)]
         before = [each.detach().clone() for each in kept]
         random = torch.get_rng_state()
         with Tape() as tape:

@@ -67,3 +67,28 @@ def game(
     G = TinyGenerator(classes=classes)
     task = Generation(G, adversary, Prior("normal", G.z_dim, classes), n_dis=n_dis)
     return task.double()
+
+
+class TinyTranslator(nn.Module):
+    """Image -> convolution -> tanh -> convolution -> tanh."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, out_channels, 1), nn.Tanh()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class TinyPatchDiscriminator(nn.Module):
+    """Image -> convolution -> leaky ReLU -> a map of logits."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4, 3, stride=2, padding=1)
+        self.logits = nn.Conv2d(4, 1, 3)
+
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.logits(torch.nn.functional.leaky_relu(self.conv(x), 0.1))

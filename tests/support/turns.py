@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, BatchInputs
+from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.optimizers import Adam
@@ -32,8 +32,8 @@ class Given:
     def inputs(self, index: int) -> BatchInputs:
         return tuple(part for part in self.batch if part is not None)
 
-    def to_batch(self, x: Tensor, y: Tensor | None = None) -> Batch:
-        return Batch(x, y)
+    def to_views(self, x: Tensor, y: Tensor | None = None) -> Views:
+        return {"real": Batch(x, y)}
 
 
 def prepared(task: Task, engine: Eager, batch: Batch | None = None, ema: EMA | None = None) -> Task:

@@ -295,7 +295,7 @@ def test_a_turn_makes_no_tensor_beside_its_device(
         for name, player in players.items():
             player.requires_grad_(name == who)
         with OnMeta(), fixed_spectral_norm(*players.values()):
-            move = task.player_loss(who, Batch(x, y))
+            move = task.player_loss(who, {"real": Batch(x, y)})
             torch.stack(list(move.terms.values())).sum().backward()
 
 

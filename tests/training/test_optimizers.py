@@ -54,6 +54,12 @@ def test_linear_decay_by_hand() -> None:
         assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3 * left)
 
 
+def test_decay_from_a_share_of_the_steps_by_hand() -> None:
+    settings = adam(decay="linear", decay_from=0.5)
+    rates = [settings.learning_rate("g", step, 8) / 1e-3 for step in range(8)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
 def test_without_decay_the_rate_stays() -> None:
     settings = adam()
     optimizers = settings.build(players())

@@ -39,8 +39,7 @@ class Watched(Eager):
         self.drawn.append(torch.rand(()).item())
         torch.set_rng_state(state)
         reading = super().run_turn(turn, inputs)
-        assert self.batch is not None
-        numbers = ((self.batch.x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+        numbers = ((self.reals["real"].x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
         self.turns.append((turn.who, tuple(numbers)))
         self.rates.append(self.optimizers[turn.who].param_groups[0]["lr"].item())
         return reading

@@ -18,6 +18,13 @@ class Regularizer(nn.Module):
     views: tuple[str, ...] = ()
     """Roles that D must score in a D step, besides "real" and "fake"."""
 
+    latent_views: tuple[str, ...] = ()
+    """Roles whose images G makes from `extra_latents`."""
+
+    differentiates_G: bool = False
+    """Whether a G step differentiates G's images with respect to the latents. G is then not
+    compiled."""
+
     gradient_views: int = 0
     """Number of views at which it needs dD/dx. Costs one extra D call, or one per view with batch
     norm."""
@@ -31,7 +38,7 @@ class Regularizer(nn.Module):
         return False
 
     def extra_latents(self, z: Tensor) -> dict[str, Tensor]:
-        """role -> (N, z_dim): latents from which G makes further views, with the labels of z."""
+        """role -> (N, z_dim), for `latent_views`: G makes further views, with the labels of z."""
         return {}
 
     def d_terms(self, scored: ScoredViews) -> Terms:
@@ -53,7 +60,8 @@ class CombinedRegularizer(nn.Module):
     def __init__(self, **parts: Regularizer) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)  # names the buffers in checkpoints
-        self.members = tuple(parts.values())  # the same, as a type checker knows them
+        self.named_members = parts  # the same, as a type checker knows them
+        self.members = tuple(parts.values())
         self.set_turn(0)
 
     def set_turn(self, turn: int) -> None:

@@ -17,7 +17,8 @@ from crgan_cli.system import rng
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference: over the batch, and for images also over the pixels."""
+    """Mean squared difference: over the batch, and also over the pixels of images and the places of
+    a map of logits."""
     return (a - b).square().mean()
 
 
@@ -72,6 +73,7 @@ class LatentConsistency(Regularizer):
     """
 
     views = ("near",)
+    latent_views = ("near",)
 
     def __init__(
         self,

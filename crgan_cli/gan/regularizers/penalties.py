@@ -1,7 +1,9 @@
 """Penalties on the gradient of D with respect to its input: GP, DRAGAN, JSR and R1.
 
 These are the baselines of the consistency papers. The norm of a gradient depends on the range of
-the pixels: here [-1, 1], as in the authors' code of GP, DRAGAN and R1.
+the pixels: here [-1, 1], as in the authors' code of GP, DRAGAN and R1. If D scores patches, D(x) is
+the sum over the places of its map, as in the public code for PatchGAN and StarGAN; the weights of
+JSR are means over places.
 """
 
 from typing import Literal
@@ -74,6 +76,11 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return gradient.flatten(1).square().sum(1)
 
 
+def mean_over_places(scores: Tensor) -> Tensor:
+    """(N,) unchanged; maps (N, 1, h, w) -> (N,)."""
+    return scores if scores.ndim == 1 else scores.flatten(1).mean(1)
+
+
 def unit_norm_penalty(gradient: Tensor) -> Tensor:
     """E (||g|| - 1)^2."""
     return ((squared_norm(gradient) + EPSILON).sqrt() - 1).square().mean()
@@ -143,8 +150,8 @@ class JSRegularizer(GradientRegularizer):
     def d_terms(self, scored: ScoredViews) -> Terms:
         real, fake = scored.scores["real"], scored.scores["fake"]
         at_real, at_fake = self.input_gradient(scored.D, scored.views["real"], scored.views["fake"])
-        on_real = logsigmoid(-real).mul(2).exp() * squared_norm(at_real)
-        on_fake = logsigmoid(fake).mul(2).exp() * squared_norm(at_fake)
+        on_real = mean_over_places(logsigmoid(-real).mul(2).exp()) * squared_norm(at_real)
+        on_fake = mean_over_places(logsigmoid(fake).mul(2).exp()) * squared_norm(at_fake)
         return {
             "jsr/real": 0.5 * self.gamma * on_real.mean(),
             "jsr/fake": 0.5 * self.gamma * on_fake.mean(),

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Hashable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.gan.adversary import Adversary
-from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, PlayerLoss, Views
+from crgan_cli.gan.scoring import Origin
+from crgan_cli.gan.tasks.base import Drawing, Task
+from crgan_cli.gan.types import Batch, Generator, PlayerLoss, Views
 from crgan_cli.system import rng
 
 
@@ -58,6 +59,11 @@ class Generation(Task):
     call of their own, so that its batch norm treats them like any other batch.
     """
 
+    needs = (
+        "task=generation draws images from latents: type an architecture for it, such as "
+        "architecture=sndcgan, or task=pix2pix for one that translates images."
+    )
+
     def __init__(
         self, G: nn.Module, adversary: Adversary, prior: Prior, *, n_dis: PositiveInt
     ) -> None:
@@ -66,6 +72,10 @@ class Generation(Task):
         self.adversary = adversary
         self.prior = prior
         self.turns = ("d",) * n_dis + ("g",)
+
+    @classmethod
+    def draws(cls) -> dict[str, Drawing]:
+        return {"": Drawing(lambda G, latents: G(*latents))}
 
     def player(self, who: str) -> nn.Module:
         return {"d": self.adversary.D, "g": self.G}[who]
@@ -77,32 +87,31 @@ class Generation(Task):
         return self.adversary.regularizer.active_mask
 
     def players_with_double_backward(self) -> tuple[str, ...]:
-        return ("d",) if self.adversary.needs_double_backward else ()
+        return self.adversary.players_with_double_backward
 
-    def player_loss(self, who: str, batch: Batch) -> PlayerLoss:
+    def player_loss(self, who: str, reals: Views) -> PlayerLoss:
+        real = reals["real"] if self.prior.classes else reals["real"]._replace(y=None)
+        origin = self.sample_latents(len(real.x), real.x.device)
         if who == "g":
-            return self.adversary.generator_loss(self.generate(len(batch.x), batch.x.device))
-        real = batch if self.prior.classes else batch._replace(y=None)
+            return self.adversary.generator_loss(generate(origin), origin)
         with torch.no_grad():  # a D step updates D only
-            fakes = self.generate(len(batch.x), batch.x.device)
+            fakes = generate(origin)
         return self.adversary.discriminator_loss(real, fakes)
 
-    def generate(self, n: int, device: torch.device) -> Views:
-        """G's images of n new latents, and of the regularizer's extra latents."""
+    def sample_latents(self, n: int, device: torch.device) -> Origin:
+        """n new latents and labels, and the regularizer's extra latents."""
         z, y = self.prior.sample_z(n, device), self.prior.sample_y(n, device)
         latents = {"fake": z} | self.adversary.regularizer.extra_latents(z)
-        return {role: Batch(self.G(each, y), y) for role, each in latents.items()}
+        return Origin(cast(Generator, self.G), latents, y)
 
     def describe_turns(self) -> list[str]:
-        roles, jointly = self.adversary.roles, self.adversary.score_jointly
-        calls = 1 if jointly else len(roles)
-        reason = "" if jointly else " (D's layers mix the images of a batch)"
-        gradients = [part.gradient_views for part in self.adversary.regularizer.members]
-        more = sum(map(bool, gradients)) if jointly else sum(gradients)
-        method = "double backward" if self.adversary.needs_double_backward else "adjoint network"
-        penalty = f"; {more} more for a gradient, by {method}" if more else ""
         return [
-            f"D step, {self.turns.count('d')} per G step: {calls} D call{'s'[: calls > 1]} for "
-            f"{len(roles)} views{reason}: {' '.join(roles)}{penalty}",
+            f"D step, {self.turns.count('d')} per G step: {self.adversary.describe_calls()}",
             "G step: 1 D call for 1 view: fake",
         ]
+
+
+def generate(origin: Origin) -> Views:
+    """G's images of the latents of each role."""
+    G, latents, y = origin
+    return {role: Batch(G(z, y), y) for role, z in latents.items()}

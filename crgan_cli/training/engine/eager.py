@@ -20,7 +20,7 @@ from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.batches import Batches
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, BatchInputs, PlayerLoss, TurnLog
+from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
 from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.bf16_weights import bf16_weights
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
@@ -121,7 +121,7 @@ class Eager:
         if world().world_size > 1:
             convert_sync_batchnorm(self.task)
         self.players = {who: task.player(who) for who in dict.fromkeys(task.turns)}
-        self.batch: Batch | None = None
+        self.reals: Views = {}
 
     def attach(
         self, optimizers: Mapping[str, Optimizer], batches: Batches, ema: EMA | None
@@ -148,15 +148,16 @@ class Eager:
         if hasattr(inductor, "deterministic"):  # PyTorch 2.10 and newer: no choice by timing
             inductor.deterministic = True
         twice = self.task.players_with_double_backward()
-        for who, player in self.players.items():
+        for who in self.players:
             if who in twice:
                 log.info(
                     "%s is not compiled: its gradient penalty needs double backward, which "
                     "torch.compile does not support",
                     who,
                 )
-            else:
-                player.compile(dynamic=False)
+                continue
+            for network in self.task.networks(who):
+                network.compile(dynamic=False)
 
     def end(self) -> None:
         """End a session, also after an error."""
@@ -194,13 +195,13 @@ class Eager:
         for name, player in self.players.items():
             player.requires_grad_(name == turn.who)
         if inputs:
-            self.hold_batch(self.batches.to_batch(*inputs))
-        assert self.batch is not None, "the first turn of a run has a batch of its own"
+            self.hold_reals(self.batches.to_views(*inputs))
+        assert self.reals, "the first turn of a run has real images of its own"
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
         with fixed_spectral_norm(*self.players.values(), together=self.spectral_norm == "together"):
             with self.autocast(), self.bf16_weights():
-                loss = self.task.player_loss(turn.who, self.batch)
+                loss = self.task.player_loss(turn.who, self.reals)
             total = torch.stack(list(loss.terms.values())).sum()
             total.backward()
         player = self.players[turn.who]
@@ -211,9 +212,12 @@ class Eager:
             self.ema.update(self.task.player("g"), turn.lerp_weight)
         return turn_log(turn.who, loss, total, norm)
 
-    def hold_batch(self, batch: Batch) -> None:
-        """Keep the batch for this turn, and for those that reuse it."""
-        self.batch = batch._replace(x=batch.x.contiguous(memory_format=self.layout))
+    def hold_reals(self, reals: Views) -> None:
+        """Keep the real images for this turn, and for those that reuse them."""
+        self.reals = {
+            name: batch._replace(x=batch.x.contiguous(memory_format=self.layout))
+            for name, batch in reals.items()
+        }
 
     def describe(self) -> str:
         """One line for the log."""

@@ -19,7 +19,7 @@ import torch
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import Batch, BatchInputs, TurnLog
+from crgan_cli.gan.types import BatchInputs, TurnLog, Views
 from crgan_cli.training.engine.eager import Eager, Turn
 
 log = logging.getLogger(__name__)
@@ -94,14 +94,16 @@ class Graphs(Eager):
             place.copy_(part)
         return self.static_inputs
 
-    def hold_batch(self, batch: Batch) -> None:
-        """Copy the batch to a fixed place: later turns of the step read it there."""
-        if self.batch is None:
-            super().hold_batch(batch)
+    def hold_reals(self, reals: Views) -> None:
+        """Copy the real images to a fixed place: later turns of the step read them there."""
+        if not self.reals:
+            super().hold_reals(reals)
             return
-        self.batch.x.copy_(batch.x)
-        if self.batch.y is not None and batch.y is not None:
-            self.batch.y.copy_(batch.y)
+        for name, batch in reals.items():
+            x, y = self.reals[name]
+            x.copy_(batch.x)
+            if y is not None and batch.y is not None:
+                y.copy_(batch.y)
 
     # --- what only a CUDA device can do ----------------------------------------------------------
 

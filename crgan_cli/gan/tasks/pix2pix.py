@@ -1,0 +1,124 @@
+"""Pairs of images: G translates an input to its target."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crgan_cli.config.bounds import NonNegative, PositiveInt
+from crgan_cli.errors import UserError
+from crgan_cli.gan.adversary import Adversary
+from crgan_cli.gan.scoring import at_least_fp32
+from crgan_cli.gan.tasks.base import Casting, Drawing, Part, Task
+from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
+
+
+class Pix2Pix(Task):
+    """Isola et al. 2017 (arXiv:1611.07004) eqs. 1, 3 and 4, for pairs of an input x and a target y.
+
+    G* = arg min_G max_D  L_cGAN(G, D) + lambda_l1 * E |y - G(x)|, the mean over values
+
+    D judges pairs: x and y, or x and G(x), as channels of one image. So a regularizer's T moves
+    both. `conditional: false` shows D the second image alone (section 4.1, "GAN"). G's noise is its
+    dropout.
+
+    A step is a G step, then a D step on the images that G has just made. G runs once: half as often
+    as in two independent turns. The authors' code computes D's gradient first, on the same images;
+    their G step also uses D's activations from before D's update (phillipi/pix2pix train.lua).
+    """
+
+    needs = (
+        "task=pix2pix translates images: type an architecture for it, such as architecture=unet, "
+        "or task=generation for images from latents."
+    )
+    turns = ("g", "d")
+
+    def __init__(
+        self,
+        G: nn.Module,
+        adversary: Adversary,
+        channels_in: int,
+        *,
+        n_dis: PositiveInt,
+        lambda_l1: NonNegative,
+        conditional: bool = True,
+    ) -> None:
+        super().__init__()
+        if n_dis != 1:
+            raise UserError(
+                f"task=pix2pix takes one D step per G step, and optimizer.n_dis is {n_dis}. Type "
+                "optimizer.n_dis=1"
+            )
+        self.G = G
+        self.adversary = adversary
+        self.channels_in = channels_in
+        self.lambda_l1 = lambda_l1
+        self.show: Callable[[Tensor, Tensor], Tensor] = join_pair if conditional else second
+        self.fake: Tensor | None = None  # G(x) of the last G step
+
+    @classmethod
+    def casting(cls, config: Mapping[str, Any]) -> Casting:
+        dataset = config["dataset"]
+        if "channels_in" not in dataset:
+            raise UserError(
+                "task=pix2pix needs pairs of images, and this data set has none. Type "
+                "dataset=pairs dataset.root=PATH, or dataset=demo_pairs."
+            )
+        source, target = dataset["channels_in"], dataset["channels_out"]
+        judged = source + target if config["task"].get("conditional", True) else target
+        return {
+            "g": {"": Part("generator", {"in_channels": source, "out_channels": target})},
+            "d": {"": Part("discriminator", {"in_channels": judged})},
+        }
+
+    @classmethod
+    def draws(cls) -> dict[str, Drawing]:
+        return {"": Drawing(lambda G, inputs: G(inputs.x), source="input", target="target")}
+
+    def player(self, who: str) -> nn.Module:
+        return {"d": self.adversary.D, "g": self.G}[who]
+
+    def set_turn(self, who: str, turn: int) -> None:
+        self.adversary.regularizer.set_turn(turn)
+
+    def signature(self) -> Hashable:
+        return self.adversary.regularizer.active_mask
+
+    def players_with_double_backward(self) -> tuple[str, ...]:
+        return self.adversary.players_with_double_backward
+
+    def player_loss(self, who: str, reals: Views) -> PlayerLoss:
+        x, y = split_pair(reals["real"].x, self.channels_in)
+        if who == "g":
+            fake = at_least_fp32(self.G(x))
+            self.keep(fake)
+            loss = self.adversary.generator_loss({"fake": Batch(self.show(x, fake))})
+            l1 = self.lambda_l1 * (y - fake).abs().mean()
+            return PlayerLoss(loss.terms | {"l1": l1}, loss.diagnostics)
+        assert self.fake is not None, "a step begins with G"
+        real, fake = Batch(self.show(x, y)), Batch(self.show(x, self.fake))
+        return self.adversary.discriminator_loss(real, {"fake": fake})
+
+    @torch.no_grad()
+    def keep(self, fake: Tensor) -> None:
+        """Copy G's images to a fixed place, where the D step of a CUDA graph reads them."""
+        if self.fake is None or self.fake.shape != fake.shape:
+            self.fake = torch.empty_like(fake)
+        self.fake.copy_(fake)
+
+    def describe_turns(self) -> list[str]:
+        return [
+            "G step: 1 G call, 1 D call for 1 view: fake",
+            f"D step, on the same images: {self.adversary.describe_calls()}",
+        ]
+
+
+def join_pair(x: Tensor, y: Tensor) -> Tensor:
+    """(N, A, H, W) and (N, B, H, W) -> (N, A + B, H, W)."""
+    return torch.cat([x, y], 1)
+
+
+def second(x: Tensor, y: Tensor) -> Tensor:
+    """y, whatever x is."""
+    return y

@@ -1,0 +1,129 @@
+"""A player of two networks: the engine, the average and the checkpoint treat it like any other."""
+
+import pytest
+import torch
+from support.tapes import Taped
+from support.tiny import SIDE, TinyDiscriminator, TinyGenerator
+from torch import Tensor, nn
+
+from crgan_cli.data.batches import Batches
+from crgan_cli.data.images import Images
+from crgan_cli.gan.adversary import Adversary
+from crgan_cli.gan.augment import FlipShift
+from crgan_cli.gan.losses import NonSaturating
+from crgan_cli.gan.regularizers.base import CombinedRegularizer
+from crgan_cli.gan.regularizers.consistency import BalancedConsistency
+from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.types import Batch, PlayerLoss, Views
+from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+class Twins(Task):
+    """Two generators against two discriminators, each pair on half of the batch's latents."""
+
+    turns = ("d", "g")
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.G = nn.ModuleDict({name: TinyGenerator() for name in "ab"})
+        self.D = nn.ModuleDict({name: TinyDiscriminator(spectral=True) for name in "ab"})
+        T = FlipShift(shift=2, flip=0.5, padding="reflect")
+        self.adversaries = {
+            name: Adversary(
+                D, NonSaturating(), CombinedRegularizer(bcr=BalancedConsistency(10, 10)), T
+            )
+            for name, D in self.D.items()
+        }
+
+    def player(self, who: str) -> nn.Module:
+        return {"d": self.D, "g": self.G}[who]
+
+    def player_loss(self, who: str, reals: Views) -> PlayerLoss:
+        real, terms = reals["real"]._replace(y=None), {}
+        for name, adversary in self.adversaries.items():
+            fakes = {"fake": Batch(self.G[name](torch.randn(len(real.x), 4), None))}
+            loss = (
+                adversary.generator_loss(fakes)
+                if who == "g"
+                else adversary.discriminator_loss(real, fakes)
+            )
+            terms |= {f"{key}/{name}": value for key, value in loss.terms.items()}
+        return PlayerLoss(terms, {})
+
+
+def trainer(engine: Eager) -> Trainer:
+    x = torch.randint(256, (12, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator())
+    task = Twins()
+    engine = engine.for_device(CPU)
+    engine.prepare(task, CPU)
+    images = Images(x, torch.zeros(12, dtype=torch.int64))
+    return Trainer(
+        task,
+        engine,
+        Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear"),
+        Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
+        ema=EMA(task.G, 0.9, start=3),
+        seed=1,
+        steps=20,
+        log_every=3,
+    )
+
+
+def run(of: Trainer, steps: int) -> dict[str, Tensor]:
+    """Take steps; return everything that has a state."""
+    of.begin()
+    for _ in range(steps):
+        of.train_step()
+    parts = {name: part.state_dict() for name, part in of.stateful_parts().items()}
+    found = {**parts["task"], **{f"ema.{key}": value for key, value in parts["ema"].items()}}
+    for who in "dg":
+        for number, each in parts[f"optimizer_{who}"]["state"].items():
+            found |= {f"{who}.{number}.{key}": value for key, value in each.items()}
+    return {key: value.clone() for key, value in found.items()}
+
+
+def test_both_networks_of_a_player_learn_and_are_averaged() -> None:
+    before = {key: value.clone() for key, value in Twins().state_dict().items()}
+    after = run(trainer(Eager()), 3)
+    weights = [key for key in before if key.endswith(("linear.weight", "conv.weight"))]
+    assert len(weights) == 4  # of G; spectral norm renames those of D
+    assert not [key for key in weights if torch.equal(before[key], after[key])]
+    assert {"ema.a.conv.weight", "ema.b.conv.weight"} <= after.keys()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"precision": "bf16"}, {"spectral_norm": "each"}],
+    ids=["fp32", "bf16", "spectral norm each"],
+)
+def test_captured_turns_give_the_bits_of_eager_ones(settings: dict) -> None:
+    one, other = run(trainer(Eager(**settings)), 10), run(trainer(Taped(**settings)), 10)
+    assert one.keys() == other.keys()
+    assert not [key for key in one if not torch.equal(one[key], other[key])]
+
+
+def test_a_resumed_game_is_one_that_never_stopped() -> None:
+    whole = run(trainer(Eager()), 9)
+    first, second = trainer(Eager()), trainer(Eager())
+    run(first, 5)
+    for name, part in second.stateful_parts().items():
+        part.load_state_dict(first.stateful_parts()[name].state_dict())
+    second.step = 5
+    resumed = run(second, 4)
+    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+
+
+def test_each_network_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **settings: compiled.append(type(self).__name__)
+    )
+    made = trainer(Eager())
+    made.engine.compile_players()
+    assert compiled == ["TinyDiscriminator"] * 2 + ["TinyGenerator"] * 2
