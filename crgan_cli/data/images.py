@@ -111,6 +111,14 @@ class Dataset:
             images = Images(*(part[torch.from_numpy(indices)] for part in images))
         return images if self.classes else Images(images.x, torch.zeros_like(images.y))
 
+    def load_views(self, split: Split) -> dict[str, Images]:
+        """Return the images of a split by view. "real" are whole images, as `load` gives them."""
+        return self.views(self.load(split))
+
+    def views(self, images: Images) -> dict[str, Images]:
+        """Return the views of images. A data set of pairs also has "input" and "target"."""
+        return {"real": images}
+
     def _require_facts(self, facts: DatasetInfo) -> None:
         wrong = [
             f"dataset.{key}={getattr(self, key)}"

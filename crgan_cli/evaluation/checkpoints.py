@@ -15,12 +15,13 @@ from crgan_cli.data.folder import make_safe_name
 from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
+from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.features import Draw, Progress
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.evaluation.reference_images import random_subset
-from crgan_cli.evaluation.sampler import EvalSampler
+from crgan_cli.gan.build import get_task_class
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.protocol import UNKNOWN, Record
 
@@ -55,7 +56,8 @@ class Scorer:
     def prepare(self) -> None:
         """Prepare the real images of the configuration's data set, once."""
         if not self.prepared:
-            self.evaluator.prepare(build_dataset(self.config), progress=self.show)
+            target = get_drawing(get_task_class(self.config)).target
+            self.evaluator.prepare(build_dataset(self.config), target, progress=self.show)
             self.accept(self.evaluator.describe())
         self.prepared = True
 
@@ -66,7 +68,14 @@ class Scorer:
         weights = self.evaluator.protocol.weights
         model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
         self.prepare()
-        sampler = EvalSampler(self.evaluator.protocol, model.prior, model.seed, self.device)
+        sampler = make_eval_sampler(
+            get_drawing(model.task),
+            build_dataset(self.config),
+            self.evaluator.protocol,
+            lambda: model.prior,
+            model.seed,
+            self.device,
+        )
         try:
             with sampler.images(model.G) as fakes:
                 if export:

@@ -102,6 +102,7 @@ class Evaluator:
         self.headline = self.name(self._primary_metric().key)
         self._check_settings()
         self.reference = PreparedReference()
+        self.target = "real"
 
     def _primary_metric(self) -> Metric:
         for metric in self.metrics:
@@ -155,12 +156,19 @@ class Evaluator:
         self.extractor.to(device)
 
     def prepare(
-        self, dataset: Dataset, progress: Progress | None = None, stop: Stop | None = None
+        self,
+        dataset: Dataset,
+        target: str = "real",
+        *,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """Extract the features of the real images, or load them from the cache.
 
-        Raises UserError if the reference split has fewer than `num_real` images.
+        `target` is the view of the data set that generated images are compared with. Raises
+        UserError if the reference split has fewer than `num_real` images.
         """
+        self.target = target
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         labelled = bool(dataset.classes)
@@ -170,7 +178,9 @@ class Evaluator:
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
-        return ReferenceImages(dataset, self.protocol.reference, self.protocol.num_real)
+        return ReferenceImages(
+            dataset, self.protocol.reference, self.protocol.num_real, self.target
+        )
 
     def prepare_images(
         self,

@@ -19,10 +19,12 @@ class ReferenceImages:
     Raises UserError if the split has fewer.
     """
 
-    def __init__(self, dataset: Dataset, split: str, count: int) -> None:
+    def __init__(self, dataset: Dataset, split: str, count: int, view: str = "real") -> None:
+        """`view`: the part of each image that counts, see `Dataset.views`."""
         self.dataset = dataset
         self.split = split
-        images = resolve_split(dataset, split)
+        self.view = view
+        images = resolve_split(dataset, split, view)
         available = len(images.x)
         if available < count:
             raise UserError(
@@ -41,7 +43,7 @@ class ReferenceImages:
         """
         for split in () if self.split == "all" else ("train", "test"):
             try:
-                images = self.dataset.load(split)
+                images = self.dataset.load_views(split)[self.view]
             except UserError:  # a folder may have no test split
                 continue
             free = torch.ones(len(images.x), dtype=torch.bool)
@@ -62,11 +64,11 @@ def random_subset(count: int, rows: Tensor) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
 
 
-def resolve_split(dataset: Dataset, split: str) -> Images:
+def resolve_split(dataset: Dataset, split: str, view: str = "real") -> Images:
     """Return the images of a split; for "all" of both, training images first."""
     if split != "all":
-        return dataset.load("train" if split == "train" else "test")
-    train, test = dataset.load("train"), dataset.load("test")
+        return dataset.load_views("train" if split == "train" else "test")[view]
+    train, test = dataset.load_views("train")[view], dataset.load_views("test")[view]
     return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
 
 

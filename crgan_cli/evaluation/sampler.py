@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+from typing import Protocol as TypingProtocol
 
 import torch
 from torch import Tensor, nn
@@ -96,26 +97,38 @@ class Sampler:
             return G(z.to(self.device), None if y is None else y.to(self.device)).float()
 
 
-class EvalSampler:
-    """Draws the images that a protocol scores, always from the same latents of one prior."""
+class Source(TypingProtocol):
+    """What draws the images start to start + n of a generator, always the same."""
 
-    def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
+    def draw(self, G: nn.Module, start: int, n: int) -> Tensor: ...
+
+
+class ProtocolSampler:
+    """Draws the images that a protocol scores, with G's layers in the protocol's modes."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        source: Source,
+        *,
+        y: Tensor | None = None,
+        standing: Source | None = None,
+    ) -> None:
+        """`y`: (N,) class ids of the images. `standing`: the images for standing statistics."""
         self.protocol = protocol
-        count = protocol.num_samples * protocol.repeats
-        self.sampler = Sampler(
-            sample_latents(prior, count, seed, truncation=protocol.truncation), device
-        )
-        self.standing: Sampler | None = None
-        if protocol.batch_norm == "standing":
-            count = STANDING_BATCHES * protocol.batch_size
-            others = sample_latents(prior, count, seed + 1, truncation=protocol.truncation)
-            self.standing = Sampler(others, device)
+        self.source = source
+        self.y = y
+        self.standing = standing
 
     @contextmanager
     def images(self, G: nn.Module) -> Iterator[Fakes]:
         """Provide G's images inside the block; G is restored afterwards."""
         with eval_mode(G), self._batch_norm_mode(G):
-            yield Fakes(lambda start, n: self.sampler.draw(G, start, n), self.sampler.latents.y)
+            if self.protocol.dropout == "on":
+                for layer in G.modules():
+                    if isinstance(layer, nn.modules.dropout._DropoutNd):
+                        layer.train()
+            yield Fakes(lambda start, n: self.source.draw(G, start, n), self.y)
 
     @contextmanager
     def _batch_norm_mode(self, G: nn.Module) -> Iterator[None]:
@@ -143,14 +156,30 @@ class EvalSampler:
                 for buffer, before in zip(layer.buffers(), buffers, strict=True):
                     buffer.copy_(before)
 
-    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], source: Sampler) -> None:
+    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], source: Source) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
-        for start in range(0, len(source.latents.z), self.protocol.batch_size):
-            source.draw(G, start, self.protocol.batch_size)
+        size = self.protocol.batch_size
+        for start in range(0, STANDING_BATCHES * size, size):
+            source.draw(G, start, size)
         for layer in layers:
             layer.eval()
+
+
+class EvalSampler(ProtocolSampler):
+    """Draws the images that a protocol scores, always from the same latents of one prior."""
+
+    def __init__(self, protocol: Protocol, prior: Prior, seed: int, device: torch.device) -> None:
+        def sample(count: int, seed: int) -> Latents:
+            return sample_latents(prior, count, seed, truncation=protocol.truncation)
+
+        latents = sample(protocol.num_samples * protocol.repeats, seed)
+        standing = None
+        if protocol.batch_norm == "standing":
+            others = sample(STANDING_BATCHES * protocol.batch_size, seed + 1)
+            standing = Sampler(others, device)
+        super().__init__(protocol, Sampler(latents, device), y=latents.y, standing=standing)
 
 
 def make_grid(images: Tensor, columns: int) -> Tensor:

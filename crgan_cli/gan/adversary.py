@@ -135,7 +135,7 @@ def select_views(images: Views, roles: tuple[str, ...], T: Augment) -> Views:
 
 
 def source_role(role: str) -> str:
-    """"T(role)" -> "role", and "role" -> "role"."""
+    """ "T(role)" -> "role", and "role" -> "role"."""
     return role[2:-1] if role.startswith("T(") else role
 
 

@@ -9,14 +9,9 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import build_dataset, fingerprint
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.sampler import (
-    EvalSampler,
-    Sampler,
-    class_per_row,
-    grid_columns,
-    sample_latents,
-)
+from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler, make_painter
 from crgan_cli.gan import build
+from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.provenance import collect_provenance
@@ -89,7 +84,8 @@ class TrainingRun:
                 )
             self.evaluator.to(self.device)
             with EvalProgress() as progress:
-                self.evaluator.prepare(self.dataset, progress=progress.show)
+                target = get_drawing(type(self.task)).target
+                self.evaluator.prepare(self.dataset, target, progress=progress.show)
             averaged = ema.decay is not None and weights != "raw"
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
@@ -127,23 +123,24 @@ class TrainingRun:
         self, recorder: Recorder, progress: TrainingProgress
     ) -> tuple[list[Hook], CheckpointManager]:
         """Build what runs every N steps."""
-        settings = self.settings
-        prior = build.build_prior(self.config, self.trainer.G)
+        settings, seed, device = self.settings, self.settings.seed, self.device
+        drawing = get_drawing(type(self.task))
+        protocol = self.evaluator.protocol if self.evaluator else None
+
+        def make_prior() -> Prior:
+            return build.build_prior(self.config, self.trainer.G)
 
         # Grids of samples.
         num = settings.samples.num
-        columns = grid_columns(num)
-        labels = class_per_row(num, columns, prior.classes)
-        latents = sample_latents(prior, num, settings.seed, labels=labels)
-        sampler = Sampler(latents, self.device)
-        hooks: list[Hook] = [
-            DrawSamples(settings.samples.every, sampler, num, columns, self.run, recorder)
-        ]
+        paint = make_painter(drawing, self.dataset, protocol, make_prior, num, seed, device)
+        hooks: list[Hook] = [DrawSamples(settings.samples.every, paint, self.run, recorder)]
 
         # Metrics.
         evaluate = None
         if self.evaluator:
-            scored = EvalSampler(self.evaluator.protocol, prior, settings.seed, self.device)
+            scored = make_eval_sampler(
+                drawing, self.dataset, self.evaluator.protocol, make_prior, seed, device
+            )
             evaluate = Evaluate(self.evaluator, scored, recorder, progress)
             hooks.append(evaluate)
 

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from torch import nn
 
+from crgan_cli.evaluation.drawing import Painter
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
-from crgan_cli.evaluation.sampler import EvalSampler, Sampler, eval_mode, make_grid
+from crgan_cli.evaluation.sampler import ProtocolSampler
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
@@ -61,18 +62,14 @@ class Hook(Protocol):
 
 
 class DrawSamples:
-    """A grid of images of the same latents each time, into samples/ and TensorBoard.
+    """A grid of the same images each time, into samples/ and TensorBoard.
 
     With several processes, only the main one draws: all have the same G.
     """
 
-    def __init__(
-        self, every: int, sampler: Sampler, num: int, columns: int, run: RunDir, recorder: Recorder
-    ) -> None:
+    def __init__(self, every: int, paint: Painter, run: RunDir, recorder: Recorder) -> None:
         self.every = every
-        self.sampler = sampler
-        self.num = num
-        self.columns = columns
+        self.paint = paint
         self.run = run
         self.recorder = recorder
 
@@ -81,8 +78,7 @@ class DrawSamples:
 
     def draw(self, trainer: TrainerView) -> None:
         """Draw and write the grid."""
-        with eval_mode(trainer.G):
-            picture = make_grid(self.sampler.draw(trainer.G, 0, self.num), self.columns)
+        picture = self.paint(trainer.G)
         save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
         self.recorder.image("samples", picture, trainer.step)
 
@@ -91,7 +87,11 @@ class Evaluate:
     """Metrics of images of fixed latents, and the step with the best so far."""
 
     def __init__(
-        self, evaluator: Evaluator, scored: EvalSampler, recorder: Recorder, watch: TrainingProgress
+        self,
+        evaluator: Evaluator,
+        scored: ProtocolSampler,
+        recorder: Recorder,
+        watch: TrainingProgress,
     ) -> None:
         self.every = evaluator.every
         self.evaluator = evaluator

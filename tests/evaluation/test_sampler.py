@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crgan_cli.evaluation import sampler
 from crgan_cli.evaluation.metrics.protocol import Protocol
-from crgan_cli.evaluation.sampler import EvalSampler, eval_mode, sample_latents
+from crgan_cli.evaluation.sampler import EvalSampler, Sampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 
 CPU = torch.device("cpu")
@@ -179,12 +179,15 @@ def test_the_images_of_a_protocol_are_the_same_each_time(batch_norm: str) -> Non
 def test_latents_are_truncated_in_every_set_and_for_the_statistics() -> None:
     scored = EvalSampler(by("standing", truncation=0.5, repeats=3), PRIOR, 5, CPU)
     assert scored.standing is not None
-    for part, n in ((scored.sampler, 3 * 8), (scored.standing, BATCHES * 4)):
+    for part, n in ((scored.source, 3 * 8), (scored.standing, BATCHES * 4)):
+        assert isinstance(part, Sampler)
         assert part.latents.z.shape == (n, 3)
         assert 0.4 < part.latents.z.abs().max() <= 0.5
     whole = EvalSampler(by("standing"), PRIOR, 5, CPU)
-    assert whole.sampler.latents.z.abs().max() > 0.5
-    assert not torch.equal(whole.sampler.latents.z[:4], scored.sampler.latents.z[:4])
+    assert isinstance(whole.source, Sampler)
+    assert isinstance(scored.source, Sampler)
+    assert whole.source.latents.z.abs().max() > 0.5
+    assert not torch.equal(whole.source.latents.z[:4], scored.source.latents.z[:4])
 
 
 def test_labels_are_random_unless_they_are_given() -> None:

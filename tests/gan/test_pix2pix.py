@@ -185,16 +185,15 @@ def test_a_resumed_game_is_one_that_never_stopped() -> None:
 
 
 def test_g_goes_first_and_both_see_the_same_pairs() -> None:
-    class Watched(Eager):
-        seen: list[tuple[str, bool, float]] = []
+    seen: list[tuple[str, bool, float]] = []
 
+    class Watched(Eager):
         def run_turn(self, turn, inputs):
             log = super().run_turn(turn, inputs)
-            self.seen.append((turn.who, bool(inputs), self.reals["real"].x.sum().item()))
+            seen.append((turn.who, bool(inputs), self.reals["real"].x.sum().item()))
             return log
 
-    engine = Watched()
-    run(trainer(engine, []), 2)
-    (g1, d1, g2, d2) = engine.seen
-    assert [(who, new) for who, new, _ in engine.seen] == [("g", True), ("d", False)] * 2
+    run(trainer(Watched(), []), 2)
+    g1, d1, g2, d2 = seen
+    assert [(who, new) for who, new, _ in seen] == [("g", True), ("d", False)] * 2
     assert g1[2] == d1[2] != g2[2] == d2[2]

@@ -229,7 +229,9 @@ def test_a_linear_critic_has_the_slope_of_its_weights() -> None:
             return 2.0 * x[:, 0, 0, 0]
 
     task.adversary.D = Linear()
-    assert task.player_loss("d", {"real": REAL}).terms["gp"].item() == pytest.approx(10 * (2 - 1) ** 2)
+    assert task.player_loss("d", {"real": REAL}).terms["gp"].item() == pytest.approx(
+        10 * (2 - 1) ** 2
+    )
 
 
 def pooled(x: Tensor) -> nn.Module:
@@ -376,7 +378,9 @@ def test_a_consistency_term_on_maps_is_the_mean_over_images_and_places() -> None
     assert term.item() == pytest.approx(10 * sum((a - b).flatten().square().tolist()) / 45)
 
 
-@pytest.mark.parametrize("part", [GradientPenalty(10), R1(10), DRAGAN(10)], ids=["gp", "r1", "dragan"])
+@pytest.mark.parametrize(
+    "part", [GradientPenalty(10), R1(10), DRAGAN(10)], ids=["gp", "r1", "dragan"]
+)
 def test_a_penalty_on_maps_takes_the_gradient_of_the_sum_over_places(
     part: GradientRegularizer,
 ) -> None:

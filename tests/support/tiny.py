@@ -75,7 +75,10 @@ class TinyTranslator(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, out_channels, 1), nn.Tanh()
+            nn.Conv2d(in_channels, 4, 3, padding=1),
+            nn.Tanh(),
+            nn.Conv2d(4, out_channels, 1),
+            nn.Tanh(),
         )
 
     def forward(self, x: Tensor) -> Tensor:

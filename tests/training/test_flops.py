@@ -188,7 +188,9 @@ def test_turns_that_were_run_cost_what_the_algebra_says(words: list[str]) -> Non
         for name in "dg":
             task.player(name).requires_grad_(name == who)
         with Executed() as counter:
-            torch.stack(list(task.player_loss(who, {"real": batch}).terms.values())).sum().backward()
+            torch.stack(
+                list(task.player_loss(who, {"real": batch}).terms.values())
+            ).sum().backward()
         assert counter.flop / 2e9 == pytest.approx(gflop, rel=0.06)
         assert counter.flop / 2e9 < gflop * 1.001
 

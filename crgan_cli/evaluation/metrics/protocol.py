@@ -26,6 +26,7 @@ class Protocol(NamedTuple):
     batch_norm: str
     truncation: float | None
     batch_size: int
+    dropout: str = "off"
 
     def label(self, dataset: str) -> str:
         """Return a short name of all choices, so that different protocols have different names.
@@ -40,6 +41,7 @@ class Protocol(NamedTuple):
             self.weights: self.weights != "auto",
             f"bn-{self.batch_norm}": self.batch_norm != "running",
             f"psi{self.truncation}": self.truncation is not None,
+            "dropout": self.dropout == "on",
         }
         words = [word for word, applies in unusual.items() if applies]
         return "_".join([dataset, format_count(self.num_samples), self.reference, *real, *words])
@@ -68,6 +70,7 @@ class Protocol(NamedTuple):
             "batch_norm": self.batch_norm,
             **batch,
             "truncation": "none" if self.truncation is None else self.truncation,
+            **({"dropout": "on"} if self.dropout == "on" else {}),
         }
 
 
