@@ -13,5 +13,6 @@ if TYPE_CHECKING:
     from crgan_cli.evaluation.metrics.pretrained import VGG16 as VGG16
     from crgan_cli.evaluation.metrics.pretrained import DINOv2 as DINOv2
     from crgan_cli.evaluation.metrics.torchscript import TorchScript as TorchScript
+    from crgan_cli.evaluation.pairs import PairsEvaluator as PairsEvaluator
 
 __getattr__ = lazy_imports(__name__)

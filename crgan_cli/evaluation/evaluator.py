@@ -33,7 +33,7 @@ from crgan_cli.evaluation.metrics.reference import (
     prepare_reference,
 )
 from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
-from crgan_cli.evaluation.reference_images import ReferenceImages
+from crgan_cli.evaluation.reference_images import ReferenceImages, resolve_split
 from crgan_cli.system.distributed.objects import broadcast_from_main
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Evaluator:
         *,
         measures: list[MetricChoice],
         reference: Literal["train", "test", "all"],
-        num_samples: PositiveInt,
+        num_samples: PositiveInt | None,
         num_real: PositiveInt | None,
         repeats: PositiveInt,
         rounding: Literal["uint8", "none"],
@@ -70,6 +70,7 @@ class Evaluator:
         reference_file: str | None,
         batch_size: PositiveInt,
         every: PositiveInt,
+        dropout: Literal["on", "off"] = "off",
         is_splits: PositiveInt = 10,
         kid_subsets: PositiveInt = 100,
         kid_subset_size: PositiveInt | None = None,
@@ -77,14 +78,15 @@ class Evaluator:
         self.extractor = extractor
         self.protocol = Protocol(
             reference=reference,
-            num_real=num_real or num_samples,
-            num_samples=num_samples,
+            num_real=num_real or num_samples or 0,
+            num_samples=num_samples or 0,  # 0: all of the split, counted by `prepare`
             repeats=repeats,
             rounding=rounding,
             weights=weights,
             batch_norm=batch_norm,
             truncation=truncation,
             batch_size=batch_size,
+            dropout=dropout,
         )
         settings: dict[str, dict[str, int | None]] = {
             "is": {"splits": is_splits},
@@ -99,10 +101,16 @@ class Evaluator:
         self.floor = floor
         self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
         self.every = every  # training steps between evaluations
-        self.headline = self.name(self._primary_metric().key)
-        self._check_settings()
+        self._primary = self._primary_metric()
+        if num_samples is not None:
+            self._check_settings()
         self.reference = PreparedReference()
         self.target = "real"
+
+    @property
+    def headline(self) -> str:
+        """The name of the primary metric."""
+        return self.name(self._primary.key)
 
     def _primary_metric(self) -> Metric:
         for metric in self.metrics:
@@ -169,6 +177,11 @@ class Evaluator:
         UserError if the reference split has fewer than `num_real` images.
         """
         self.target = target
+        if not self.protocol.num_samples:
+            count = len(resolve_split(dataset, self.protocol.reference, target).x)
+            real = self.protocol.num_real or count
+            self.protocol = self.protocol._replace(num_samples=count, num_real=real)
+            self._check_settings()
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         labelled = bool(dataset.classes)
@@ -249,7 +262,7 @@ class Evaluator:
         ]
         values = {self.name(key): fmean(each[key] for each in sets) for key in sets[0]}
         if len(sets) > 1:
-            key = self._primary_metric().key
+            key = self._primary.key
             values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
             values[f"{self.name('fd')}_floor"] = reference.floor

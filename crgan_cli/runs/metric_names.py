@@ -31,10 +31,13 @@ TRAITS = {
     "recall": SCORE,
     "density": SCORE,
     "coverage": SCORE,
+    "l1": MetricTraits(higher_is_better=False, may_lead=False),
+    "psnr": SCORE,
+    "ssim": SCORE,
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
-SECONDARY = re.compile(r"_(sd|std|single|floor)(_|$)|^class_fi?d_\d+(_|$)")
+SECONDARY = re.compile(r"_(sd|std|single|floor|of_input|of_mean)(_|$)|^class_fi?d_\d+(_|$)")
 
 
 def higher_is_better(name: str) -> bool:
@@ -54,7 +57,7 @@ def may_lead(name: str) -> bool:
 def is_secondary(name: str) -> bool:
     """Return whether a number only comes with another one.
 
-    These are its spread, its real-vs-real distance and its value for one class.
+    These are its spread, its real-vs-real distance, its value for one class and its baselines.
     """
     return bool(SECONDARY.search(name))
 

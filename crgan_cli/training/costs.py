@@ -92,7 +92,7 @@ def seconds_per_step(config: Settings, flop: float) -> float:
 
 def scoring_seconds(keys: Mapping[str, object], steps: int) -> float:
     """Estimate the seconds of all evaluations of a run; 0 without metrics."""
-    if "metrics.num_samples" not in keys:
+    if keys.get("metrics.num_samples") is None:  # no metrics, or as many as the split has
         return 0.0
     each, repeats, every = (
         int(str(keys[f"metrics.{key}"])) for key in ("num_samples", "repeats", "every")
