@@ -21,7 +21,7 @@ from crgan_cli.evaluation.translation import (
     make_translation_painter,
     make_translation_sampler,
 )
-from crgan_cli.gan.tasks.base import Drawing, Task
+from crgan_cli.gan.tasks.base import GeneratedView, Task
 from crgan_cli.gan.tasks.generation import Prior
 
 Painter = Callable[[nn.Module], Tensor]
@@ -42,14 +42,14 @@ TRANSLATION_MODE = Protocol(
 """How grids of a run without metrics are translated: as in conf/metrics/pairs.yaml."""
 
 
-def get_drawing(task: type[Task]) -> Drawing:
+def get_drawing(task: type[Task]) -> GeneratedView:
     """Return what a task draws for grids and metrics."""
     (drawing,) = task.draws().values()
     return drawing
 
 
 def make_eval_sampler(
-    drawing: Drawing,
+    drawing: GeneratedView,
     dataset: Dataset,
     protocol: Protocol,
     make_prior: Callable[[], Prior],
@@ -63,7 +63,7 @@ def make_eval_sampler(
 
 
 def make_painter(
-    drawing: Drawing,
+    drawing: GeneratedView,
     dataset: Dataset,
     protocol: Protocol | None,
     make_prior: Callable[[], Prior],

@@ -97,7 +97,7 @@ class Sampler:
             return G(z.to(self.device), None if y is None else y.to(self.device)).float()
 
 
-class Source(TypingProtocol):
+class ImageSource(TypingProtocol):
     """What draws the images start to start + n of a generator, always the same."""
 
     def draw(self, G: nn.Module, start: int, n: int) -> Tensor: ...
@@ -109,10 +109,10 @@ class ProtocolSampler:
     def __init__(
         self,
         protocol: Protocol,
-        source: Source,
+        source: ImageSource,
         *,
         y: Tensor | None = None,
-        standing: Source | None = None,
+        standing: ImageSource | None = None,
     ) -> None:
         """`y`: (N,) class ids of the images. `standing`: the images for standing statistics."""
         self.protocol = protocol
@@ -156,7 +156,9 @@ class ProtocolSampler:
                 for buffer, before in zip(layer.buffers(), buffers, strict=True):
                     buffer.copy_(before)
 
-    def _standing_statistics(self, G: nn.Module, layers: list[_BatchNorm], source: Source) -> None:
+    def _standing_statistics(
+        self, G: nn.Module, layers: list[_BatchNorm], source: ImageSource
+    ) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches

@@ -10,7 +10,7 @@ from crgan_cli.data.images import Dataset, Split, to_float
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.evaluation.sampler import ProtocolSampler, make_grid
-from crgan_cli.gan.tasks.base import Drawing
+from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.types import Batch
 from crgan_cli.system.distributed.world import as_single_process
 
@@ -23,7 +23,13 @@ class Translator:
     """
 
     def __init__(
-        self, inputs: Tensor, drawing: Drawing, device: torch.device, *, seed: int, dropout: bool
+        self,
+        inputs: Tensor,
+        drawing: GeneratedView,
+        device: torch.device,
+        *,
+        seed: int,
+        dropout: bool,
     ) -> None:
         """`inputs`: (N, C, H, W) uint8."""
         self.inputs = inputs
@@ -55,7 +61,7 @@ def seed_noise(seed: int, number: int) -> None:
 
 
 def make_translation_sampler(
-    dataset: Dataset, drawing: Drawing, protocol: Protocol, seed: int, device: torch.device
+    dataset: Dataset, drawing: GeneratedView, protocol: Protocol, seed: int, device: torch.device
 ) -> ProtocolSampler:
     """Return what draws the translations that a protocol scores: those of the inputs whose targets
     are the reference."""
@@ -67,7 +73,7 @@ def make_translation_sampler(
 
 def make_translation_painter(
     dataset: Dataset,
-    drawing: Drawing,
+    drawing: GeneratedView,
     protocol: Protocol,
     num: int,
     seed: int,

@@ -40,16 +40,16 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     With their Gaussian window of 11 x 11, sigma = 1.5, K1 = 0.01 and K2 = 0.03; the mean over
     channels and over all places where the window fits. Images need at least 11 pixels per side.
     """
-    mean_x, mean_y = blur(x), blur(y)
-    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
+    mean_x, mean_y = window_mean(x), window_mean(y)
+    variance_x, variance_y = window_mean(x * x) - mean_x**2, window_mean(y * y) - mean_y**2
+    covariance = window_mean(x * y) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * RANGE) ** 2, (SSIM_K2 * RANGE) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).flatten(1).mean(1)
 
 
-def blur(x: Tensor) -> Tensor:
+def window_mean(x: Tensor) -> Tensor:
     """The mean under the window at each place where it fits: (N, C, H - 10, W - 10)."""
     positions = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=x.dtype, device=x.device)
     window = torch.exp(-(positions**2) / (2 * SSIM_SIGMA**2))

@@ -21,7 +21,7 @@ Casting = dict[str, dict[str, Part]]
 """Player -> name -> network. A player with one network has the name ""."""
 
 
-class Drawing(NamedTuple):
+class GeneratedView(NamedTuple):
     """Images that G makes for grids and metrics, and the real images that they are compared with.
 
     `source` is "z" for latents, or else the view of the data set that G translates. `draw` takes
@@ -56,7 +56,7 @@ class Task(nn.Module):
         return {"g": {"": Part("generator")}, "d": {"": Part("discriminator")}}
 
     @classmethod
-    def draws(cls) -> dict[str, Drawing]:
+    def draws(cls) -> dict[str, GeneratedView]:
         """Name -> what is drawn and scored. "" if it is one kind of images only."""
         raise NotImplementedError
 

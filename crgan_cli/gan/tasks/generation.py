@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import Origin
-from crgan_cli.gan.tasks.base import Drawing, Task
+from crgan_cli.gan.tasks.base import GeneratedView, Task
 from crgan_cli.gan.types import Batch, Generator, PlayerLoss, Views
 from crgan_cli.system import rng
 
@@ -74,8 +74,8 @@ class Generation(Task):
         self.turns = ("d",) * n_dis + ("g",)
 
     @classmethod
-    def draws(cls) -> dict[str, Drawing]:
-        return {"": Drawing(lambda G, latents: G(*latents))}
+    def draws(cls) -> dict[str, GeneratedView]:
+        return {"": GeneratedView(lambda G, latents: G(*latents))}
 
     def player(self, who: str) -> nn.Module:
         return {"d": self.adversary.D, "g": self.G}[who]

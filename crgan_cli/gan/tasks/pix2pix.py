@@ -10,7 +10,7 @@ from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32
-from crgan_cli.gan.tasks.base import Casting, Drawing, Part, Task
+from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, Task
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
 
 
@@ -73,8 +73,8 @@ class Pix2Pix(Task):
         }
 
     @classmethod
-    def draws(cls) -> dict[str, Drawing]:
-        return {"": Drawing(lambda G, inputs: G(inputs.x), source="input", target="target")}
+    def draws(cls) -> dict[str, GeneratedView]:
+        return {"": GeneratedView(lambda G, inputs: G(inputs.x), source="input", target="target")}
 
     def player(self, who: str) -> nn.Module:
         return {"d": self.adversary.D, "g": self.G}[who]
