@@ -21,7 +21,16 @@ from crgan_cli.errors import Interrupted, RunFailed, UserError, unknown_name
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_torchrun
 
-COMMANDS = ("train", "eval", "sample", "artefacts", "report", "reproduce", "completion")
+COMMANDS = (
+    "train",
+    "eval",
+    "sample",
+    "translate",
+    "artefacts",
+    "report",
+    "reproduce",
+    "completion",
+)
 """The modules, in the order in which a user needs them."""
 
 

@@ -4,7 +4,7 @@ import io
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
@@ -95,7 +95,7 @@ class FolderWriter(PngWriter):
         try:
             file.write_bytes(png)
         except FileNotFoundError:
-            file.parent.mkdir()
+            file.parent.mkdir(parents=True)
             file.write_bytes(png)
 
     def finish(self, columns: int = 0) -> None:
@@ -170,16 +170,8 @@ class Export:
     def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
         """Add (N, 1 or 3, H, W) uint8 images as they are scored, in order."""
         assert images.dtype == torch.uint8, f"scored images are uint8, not {images.dtype}"
-        with self.explain_failure():
+        with explain_write_failure(self.path):
             self.files.put(images, kind)
-
-    @contextmanager
-    def explain_failure(self) -> Iterator[None]:
-        """Name the path in an error."""
-        try:
-            yield
-        except OSError as error:
-            raise RunFailed(f"writing to {self.path} failed: {error.strerror or error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -188,7 +180,7 @@ class Export:
         if kind is not None:
             return self.files.discard()
         try:
-            with self.explain_failure():
+            with explain_write_failure(self.path):
                 self.files.finish()
         except BaseException:
             self.files.discard()
@@ -207,6 +199,41 @@ def make_image_writer(path: Path) -> "GridWriter | PngWriter":
         raise UserError(f"--out {path} is a folder with the name of a file. Give another --out.")
     with report_unwritable(path, "--out"):
         return GridWriter(path) if suffix in PICTURES else make_png_writer(path, "--out")
+
+
+@contextmanager
+def open_file_writer(path: Path, *, single: bool) -> Iterator[Callable[[str, bytes], object]]:
+    """Provide a function that writes files by name: to FILE.png if there is a `single` one, to a
+    zip, or to a new folder. Raise UserError if that is impossible, RunFailed for a full disk."""
+    suffix = path.suffix.lower()
+    if suffix == ".png" and single:
+        with report_unwritable(path, "--out"), explain_write_failure(path):
+            yield lambda name, png: path.write_bytes(png)
+        return
+    if suffix and suffix != ".zip":
+        raise UserError(
+            f"--out {path}: give FILE.zip or a folder's name"
+            + (", or FILE.png." if single else ": there are several images.")
+        )
+    with report_unwritable(path, "--out"):
+        writer = make_png_writer(path, "--out")
+    try:
+        with explain_write_failure(path):
+            yield writer.write
+            writer.finish()
+    except BaseException:
+        if suffix == ".zip":
+            writer.discard()
+        raise
+
+
+@contextmanager
+def explain_write_failure(path: Path) -> Iterator[None]:
+    """Name the path in an error while writing."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"writing to {path} failed: {error.strerror or error}") from error
 
 
 def make_png_writer(path: Path, option: str) -> PngWriter:

@@ -123,50 +123,64 @@ class ProtocolSampler:
     @contextmanager
     def images(self, G: nn.Module) -> Iterator[Fakes]:
         """Provide G's images inside the block; G is restored afterwards."""
-        with eval_mode(G), self._batch_norm_mode(G):
-            if self.protocol.dropout == "on":
-                for layer in G.modules():
-                    if isinstance(layer, nn.modules.dropout._DropoutNd):
-                        layer.train()
+        with protocol_mode(G, self.protocol, self.standing):
             yield Fakes(lambda start, n: self.source.draw(G, start, n), self.y)
 
-    @contextmanager
-    def _batch_norm_mode(self, G: nn.Module) -> Iterator[None]:
-        """Set G's batch normalisation to the protocol's mode.
 
-        `running`: the running means of training. `batch`: the statistics of each drawn batch.
-        `standing`: the mean over new batches (Brock et al. 2019, arXiv:1809.11096, C.1).
-        """
-        layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
-        if self.protocol.batch_norm == "running" or not layers:
-            yield
-            return
-        saved = [
-            (layer, layer.momentum, [each.clone() for each in layer.buffers()]) for layer in layers
-        ]
-        try:
-            for layer in layers:
-                layer.train()
-            if self.standing is not None:
-                self._standing_statistics(G, layers, self.standing)
-            yield
-        finally:  # `eval_mode` restores the modes
-            for layer, momentum, buffers in saved:
-                layer.momentum = momentum
-                for buffer, before in zip(layer.buffers(), buffers, strict=True):
-                    buffer.copy_(before)
+@contextmanager
+def protocol_mode(
+    G: nn.Module, protocol: Protocol, standing: ImageSource | None = None
+) -> Iterator[None]:
+    """Set G's batch norm and dropout to a protocol's modes; G is restored afterwards.
 
-    def _standing_statistics(
-        self, G: nn.Module, layers: list[_BatchNorm], source: ImageSource
-    ) -> None:
+    Batch norm `running`: the running means of training. `batch`: the statistics of each drawn
+    batch. `standing`: the mean over the new batches of `standing` (Brock et al. 2019,
+    arXiv:1809.11096, C.1).
+    """
+    with eval_mode(G), batch_norm_mode(G, protocol, standing):
+        if protocol.dropout == "on":
+            for layer in G.modules():
+                if isinstance(layer, nn.modules.dropout._DropoutNd):
+                    layer.train()
+        yield
+
+
+@contextmanager
+def batch_norm_mode(
+    G: nn.Module, protocol: Protocol, standing: ImageSource | None
+) -> Iterator[None]:
+    """Do the part of `protocol_mode` for batch norm. `eval_mode` restores the modes."""
+    layers = [layer for layer in G.modules() if isinstance(layer, _BatchNorm)]
+    if protocol.batch_norm == "running" or not layers:
+        yield
+        return
+    saved = [
+        (layer, layer.momentum, [each.clone() for each in layer.buffers()]) for layer in layers
+    ]
+    try:
         for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
-        size = self.protocol.batch_size
-        for start in range(0, STANDING_BATCHES * size, size):
-            source.draw(G, start, size)
-        for layer in layers:
-            layer.eval()
+            layer.train()
+        if standing is not None:
+            compute_standing_statistics(G, layers, standing, protocol.batch_size)
+        yield
+    finally:
+        for layer, momentum, buffers in saved:
+            layer.momentum = momentum
+            for buffer, before in zip(layer.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+
+def compute_standing_statistics(
+    G: nn.Module, layers: list[_BatchNorm], source: ImageSource, batch_size: int
+) -> None:
+    """Set the running statistics to the plain mean over new batches."""
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # type: ignore[assignment]  # torch: the plain mean of all batches
+    for start in range(0, STANDING_BATCHES * batch_size, batch_size):
+        source.draw(G, start, batch_size)
+    for layer in layers:
+        layer.eval()
 
 
 class EvalSampler(ProtocolSampler):

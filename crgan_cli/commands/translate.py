@@ -1,0 +1,80 @@
+"""`crgan translate`: images through a trained generator that translates (pix2pix)."""
+
+import argparse
+from pathlib import Path
+
+from crgan_cli.commands.sample import parse_positive_int, parse_seed
+
+help = "Translate images with a trained pix2pix: a file, a folder or a zip."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    parser.description = (
+        "Translate images of any size: each is padded to what the generator takes, and cropped "
+        "back. The same file and seed give the same image. Names are kept; all become PNGs."
+    )
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
+    add("input", metavar="INPUT", type=Path, help="an image, a folder or a zip of images")
+    add("--out", type=Path, required=True, metavar="PATH", help="FILE.png, FILE.zip or a folder")
+    add("--to", metavar="NAME", help="which translation, if the run has several")
+    add("--size", type=parse_size, metavar="keep|N", help="pixels of the shorter side (keep)")
+    add("--tile", type=parse_positive_int, metavar="N", help="tile by tile: needs less memory")
+    add("--half", choices=("a", "b"), help="of side-by-side files: which half is translated")
+    add("--dropout", choices=("on", "off"), help="G's noise (as in the run's metrics)")
+    add("--seed", type=parse_seed, default=0, help="of the noise (0)")
+    add("--weights", choices=("ema", "raw"), help="which generator (ema if there is one)")
+    add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
+
+
+def parse_size(text: str) -> int | None:
+    """Parse --size: None keeps the size."""
+    return None if text == "keep" else parse_positive_int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Translate and write."""
+    from crgan_cli.data.cache import format_names, format_reason
+    from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
+    from crgan_cli.errors import RunFailed
+    from crgan_cli.evaluation import load
+    from crgan_cli.evaluation.pictures import encode_png, open_file_writer
+    from crgan_cli.evaluation.translate import FileTranslator, Options, list_inputs
+    from crgan_cli.system.console import log_to_stderr
+    from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.progress import EvalProgress
+
+    with log_to_stderr():
+        files, named = list_inputs(args.input)
+        device = resolve_device(args.device)
+        checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
+        model = load.load_generator(checkpoint, device, args.weights)
+        names = ("to", "size", "tile", "dropout", "seed", "half")
+        translate = FileTranslator(
+            model, device, Options(**{name: getattr(args, name) for name in names})
+        )
+        failed = []
+        with (
+            open_file_writer(args.out, single=len(named) == 1) as write,
+            quiet_pillow(),
+            EvalProgress("translating") as progress,
+        ):
+            for done, (entry, name) in enumerate(named, start=1):
+                try:
+                    image = translate.read(files.read(entry))
+                except DECODE_ERRORS as error:
+                    failed.append(f"{entry.name} ({format_reason(error)})")
+                else:
+                    write(name, encode_png(translate(image)))
+                progress.show(done, len(named))
+    print(
+        f"{len(named) - len(failed)} images by step {model.step}, {model.weights} weights, "
+        f"{translate.describe_mode()}: {args.out}"
+    )
+    if failed:
+        raise RunFailed(
+            f"{len(failed)} of {len(named)} files could not be translated: {format_names(failed)}"
+        )
+    return 0
