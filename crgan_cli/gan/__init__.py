@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ConsistencyRegularization as ConsistencyRegularization,
     )
     from crgan_cli.gan.regularizers.consistency import LatentConsistency as LatentConsistency
+    from crgan_cli.gan.regularizers.path_length import PathLength as PathLength
     from crgan_cli.gan.regularizers.penalties import DRAGAN as DRAGAN
     from crgan_cli.gan.regularizers.penalties import R1 as R1
     from crgan_cli.gan.regularizers.penalties import GradientPenalty as GradientPenalty
