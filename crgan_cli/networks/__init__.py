@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from crgan_cli.networks.biggan import BigGANGenerator as BigGANGenerator
     from crgan_cli.networks.dcgan import DCGANDiscriminator as DCGANDiscriminator
     from crgan_cli.networks.dcgan import DCGANGenerator as DCGANGenerator
+    from crgan_cli.networks.mlp import MLPDiscriminator as MLPDiscriminator
+    from crgan_cli.networks.mlp import MLPGenerator as MLPGenerator
+    from crgan_cli.networks.mlp_maxout import MLPMaxoutDiscriminator as MLPMaxoutDiscriminator
+    from crgan_cli.networks.mlp_maxout import MLPMaxoutGenerator as MLPMaxoutGenerator
     from crgan_cli.networks.patchgan import PatchDiscriminator as PatchDiscriminator
     from crgan_cli.networks.resnet import ResNet5Discriminator as ResNet5Discriminator
     from crgan_cli.networks.resnet import ResNet5Generator as ResNet5Generator
