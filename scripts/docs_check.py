@@ -150,7 +150,7 @@ def scale_train(rest: list[str]) -> list[str]:
     if "--from" in rest:
         return ["steps=8" if word.startswith("steps=") else word for word in rest]
     chosen, scaled = split_settings(rest), split_settings(SCALED)
-    if chosen.get("architecture") == "mlp":
+    if chosen.get("architecture") == "dense":
         del scaled["architecture.width"]
     if chosen.get("experiment", "demo") != "demo":
         scaled |= {"dataset": "demo", "metrics": "demo"}

@@ -31,6 +31,9 @@ Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
 NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
 Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]
 Decay = Annotated[float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)]
+DropoutRate = Annotated[
+    float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)
+]
 PositiveFraction = Annotated[
     float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)
 ]

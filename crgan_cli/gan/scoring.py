@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.gan.types import Batch, Discriminator, Generator, Views
+from crgan_cli.system import rng
 
 
 class ScoredViews(NamedTuple):
@@ -67,5 +68,6 @@ def score(D: Discriminator, views: Views, *, jointly: bool) -> dict[str, Tensor]
     if not jointly:
         return {role: at_least_fp32(D(batch.x, batch.y)) for role, batch in views.items()}
     together = concatenate(list(views.values()))
-    logits = at_least_fp32(D(together.x, together.y))
+    with rng.draws_for(len(views)):  # for D's dropout
+        logits = at_least_fp32(D(together.x, together.y))
     return dict(zip(views, logits.split([len(batch.x) for batch in views.values()]), strict=True))

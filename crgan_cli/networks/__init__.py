@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from crgan_cli.networks.biggan import BigGANGenerator as BigGANGenerator
     from crgan_cli.networks.dcgan import DCGANDiscriminator as DCGANDiscriminator
     from crgan_cli.networks.dcgan import DCGANGenerator as DCGANGenerator
+    from crgan_cli.networks.mlp import MLPDiscriminator as MLPDiscriminator
+    from crgan_cli.networks.mlp import MLPGenerator as MLPGenerator
+    from crgan_cli.networks.mlp_maxout import MLPMaxoutDiscriminator as MLPMaxoutDiscriminator
+    from crgan_cli.networks.mlp_maxout import MLPMaxoutGenerator as MLPMaxoutGenerator
+    from crgan_cli.networks.patchgan import PatchDiscriminator as PatchDiscriminator
     from crgan_cli.networks.resnet import ResNet5Discriminator as ResNet5Discriminator
     from crgan_cli.networks.resnet import ResNet5Generator as ResNet5Generator
     from crgan_cli.networks.resnet import ResNetDiscriminator as ResNetDiscriminator
@@ -17,5 +22,6 @@ if TYPE_CHECKING:
     from crgan_cli.networks.resnet_sngan import SNGANGenerator as SNGANGenerator
     from crgan_cli.networks.sndcgan import SNDCGANDiscriminator as SNDCGANDiscriminator
     from crgan_cli.networks.sndcgan import SNDCGANGenerator as SNDCGANGenerator
+    from crgan_cli.networks.unet import UNetGenerator as UNetGenerator
 
 __getattr__ = lazy_imports(__name__)

@@ -5,12 +5,14 @@ al. 2019 (arXiv:1809.11096). Layer shapes are those of google/compare_gan.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
+from crgan_cli.system import rng
 
 WEIGHTED_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 """The layers that `init_weights` initialises and that can have spectral norm. No batch norm."""
@@ -69,10 +71,56 @@ def init_normal_002(weight: Tensor) -> Tensor:
     return nn.init.normal_(weight, std=0.02)
 
 
+def init_norm_gains(root: nn.Module) -> None:
+    """N(1, 0.02) for the gains of every batch norm of `root`, as in DCGAN, pix2pix and CycleGAN."""
+    for module in root.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            nn.init.normal_(module.weight, 1.0, 0.02)
+
+
 def init_glorot_sngan(weight: Tensor) -> Tensor:
     """SNGAN's Glorot uniform: gain sqrt 2 for 3x3 kernels, 1 for all other weights."""
     gain = 2**0.5 if weight.ndim == 4 and weight.shape[-1] == 3 else 1.0
     return nn.init.xavier_uniform_(weight, gain)
+
+
+# --- normalisation and dropout without a condition -----------------------------------------------
+
+NormKind = Literal["batch", "instance", "none"]
+
+
+def norm_layers(kind: NormKind, channels: int) -> list[nn.Module]:
+    """The norm that follows a convolution: no layer for "none".
+
+    Instance norm has no gains, no shifts and no running statistics, as in the authors' PyTorch
+    port of pix2pix and CycleGAN: it is the same in training and evaluation.
+    """
+    if kind == "none":
+        return []
+    return [nn.BatchNorm2d(channels) if kind == "batch" else nn.InstanceNorm2d(channels)]
+
+
+def needs_bias(kind: NormKind) -> bool:
+    """Whether a convolution before the norm `kind` has a bias: not before batch norm's own shift.
+
+    As in the authors' PyTorch port, also where no norm follows. Instance norm cancels the bias.
+    """
+    return kind != "batch"
+
+
+class RowDropout(nn.Dropout):
+    """Dropout (Srivastava et al. 2014), drawn through `rng`: one row per image.
+
+    So the masks do not depend on how many processes share a batch. torch's own dropout would
+    give all processes the same mask, because they share a seed.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, ...) -> the same shape: kept with probability 1 - p, then divided by it."""
+        if not self.training or self.p == 0:
+            return input
+        kept = rng.rand(len(input), *input.shape[1:], device=input.device) >= self.p
+        return input * (kept.to(input.dtype) / (1 - self.p))
 
 
 # --- normalisation with a condition --------------------------------------------------------------
@@ -156,10 +204,10 @@ class SelfAttention(nn.Module):
 # --- heads and ends ------------------------------------------------------------------------------
 
 
-class LogitLayer(nn.Linear):
-    """A linear map to the logit, in fp32 also under autocast.
+class InFullPrecision(nn.Module):
+    """In front of a layer's class: the layer computes in fp32, also under autocast.
 
-    A consistency term is a small difference of logits; bf16 has only 8 bits for it.
+    For logits: a consistency term is a small difference of them, and bf16 has only 8 bits for it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -167,6 +215,14 @@ class LogitLayer(nn.Linear):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.float())
+
+
+class LogitLayer(InFullPrecision, nn.Linear):
+    """A linear map to the logit."""
+
+
+class LogitConv(InFullPrecision, nn.Conv2d):
+    """A convolution to a map of logits."""
 
 
 class LinearHead(nn.Module):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, to_plain
+from crgan_cli.config.schema import FILLED_BY_CODE
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.types import Generator
 
@@ -55,15 +56,20 @@ class CountedNetworks(NamedTuple):
 
 
 def count_networks(architecture: Settings, *, resolution: int, channels: int) -> CountedNetworks:
-    """Count the networks of `architecture`, for images of this size."""
+    """Count the networks of `architecture`, for images of this size.
+
+    Raises NotImplementedError for a generator without z: the turns of its task have another cost.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # its import takes a second
 
     settings = to_plain(architecture)
     if "spectral_norm" in settings:
         settings["spectral_norm"] = False  # autocast knows no meta tensors, and it is no conv
     with torch.device("meta"):
-        built = build_group(settings)
+        built = build_group(settings, **dict.fromkeys(FILLED_BY_CODE["architecture"], channels))
     G, D = built["generator"], built["discriminator"]
+    if not hasattr(G, "z_dim"):
+        raise NotImplementedError(f"{type(G).__name__} makes no images from noise")
 
     def passed(network: nn.Module, x: Tensor) -> float:
         classes = getattr(network, "classes", 0)

@@ -14,6 +14,8 @@ from crgan_cli.errors import UserError
 from crgan_cli.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from crgan_cli.networks.dcgan import DCGANDiscriminator, DCGANGenerator, SameDeconv5
 from crgan_cli.networks.layers import WEIGHTED_LAYERS
+from crgan_cli.networks.mlp import MLPDiscriminator, MLPGenerator
+from crgan_cli.networks.mlp_maxout import MLPMaxoutDiscriminator, MLPMaxoutGenerator
 from crgan_cli.networks.resnet import (
     ResNet5Discriminator,
     ResNet5Generator,
@@ -34,8 +36,18 @@ PAIRS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "resnet5": (ResNet5Generator, ResNet5Discriminator),
     "biggan_lite": (BigGANGenerator, BigGANDiscriminator),
     "biggan": (BigGANGenerator, BigGANDiscriminator),
+    "mlp": (MLPGenerator, MLPDiscriminator),
+    "mlp_maxout": (MLPMaxoutGenerator, MLPMaxoutDiscriminator),
 }
-CONDITIONAL = ["resnet", "resnet_sngan", "biggan_lite", "biggan"]
+CONDITIONAL = ["resnet", "resnet_sngan", "biggan_lite", "biggan", "mlp", "mlp_maxout"]
+WITHOUT_DROPOUT = {"d_dropout": 0.0, "d_input_dropout": 0.0}
+GREY: Settings = {"resolution": 28, "channels": 1}
+CGAN_PY: Settings = {
+    "conditional": True,
+    "label": "embedding",
+    "d_units": [512, 512, 512],
+    "d_dropout": 0.4,
+}
 TINY_SIDE = {name: 128 if name == "resnet5" else 32 for name in PAIRS}
 
 
@@ -114,6 +126,11 @@ def seed() -> Iterator[None]:
         ("biggan_lite", {"d_skip": "widths_differ", "z_dim": 120}, 9_523_716, 2_378_114),
         ("biggan_lite", {"d_skip": "widths_differ", "attention": False}, 9_231_875, 2_332_033),
         ("biggan", {"resolution": 128, "classes": 1000}, 70_433_988, 87_982_370),
+        ("mlp", GREY, 1_510_032, 533_505),
+        ("mlp", GREY | CGAN_PY, 1_511_412, 932_965),
+        ("mlp", GREY | CGAN_PY | {"resolution": 32}, 1_757_412, 1_055_845),
+        ("mlp_maxout", GREY, 2_503_984, 1_231_441),
+        ("mlp_maxout", GREY | {"conditional": True}, 2_413_984, 1_224_351),
     ],
 )
 def test_at_width_1_the_sizes_are_the_published_ones(
@@ -137,9 +154,10 @@ def test_every_key_of_the_yaml_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_generator_makes_images_between_minus_one_and_one(name: str) -> None:
     net = tiny(name, 0)
-    last = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))][-1]
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    last = [m for m in net.modules() if isinstance(m, kinds)][-1]
     with torch.no_grad():  # saturated, so that both ends of the range are reached
-        last.bias.copy_(torch.tensor([-100.0, 0.0, 100.0]))
+        last.bias.view(3, -1).copy_(torch.tensor([[-100.0], [0.0], [100.0]]))
     x = net(torch.randn(3, net.z_dim), labels(net, 3))
     assert x.shape == (3, net.channels, net.resolution, net.resolution)
     assert net.resolution == TINY_SIDE[name]
@@ -151,7 +169,7 @@ def test_a_generator_makes_images_between_minus_one_and_one(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_scores_are_one_a_sample_and_independent_of_the_rest_of_the_batch(name: str) -> None:
     # without spectral norm, whose vectors move from one call in training mode to the next
-    net = lively(tiny(name, 1, spectral_norm=False))
+    net = lively(tiny(name, 1, spectral_norm=False, **WITHOUT_DROPOUT))
     x, y = images(name, 3).double(), labels(net, 3)
     scores = net(x, y)
     assert scores.shape == (3,)

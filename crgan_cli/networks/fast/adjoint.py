@@ -20,12 +20,14 @@ from crgan_cli.networks.blocks import Residual, ResidualDiscriminator
 from crgan_cli.networks.fast.fused_resample import PooledConv3, with_average_pool
 from crgan_cli.networks.layers import (
     LinearHead,
+    LogitConv,
     LogitLayer,
     ProjectionHead,
     ToUnitInterval,
     mean_pool,
     sum_pool,
 )
+from crgan_cli.networks.patchgan import PatchDiscriminator
 from crgan_cli.networks.sequential import SequentialDiscriminator
 
 VJP = Callable[[Tensor], Tensor]
@@ -34,7 +36,13 @@ VJP = Callable[[Tensor], Tensor]
 OutputAndVJP = tuple[Tensor, VJP]
 """A layer's output, without a graph, and its VJP, with a graph to the weights."""
 
-CONTAINERS = (nn.Sequential, Residual, ResidualDiscriminator, SequentialDiscriminator)
+CONTAINERS = (
+    nn.Sequential,
+    Residual,
+    ResidualDiscriminator,
+    SequentialDiscriminator,
+    PatchDiscriminator,
+)
 """Modules that are piecewise linear if all their children are."""
 
 POOL_VJPS: dict[object, Callable[[Tensor, torch.Size], Tensor]] = {
@@ -65,8 +73,9 @@ def is_piecewise_linear(layer: object) -> bool:
 def input_gradient(D: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
     """Return grad_x D(x, y) of each image, (N, C, H, W), for (N,) class ids or None.
 
-    Its graph leads to D's weights, not to x. D must satisfy `is_piecewise_linear`, and must score
-    each image independently of the others.
+    If D has a map of logits per image, D(x, y) is their sum. The gradient's graph leads to D's
+    weights, not to x. D must satisfy `is_piecewise_linear`, and must score each image
+    independently of the others.
     """
     logits, vjp = linearise(D, x.detach(), y)
     return vjp(torch.ones_like(logits))
@@ -114,7 +123,8 @@ def linearise_convolution(
     )
 
 
-@linearise.register
+@linearise.register(LogitConv)
+@linearise.register(nn.Conv2d)
 def _(layer: nn.Conv2d, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return linearise_convolution(
         x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
@@ -236,6 +246,11 @@ def _(layer: SequentialDiscriminator, x: Tensor, y: Tensor | None = None) -> Out
     h, vjp_layers = linearise(layer.layers, x)
     logits, vjp_head = linearise(layer.head, h)
     return logits, compose_vjps([vjp_layers, vjp_head])
+
+
+@linearise.register
+def _(layer: PatchDiscriminator, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
+    return linearise(layer.layers, x)
 
 
 def compose_vjps(vjps: list[VJP]) -> VJP:

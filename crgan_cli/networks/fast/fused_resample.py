@@ -29,8 +29,8 @@ class FusedResampleConv3(nn.Conv2d):
     plain: Form
     fused: Form
 
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, c_out, 3, padding=1)
+    def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
+        super().__init__(c_in, c_out, 3, padding=1, bias=bias)
         self.use_fused = False
 
     def forward(self, input: Tensor) -> Tensor:

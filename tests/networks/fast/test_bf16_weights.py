@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
+from support.architectures import GENERATION
 from support.nosync import NoSync
 from support.turns import CPU, played, prepared, real
 from torch import Tensor, nn
 
-from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
@@ -119,7 +119,7 @@ WORDS = {"resnet5": ("dataset.resolution=128",)} | dict.fromkeys(
 
 
 @pytest.mark.parametrize("regularizer", ["icr", "gp", "jsr"])
-@pytest.mark.parametrize("architecture", Choices().groups["architecture"])
+@pytest.mark.parametrize("architecture", GENERATION)
 def test_a_turn_is_that_of_autocast_bit_by_bit(architecture: str, regularizer: str) -> None:
     words = (f"architecture={architecture}", f"regularizer={regularizer}")
     words += WORDS.get(architecture, ())
