@@ -32,16 +32,20 @@ def decode(content: bytes, *, resolution: int, channels: int, crop: int | None) 
     The EXIF orientation is applied, alpha is composited on white, 16-bit grey is scaled to 8.
     `crop` is the side of the centre square in pixels; None means the largest square.
     """
-    with Image.open(io.BytesIO(content)) as opened:
-        # Pillow only warns at this size, and raises at twice as many pixels
-        if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-            raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
-        picture = _convert_colour(ImageOps.exif_transpose(opened), channels)
-    square = _crop_centre(picture, crop)
+    square = _crop_centre(convert_colour(open_picture(content), channels), crop)
     if square.size != (resolution, resolution):
         square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = np.asarray(square).reshape(resolution, resolution, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Decode an image in its own mode, turned by its EXIF orientation. Raises DECODE_ERRORS."""
+    with Image.open(io.BytesIO(content)) as opened:
+        # Pillow only warns at this size, and raises at twice as many pixels
+        if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+            raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
+        return ImageOps.exif_transpose(opened)
 
 
 @contextlib.contextmanager
@@ -55,11 +59,16 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _convert_colour(picture: Image.Image, channels: int) -> Image.Image:
+def convert_colour(picture: Image.Image, channels: int) -> Image.Image:
+    """Convert to 8-bit grey (1), RGB (3), both on white, or RGBA (4), which needs transparency."""
     if picture.mode.startswith("I"):
         picture = _to_8_bit(picture)
     elif picture.mode == "F":
         raise ValueError("floating-point pixels have no known range")
+    if channels == 4:
+        if not picture.has_transparency_data:
+            raise ValueError("it has no alpha channel for the fourth channel")
+        return picture.convert("RGBA")
     if picture.has_transparency_data:
         # on white, like a browser: black would draw outlines around cut-out photos
         layer = picture.convert("RGBA")

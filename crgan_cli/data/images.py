@@ -93,6 +93,11 @@ class Dataset:
         """A short name, for protocols and files."""
         return type(self).__name__.lower()
 
+    @property
+    def stored_resolution(self) -> int:
+        """The side of the stored training images; `Batches` cuts them down to `resolution`."""
+        return self.resolution
+
     def read(self, split: Split) -> Images:
         """Return all images of a split in a fixed order, with their class ids, if any."""
         raise NotImplementedError
@@ -130,7 +135,8 @@ class Dataset:
     def _check(self, images: Images, split: Split) -> None:
         if len(images.x) == 0:
             raise UserError(f"{self.title} has no image in its {split} split.")
-        expected = (self.channels, self.resolution, self.resolution)
+        side = self.stored_resolution if split == "train" else self.resolution
+        expected = (self.channels, side, side)
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
                 f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "

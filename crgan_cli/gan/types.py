@@ -54,3 +54,8 @@ class TurnLog(NamedTuple):
 
     names: tuple[str, ...]
     values: Tensor  # (len(names),) float32
+
+
+def split_pair(x: Tensor, channels_in: int) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) -> the input, its first `channels_in` channels, and the target: two views."""
+    return x[:, :channels_in], x[:, channels_in:]
