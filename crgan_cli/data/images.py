@@ -116,6 +116,16 @@ class Dataset:
             images = Images(*(part[torch.from_numpy(indices)] for part in images))
         return images if self.classes else Images(images.x, torch.zeros_like(images.y))
 
+    def load_cropped(self, split: Split) -> Images:
+        """Return what `load` does at `resolution`: of larger training images the central square.
+
+        A view. For whoever compares images; `Batches` draws squares of its own.
+        """
+        x, y = self.load(split)
+        start = (x.shape[2] - self.resolution) // 2
+        end = start + self.resolution
+        return Images(x[:, :, start:end, start:end], y)
+
     def _require_facts(self, facts: DatasetInfo) -> None:
         wrong = [
             f"dataset.{key}={getattr(self, key)}"

@@ -121,7 +121,7 @@ def _match(located: list[Located], files: ImageFiles) -> list[tuple[tuple[str, .
         for what, names in (
             ("in A have no partner in B", [a[key].name for key in sorted(a.keys() - b.keys())]),
             ("in B have no partner in A", [b[key].name for key in sorted(b.keys() - a.keys())]),
-            ("names are those of two files", twins),
+            ("name(s) with two files", twins),
         )
         if names
     ]

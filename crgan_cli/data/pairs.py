@@ -181,7 +181,9 @@ class PairDecoder(NamedTuple):
         size = (self.resolution, self.resolution)
         # plane by plane: Pillow would resize colours weighted by alpha, which is a mask here
         planes = convert_colour(picture, channels).split()
-        return np.stack([plane.resize(size, Image.Resampling.BICUBIC) for plane in planes])
+        return np.stack(
+            [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+        )
 
 
 def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:

@@ -41,7 +41,7 @@ class ReferenceImages:
         """
         for split in () if self.split == "all" else ("train", "test"):
             try:
-                images = self.dataset.load(split)
+                images = self.dataset.load_cropped(split)
             except UserError:  # a folder may have no test split
                 continue
             free = torch.ones(len(images.x), dtype=torch.bool)
@@ -65,8 +65,8 @@ def random_subset(count: int, rows: Tensor) -> Tensor:
 def resolve_split(dataset: Dataset, split: str) -> Images:
     """Return the images of a split; for "all" of both, training images first."""
     if split != "all":
-        return dataset.load("train" if split == "train" else "test")
-    train, test = dataset.load("train"), dataset.load("test")
+        return dataset.load_cropped("train" if split == "train" else "test")
+    train, test = dataset.load_cropped("train"), dataset.load_cropped("test")
     return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
 
 
