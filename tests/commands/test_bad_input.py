@@ -82,7 +82,7 @@ def test_an_empty_folder(refused: Answer, tmp_path: Path) -> None:
 def test_unpaired_images_where_pairs_are_asked_for(refused: Answer, tmp_path: Path) -> None:
     for name in ("trainA", "trainB"):
         pictures(tmp_path / "pictures" / name)
-    said = refused("dataset=pairs", f"dataset.root={tmp_path / 'pictures'}")
+    said = refused("dataset=pairs", "metrics=none", f"dataset.root={tmp_path / 'pictures'}")
     assert "trainA (20), trainB (20): that is a layout of unpaired images" in said
     assert "rename the folders: trainA to A/train" in said
 
