@@ -31,7 +31,14 @@ def folder_name(number: int, overrides: str) -> str:
     return f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def add_up(*numbers: object) -> object:
+    """Return the sum; if one of them is no whole number, that one, which the schema refuses."""
+    wrong = [number for number in numbers if type(number) is not int]
+    return wrong[0] if wrong else sum(numbers)  # type: ignore[arg-type]  # all are int
+
+
 OmegaConf.register_new_resolver("crgan.folder", folder_name, replace=True)
+OmegaConf.register_new_resolver("crgan.sum", add_up, replace=True)
 
 
 def compose(

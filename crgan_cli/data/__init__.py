@@ -6,11 +6,13 @@ from crgan_cli.system.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from crgan_cli.data.celeba import CelebA as CelebA
+    from crgan_cli.data.demo_pairs import DemoPairs as DemoPairs
     from crgan_cli.data.embedded import Demo as Demo
     from crgan_cli.data.folder import Folder as Folder
     from crgan_cli.data.images import Dataset as Dataset
     from crgan_cli.data.images import DatasetInfo as DatasetInfo
     from crgan_cli.data.images import Images as Images
+    from crgan_cli.data.pairs import Pairs as Pairs
     from crgan_cli.data.standard import Cifar10 as Cifar10
     from crgan_cli.data.standard import Cifar100 as Cifar100
     from crgan_cli.data.standard import FashionMnist as FashionMnist

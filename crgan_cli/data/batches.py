@@ -2,7 +2,7 @@
 
 A data set that fits is kept on the device as uint8, followed by its mirror images: a batch is a
 list of positions, and a flip is another position. A larger one stays in (memory-mapped) CPU memory,
-and a thread reads one batch ahead.
+and a thread reads one batch ahead. Random crops are offsets beside the positions; the device cuts.
 """
 
 import torch
@@ -32,7 +32,8 @@ class Batches:
     """batches[i] is batch i of an endless shuffled sequence. To resume, ask for i.
 
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
-    of all processes; each gets an equal part.
+    of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
+    of each image, anew in each epoch; None, or the side of the images: they are used whole.
     """
 
     def __init__(
@@ -43,26 +44,34 @@ class Batches:
         seed: int,
         device: torch.device,
         flip: bool,
+        crop: int | None = None,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         require_valid_batch_size(batch_size, len(images.x), world().world_size)
         on_gpu = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else None
-        on_device = fits_in_memory(images.x.nbytes * (1 + flip), memory)
+        height, width = images.x.shape[2:]
+        if crop == height == width:
+            crop = None
+        stored_mirrored = flip and crop is None  # see DeviceImages
+        on_device = fits_in_memory(images.x.nbytes * (1 + stored_mirrored), memory)
         sampler = BatchSampler(
             len(images.x),
             batch_size,
             seed=seed,
             flip=flip,
             device=device if on_device else torch.device("cpu"),
+            slack=None if crop is None else (height - crop, width - crop),
         )
         self.batch_size = batch_size
         self.batches_per_epoch = sampler.batches_per_epoch
         self._source: DeviceImages | HostImages
         if on_device:
-            self._source = DeviceImages(images, sampler, flip=flip, device=device, layout=layout)
+            self._source = DeviceImages(
+                images, sampler, flip=flip, crop=crop, device=device, layout=layout
+            )
         else:
-            self._source = HostImages(images, sampler, device=device, layout=layout)
+            self._source = HostImages(images, sampler, crop=crop, device=device, layout=layout)
 
     def inputs(self, index: int) -> BatchInputs:
         """Return what `to_views` needs for batch `index` >= 0.

@@ -36,6 +36,9 @@ CHUNK = 256  # files decoded at a time: limits the memory, keeps all threads bus
 
 log = logging.getLogger(__name__)
 
+Item = Entry | tuple[Entry, ...]
+"""What becomes one image: a file, or several."""
+
 
 class Decoder(Protocol):
     """Turns files into pixels. A NamedTuple: its fields are part of the cache's key."""
@@ -53,8 +56,8 @@ class Decoder(Protocol):
         """What the user can do about unreadable files, as a sentence."""
         ...
 
-    def decode(self, content: bytes) -> np.ndarray:
-        """Return the pixels of one file, (C, H, W) uint8. Raises one of DECODE_ERRORS."""
+    def decode(self, *contents: bytes) -> np.ndarray:
+        """Return the pixels of one item, (C, H, W) uint8. Raises one of DECODE_ERRORS."""
         ...
 
 
@@ -74,7 +77,8 @@ class SquareDecoder(NamedTuple):
     def hint(self) -> str:
         return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
 
-    def decode(self, content: bytes) -> np.ndarray:
+    def decode(self, *contents: bytes) -> np.ndarray:
+        (content,) = contents
         return decode(content, resolution=self.resolution, channels=self.channels, crop=self.crop)
 
 
@@ -85,7 +89,7 @@ class Decoded(NamedTuple):
     indices: list[int]  # N positions in the list of files
 
 
-def decode_cached(files: ImageFiles, entries: Sequence[Entry], decoder: Decoder) -> Decoded:
+def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> Decoded:
     """Return the pixels of `entries`: open the cache; if they are absent, build it and open again.
 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
@@ -109,7 +113,7 @@ def decode_cached(files: ImageFiles, entries: Sequence[Entry], decoder: Decoder)
     return decoded
 
 
-def _key(root: Path, entries: Sequence[Entry], decoder: Decoder) -> str:
+def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
     content = json.dumps([FORMAT, str(root), decoder, entries])
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -128,7 +132,7 @@ def _open(folder: Path, decoder: Decoder) -> Decoded | None:
     return Decoded(torch.from_numpy(pixels), indices)
 
 
-def _build(folder: Path, files: ImageFiles, entries: Sequence[Entry], decoder: Decoder) -> None:
+def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     try:
         indices = []
@@ -146,7 +150,7 @@ def _build(folder: Path, files: ImageFiles, entries: Sequence[Entry], decoder: D
 
 
 def decode_readable(
-    files: ImageFiles, entries: Sequence[Entry], decoder: Decoder
+    files: ImageFiles, entries: Sequence[Item], decoder: Decoder
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the position and pixels of each readable file, in order. Use within `quiet_pillow`.
 
@@ -155,7 +159,8 @@ def decode_readable(
     unreadable = []
     for position, result in enumerate(_decode_all(files, entries, decoder)):
         if isinstance(result, str):
-            unreadable.append(f"{entries[position].name} ({result})")
+            names = " with ".join(entry.name for entry in _files_in(entries[position]))
+            unreadable.append(f"{names} ({result})")
         else:
             yield position, result
     if decoder.skip_unreadable and 0 < len(unreadable) < len(entries):
@@ -170,7 +175,7 @@ def decode_readable(
 
 
 def _decode_all(
-    files: ImageFiles, entries: Sequence[Entry], decoder: Decoder
+    files: ImageFiles, entries: Sequence[Item], decoder: Decoder
 ) -> Iterator[np.ndarray | str]:
     """Yield each file's pixels, or why it is unreadable, in order."""
     chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
@@ -181,11 +186,15 @@ def _decode_all(
             yield from pool.map(decode_one, chunk)
 
 
-def _decode_one(files: ImageFiles, decoder: Decoder, entry: Entry) -> np.ndarray | str:
+def _decode_one(files: ImageFiles, decoder: Decoder, item: Item) -> np.ndarray | str:
     try:
-        return decoder.decode(files.read(entry))
+        return decoder.decode(*(files.read(entry) for entry in _files_in(item)))
     except DECODE_ERRORS as error:
         return format_reason(error)
+
+
+def _files_in(item: Item) -> tuple[Entry, ...]:
+    return (item,) if isinstance(item, Entry) else item
 
 
 def format_reason(error: BaseException) -> str:

@@ -63,8 +63,9 @@ class UnchangedDecoder(NamedTuple):
     def hint(self) -> str:
         return REPAIR_HINT
 
-    def decode(self, content: bytes) -> np.ndarray:
+    def decode(self, *contents: bytes) -> np.ndarray:
         """(C, H, W) uint8. Raises ValueError if the file changed since its header was read."""
+        (content,) = contents
         with Image.open(io.BytesIO(content)) as opened:
             if (CHANNELS.get(describe_mode(opened)), opened.height, opened.width) != self:
                 raise ValueError("it changed while it was read")

@@ -42,13 +42,18 @@ class Demo(Dataset):
 
     def read(self, split: Split) -> Images:
         """Return 20,000 or 4,000 images; the classes alternate 0, 1, ... 9, 0, ..."""
-        path = FOLDER / f"fashion_mnist_{split}.png"
-        try:
-            with Image.open(path) as picture:
-                tiles = unpack_grid(np.asarray(picture))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"The embedded images in {path} cannot be read ({error}). Install crgan again, or "
-                "write them again with scripts/make_demo_data.py."
-            ) from error
+        tiles = read_tiles(split)
         return pad_to_32(tiles, np.arange(len(tiles)) % 10)
+
+
+def read_tiles(split: Split) -> np.ndarray:
+    """Return the embedded images of a split, (20000 or 4000, 28, 28) uint8."""
+    path = FOLDER / f"fashion_mnist_{split}.png"
+    try:
+        with Image.open(path) as picture:
+            return unpack_grid(np.asarray(picture))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The embedded images in {path} cannot be read ({error}). Install crgan again, or "
+            "write them again with scripts/make_demo_data.py."
+        ) from error

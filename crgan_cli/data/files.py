@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -65,10 +66,17 @@ class ImageFiles:
         return self._zip.open(entry.name) if self._zip else (self.root / entry.name).open("rb")
 
 
-def strip_outer_folder(entries: list[Entry]) -> list[tuple[Entry, tuple[str, ...]]]:
-    """Return entries with the folders above them, without a single outer folder around all."""
+def strip_outer_folder(
+    entries: list[Entry], keep: Callable[[str], bool] = lambda name: False
+) -> list[tuple[Entry, tuple[str, ...]]]:
+    """Return entries with the folders above them, without a single outer folder around all.
+
+    It stays if `keep` says so of its name.
+    """
     located = [(entry, PurePosixPath(entry.name).parts[:-1]) for entry in entries]
     while len({parts[:1] for _, parts in located}) == 1 and located[0][1]:
+        if keep(located[0][1][0]):
+            break
         located = [(entry, parts[1:]) for entry, parts in located]
     return located
 

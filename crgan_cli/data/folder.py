@@ -1,9 +1,10 @@
 """A user's own images: a folder or a zip. Its sub-folders may be classes and splits."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from crgan_cli.errors import UserError
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split
 ORDER_SEED = 0  # of the held-out images and of the order
+
+Value = TypeVar("Value")
 
 
 class Item(NamedTuple):
@@ -58,23 +61,17 @@ class Folder(Dataset):
         if self.classes:
             self.class_names = self._require_class_names(splits, files)
         labels = {name: label for label, name in enumerate(self.class_names)}
-        split_items = splits[split] if "test" in splits else self._hold_out(splits["train"], split)
-        order = np.random.RandomState(ORDER_SEED).permutation(len(split_items))
-        items = [split_items[position] for position in order]
+        items = shuffle(
+            splits[split] if "test" in splits else self._hold_out(splits["train"], split)
+        )
         decoder = SquareDecoder(self.resolution, self.channels, None, self.skip_unreadable)
         x, indices = decode_cached(files, [item.entry for item in items], decoder)
         y = [labels.get(items[index].label or "", 0) for index in indices]
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
     def _hold_out(self, items: list[Item], split: Split) -> list[Item]:
-        strata = np.array([(item.label or "") if self.classes else "" for item in items])
-        test = set(choose_stratified(strata, self.holdout, ORDER_SEED).tolist())
-        if len(test) == len(items):
-            raise UserError(
-                f"dataset.holdout={self.holdout} of the {len(items)} image(s) in {self.root} "
-                "leaves none to train on. Give more images, or a smaller dataset.holdout."
-            )
-        return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
+        strata = [(item.label or "") if self.classes else "" for item in items]
+        return hold_out(items, strata, self.holdout, split, self.root)
 
     def _require_class_names(
         self, splits: dict[str, list[Item]], files: ImageFiles
@@ -102,6 +99,28 @@ class Folder(Dataset):
                 "with dataset.classes=0."
             )
         return tuple(names)
+
+
+def hold_out(
+    items: Sequence[Value], strata: Sequence[str], share: float, split: Split, root: str
+) -> list[Value]:
+    """Return the items of a split, if a `share` of each stratum is the test split.
+
+    `strata` are as many as items. Raises UserError if no item is left to train on.
+    """
+    test = set(choose_stratified(np.array(strata), share, ORDER_SEED).tolist())
+    if len(test) == len(items):
+        raise UserError(
+            f"dataset.holdout={share} of the {len(items)} image(s) in {root} "
+            "leaves none to train on. Give more images, or a smaller dataset.holdout."
+        )
+    return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
+
+
+def shuffle(items: Sequence[Value]) -> list[Value]:
+    """Return the items in another order, always the same: the first N are a fair sample."""
+    order = np.random.RandomState(ORDER_SEED).permutation(len(items))
+    return [items[position] for position in order]
 
 
 def make_safe_name(root: Path) -> str:

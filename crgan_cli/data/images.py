@@ -93,6 +93,11 @@ class Dataset:
         """A short name, for protocols and files."""
         return type(self).__name__.lower()
 
+    @property
+    def stored_resolution(self) -> int:
+        """The side of the stored training images; `Batches` cuts them down to `resolution`."""
+        return self.resolution
+
     def read(self, split: Split) -> Images:
         """Return all images of a split in a fixed order, with their class ids, if any."""
         raise NotImplementedError
@@ -111,9 +116,19 @@ class Dataset:
             images = Images(*(part[torch.from_numpy(indices)] for part in images))
         return images if self.classes else Images(images.x, torch.zeros_like(images.y))
 
+    def load_cropped(self, split: Split) -> Images:
+        """Return what `load` does at `resolution`: of larger training images the central square.
+
+        A view. For whoever compares images; `Batches` draws squares of its own.
+        """
+        x, y = self.load(split)
+        start = (x.shape[2] - self.resolution) // 2
+        end = start + self.resolution
+        return Images(x[:, :, start:end, start:end], y)
+
     def load_views(self, split: Split) -> dict[str, Images]:
-        """Return the images of a split by view. "real" are whole images, as `load` gives them."""
-        return self.views(self.load(split))
+        """Return what `load_cropped` does, by view. "real" are whole images."""
+        return self.views(self.load_cropped(split))
 
     def views(self, images: Images) -> dict[str, Images]:
         """Return the views of images. A data set of pairs also has "input" and "target"."""
@@ -138,7 +153,8 @@ class Dataset:
     def _check(self, images: Images, split: Split) -> None:
         if len(images.x) == 0:
             raise UserError(f"{self.title} has no image in its {split} split.")
-        expected = (self.channels, self.resolution, self.resolution)
+        side = self.stored_resolution if split == "train" else self.resolution
+        expected = (self.channels, side, side)
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
                 f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.data.batch_sampler import BatchSampler
+from crgan_cli.data.crop import cut
 from crgan_cli.data.images import Images
 from crgan_cli.gan.types import BatchInputs
 
@@ -12,7 +13,11 @@ IMAGES_PER_COPY = 4096
 
 
 class DeviceImages:
-    """Images on the device. The inputs of a batch are its positions: (n,) int64."""
+    """Images on the device. The inputs of a batch are its positions and, with a crop, offsets.
+
+    Without a crop, mirror images are stored too: they cost memory, but no time in a turn. A crop is
+    a gather of single pixels anyway, which mirrors at no cost.
+    """
 
     def __init__(
         self,
@@ -20,22 +25,34 @@ class DeviceImages:
         sampler: BatchSampler,
         *,
         flip: bool,
+        crop: int | None,
         device: torch.device,
         layout: torch.memory_format,
     ) -> None:
         self._sampler = sampler
         self._shape = (-1, *images.x.shape[1:])
+        self._count = len(images.x)
+        self._crop = crop
+        self._layout = layout
         self._channels_last = layout == torch.channels_last
-        self._x = flat_images(images.x, flip=flip, device=device, channels_last=self._channels_last)
+        stored_flip = flip and crop is None
+        self._x = flat_images(
+            images.x, flip=stored_flip, device=device, channels_last=self._channels_last
+        )
         self._y = images.y.to(device).repeat(1 + flip)
 
     def inputs(self, index: int) -> BatchInputs:
-        return (self._sampler[index],)
+        return self._sampler[index]
 
-    def to_batch(self, positions: Tensor) -> Images:
-        x = self._x.index_select(0, positions)
-        y = self._y.index_select(0, positions)
-        return Images(unflatten(x, self._shape, self._channels_last), y)
+    def to_batch(self, positions: Tensor, offsets: Tensor | None = None) -> Images:
+        if self._crop is None or offsets is None:
+            x = unflatten(self._x.index_select(0, positions), self._shape, self._channels_last)
+        else:
+            stored = unflatten(self._x, self._shape, self._channels_last)
+            images, mirrored = positions % self._count, positions >= self._count
+            x = cut(stored, images, offsets, self._crop, mirrored)
+            x = x.contiguous(memory_format=self._layout)
+        return Images(x, self._y.index_select(0, positions))
 
 
 def flat_images(x: Tensor, *, flip: bool, device: torch.device, channels_last: bool) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.data.batch_sampler import BatchSampler
+from crgan_cli.data.crop import cut
 from crgan_cli.data.images import Images
 from crgan_cli.gan.types import BatchInputs
 
@@ -14,6 +15,7 @@ from crgan_cli.gan.types import BatchInputs
 class HostImages:
     """Images in CPU memory. The inputs of a batch are copies: (n, C, H, W) uint8 and (n,) int64.
 
+    With a crop, whole stored images are copied, and their offsets; the device cuts them.
     While a batch is used, a thread reads the next one. The thread only touches CPU memory, so it
     does not disturb the capture of a CUDA graph. It ends with this object or with the process.
     """
@@ -23,11 +25,13 @@ class HostImages:
         images: Images,
         sampler: BatchSampler,
         *,
+        crop: int | None,
         device: torch.device,
         layout: torch.memory_format,
     ) -> None:
         self._images = images
         self._sampler = sampler
+        self._crop = crop
         self._device = device
         self._layout = layout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -35,16 +39,19 @@ class HostImages:
         self._copy_to_device = make_copier(device)
 
     def inputs(self, index: int) -> BatchInputs:
+        positions, *offsets = self._sampler[index]
         prefetched = self._prefetched.pop(index, None)
         batch = (
             prefetched.result()
             if prefetched
-            else read_batch(self._images, self._sampler[index], self._buffer())
+            else read_batch(self._images, positions, self._buffer())
         )
         self._prefetch(index + 1)
-        return self._copy_to_device(batch)
+        return self._copy_to_device((*batch, *offsets))
 
-    def to_batch(self, x: Tensor, y: Tensor) -> Images:
+    def to_batch(self, x: Tensor, y: Tensor, offsets: Tensor | None = None) -> Images:
+        if self._crop is not None and offsets is not None:
+            x = cut(x, torch.arange(len(x), device=x.device), offsets, self._crop)
         # change the layout on the device, where it is faster than in `read_batch`
         return Images(x.contiguous(memory_format=self._layout), y)
 
@@ -53,7 +60,7 @@ class HostImages:
             return
         for stale in self._prefetched.values():
             stale.cancel()
-        positions, buffer = self._sampler[index], self._buffer()
+        (positions, *_), buffer = self._sampler[index], self._buffer()
         future = self._thread.submit(read_batch, self._images, positions, buffer)
         self._prefetched = {index: future}
 
@@ -76,16 +83,17 @@ def read_batch(images: Images, positions: Tensor, buffer: Images) -> Images:
     return buffer
 
 
-def make_copier(device: torch.device) -> Callable[[Images], BatchInputs]:
+def make_copier(device: torch.device) -> Callable[[BatchInputs], BatchInputs]:
     """Return a function that copies a batch to the device; to a GPU, during earlier turns."""
     if device.type != "cuda":
-        return lambda images: tuple(part.to(device) for part in images)
+        return lambda parts: tuple(part.to(device) for part in parts)
     copy_stream = torch.cuda.Stream(device)
 
-    def copy(images: Images) -> BatchInputs:
+    def copy(parts: BatchInputs) -> BatchInputs:
         with torch.cuda.stream(copy_stream):
-            # torch does not reuse pinned memory before the copy is complete
-            copies = tuple(part.to(device, non_blocking=True) for part in images)
+            # torch does not reuse pinned memory before the copy is complete; the few offsets are
+            # not pinned, and CUDA takes them over before it returns
+            copies = tuple(part.to(device, non_blocking=True) for part in parts)
         compute_stream = torch.cuda.current_stream(device)
         compute_stream.wait_stream(copy_stream)
         for part in copies:

@@ -60,9 +60,6 @@ class TurnLog(NamedTuple):
     values: Tensor  # (len(names),) float32
 
 
-def split_pair(pair: Tensor, channels_in: int) -> tuple[Tensor, Tensor]:
-    """(N, A + B, H, W) -> the input (N, A, H, W) and the target (N, B, H, W), as views.
-
-    `channels_in` is A.
-    """
-    return pair[:, :channels_in], pair[:, channels_in:]
+def split_pair(x: Tensor, channels_in: int) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) -> the input, its first `channels_in` channels, and the target: two views."""
+    return x[:, :channels_in], x[:, channels_in:]

@@ -64,6 +64,7 @@ class TrainingRun:
                 seed=self.settings.seed,
                 device=self.device,
                 flip=self.dataset.flip,
+                crop=self.dataset.resolution,
                 layout=self.engine.layout,
             ),
             ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,

@@ -79,6 +79,14 @@ def test_an_empty_folder(refused: Answer, tmp_path: Path) -> None:
     assert "empty holds no file" in refused(*own(tmp_path / "empty"))
 
 
+def test_unpaired_images_where_pairs_are_asked_for(refused: Answer, tmp_path: Path) -> None:
+    for name in ("trainA", "trainB"):
+        pictures(tmp_path / "pictures" / name)
+    said = refused("dataset=pairs", "metrics=none", f"dataset.root={tmp_path / 'pictures'}")
+    assert "trainA (20), trainB (20): that is a layout of unpaired images" in said
+    assert "rename the folders: trainA to A/train" in said
+
+
 def test_a_corrupt_image(refused: Answer, tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures")
     (root / "07.png").write_bytes((root / "07.png").read_bytes()[:40])

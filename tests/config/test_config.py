@@ -308,5 +308,14 @@ def test_a_jobs_folder_is_legal_everywhere_and_short() -> None:
     assert folder_name(0, "regularizer=[cr,gp],seed=1") == "0_regularizer=[cr,gp],seed=1"
 
 
+def test_the_channels_of_a_pair_are_the_sum_and_no_mistake_hides_in_it() -> None:
+    pair = ["dataset=pairs", "dataset.root=x"]
+    config = compose([*pair, "dataset.channels_in=1"])
+    assert config.dataset.channels == 4
+    assert from_text(to_text(config)).dataset.channels == 4
+    said = refused(*pair, "dataset.channels_in=grey")
+    assert "dataset.channels_in must be a whole number of at least 1, not 'grey'" in said
+
+
 def test_a_value_that_is_not_finite_is_refused() -> None:
     assert "must be a number" in refused("regularizer.lambda_cr=nan")

@@ -280,7 +280,7 @@ def test_the_next_batch_is_read_by_a_thread_and_once(
     until(lambda: len(reads) == 6)
     assert [thread.startswith("batches") for thread, _ in reads] == [False] + 5 * [True]
     order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
-    assert [positions for _, positions in reads] == [order[index].tolist() for index in range(6)]
+    assert [positions for _, positions in reads] == [order[index][0].tolist() for index in range(6)]
 
 
 def test_a_batch_on_its_way_is_not_read_again(too_large: None, reads: list[tuple[str, list[int]]]):
@@ -289,7 +289,7 @@ def test_a_batch_on_its_way_is_not_read_again(too_large: None, reads: list[tuple
         batches.inputs(index)
     until(lambda: len(reads) == 5)
     order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
-    expected = [order[index].tolist() for index in (0, 0, 0, 1, 2)]
+    expected = [order[index][0].tolist() for index in (0, 0, 0, 1, 2)]
     assert sorted(positions for _, positions in reads) == sorted(expected)
 
 

@@ -34,6 +34,32 @@ def squares(**changed: float) -> Squares:
     return Squares(**{"resolution": 4, "channels": 1, "classes": 3, **changed})  # pyright: ignore
 
 
+class Jittered(Squares):
+    """The same images with numbered columns, stored at 8 pixels for training at 4."""
+
+    facts = None
+
+    @property
+    def stored_resolution(self) -> int:
+        return 8
+
+    def read(self, split: Split) -> Images:
+        side = 8 if split == "train" else 4
+        x = torch.arange(side, dtype=torch.uint8).expand(3, 1, side, side)
+        return Images(x, torch.arange(3))
+
+
+def test_training_images_may_be_stored_larger_and_are_judged_by_their_centre():
+    data = Jittered(resolution=4, channels=1, classes=3)
+    assert data.load("train").x.shape == (3, 1, 8, 8)
+    assert data.load_cropped("train").x.shape == data.load("test").x.shape == (3, 1, 4, 4)
+    assert data.load_cropped("train").x[0, 0, 0].tolist() == [2, 3, 4, 5]
+    assert torch.equal(data.load_cropped("test").x, data.load("test").x)
+    wrong = Jittered(resolution=5, channels=1, classes=3)
+    with pytest.raises(UserError, match=r"\(1, 4, 4\).*its YAML says \(1, 5, 5\)"):
+        wrong.load("test")
+
+
 def test_black_is_minus_one_and_white_is_one():
     x = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
     assert x.dtype == torch.float32

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crgan_cli.config.compose import add_up
 from crgan_cli.data.images import Dataset
+from crgan_cli.data.pairs import PairedImages
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 FILES = sorted(CONF.glob("*.yaml"))
@@ -17,13 +19,15 @@ def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
     """The class that a file names, and its other keys."""
     keys = yaml.safe_load(path.read_text())
     keys.pop("defaults", None)
+    if "channels_in" in keys:
+        keys["channels"] = add_up(keys["channels_in"], keys["channels_out"])
     module, name = keys.pop("_target_").rsplit(".", 1)
     return getattr(importlib.import_module(module), name), keys
 
 
 def test_every_data_set_of_the_issue_has_a_file():
     expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
-    assert {path.stem for path in FILES} == expected
+    assert {path.stem for path in FILES} == expected | {"pairs", "demo_pairs"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -39,7 +43,8 @@ def test_a_file_states_the_facts_of_its_data(path: Path):
     assert isinstance(data, Dataset)
     if data.facts is not None:
         assert (data.resolution, data.channels, data.classes) == data.facts[:3]
-    assert (data.fraction, data.flip) == (1.0, False)
+    # pix2pix's authors flip; the papers of CR do not
+    assert (data.fraction, data.flip) == (1.0, isinstance(data, PairedImages))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

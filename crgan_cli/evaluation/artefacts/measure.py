@@ -66,7 +66,7 @@ def load_subject(
     """
     generator = load.load_generator(checkpoint, device, weights)
     dataset = build_dataset(config)
-    train, held_out = dataset.load("train"), dataset.load("test")
+    train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
     T = Chain(**build_group(config.augment))
     T.require_size(config.dataset.resolution)
     D = load.load_discriminator(checkpoint, device)

@@ -69,7 +69,7 @@ class Pix2Pix(Task):
         judged = source + target if config["task"].get("conditional", True) else target
         return {
             "g": {"": Part("generator", {"in_channels": source, "out_channels": target})},
-            "d": {"": Part("discriminator", {"in_channels": judged})},
+            "d": {"": Part("discriminator", {"d_in_channels": judged})},
         }
 
     @classmethod

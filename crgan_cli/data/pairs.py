@@ -1,0 +1,208 @@
+"""A user's own pairs of images, for translation from one to the other (pix2pix).
+
+Sizes and sampling are those of the authors' PyTorch code (junyanz/pytorch-CycleGAN-and-pix2pix,
+data/base_dataset.py and aligned_dataset.py): each half is resized to a square by bicubic
+interpolation, whatever its shape; in training to a larger one, of which a random square is used.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from crgan_cli.config.bounds import PositiveFraction, PositiveInt
+from crgan_cli.data.cache import Item, decode_cached
+from crgan_cli.data.collection import read_header
+from crgan_cli.data.decode import convert_colour, open_picture
+from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
+from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.pair_files import list_pairs
+from crgan_cli.errors import UserError
+from crgan_cli.gan.types import split_pair
+
+Direction = Literal["a_to_b", "b_to_a"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class PairedImages(Dataset):
+    """Pairs. Each is one image: the channels of the input, then those of the target.
+
+    So a crop, a flip and T move both alike. `gan.types.split_pair` takes them apart.
+    """
+
+    channels_in: PositiveInt
+    channels_out: PositiveInt
+    load_size: PositiveInt  # side of the stored training images; `resolution` is cut out of it
+
+    def __post_init__(self) -> None:
+        if self.channels != self.channels_in + self.channels_out:
+            raise UserError(
+                f"dataset.channels={self.channels} must be the sum of dataset.channels_in="
+                f"{self.channels_in} and dataset.channels_out={self.channels_out}. Leave it out; "
+                "set these two."
+            )
+        if self.load_size < self.resolution:
+            raise UserError(
+                f"dataset.load_size={self.load_size} is smaller than dataset.resolution="
+                f"{self.resolution}, which is cut out of it. Give at least {self.resolution}; the "
+                f"same number means no random crop. The authors' ratio gives "
+                f"dataset.load_size={round(self.resolution * 286 / 256)}."
+            )
+        if self.classes:
+            raise UserError(f"dataset.classes={self.classes}: pairs have no classes. Leave it out.")
+
+    @property
+    def stored_resolution(self) -> int:
+        return self.load_size
+
+    def views(self, images: Images) -> dict[str, Images]:
+        x, target = split_pair(images.x, self.channels_in)
+        return {"real": images, "input": Images(x, images.y), "target": Images(target, images.y)}
+
+
+@dataclass(kw_only=True, eq=False)
+class Pairs(PairedImages):
+    """Pairs below `root`, side by side in one file or in folders A and B; see `pair_files`.
+
+    `train/` and `test/` (or `val/`) are the splits. Without a test split, a fraction `holdout` is
+    held out. The pairs are shuffled, always in the same order.
+    """
+
+    title = "dataset=pairs"
+
+    root: str
+    direction: Direction  # which half is the input
+    holdout: PositiveFraction = 0.1
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("channels_in", "channels_out"):
+            if getattr(self, key) not in (1, 3, 4):
+                raise UserError(
+                    f"dataset.{key}={getattr(self, key)}: images are converted to 1 channel "
+                    "(grey), 3 (colour) or 4 (colour and alpha, such as a mask)."
+                )
+
+    @property
+    def name(self) -> str:
+        return make_safe_name(Path(self.root))
+
+    def read(self, split: Split) -> Images:
+        """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
+        files = ImageFiles(self.root)
+        splits = list_pairs(files)
+        tests = [name for name in TEST_NAMES if name in splits]
+        if tests:
+            items = splits["train" if split == "train" else tests[0]]
+        else:
+            train = splits["train"]
+            items = hold_out(train, [""] * len(train), self.holdout, split, self.root)
+        items = shuffle(items)
+        side = self.stored_resolution if split == "train" else self.resolution
+        sizes = (side, self.channels_in, self.channels_out)
+        decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable)
+        x, indices = decode_cached(files, items, decoder)
+        if split == "train":
+            for name in tests[1:]:
+                log.info("%s: %d pairs in %s/ are not used", self.name, len(splits[name]), name)
+            log.info("%s: %s", self.name, self._describe(items[indices[0]], files))
+            self._log_grey(x)
+        return Images(x, torch.zeros(len(x), dtype=torch.int64))
+
+    def _describe(self, item: Item, files: ImageFiles) -> str:
+        """Say which image is the input, by the example of one pair."""
+        if isinstance(item, Entry):
+            _, width, height = read_header(files, item)
+            width //= 2
+            a, b = f"the left half of {item.name}", f"the right half of {item.name}"
+        else:
+            _, width, height = read_header(files, item[0])
+            a, b = (entry.name for entry in item)
+        source, target = (a, b) if self.direction == "a_to_b" else (b, a)
+        squashed = "" if width == height else ", squashed to squares"
+        return (
+            f"the input is {source}, the target {target} (dataset.direction={self.direction}); "
+            f"each is {width}x{height}{squashed}"
+        )
+
+    def _log_grey(self, x: Tensor) -> None:
+        parts = dict(zip(("in", "out"), split_pair(x, self.channels_in), strict=True))
+        for end, part in parts.items():
+            if part.shape[1] > 1 and (count := count_grey(part)):
+                advice = f" (dataset.channels_{end}=1 would do)" if count == len(x) else ""
+                what = "inputs" if end == "in" else "targets"
+                log.info(
+                    "%s: %d of %d %s are grey: their colour channels are equal%s",
+                    self.name,
+                    count,
+                    len(x),
+                    what,
+                    advice,
+                )
+
+
+class PairDecoder(NamedTuple):
+    """Two files, or one with two images side by side, to one array: the input, then the target."""
+
+    resolution: int
+    channels_in: int
+    channels_out: int
+    direction: Direction
+    skip_unreadable: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels_in + self.channels_out, self.resolution, self.resolution)
+
+    @property
+    def hint(self) -> str:
+        return (
+            "Both images of a pair have one size: two files of equal size in A/ and B/, or the two "
+            "halves of one wide file. Repair or remove these files, or leave them out with "
+            "dataset.skip_unreadable=true."
+        )
+
+    def decode(self, *contents: bytes) -> np.ndarray:
+        """(channels_in + channels_out, H, W). Raises one of DECODE_ERRORS."""
+        pictures = [open_picture(content) for content in contents]
+        a, b = pictures if len(pictures) == 2 else cut_in_half(pictures[0])
+        if a.size != b.size:
+            raise ValueError(f"A is {a.width}x{a.height}, but B is {b.width}x{b.height}")
+        source, target = (a, b) if self.direction == "a_to_b" else (b, a)
+        parts = ((source, self.channels_in), (target, self.channels_out))
+        return np.concatenate([self._planes(*part) for part in parts])
+
+    def _planes(self, picture: Image.Image, channels: int) -> np.ndarray:
+        size = (self.resolution, self.resolution)
+        # plane by plane: Pillow would resize colours weighted by alpha, which is a mask here
+        planes = convert_colour(picture, channels).split()
+        return np.stack(
+            [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+        )
+
+
+def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Return the left and the right half. Raises ValueError if it cannot be two images."""
+    width, height = picture.size
+    if width % 2:
+        raise ValueError(f"its width {width} is odd, so it has no two equal halves")
+    if width <= height:
+        raise ValueError(f"it is {width}x{height}, not two images side by side")
+    return picture.crop((0, 0, width // 2, height)), picture.crop((width // 2, 0, width, height))
+
+
+def count_grey(x: Tensor) -> int:
+    """How many images of x (N, C, H, W), C at least 3, are grey: three equal channels."""
+    # the middle row first: it rules out nearly every image in colour, and is quickly read
+    middle = x[:, :3, x.shape[2] // 2]
+    candidates = (middle == middle[:, :1]).flatten(1).all(1).nonzero().flatten()
+    return sum(bool((x[i, :3] == x[i, :1]).all()) for i in candidates)
