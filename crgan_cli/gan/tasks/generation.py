@@ -1,16 +1,17 @@
 """Noise to images: the task of all papers that crgan implements."""
 
 import math
-from collections.abc import Hashable
-from typing import Literal, cast
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import PositiveInt
+from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import Origin
-from crgan_cli.gan.tasks.base import GeneratedView, Task
+from crgan_cli.gan.tasks.base import Casting, GeneratedView, Task
 from crgan_cli.gan.types import Batch, Generator, PlayerLoss, Views
 from crgan_cli.system import rng
 
@@ -72,6 +73,15 @@ class Generation(Task):
         self.adversary = adversary
         self.prior = prior
         self.turns = ("d",) * n_dis + ("g",)
+
+    @classmethod
+    def casting(cls, config: Mapping[str, Any]) -> Casting:
+        if "channels_in" in config["dataset"]:
+            raise UserError(
+                "task=generation draws single images, and this data set has pairs. Type "
+                "task=pix2pix architecture=unet, or dataset=folder for single images."
+            )
+        return super().casting(config)
 
     @classmethod
     def draws(cls) -> dict[str, GeneratedView]:
