@@ -180,9 +180,9 @@ def class_labels(
     if unknown := [name for name in generated.class_names if name not in numbers]:
         known = ", ".join(list(names)[:10]) or "none"
         raise UserError(
-            f"class_fid compares class by class, and the sub-folder {unknown[0]} of {path} is "
-            f"no class of {real_name}, which has {known}. Name sub-folders as classes or by "
-            "their numbers from 0, or remove class_fid from metrics.measures."
+            f"metrics.measures compares class by class, and the sub-folder {unknown[0]} of {path} "
+            f"is no class of {real_name}, which has {known}. Name sub-folders as classes or by "
+            "their numbers from 0, or remove class_fid and class_accuracy from metrics.measures."
         )
     return torch.tensor([numbers[name] for name in generated.class_names])[generated.images.y]
 

@@ -17,6 +17,7 @@ from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
     Draw,
@@ -98,6 +99,7 @@ class Evaluator:
         self.required: frozenset[FeatureKind] = frozenset().union(
             *(metric.required for metric in self.metrics)
         )
+        self.classifying = next((m for m in self.metrics if isinstance(m, ClassAccuracy)), None)
         self.floor = floor
         self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
         self.every = every  # training steps between evaluations
@@ -184,9 +186,15 @@ class Evaluator:
             self._check_settings()
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
-        labelled = bool(dataset.classes)
+        training = dataset.load_views("train")[target] if self.classifying else None
         self.prepare_images(
-            dataset.name, chosen.images, others, labelled, progress=progress, stop=stop
+            dataset.name,
+            chosen.images,
+            others,
+            bool(dataset.classes),
+            training,
+            progress=progress,
+            stop=stop,
         )
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
@@ -201,6 +209,7 @@ class Evaluator:
         images: Images,
         others: Images | None = None,
         labelled: bool = False,
+        training: Images | None = None,
         *,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -208,20 +217,26 @@ class Evaluator:
         """Do the same as `prepare` for given images.
 
         `others` are for the real-vs-real distance; `labelled` tells whether `images.y` are classes.
+        class_accuracy learns from `training`; without, from the given images.
         """
-        self._require_labels(labelled, f"{name} has")
+        self.require_labels(labelled, f"{name} has")
         self._warn_of_few_samples()
         self.reference = prepare_reference(
             self.extractor,
             RealImages(name, self.protocol.reference, images, others, labelled),
             self.reference_file,
             self.protocol.batch_size,
-            self.required - {"logits"},  # no metric needs those of real images
+            self.required & {"pool"},  # no metric needs more of real images
             progress,
             stop,
         )
+        if self.classifying:
+            learnt_from = images if training is None else training
+            self.classifying.fit(learnt_from, progress, stop)
 
-    def _require_labels(self, known: bool, which: str) -> None:
+    def require_labels(self, known: bool, which: str) -> None:
+        """Raise UserError if a metric needs classes that are not known. `which` images have them
+        not, with its verb."""
         if known:
             return
         for metric in self.metrics:
@@ -255,7 +270,7 @@ class Evaluator:
         """
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
-        self._require_labels(fakes.y is not None, "the generated images have")
+        self.require_labels(fakes.y is not None, "the generated images have")
         sets = [
             self._score(reference, fakes, number, progress, stop)
             for number in range(self.protocol.repeats)
@@ -266,6 +281,8 @@ class Evaluator:
             values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
             values[f"{self.name('fd')}_floor"] = reference.floor
+        if self.classifying and self.classifying.classifier:
+            values["class_accuracy_real"] = self.classifying.classifier.accuracy
         return values
 
     def _score(
@@ -294,6 +311,7 @@ class Evaluator:
             self.protocol.batch_size,
             required=self.required,
             y=None if fakes.y is None else fakes.y[first : first + n],
+            classify=self.classifying.predict if self.classifying else None,
             progress=report_progress,
             stop=stop,
         )

@@ -105,6 +105,19 @@ def test_killed_and_started_again_is_never_stopped(
     assert_same_end(tmp_path, whole)
 
 
+def test_gradient_descent_and_dropout_resume_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = ("architecture=mlp_maxout", "optimizer=goodfellow", "optimizer.momentum_steps=5")
+    train(tmp_path / "whole", *kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", nth_call(4, Trainer.train_step, kill))
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", *kind)
+    train(tmp_path / "killed", *kind)
+    assert_same_end(tmp_path / "killed", tmp_path / "whole")
+
+
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 

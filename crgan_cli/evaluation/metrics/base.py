@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Set
 from typing import ClassVar
 
+from torch import Tensor
+
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
 from crgan_cli.runs.metric_names import higher_is_better, may_lead
@@ -41,6 +43,17 @@ class Metric(ABC):
     @abstractmethod
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         """Return name -> finite number. Both sets are on one device and have all of `required`."""
+
+
+def require_labels(images: FeatureSet, which: str, metric: str) -> Tensor:
+    """Return the class ids. Raise UserError if there are none."""
+    if images.y is None:
+        raise UserError(
+            f"The {which} images have no class labels, but the {metric} of metrics.measures "
+            "compares class by class: evaluate a class-conditional model on a data set with "
+            f"classes, or remove {metric} from metrics.measures."
+        )
+    return images.y
 
 
 def require_counts(real: int, fake: int, *, least: int, why: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
 from crgan_cli.evaluation.metrics.class_frechet import ClassFrechet
 from crgan_cli.evaluation.metrics.density_coverage import DensityCoverage
 from crgan_cli.evaluation.metrics.frechet import FrechetDistance
@@ -20,11 +21,19 @@ METRICS: dict[str, type[Metric]] = {
         PrecisionRecall,
         DensityCoverage,
         ClassFrechet,
+        ClassAccuracy,
         FrechetInfinity,
     )
 }
 
 # The names again: the check of the YAML reads this line without importing torch.
 MetricChoice = Literal[
-    "fid", "is", "kid", "precision_recall", "density_coverage", "class_fid", "fid_infinity"
+    "fid",
+    "is",
+    "kid",
+    "precision_recall",
+    "density_coverage",
+    "class_fid",
+    "class_accuracy",
+    "fid_infinity",
 ]
