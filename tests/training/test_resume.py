@@ -15,10 +15,12 @@ from support.runs import command, different, environment, lines, tiny, unmeasure
 from support.runs import train as start
 
 from crgan_cli.commands.main import run_command
+from crgan_cli.config.compose import compose
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.evaluation.sampler import Sampler
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate
+from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
 LAST = "checkpoints/step_00000006.pt"
@@ -109,13 +111,18 @@ def test_gradient_descent_and_dropout_resume_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = ("architecture=mlp_maxout", "optimizer=goodfellow", "optimizer.momentum_steps=5")
-    train(tmp_path / "whole", *kind)
+
+    def descend(name: str) -> Path:
+        typed = unmeasured(tiny(*kind, f"out={tmp_path / name}"))
+        train_run(compose(typed), typed, {}, None)
+        return tmp_path / name / LAST
+
+    whole = descend("whole")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", nth_call(4, Trainer.train_step, kill))
         with pytest.raises(Killed):
-            train(tmp_path / "killed", *kind)
-    train(tmp_path / "killed", *kind)
-    assert_same_end(tmp_path / "killed", tmp_path / "whole")
+            descend("killed")
+    assert different(descend("killed"), whole) == []
 
 
 def terminate() -> None:

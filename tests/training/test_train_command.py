@@ -22,13 +22,14 @@ import torch
 from data.test_data_standard import write_cifar, write_mnist
 from PIL import Image
 from support.architectures import GENERATION, OTHER_TASKS
-from support.runs import crgan, different, lines, tiny, unmeasured
+from support.runs import crgan, different, lines, tiny, train, unmeasured
 from torchvision import datasets
 
 from crgan_cli.commands.main import run_command
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
+from crgan_cli.errors import UserError
 from crgan_cli.gan.build import build_networks
 from crgan_cli.networks.fast.fused_resample import FUSED_PAYS
 from crgan_cli.training.start import train_run
@@ -381,3 +382,11 @@ def test_equal_commands_give_equal_bits_whatever_the_cache_and_the_load(
     assert different(tmp_path / "cold" / LAST, tmp_path / "warm" / LAST) == []
     assert cold["states"]["engine"]["folds"] == warm["states"]["engine"]["folds"]
     assert set(cold["states"]["engine"]["folds"].values()) == {FUSED_PAYS["cpu"]}
+
+
+def test_a_metric_of_classes_is_refused_before_the_first_step_of_a_model_without(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match="the images of this model have no classes"):
+        train(tmp_path, "metrics.measures=[kid,class_fid]")
+    assert not (tmp_path / "metrics.jsonl").exists() or lines(tmp_path, "train") == []
