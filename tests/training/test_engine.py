@@ -184,7 +184,7 @@ def assert_steady(engine: Eager) -> None:
         for number in range(3):
             torch.manual_seed(number)
             with NoSync() as watched:
-                engine.turn(who, ticket, measure=True)
+                engine.turn(who, number, ticket, measure=True)
             turns.append(watched.seen)
         names = [name for name, _ in turns[1]]
         assert {"convolution_backward", "_fused_adam_"} <= set(names)  # they are watched as well
