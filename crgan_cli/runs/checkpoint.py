@@ -12,8 +12,8 @@ that an untrusted file cannot run code:
     states            by name: "task" (networks, regularizer), "ema", "optimizer_d", "window", ...
 """
 
-import logging
 import io
+import logging
 import os
 import pickle
 import shutil

@@ -128,8 +128,9 @@ class Graphs(Eager):
         try:
             return self.record(lambda: self.run_turn(turn, ready.inputs))
         except RuntimeError as error:
+            failure = describe_failure(error)
             raise CaptureFailed(
-                f"a turn of {turn.who} could not be captured in a CUDA graph: {describe_failure(error)}"
+                f"a turn of {turn.who} could not be captured in a CUDA graph: {failure}"
             ) from error
 
     def end(self) -> None:
