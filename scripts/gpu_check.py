@@ -16,8 +16,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,23 +59,17 @@ EXACT = ("engine.precision=fp32", "engine.fold=never", "engine.deterministic=tru
 STEPS = 30 if ON_GPU else 12
 CHANGING = (f"steps={STEPS}", "log.every=3", "ema.start=8", "optimizer.decay=linear")
 
-RUN = (
-    "experiment=demo",
-    f"device={DEVICE}",
-    "regularizer=icr",
-    "regularizer.every=2",
-    "ema.decay=0.9",
-    "steps=120" if ON_GPU else "steps=12",
-    "log.every=4",
-    "checkpoint.every=60" if ON_GPU else "checkpoint.every=6",
-    "samples.every=60" if ON_GPU else "samples.every=6",
-    "metrics.every=60" if ON_GPU else "metrics.every=6",
-    "metrics.num_samples=400" if ON_GPU else "metrics.num_samples=8",
-    "engine.deterministic=true",
-    *(() if ON_GPU else ("extractor.resolution=32",)),
+LONG = 120 if ON_GPU else 12
+RUN = [
+    *f"experiment=demo device={DEVICE} regularizer=icr regularizer.every=2 ema.decay=0.9".split(),
+    *f"steps={LONG} log.every=4 checkpoint.every={LONG // 2} samples.every={LONG // 2}".split(),
+    *f"metrics.every={LONG // 2} engine.deterministic=true".split(),
+    *(
+        "metrics.num_samples=400" if ON_GPU else "metrics.num_samples=8 extractor.resolution=32"
+    ).split(),
     *SMALL,
-)
-KILLED_AT = 100 if ON_GPU else 10
+]
+KILLED_AT = LONG - 2
 
 FARTHEST_GRADIENT = 2e-3  # of the player's longest one: fp32 rounds, and Adam divides by |gradient|
 
@@ -153,7 +147,7 @@ def failure() -> str:
         assert "diagnostics_that_wait" in said, f"the line is not named: {said}"
         assert list(run.glob("checkpoints/step_*.pt")), f"nothing is saved: {said}"
         crgan("train", "--from", str(run), "engine=eager")
-        train_elsewhere(whole, "engine=eager")
+        crgan("train", *RUN, f"out={whole}", "engine=eager")
         require_equal_lines(run, whole)
         return f"saved and resumed without graphs, equal to a run without any; it said: {said}"
 
@@ -162,7 +156,7 @@ def resume() -> str:
     """Killed between checkpoints and resumed, against never stopped: every line of the log."""
     with TemporaryDirectory() as folder:
         run, whole = Path(folder, "run"), Path(folder, "whole")
-        train_elsewhere(whole)
+        crgan("train", *RUN, f"out={whole}")
         with patch.object(Trainer, "train_step", killed_at(KILLED_AT)), suppress(Killed):
             train(run)
         crgan("train", "--from", str(run))
@@ -177,7 +171,9 @@ def frechet() -> str:
     seen = []
     for count, near in ((4 * dims, 1e-8), (dims // 2, 1e-6)):
         here, cpu = (
-            frechet_distance(*(Moments.from_features(each[:count].to(at)) for each in (x, y)))
+            frechet_distance(
+                Moments.from_features(x[:count].to(at)), Moments.from_features(y[:count].to(at))
+            )
             for at in (DEVICE, "cpu")
         )
         assert math.isclose(here, cpu, rel_tol=near), f"{count} x {dims}: {here} and {cpu}"
@@ -238,14 +234,17 @@ def player_gradients(ours: Ours, who: str) -> dict[str, Tensor]:
     return {name: p.grad.double().cpu() for name, p in named if p.grad is not None}
 
 
-def drawn_on_cpu() -> AbstractContextManager[object]:
+@contextmanager
+def drawn_on_cpu() -> Iterator[None]:
     """Random numbers of a step are the CPU's on every device."""
 
     def on_cpu(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *sizes, device, **options: draw(*sizes, device="cpu", **options).to(device)
 
-    draws = {name: on_cpu(getattr(rng, name)) for name in ("rand", "randn", "randint")}
-    return patch.multiple(rng, **draws)
+    with ExitStack() as patches:
+        for name in ("rand", "randn", "randint"):
+            patches.enter_context(patch.object(rng, name, on_cpu(getattr(rng, name))))
+        yield
 
 
 def diagnostics_that_wait(
@@ -272,35 +271,32 @@ def killed_at(step: int) -> Callable[[Trainer], None]:
     return step_or_die
 
 
-def train(out: Path, *words: str) -> None:
+def train(out: Path) -> None:
     """The run in this process."""
-    typed = [*RUN, f"out={out}", *words]
+    typed = [*RUN, f"out={out}"]
     train_run(compose(typed), typed, {}, None)
-
-
-def train_elsewhere(out: Path, *words: str) -> None:
-    """The run as a user starts it."""
-    crgan("train", *RUN, f"out={out}", *words)
 
 
 def crgan(*words: str) -> None:
     """`crgan WORDS` in a process of its own."""
     command = [sys.executable, "-m", "crgan_cli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, last_line(done.stderr)
 
 
 def require_equal_lines(run: Path, whole: Path) -> int:
     """Count the lines of two logs, which are equal but for the speed."""
-    logs = []
-    for folder in (run, whole):
-        texts = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
-        lines = (json.loads(text) for text in texts)
-        logs.append([{k: v for k, v in line.items() if "speed" not in k} for line in lines])
-    assert len(logs[0]) == len(logs[1]), f"{len(logs[0])} and {len(logs[1])} lines"
-    for one, other in zip(*logs, strict=True):
-        assert one == other, f"{one} and {other}"
-    return len(logs[0])
+    one, other = (
+        [
+            {key: value for key, value in json.loads(line).items() if "speed" not in key}
+            for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+        ]
+        for folder in (run, whole)
+    )
+    assert len(one) == len(other), f"{len(one)} and {len(other)} lines"
+    for mine, other_line in zip(one, other, strict=True):
+        assert mine == other_line, f"{mine} and {other_line}"
+    return len(one)
 
 
 def last_line(text: str) -> str:
@@ -318,7 +314,7 @@ def ask(question: str, limit: int) -> bool:
     began = time.monotonic()
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env=environment, check=False
+            command, capture_output=True, text=True, timeout=limit, env=environment
         )
         passed, said = done.returncode == 0, last_line(done.stdout)
         if not passed:

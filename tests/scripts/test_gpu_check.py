@@ -36,7 +36,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     unmeasured = tuple(
         word for word in script.RUN if not word.startswith(("metrics.", "extractor."))
     )
-    monkeypatch.setattr(script, "RUN", (*unmeasured, "metrics=none"))
+    monkeypatch.setattr(script, "RUN", [*unmeasured, "metrics=none"])
     return script
 
 

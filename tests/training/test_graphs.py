@@ -38,7 +38,7 @@ from crgan_cli.training.engine.graphs import (
     Captured,
     CaptureFailed,
     Graphs,
-    describe_failure,
+    locate_failure,
 )
 from crgan_cli.training.optimizers import Adam
 from crgan_cli.training.start import train_run
@@ -218,7 +218,7 @@ def test_lines_of_the_package_are_named_from_its_folder() -> None:
         mse(torch.zeros(2), torch.zeros(3))
     assert re.search(
         r" \(crgan_cli/gan/regularizers/consistency.py:\d+, in mse: return \(a - b\).*\)$",
-        describe_failure(failed.value),
+        locate_failure(failed.value),
     )
 
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import torch
 
-import crgan_cli
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, BatchInputs, TurnLog
@@ -118,17 +117,17 @@ class Graphs(Eager):
         """Record the kernels of a turn without running them.
 
         Raises CaptureFailed if something in the turn cannot be captured, or memory is short. The
-        process cannot go on then, not even operation by operation: up to PyTorch 2.11 at least, a
+        process does not go on then, not even operation by operation. Up to PyTorch 2.11 at least a
         broken capture leaves the default generator in capturing mode, so that the next random
-        number is an error, and the allocator with a capture that never ends, so that memory used on
-        two streams is not given back (read in CUDAGraph.cpp, CUDAGeneratorImpl.cpp and
-        CUDACachingAllocator.cpp). Later versions clean up more; how much awaits a GPU.
+        number is an error, and the allocator may go on giving out the graphs' memory
+        (CUDAGraph::capture_end, CUDAGeneratorState; pull requests 171265 and 190308 of PyTorch).
+        Later versions clean up more; whether it is enough awaits a GPU.
         """
         self.task.set_turn(turn.who, ready.number)
         try:
             return self.record(lambda: self.run_turn(turn, ready.inputs))
         except RuntimeError as error:
-            failure = describe_failure(error)
+            failure = locate_failure(error)
             raise CaptureFailed(
                 f"a turn of {turn.who} could not be captured in a CUDA graph: {failure}"
             ) from error
@@ -187,10 +186,10 @@ class Graphs(Eager):
         return Captured(graph.replay, graph.reset, turn_log)
 
 
-PYTORCH, PACKAGE = (Path(each.__file__).parent for each in (torch, crgan_cli))
+PYTORCH, PACKAGE = Path(torch.__file__).parent, Path(__file__).parents[2]
 
 
-def describe_failure(error: RuntimeError) -> str:
+def locate_failure(error: RuntimeError) -> str:
     """PyTorch's first line on what broke a capture, and the innermost line outside PyTorch."""
     # the end of a broken capture is an error as well, and hides what broke it
     first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
