@@ -29,12 +29,14 @@ def require_code_typed(config: Settings, typed: Collection[str], source: str) ->
 
     `typed`: the keys on the command line. `config` has been checked by the schema.
     """
-    for key, value, mark in marked_paths(config):
+    for key, paths, mark in marked_paths(config):
         if mark.runs_code and key not in typed:
+            quoted = [hydra_quoted(path) for path in paths]
+            value = quoted[0] if len(quoted) == 1 else f"[{','.join(quoted)}]"
             raise UserError(
-                f"{source} names {key}={printable(value)}. Reading such a file can run code, so "
-                "crgan opens it only if you name it yourself. If you trust that file, type: "
-                f"{shlex.quote(f'{key}={hydra_quoted(value)}')}"
+                f"{source} names {key}={printable(', '.join(paths))}. Reading such a file can run "
+                "code, so crgan opens it only if you name it yourself. If you trust that file, "
+                f"type: {printable(shlex.quote(f'{key}={value}'))}"
             )
 
 
@@ -43,13 +45,13 @@ def show_data_paths(config: Settings, typed: Collection[str], source: str) -> No
 
     A data set that is not there would be downloaded to where a stranger says.
     """
-    for key, value, mark in marked_paths(config):
-        if mark.runs_code or key in typed:
-            continue
-        if not Path(value).expanduser().exists():
-            what, remedy = f"{source} names {key}", f"Type {key}=PATH with a path of yours."
-            raise UserError(missing_file(what, printable(value), remedy, kind="file or folder"))
-        log.info("%s is read, as %s says", f"{key}={printable(value)}", source)
+    for key, paths, mark in marked_paths(config):
+        for path in paths if not mark.runs_code and key not in typed else ():
+            found = Path(path).expanduser()
+            if not (found.is_file() or found.is_dir()):  # no device or pipe either
+                what, remedy = f"{source} names {key}", f"Type {key}=PATH with a path of yours."
+                raise UserError(missing_file(what, printable(path), remedy, kind="file or folder"))
+            log.info("%s is read, as %s says", f"{key}={printable(path)}", source)
 
 
 def path_keys(config: Settings) -> list[str]:
@@ -61,17 +63,17 @@ def path_keys(config: Settings) -> list[str]:
     return found
 
 
-def marked_paths(config: Settings) -> Iterator[tuple[str, str, PathMark]]:
-    """Yield (dotted key, path, mark) for each path that a group has. UserError: unknown class."""
+def marked_paths(config: Settings) -> Iterator[tuple[str, list[str], PathMark]]:
+    """Yield (dotted key, paths, mark) for each key that holds some. UserError: unknown class."""
     for group, settings in to_plain(config).items():
         if not isinstance(settings, Mapping) or "_target_" not in settings:
             continue
         for target in target_paths(settings):
             for name, parameter in parameters(target).items():
                 value = settings.get(name)
+                paths = value if isinstance(value, list) else [value]
                 for mark in find_marks(parameter.kind) if value is not None else ():
-                    for path in value if isinstance(value, list) else [value]:
-                        yield f"{group}.{name}", str(path), mark
+                    yield f"{group}.{name}", [str(path) for path in paths], mark
 
 
 def find_marks(kind: object) -> Iterator[PathMark]:

@@ -135,7 +135,9 @@ class DINOv2(Pretrained):
 
     side = DINOV2_SIDE
 
-    def __init__(self, variant: Dinov2Variant = "vit-b-14", weights: DataPath | None = None) -> None:
+    def __init__(
+        self, variant: Dinov2Variant = "vit-b-14", weights: DataPath | None = None
+    ) -> None:
         source = dinov2_source(variant)
         loaded = files.find_weights(source, weights)
         self.dims, depth, _ = DINOV2[variant]
