@@ -45,12 +45,12 @@ def require_plain_hydra(folder: Path) -> None:
     """UserError for the first file in a folder that sets what may run code through Hydra."""
     source = FileConfigSource("--config-dir", str(folder))
     for file in list_yaml(folder):
-        name = file.relative_to(folder).with_suffix("").as_posix()
+        name = file.relative_to(folder).as_posix()
         try:
             result = source.load_config(name)
-            content = OmegaConf.to_container(result.config, resolve=False)
         except (yaml.YAMLError, OmegaConfBaseException, ValueError, AssertionError, OSError):
             continue  # Hydra reads it in the same way, and says what is wrong if it is chosen
+        content = OmegaConf.to_container(result.config, resolve=False)
         for what in find_refused(name, result.header["package"], content):
             raise UserError(
                 f"{file} sets {what}, which can run code. A file may set crgan's settings, "
@@ -61,19 +61,32 @@ def require_plain_hydra(folder: Path) -> None:
 
 
 def list_yaml(folder: Path) -> Iterator[Path]:
-    """Yield the YAML files below a folder, in linked folders too: Hydra follows links."""
+    """Yield the YAML files below a folder, in linked folders too: Hydra follows links.
+
+    UserError for a link to a folder where Hydra's own groups are: by it a file has two names.
+    """
     seen: set[str] = set()
     for path, folders, files in os.walk(folder, followlinks=True):
         seen.add(os.path.realpath(path))
-        folders[:] = [f for f in folders if os.path.realpath(os.path.join(path, f)) not in seen]
-        yield from (Path(path, name) for name in sorted(files) if name.endswith(".yaml"))
+        for name in list(folders):
+            each = Path(path, name)
+            if is_of_hydra(each.relative_to(folder).as_posix()) and each.is_symlink():
+                raise UserError(f"{each} is a link to a folder, and could hide Hydra's settings.")
+            if os.path.realpath(each) in seen:
+                folders.remove(name)
+        yield from (Path(path, name) for name in sorted(files) if name.lower().endswith(".yaml"))
+
+
+def is_of_hydra(name: str) -> bool:
+    """Whether a path in the folder is one of Hydra's groups, on systems that ignore case too."""
+    return name.split("/")[0].lower() == "hydra"
 
 
 def find_refused(name: str, header: str | None, content: Any) -> Iterator[str]:
     """Yield what the file `name` may not set. `header`: its @package, if it has one."""
     content = dict(content) if isinstance(content, dict) else {}
     group = name.rpartition("/")[0]
-    is_hydras = group.split("/")[0] == "hydra"
+    is_hydras = is_of_hydra(group)
     if header is not None and (is_hydras or "hydra" in header):
         yield f"@package {header}"
     defaults = content.pop("defaults", None)

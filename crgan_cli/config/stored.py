@@ -77,7 +77,11 @@ def from_text(
             kept = {*builds, *(each.key_or_group.partition(".")[0] for each in overrides)}
             config = {k: v for k, v in config.items() if k in kept or not _is_group(k, v, choices)}
         new, own = _apply(config, overrides, choices)
+    needed = choices.groups.keys() - {"experiment"} if builds is None else builds
+    missing = sorted(group for group in needed if group not in new)
     try:
+        if missing:
+            raise UserError(f"there is no {' and no '.join(missing)}.")
         require_valid(new)
     except UserError as error:
         changed = ", changed as typed" if overrides else ""

@@ -86,6 +86,11 @@ def test_nor_can_a_file_behind_a_link(tmp_path: Path) -> None:
     os.symlink(tmp_path / "conf", tmp_path / "far" / "round")
     with pytest.raises(UserError, match="which can run code"):
         compose([], str(tmp_path / "conf"))
+    write(tmp_path, "other/launcher/basic.yaml", "_target_: os.system\n")  # no group of Hydra's
+    compose([], str(tmp_path / "other"))
+    os.symlink(tmp_path / "other", tmp_path / "other" / "hydra")
+    with pytest.raises(UserError, match="hydra is a link to a folder"):
+        compose([], str(tmp_path / "other"))
 
 
 def test_a_file_may_choose_a_launcher_and_set_plain_values(tmp_path: Path) -> None:

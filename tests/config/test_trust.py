@@ -1,15 +1,22 @@
 """What crgan opens only if the user has typed it, and what it stores of the environment."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
 from support.strangers import Config, changed
 
+import crgan_cli
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
+from crgan_cli.config.schema import matches
+from crgan_cli.config.signatures import parameters
 from crgan_cli.config.stored import Typed, from_text, to_text
+from crgan_cli.config.trust import find_marks
 from crgan_cli.errors import UserError
 
+PACKAGE = Path(crgan_cli.__file__).parent
 SECRET = "hunter2"
 
 PLUGIN = """
@@ -126,3 +133,28 @@ def test_a_value_that_would_be_resolved_when_it_is_read_again_is_not_written(
     monkeypatch.setenv("CRGAN_MINE", "${oc.env:AWS_SECRET}")
     with pytest.raises(UserError, match=r"published\.source is \$\{oc\.env:AWS_SECRET\}"):
         to_text(compose(['published.source="${oc.env:CRGAN_MINE}"']))
+
+
+def test_every_path_of_crgans_own_classes_is_marked() -> None:
+    """A class that a stranger's configuration can name, also one that no YAML file names."""
+    name = r"(\w+_)?(path|root|file|folder|dir|weights)"
+    unmarked = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(("crgan_cli", *file.relative_to(PACKAGE).with_suffix("").parts))
+        text = file.read_text()
+        if not re.search(rf"\b{name}: .*\b(str|CodePath|DataPath)\b", text):
+            continue
+        for cls in (each for each in ast.parse(text).body if isinstance(each, ast.ClassDef)):
+            for key, parameter in parameters(f"{module}.{cls.name}").items():
+                takes_text = parameter.kind is not None and matches("text", parameter.kind)
+                if takes_text and re.fullmatch(name, key) and not [*find_marks(parameter.kind)]:
+                    unmarked.append(f"{cls.name}.{key}")
+    # a folder that is listed, and a setting outside the groups
+    assert unmarked == ["Choices.config_dir", "Run.data_root"]
+
+
+@pytest.mark.parametrize("group", ["architecture", "dataset"])
+def test_a_stored_configuration_without_a_group_is_refused(group: str) -> None:
+    text = changed(to_text(compose([])), lambda config: config.pop(group))
+    with pytest.raises(UserError, match=rf"In run\.yaml: there is no {group}\."):
+        from_text(text, "run.yaml")
