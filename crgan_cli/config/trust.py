@@ -36,7 +36,7 @@ def require_code_typed(config: Settings, typed: Collection[str], source: str) ->
             raise UserError(
                 f"{source} names {key}={printable(', '.join(paths))}. Reading such a file can run "
                 "code, so crgan opens it only if you name it yourself. If you trust that file, "
-                f"type: {printable(shlex.quote(f'{key}={value}'))}"
+                f"add to the command: {printable(shlex.quote(f'{key}={value}'))}"
             )
 
 

@@ -30,7 +30,7 @@ def test_a_torchscript_file_is_loaded_only_if_it_was_typed(
         ("train", "--from", run),
         ("train", "--from", run, "steps=5"),
     ):
-        refused(crgan(*words), f"names {path}", "run code", f"type: {path}")
+        refused(crgan(*words), f"names {path}", "run code", f"command: {path}")
         assert not trace.exists()
     code, _, err = crgan("eval", run, path, "metrics.measures=[fid]")
     assert code == 0, err

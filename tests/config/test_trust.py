@@ -9,7 +9,7 @@ from support.strangers import Config, changed
 
 import crgan_cli
 from crgan_cli.config.compose import compose
-from crgan_cli.config.resolve import to_plain
+from crgan_cli.config.resolve import PUBLIC_VARIABLES, to_plain
 from crgan_cli.config.schema import matches
 from crgan_cli.config.signatures import parameters
 from crgan_cli.config.stored import Typed, from_text, to_text
@@ -54,7 +54,7 @@ def test_the_paths_of_a_plugin_are_found_by_their_annotation(plugin: str, tmp_pa
     typed = Typed(["loss.nets=[a.pt]"], ["steps"], "a test")  # paths may always be typed
     text = with_plugin({**own, "nets": ["a.pt"]})
     with pytest.raises(
-        UserError, match=r"run\.yaml names loss\.nets=a\.pt.*type: loss\.nets=a\.pt"
+        UserError, match=r"run\.yaml names loss\.nets=a\.pt.*command: loss\.nets=a\.pt"
     ):
         from_text(text, "run.yaml")
     assert from_text(text, "run.yaml", typed=typed).loss.nets == ["a.pt"]
@@ -122,6 +122,8 @@ def test_public_variables_are_read_and_stored_as_values(monkeypatch: pytest.Monk
         ['published.source="${oc.env:SCRATCH}/${oc.env:CRGAN_MINE}/${oc.env:WORK,none}"']
     )
     assert to_plain(from_text(to_text(config)))["published"]["source"] == "/scratch/7/none"
+    page = (PACKAGE.parent / "docs" / "configuration.md").read_text()
+    assert all(f"`{name}`" in page for name in PUBLIC_VARIABLES)
     with pytest.raises(UserError, match="the environment variable WORK is not set"):
         compose(['published.source="${oc.env:WORK}"'])
 
