@@ -110,6 +110,7 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
+    from crgan_cli.system.console import log_to_stderr
     from crgan_cli.training.start import train_run
 
     folder = Path(args.start)
@@ -119,8 +120,9 @@ def resume_run(args: argparse.Namespace) -> int:
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
-    cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
-    cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
+    typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
+    with log_to_stderr():
+        cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file), typed=typed)
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
     train_run(cfg, list(args.overrides), {}, None)
     return 0
