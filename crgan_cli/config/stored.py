@@ -1,6 +1,7 @@
 """Write, read, change and compare the configuration of a run on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.types import Override
@@ -105,14 +106,14 @@ def compose_partial(
 def _require_one_of(
     changeable: Sequence[str], override: Override, purpose: str, reason: str
 ) -> None:
-    if not _is_below(override.key_or_group, changeable):
+    if not is_below(override.key_or_group, changeable):
         *most, last = (f"{name}=" for name in changeable)
         listed = f"{', '.join(most)} and {last}" if most else last
         what, remedy = f"'{override.input_line}'", f"Give only {listed} with it."
         raise UserError(conflict(what, purpose, f"{purpose} {reason}", remedy))
 
 
-def _is_below(key: str, names: Sequence[str]) -> bool:
+def is_below(key: str, names: Collection[str]) -> bool:
     """Whether a dotted key is one of the names, or lies below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
@@ -122,7 +123,22 @@ def difference(old: Settings, new: Settings) -> list[str]:
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in differing_keys(before, after)
+        if not is_below(key, MAY_CHANGE_ON_RESUME)
+    ]
+
+
+def differing_keys(before: Settings, after: Settings) -> list[str]:
+    """List the keys whose values differ between two configurations that `flatten` returned."""
+    return [
+        key
         for key in dict.fromkeys([*before, *after])
         if before.get(key, _ABSENT) != after.get(key, _ABSENT)
-        and not _is_below(key, MAY_CHANGE_ON_RESUME)
     ]
+
+
+def make_paths_absolute(config: DictConfig) -> None:
+    """Make the paths of data absolute: a run may be resumed from another folder."""
+    config.data_root = str(Path(config.data_root).absolute())
+    if config.dataset.get("root") is not None:
+        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
