@@ -11,6 +11,7 @@ from crgan_cli.commands.sample import parse_seed
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
 from crgan_cli.experiments.sweep_state import exit_code
+from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
     from crgan_cli.experiments.paper_tables import PaperTable, Scale
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     states = [run_table.job_state(job) for job in jobs]  # before the first one starts
     if args.dry_run:
         print(preview(table, scale, jobs, states))
+        require_printed()
         return 0
     with log_to_stderr():
         try:

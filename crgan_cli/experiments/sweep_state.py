@@ -21,9 +21,9 @@ FOLDER = ".sweep"
 class SweepJob(NamedTuple):
     """One job of a sweep, as in its JSON file."""
 
-    number: int  # from 0
+    number: int  # from 1
     name: str  # what differs from the other jobs
-    folder: str  # of the run
+    folder: str  # of the run; "" until it is known
     status: str  # a Status
     seconds: float = 0.0
     value: float | None = None  # the primary metric, once the job has ended
@@ -40,8 +40,9 @@ class SweepState:
 
     def __init__(self, folder: Path, total: int | None = None) -> None:
         """`total` is the number of jobs; None if the sweeper decides during the sweep."""
-        self.folder = folder
-        self.path = folder / FOLDER
+        self.typed = folder
+        self.folder = folder.absolute()  # whatever becomes the working folder
+        self.path = self.folder / FOLDER
         self.total = total
 
     def clear(self) -> None:
@@ -72,6 +73,10 @@ class SweepState:
     def stopped(self) -> bool:
         """Whether no further job may start."""
         return (self.path / "stop").exists()
+
+    def lock_settings(self, name: str) -> FileLock:
+        """Return the lock of the jobs with the same settings, of which one runs at a time."""
+        return FileLock(self.path / f"settings_{name}.lock")
 
     @contextmanager
     def acquire_device(self, count: int, per_device: int) -> Iterator[int]:

@@ -107,7 +107,7 @@ def make_table(state: SweepState, steps: int, seconds: float) -> Table:
         running = job.status == Status.RUNNING
         left = (steps - now.step) / now.per_second if running and now.per_second else None
         table.add_row(
-            str(job.number + 1),  # as messages count
+            str(job.number),
             job.name,
             job.status,
             f"{now.step} / {steps}",
