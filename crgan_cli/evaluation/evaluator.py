@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, to_uint8
-from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
@@ -24,6 +24,7 @@ from crgan_cli.evaluation.metrics.features import (
     Progress,
     Stop,
     extract,
+    require_finite_images,
 )
 from crgan_cli.evaluation.metrics.protocol import Protocol, describe_evaluation
 from crgan_cli.evaluation.metrics.reference import (
@@ -300,11 +301,3 @@ class Evaluator:
         if self.protocol.rounding == "uint8":
             return to_uint8(images)
         return images.float().add(1).mul(127.5).clamp(0, 255)
-
-
-def require_finite_images(images: Tensor) -> None:
-    """Raise RunFailed if generated images are not finite: as pixels they would be black."""
-    if not images.isfinite().all():
-        raise RunFailed(
-            "The generator's images are not finite numbers: there is nothing to show or to score."
-        )

@@ -10,7 +10,8 @@ from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crgan_cli.data.images import to_uint8
-from crgan_cli.evaluation.evaluator import Fakes, require_finite_images
+from crgan_cli.evaluation.evaluator import Fakes
+from crgan_cli.evaluation.metrics.features import require_finite_images
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.system.distributed.world import as_single_process

@@ -103,3 +103,11 @@ def require_finite_features(
         "often a TorchScript module in half precision (fp16, bf16) overflows: save it in float32 "
         "(net.float()), or choose another extractor=..."
     )
+
+
+def require_finite_images(images: Tensor) -> None:
+    """Raise RunFailed if generated images are not finite: as pixels they would be black."""
+    if not images.isfinite().all():
+        raise RunFailed(
+            "The generator's images are not finite numbers: there is nothing to show or to score."
+        )
