@@ -158,7 +158,7 @@ def preview(
         Column("row", False, [job.row.label for job in jobs]),
         Column("seed", False, [str(job.seed) for job in jobs]),
         Column("state", False, states),
-        Column("minutes", False, [format_minutes(left) for left in minutes]),
+        Column("left", False, [format_minutes(left) for left in minutes]),
         Column("command", False, [job.command for job in jobs]),
     ]
     return "\n".join(
@@ -193,7 +193,7 @@ def format_totals(
     minutes: Sequence[float | None],
 ) -> list[str]:
     """Return the total cost in time and disk, as lines."""
-    from crgan_cli.system.progress import format_duration
+    from crgan_cli.system.numbers import format_bytes, format_duration
 
     counted = [each for each in minutes if each is not None]
     where = (
@@ -207,7 +207,7 @@ def format_totals(
     return [
         f"{len(jobs)} runs, {done} finished; "
         f"left: {format_duration(60 * sum(counted))} on {where}{more}",
-        f"disk: {sum(checkpoint_size(jobs)) / 1e9:.2g} GB of checkpoints",
+        f"disk: {format_bytes(sum(checkpoint_size(jobs)))} of checkpoints",
     ]
 
 
@@ -228,5 +228,7 @@ def checkpoint_size(jobs: Sequence["TableJob"]) -> list[int]:
 
 
 def format_minutes(minutes: float | None) -> str:
-    """Return minutes with two digits; ? if unknown."""
-    return "?" if minutes is None else f"{minutes:.2g}" if minutes < 10 else f"{minutes:.0f}"
+    """Return minutes in the unit that fits; ? if unknown."""
+    from crgan_cli.system.numbers import format_time
+
+    return "?" if minutes is None else format_time(60 * minutes)

@@ -1,6 +1,7 @@
 """The state of a sweep on disk: one JSON file per job, and the locks of the devices."""
 
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
 
 FOLDER = ".sweep"
 """Below the sweep's folder. Describes the latest launch only."""
@@ -53,9 +54,11 @@ class SweepState:
             (self.path / "total").write_text(str(self.total))
 
     def write(self, job: SweepJob) -> None:
-        """Write the current state of a job."""
+        """Write the current state of a job. A metric that is no finite number is none."""
+        if job.value is not None and not math.isfinite(job.value):
+            job = job._replace(value=None)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / f"{job.number}.json", json.dumps(job._asdict()) + "\n")
+        write_json(self.path / f"{job.number}.json", job._asdict())
 
     def jobs(self) -> list[SweepJob]:
         """Return the jobs that have started, by number. Skip a file that is being written."""

@@ -278,7 +278,7 @@ def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
     assert len(board.jobs()) == 2
     said = format_finished(board.jobs()[0], board)
     assert said == (
-        "finished in 1 min 0 s, 12.5; "
+        "finished in 1 min 0 s, 12.50; "
         "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
     )
     assert (
