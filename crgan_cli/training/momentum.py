@@ -27,10 +27,10 @@ class MomentumSGD(Optimizer):
             if not parameters:
                 continue
             velocities = [self.velocity(p) for p in parameters]
-            torch._foreach_mul_(velocities, group["momentum"])
-            steps = torch._foreach_mul([p.grad for p in parameters], group["lr"])
-            torch._foreach_sub_(velocities, steps)
-            torch._foreach_add_(parameters, velocities)
+            torch._foreach_mul_(velocities, group["momentum"])  # type: ignore
+            steps = torch._foreach_mul([p.grad for p in parameters], group["lr"])  # type: ignore
+            torch._foreach_sub_(velocities, steps)  # type: ignore
+            torch._foreach_add_(parameters, velocities)  # type: ignore
 
     def velocity(self, parameter: nn.Parameter) -> Tensor:
         """Return v of a parameter, which is 0 at first."""
