@@ -110,17 +110,19 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
-    from crgan_cli.training.start import train_run
+    from crgan_cli.runs.folder import RunDir
+    from crgan_cli.runs.settings import load_config
 
     folder = Path(args.start)
-    file = folder / "config.yaml"
-    if not file.is_file():
+    if not RunDir(folder).is_run():
         raise UserError(
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
-    cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
-    cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
+    config = load_config(RunDir(folder))
+    cfg = stored.with_overrides(config, args.overrides, RESUMABLE_KEYS, "--from")
+    from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
+
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
     train_run(cfg, list(args.overrides), {}, None)
     return 0

@@ -1,6 +1,7 @@
 """Write, read, change and compare the configuration of a run on disk."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.types import Override
@@ -57,6 +58,15 @@ def from_text(text: str, source: str = "this configuration") -> DictConfig:
         return require_valid(config)
     except UserError as error:
         raise UserError(f"In {source}: {error}") from error
+
+
+def from_file(path: Path) -> DictConfig:
+    """Read a configuration that `to_text` wrote to a file. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as YAML settings ({error}).") from error
+    return from_text(text, str(path))
 
 
 def with_overrides(
