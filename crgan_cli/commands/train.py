@@ -111,7 +111,8 @@ def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
     from crgan_cli.runs.folder import RunDir
-    from crgan_cli.runs.settings import load_config
+    from crgan_cli.runs.settings import load_text
+    from crgan_cli.system.console import log_to_stderr
 
     folder = Path(args.start)
     if not RunDir(folder).is_run():
@@ -119,8 +120,9 @@ def resume_run(args: argparse.Namespace) -> int:
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
-    config = load_config(RunDir(folder))
-    cfg = stored.with_overrides(config, args.overrides, RESUMABLE_KEYS, "--from")
+    typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
+    with log_to_stderr():
+        cfg = stored.from_text(*load_text(RunDir(folder)), typed=typed)
     from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
 
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"

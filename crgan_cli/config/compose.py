@@ -19,7 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
+from crgan_cli.config.hydra_files import require_plain_hydra
 from crgan_cli.config.resolve import flatten, to_plain
+from crgan_cli.config.trust import require_code_typed
 from crgan_cli.errors import UserError
 
 
@@ -40,17 +42,25 @@ def compose(
     """Compose and check a complete configuration. UserError if something is wrong with it."""
     choices = Choices(config_dir)
     with hydra_search_path(choices) as parser:
-        for override in messages.parse_overrides(overrides, choices, parser):
+        parsed = messages.parse_overrides(overrides, choices, parser)
+        for override in parsed:
             messages.require_one_value(override, choices)
-        return require_valid(drop_hydra_node(compose_unchecked(overrides, choices, config_name)))
+        config = drop_hydra_node(compose_unchecked(overrides, choices, config_name))
+    require_code_typed(require_valid(config), {o.key_or_group for o in parsed}, "a YAML file")
+    return config
 
 
 @contextmanager
 def hydra_search_path(choices: Choices) -> Iterator[OverridesParser]:
-    """Open Hydra's search path on crgan's folder; yield a parser that knows the files there."""
+    """Open Hydra's search path on crgan's folder; yield a parser that knows the files there.
+
+    UserError if a file of the user's folder sets what may run code through Hydra.
+    """
     hydra = GlobalHydra.instance()
     hydra.clear()  # in case an earlier call was interrupted
     with initialize_config_dir(str(choices.folders[0]), job_name="train", version_base="1.3"):
+        for folder in choices.folders[1:]:
+            require_plain_hydra(folder)
         yield OverridesParser.create(config_loader=hydra.config_loader())
 
 

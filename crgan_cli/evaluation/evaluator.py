@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.base import Metric
@@ -67,7 +67,7 @@ class Evaluator:
         batch_norm: Literal["running", "standing", "batch"],
         truncation: Positive | None,
         floor: bool,
-        reference_file: str | None,
+        reference_file: DataPath | None,
         batch_size: PositiveInt,
         every: PositiveInt,
         is_splits: PositiveInt = 10,

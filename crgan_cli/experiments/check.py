@@ -39,6 +39,7 @@ def check_jobs(
     can ask for a sweep too (hydra.mode).
     """
     from crgan_cli.config import compose, messages
+    from crgan_cli.config.trust import require_code_typed
 
     with compose.hydra_search_path(choices) as parser:
         parsed = messages.parse_overrides(overrides, choices, parser)
@@ -51,7 +52,7 @@ def check_jobs(
         added = messages.parse_overrides(
             [f"{key}={text}" for key, text in swept.items()], choices, parser
         )
-        every = [*added, *parsed]
+        every, typed = [*added, *parsed], {each.key_or_group for each in parsed}
         basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
         if basic and multirun:
             require_finite_sweep(every)
@@ -60,6 +61,7 @@ def check_jobs(
                 composed = compose.drop_hydra_node(compose.compose_unchecked(job, choices))
                 if whole or resolve.is_complete(composed):
                     compose.require_valid(composed)
+                    require_code_typed(composed, typed, "an experiment's file")
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.experiments.check import override_key
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
@@ -168,9 +169,12 @@ def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
 
 def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
     """Train a run in `folder`, or in a new folder if None, with the overrides Hydra was given."""
+    from crgan_cli.config.trust import require_code_typed
     from crgan_cli.training.start import train_run
 
     overrides = list(node.overrides.task)
+    # again, since not all jobs of a large sweep are checked before the first
+    require_code_typed(cfg, {override_key(text) for text in overrides}, "an experiment's file")
     return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
 
 

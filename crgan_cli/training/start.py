@@ -8,14 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from crgan_cli.config.stored import difference, from_text, to_text
+from crgan_cli.config.resolve import Settings
+from crgan_cli.config.stored import difference, read_settings, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
 from crgan_cli.runs.outcome import primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
-from crgan_cli.runs.settings import load_config
+from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
@@ -86,7 +87,12 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
         return train(training, found)
 
 
-def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
+def load_config(run: RunDir) -> Settings:
+    """Read the configuration that a run was started with."""
+    return read_settings(*load_text(run))
+
+
+def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
     """Raise UserError if a run would be resumed with another configuration."""
     if now.resume == "never":
         raise UserError(
@@ -94,8 +100,9 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
             "out=FOLDER, or resume it with resume=auto."
         )
     changed = difference(before, now)
-    if before.steps != now.steps and before.optimizer.get("decay", "none") != "none":
-        changed.append(f"steps: {before.steps} -> {now.steps} (optimizer.decay runs over them)")
+    if before.get("steps") != now.steps and now.optimizer.get("decay", "none") != "none":
+        steps = f"steps: {before.get('steps')} -> {now.steps}"
+        changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
@@ -120,7 +127,7 @@ def find_progress(
 def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
     """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
     was changed or damaged since."""
-    before = from_text(found.content["config"], str(found.path))
+    before = read_settings(found.content["config"], str(found.path))
     changed = difference(before, config)
     if changed and config.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
