@@ -11,6 +11,7 @@ from pathlib import Path
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.launch import is_torchrun
+from crgan_cli.system.streams import require_printed
 
 help = "Train a GAN; settings are typed as key=value."
 
@@ -58,6 +59,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         from crgan_cli.config.help import train_help
 
         print(train_help(choices))
+        require_printed()
         return 0
     require_compatible_flags(args)
     if args.start is not None:
@@ -66,6 +68,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         from crgan_cli.experiments.launch import print_hydra_help
 
         print_hydra_help(choices)
+        require_printed()
         return 0
     return print_or_train(args, choices)
 
@@ -95,9 +98,10 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     overrides = [*compose.search_path_overrides(choices), *typed]
     if args.cfg:
         launch.print_config(choices, overrides, args.cfg, args.package, resolve=args.resolve)
-        return 0
     if args.info:
         launch.print_info(choices, overrides, args.info)
+    if prints:
+        require_printed()
         return 0
     if plan is None:
         launch.train_once(choices, overrides)

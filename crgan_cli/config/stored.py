@@ -1,6 +1,7 @@
 """Write, read, change and compare the configuration of a run on disk."""
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -70,7 +71,7 @@ def from_text(
     known. UserError also for keys that may not change, and for files that a stranger may not name
     (`trust.py`).
     """
-    config, choices = read_settings(text, source), Choices()
+    config, choices = read_stored(text, source), Choices()
     with hydra_search_path(choices) as parser:
         overrides = _parse_typed(typed, config, choices, parser) if typed else []
         if builds is not None:
@@ -91,7 +92,7 @@ def from_text(
     return new
 
 
-def read_settings(text: str, source: str) -> dict[str, Any]:
+def read_stored(text: str, source: str) -> dict[str, Any]:
     """Read the values that `to_text` wrote, unchecked: to compare them, never to build from them.
 
     Interpolations are refused and not resolved: a stranger's could read the environment.
@@ -129,7 +130,7 @@ def _parse_typed(
     parsed = messages.parse_overrides(typed.overrides, choices, parser)
     changeable = (*typed.changeable, *path_keys(config))
     for override in parsed:
-        if not _is_below(override.key_or_group, changeable):
+        if not is_below(override.key_or_group, changeable):
             reason = "takes the run's own settings"
             raise _cannot_change(typed.changeable, override, typed.purpose, reason)
         messages.require_one_value(override, choices)
@@ -168,7 +169,7 @@ def compose_partial(
     choices = Choices()
     with hydra_search_path(choices) as parser:
         for override in messages.parse_overrides(overrides, choices, parser):
-            if not _is_below(override.key_or_group, changeable):
+            if not is_below(override.key_or_group, changeable):
                 raise _cannot_change(changeable, override, purpose, "trains nothing")
     return compose(overrides)
 
@@ -182,7 +183,7 @@ def _cannot_change(
     return UserError(conflict(what, purpose, f"{purpose} {reason}", remedy))
 
 
-def _is_below(key: str, names: Sequence[str]) -> bool:
+def is_below(key: str, names: Collection[str]) -> bool:
     """Whether a dotted key is one of the names, or lies below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
@@ -192,7 +193,22 @@ def difference(old: Settings, new: Settings) -> list[str]:
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in differing_keys(before, after)
+        if not is_below(key, MAY_CHANGE_ON_RESUME)
+    ]
+
+
+def differing_keys(before: Settings, after: Settings) -> list[str]:
+    """List the keys whose values differ between two configurations that `flatten` returned."""
+    return [
+        key
         for key in dict.fromkeys([*before, *after])
         if before.get(key, _ABSENT) != after.get(key, _ABSENT)
-        and not _is_below(key, MAY_CHANGE_ON_RESUME)
     ]
+
+
+def make_paths_absolute(config: DictConfig) -> None:
+    """Make the paths of data absolute: a run may be resumed from another folder."""
+    config.data_root = str(Path(config.data_root).absolute())
+    if config.dataset.get("root") is not None:
+        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())

@@ -58,7 +58,9 @@ def check_jobs(
             require_finite_sweep(every)
         for job in itertools.islice(jobs_to_check(every), MAX_CHECKED):
             try:
-                composed = compose.drop_hydra_node(compose.compose_unchecked(job, choices))
+                composed = compose.compose_unchecked(job, choices)
+                compose.require_own_paths(composed.hydra)
+                composed = compose.drop_hydra_node(composed)
                 if whole or resolve.is_complete(composed):
                     compose.require_valid(composed)
                     require_code_typed(composed, typed, "an experiment's file")
@@ -66,11 +68,12 @@ def check_jobs(
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
+    typed = {override_key(str(each.input_line)): each for each in parsed}
+    if "hydra.sweep.dir" in typed and (first.out is not None or not multirun):
+        raise UserError("hydra.sweep.dir is the folder of a sweep: type out=FOLDER instead.")
     if not multirun:
         return None
-    if any(
-        override_key(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed
-    ):
+    if "out" in typed and typed["out"].is_sweep_override():
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
     jobs = math.prod(len(column) for column in override_columns(every)) if basic else None
     parallel = not str(first.hydra.launcher._target_).endswith("BasicLauncher")

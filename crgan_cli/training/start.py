@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, read_settings, to_text
+from crgan_cli.config.stored import difference, make_paths_absolute, read_stored, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -60,10 +60,7 @@ def train_run(
 
 def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
-    # Make paths absolute: the run may be resumed from another folder.
-    config.data_root = str(Path(config.data_root).absolute())
-    if config.dataset.get("root") is not None:
-        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
+    make_paths_absolute(config)
 
     # Refuse another configuration; find what is done. Only a run that trains needs the checkpoint
     # on every rank.
@@ -88,7 +85,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
 
 def load_config(run: RunDir) -> Settings:
     """Read the configuration that a run was started with."""
-    return read_settings(run.config.read_text("utf-8"), str(run.config))
+    return read_stored(run.config.read_text("utf-8"), str(run.config))
 
 
 def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
