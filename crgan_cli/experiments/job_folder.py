@@ -128,7 +128,7 @@ def load_flat_settings(run: Path) -> dict[str, Any]:
 
 @cache
 def parse_settings(file: Path, changed: int) -> dict[str, Any]:
-    """Do `load_flat_settings` once for each version of a file: every job of a sweep asks for all."""
+    """Read a file once for each of its versions: every job of a sweep asks for all."""
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
     except (ValueError, yaml.YAMLError):
