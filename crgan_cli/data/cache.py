@@ -144,7 +144,7 @@ def sample_digest(indices: Sequence[int], file: Path) -> str:
 
     The blocks are spread evenly, the first and the last among them.
     """
-    digest = hashlib.sha256(json.dumps(indices).encode())
+    digest = hashlib.sha256(json.dumps(indices, allow_nan=False).encode())
     last = max(file.stat().st_size - BLOCK, 0)
     blocks = min(-(-last // BLOCK) + 1, MAX_BLOCKS)
     with open(file, "rb") as pixels:

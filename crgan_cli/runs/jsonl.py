@@ -19,6 +19,7 @@ class Lines(NamedTuple):
     """What was read of a file."""
 
     records: list[dict]
+    texts: list[bytes]  # their lines
     damaged: list[bytes]  # lines that hold no valid record
 
 
@@ -30,12 +31,13 @@ def read_lines(path: Path, is_valid: IsValid, select: Select = list) -> Lines:
     try:
         *whole, last = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return Lines([], [])
-    lines = [line for line in select(whole) if line.strip()]
-    records = [parse_line(line, is_valid) for line in [*lines, last]]
+        return Lines([], [], [])
+    lines = [line for line in [*select(whole), last] if line.strip()]
+    parsed = [(line, parse_line(line, is_valid)) for line in lines]
     return Lines(
-        [record for record in records if record is not None],
-        [line for line, record in zip(lines, records, strict=False) if record is None],
+        [record for _, record in parsed if record is not None],
+        [line for line, record in parsed if record is not None],
+        [line for line, record in parsed if record is None and line is not last],
     )
 
 
@@ -50,7 +52,7 @@ def parse_line(line: bytes, is_valid: IsValid) -> dict | None:
 
 def read_records(path: Path, is_valid: IsValid, select: Select = list) -> list[dict]:
     """Return a file's records, and log which lines were left out. Raises OSError."""
-    records, damaged = read_lines(path, is_valid, select)
+    records, _, damaged = read_lines(path, is_valid, select)
     if damaged:
         log.warning("%s: %s", path, describe_damaged(damaged))
     return records

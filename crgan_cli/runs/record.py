@@ -202,16 +202,16 @@ def drop_lines_after(run: RunDir, step: int, *, hooks_done: bool) -> None:
     """
     if step and not run.metrics.exists():
         log.warning("%s is missing: this run's log begins anew after step %d", run.metrics, step)
-    records, damaged = read_lines(run.metrics, is_metrics_line)
+    records, texts, damaged = read_lines(run.metrics, is_metrics_line)
     if damaged:
         copy = keep_copy(run.metrics)
         log.warning("%s: %s. A copy is %s", run.metrics, describe_damaged(damaged), copy.name)
     kept = [
-        line
-        for line in records
+        text.decode() + "\n"
+        for line, text in zip(records, texts, strict=True)
         if line["step"] < step or (line["step"] == step and (hooks_done or line["kind"] == "train"))
     ]
-    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+    write_text(run.metrics, "".join(kept))
 
 
 def keep_copy(path: Path) -> Path:
