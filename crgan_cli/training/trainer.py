@@ -19,6 +19,7 @@ from crgan_cli.runs.checkpoint import Stateful
 from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.distributed.objects import StopFlag
+from crgan_cli.system.numbers import format_flop, format_rate, format_share
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.system.signals import handle_signals
 from crgan_cli.training.ema import EMA
@@ -82,8 +83,8 @@ class StepCost(NamedTuple):
     def describe(self, steps_per_second: float) -> str:
         """The speed in FLOP/s, and as a share of the peak (MFU)."""
         speed = self.flops * steps_per_second
-        share = f", {speed / self.peak:.1%} of {self.peak_name}" if self.peak else ""
-        return f"{speed / 1e12:.3g} TFLOP/s{share}"
+        share = f", {format_share(speed / self.peak)} of {self.peak_name}" if self.peak else ""
+        return f"{format_flop(speed)}/s{share}"
 
 
 class Trainer:
@@ -249,7 +250,8 @@ class Trainer:
         speed = steps_per_second * self.turns_per_step["d"] * self.batches.batch_size
         self.windows += 1
         if self.step_cost and self.windows == WARM_WINDOWS:
-            log.info("%.3g images/s, %s", speed, self.step_cost.describe(steps_per_second))
+            cost = self.step_cost.describe(steps_per_second)
+            log.info("%s images/s, %s", format_rate(speed), cost)
         progress.show_speed(speed)
 
         numbers = means | rates | {"speed/images_per_second": speed}

@@ -11,7 +11,6 @@ trying which convolutions to fold, compiling, capturing.
 
 import argparse
 import gc
-import json
 import os
 import sys
 import time
@@ -28,7 +27,7 @@ from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.runs.provenance import get_peak_memory
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json, write_text
 from crgan_cli.system.device import allow_tf32, best_precision, resolve_device
 from crgan_cli.training import flops, peaks
 
@@ -315,7 +314,7 @@ def run_train(args: argparse.Namespace) -> None:
     text = "\n".join([*heading(conditions), "", *table(rows)])
     print(text)
     if args.json:
-        write_text(args.json, json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n")
+        write_json(args.json, {"conditions": conditions, "rows": rows}, indent=2)
     if args.markdown:
         write_text(args.markdown, text + "\n")
 
