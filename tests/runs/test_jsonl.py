@@ -47,7 +47,7 @@ def test_every_reader_leaves_out_the_same_lines(
     train, evals = read_metrics(run.metrics)
     assert [line["step"] for line in train + evals] == [1, 2]
     assert caplog.text.count("metrics.jsonl: a line that cannot be read is left out: ") == 2
-    assert (read_progress(tmp_path).step, read_progress(tmp_path).metric) == (2, "5")
+    assert (read_progress(tmp_path).step, read_progress(tmp_path).metric) == (2, "5.000")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
