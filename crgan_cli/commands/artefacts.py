@@ -77,14 +77,19 @@ def run(args: argparse.Namespace) -> int:
 
     with log_to_stderr():
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
-        before = stored.from_text(checkpoint.content["config"], str(checkpoint.path))
-        settings = stored.with_overrides(before, overrides, CHANGEABLE, "crgan artefacts")
+        with_features = not args.pixels_only and bool({"diversity", "memorisation"} & set(names))
+        settings = stored.from_text(
+            checkpoint.content["config"],
+            str(checkpoint.path),
+            builds=("augment", "dataset", *(["extractor"] if with_features else [])),
+            typed=stored.Typed(overrides, CHANGEABLE, "crgan artefacts"),
+        )
         device = resolve_device(settings.device)
         subject = load_subject(checkpoint, settings, device, args.weights)
         folder = args.out or output_folder(checkpoint.path, subject.step, subject.weights)
         require_folder(folder)
         extractor = None
-        if not args.pixels_only and {"diversity", "memorisation"} & set(names):
+        if with_features:
             extractor = build_extractor(settings, device)
         print(f"{checkpoint.path} at step {subject.step}, {subject.weights} weights")
         for name in names:
@@ -127,7 +132,7 @@ def build_extractor(settings: "DictConfig", device: "torch.device") -> "Extracto
 
 
 def output_folder(checkpoint: Path, step: int, weights: str) -> Path:
-    """A folder in the run of the checkpoint. Raise UserError if it belongs to no run."""
+    """A folder in the run of the checkpoint. Raise UserError for no run, or links in it."""
     from crgan_cli.errors import UserError
     from crgan_cli.evaluation import load
 
@@ -136,6 +141,7 @@ def output_folder(checkpoint: Path, step: int, weights: str) -> Path:
         raise UserError(
             f"{checkpoint} is not in a run's folder. Give an output folder: --out FOLDER."
         )
+    run.require_no_links()
     return run.path / "artefacts" / f"step_{step:08d}_{weights}"
 
 

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from crgan_cli.config.bounds import DataPath
 from crgan_cli.errors import UserError
 
 EXTENSIONS = (
@@ -39,7 +40,7 @@ class ImageFiles:
     option that gave the root, for error messages.
     """
 
-    def __init__(self, root: str, option: str = "dataset.root=") -> None:
+    def __init__(self, root: DataPath, option: str = "dataset.root=") -> None:
         self.root = Path(root).expanduser().absolute()
         self.option = option
         if not self.root.exists():

@@ -1,18 +1,24 @@
 """The state of a sweep on disk: one JSON file per job, and the locks of the devices."""
 
 import json
+import logging
+import math
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, get_type_hints
 
 from filelock import FileLock, Timeout
 
+from crgan_cli.runs.folder import require_no_links
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
+
+log = logging.getLogger(__name__)
+Fields = TypeVar("Fields")
 
 FOLDER = ".sweep"
 """Below the sweep's folder. Describes the latest launch only."""
@@ -21,9 +27,9 @@ FOLDER = ".sweep"
 class SweepJob(NamedTuple):
     """One job of a sweep, as in its JSON file."""
 
-    number: int  # from 0
+    number: int  # from 1
     name: str  # what differs from the other jobs
-    folder: str  # of the run
+    folder: str  # of the run; "" until it is known
     status: str  # a Status
     seconds: float = 0.0
     value: float | None = None  # the primary metric, once the job has ended
@@ -40,28 +46,37 @@ class SweepState:
 
     def __init__(self, folder: Path, total: int | None = None) -> None:
         """`total` is the number of jobs; None if the sweeper decides during the sweep."""
-        self.folder = folder
-        self.path = folder / FOLDER
+        self.typed = folder
+        self.folder = folder.absolute()  # whatever becomes the working folder
+        self.path = self.folder / FOLDER
         self.total = total
+        self.damaged: set[str] = set()  # files of which this was said
 
     def clear(self) -> None:
         """Delete the job files of the previous launch. Runs are kept."""
+        require_no_links(self.folder, [FOLDER])
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         if self.total is not None:
             (self.path / "total").write_text(str(self.total))
 
     def write(self, job: SweepJob) -> None:
-        """Write the current state of a job."""
+        """Write the current state of a job. A metric that is no finite number is none."""
+        if job.value is not None and not math.isfinite(job.value):
+            job = job._replace(value=None)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / f"{job.number}.json", json.dumps(job._asdict()) + "\n")
+        write_json(self.path / f"{job.number}.json", job._asdict())
 
     def jobs(self) -> list[SweepJob]:
-        """Return the jobs that have started, by number. Skip a file that is being written."""
+        """Return the jobs that have started, by number. Damaged files are left out, and logged."""
         found = []
         for file in self.path.glob("[0-9]*.json"):
-            with suppress(OSError, ValueError, TypeError):
-                found.append(SweepJob(**json.loads(file.read_text(encoding="utf-8"))))
+            job = read_fields(file, SweepJob)
+            if job is not None:
+                found.append(job)
+            elif file.name not in self.damaged:
+                self.damaged.add(file.name)  # once: a live table asks every second
+                log.warning("%s is damaged: the job is left out", file)
         return sorted(found)
 
     def stop(self) -> None:
@@ -72,6 +87,10 @@ class SweepState:
     def stopped(self) -> bool:
         """Whether no further job may start."""
         return (self.path / "stop").exists()
+
+    def lock_settings(self, name: str) -> FileLock:
+        """Return the lock of the jobs with the same settings, of which one runs at a time."""
+        return FileLock(self.path / f"settings_{name}.lock")
 
     @contextmanager
     def acquire_device(self, count: int, per_device: int) -> Iterator[int]:
@@ -93,6 +112,19 @@ class SweepState:
                         lock.release()
                     return
             time.sleep(0.5)
+
+
+def read_fields(file: Path, kind: type[Fields]) -> Fields | None:
+    """Read a NamedTuple from a JSON file. None if there is none, or a value of another type."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        found = kind(**fields)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    types = {
+        key: hint | int if hint is float else hint for key, hint in get_type_hints(kind).items()
+    }
+    return found if all(isinstance(fields[key], types[key]) for key in fields) else None
 
 
 def describe_unfinished(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Write files atomically: after a crash, a file is complete or absent."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        partial.unlink(missing_ok=True)  # a link of this name would be written through
         yield partial
         os.replace(partial, path)
     finally:  # os.replace keeps the source if both are links to one file
@@ -26,3 +28,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a text atomically, as UTF-8."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write JSON atomically. NaN and infinity, which JSON does not have, raise ValueError."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")

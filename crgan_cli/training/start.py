@@ -8,13 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from crgan_cli.config.stored import difference, from_text, to_text
+from crgan_cli.config.resolve import Settings
+from crgan_cli.config.stored import difference, make_paths_absolute, read_settings, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
 from crgan_cli.runs.outcome import primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
+from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
@@ -46,10 +48,10 @@ def train_run(
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.created_here = config.out is None
     run.is_single_run = folder is None or config.out is not None
-    # a run that is resumed by its folder has the choices of its start
-    known = run.read_result().get("choices", {})
-    run.extra_fields["choices"] = {group: name for group, name in choices.items() if name} or known
     with log_to_stderr(), run.lock():
+        # a run that is resumed by its folder has the choices of its start
+        typed = {group: name for group, name in choices.items() if name}
+        run.extra_fields["choices"] = typed or run.read_result().get("choices", {})
         try:
             with log_to_file(run.log):
                 return start_or_resume(config, overrides, run)
@@ -59,38 +61,35 @@ def train_run(
 
 def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
-    # Make paths absolute: the run may be resumed from another folder.
-    config.data_root = str(Path(config.data_root).absolute())
-    if config.dataset.get("root") is not None:
-        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
+    make_paths_absolute(config)
 
     # Refuse another configuration; find what is done. Only a run that trains needs the checkpoint
     # on every rank.
     resumed = broadcast_from_main(run.is_run)
     if resumed:
         on_main(lambda: require_same(load_config(run), config, run))
-    found, result = broadcast_from_main(lambda: find_progress(run, config.steps))
+    found, result = broadcast_from_main(lambda: find_progress(run, config))
     if result is not None:
         return primary_metric(result)
 
     # Build, write the configuration, train.
     training = TrainingRun(config, run, found)
     if is_main():
-        write_text(run.config, to_text(config))
         if not resumed:
             command = shlex.join(["crgan", "train", *overrides])
             write_text(run.overrides, command + "\n")
+        write_text(run.config, to_text(config))  # last: from now on a run is here
     run.write_result({"status": Status.RUNNING})
     with recording_failure(run), name_lost_peer():
         return train(training, found)
 
 
-def load_config(run: RunDir) -> DictConfig:
-    """Load the configuration that a run was started with."""
-    return from_text(run.config.read_text("utf-8"), str(run.config))
+def load_config(run: RunDir) -> Settings:
+    """Read the configuration that a run was started with."""
+    return read_settings(*load_text(run))
 
 
-def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
+def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
     """Raise UserError if a run would be resumed with another configuration."""
     if now.resume == "never":
         raise UserError(
@@ -98,8 +97,9 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
             "out=FOLDER, or resume it with resume=auto."
         )
     changed = difference(before, now)
-    if before.steps != now.steps and before.optimizer.get("decay", "none") != "none":
-        changed.append(f"steps: {before.steps} -> {now.steps} (optimizer.decay runs over them)")
+    if before.get("steps") != now.steps and now.optimizer.get("decay", "none") != "none":
+        steps = f"steps: {before.get('steps')} -> {now.steps}"
+        changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
@@ -109,13 +109,30 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
         )
 
 
-def find_progress(run: RunDir, steps: int) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
+def find_progress(
+    run: RunDir, config: DictConfig
+) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
     """Return the checkpoint to resume from, if any, or the result of a finished run."""
     found = checkpoint.load_latest(run.checkpoints)
+    if found is None:
+        return None, None
+    require_same_settings(found, config, run)
     result = run.read_result()
-    if found and is_finished(found, result, steps, run):
-        return None, result
-    return found, None
+    return (None, result) if is_finished(found, result, config.steps, run) else (found, None)
+
+
+def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
+    """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
+    was changed or damaged since."""
+    before = read_settings(found.content["config"], str(found.path))
+    changed = difference(before, config)
+    if changed and config.resume != "force":
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(
+            f"{found.path} was trained with another configuration than {run.config} holds:{lines}\n"
+            "Put the former values back into that file, or start the run by its whole command with "
+            "resume=force to go on with the new ones."
+        )
 
 
 def is_finished(
