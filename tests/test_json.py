@@ -15,8 +15,8 @@ from crgan_cli.system.atomic import write_json
 from crgan_cli.system.numbers import name_nonfinite
 
 ROOT = Path(crgan_cli.__file__).parent
-IN_MEMORY = {"training/costs.py"}
-"""Its text is a key, and no file."""
+IN_MEMORY = {"training/costs.py", "experiments/job_folder.py"}
+"""Their texts are a key and a hash, and no file."""
 NAN = float("nan")
 
 

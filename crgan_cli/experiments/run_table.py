@@ -37,7 +37,7 @@ def job_state(job: TableJob) -> str:
     if not run.is_run():
         return NEW
     result, steps = run.read_result(), int(job.config["steps"])
-    changed = stored.difference(stored.read_settings(*load_text(run)), job.config)
+    changed = stored.difference(stored.read_stored(*load_text(run)), job.config)
     if result.get("step", 0) > steps:
         changed.append(f"steps: {result['step']} -> {steps}")
     if changed:

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from crgan_cli.config.stored import read_settings
+from crgan_cli.config.stored import read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.runs.folder import RunDir
 
@@ -24,7 +24,7 @@ def load_text(run: RunDir) -> StoredText:
     """
     try:
         stored = StoredText(run.config.read_text(encoding="utf-8"), str(run.config))
-        read_settings(*stored)
+        read_stored(*stored)
     except (OSError, UnicodeDecodeError, UserError) as error:
         from crgan_cli.runs.checkpoint import load_latest  # torch takes seconds to import
 

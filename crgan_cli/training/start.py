@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, make_paths_absolute, read_settings, to_text
+from crgan_cli.config.stored import difference, make_paths_absolute, read_stored, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -86,7 +86,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
 
 def load_config(run: RunDir) -> Settings:
     """Read the configuration that a run was started with."""
-    return read_settings(*load_text(run))
+    return read_stored(*load_text(run))
 
 
 def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
@@ -124,7 +124,7 @@ def find_progress(
 def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
     """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
     was changed or damaged since."""
-    before = read_settings(found.content["config"], str(found.path))
+    before = read_stored(found.content["config"], str(found.path))
     changed = difference(before, config)
     if changed and config.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
