@@ -189,7 +189,7 @@ def test_every_choice_is_in_the_table() -> None:
 def test_the_readme_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 150
-    assert max(map(len, lines)) <= 120
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 120  # rows do not wrap
 
 
 # --- the map --------------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ from crgan_cli.runs.checkpoint import (
 )
 from crgan_cli.runs.folder import RunDir
 
-BUILT = ("architecture", "engine")
-"""The groups that a network is built from: the engine chooses its memory format."""
+BUILT = ("architecture", "dataset", "engine", "task")
+"""The groups that a network is built from: the task and the data set cast it, and the engine
+chooses its memory format."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
