@@ -134,6 +134,19 @@ class Evaluator:
         for metric in self.metrics:
             metric.require(real, fake, self.extractor.dims)
 
+    def _require_single_set(self) -> None:
+        """Raise UserError for a protocol of latents where images are translated."""
+        settings = {
+            "repeats=1": self.protocol.repeats > 1,
+            "batch_norm=batch or running": self.protocol.batch_norm == "standing",
+            "truncation=null": self.protocol.truncation is not None,
+        }
+        if wrong := [f"metrics.{setting}" for setting, applies in settings.items() if applies]:
+            raise UserError(
+                "This protocol is for images from latents, and here each input is translated once. "
+                f"Type {' and '.join(wrong)}, or metrics=pairs."
+            )
+
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
         return self.protocol.metric_name(key, self.extractor)
@@ -176,6 +189,8 @@ class Evaluator:
         `target` is the view of the data set that generated images are compared with. Raises
         UserError if the reference split has fewer than `num_real` images.
         """
+        if target != "real":
+            self._require_single_set()
         self.target = target
         if not self.protocol.num_samples:
             count = len(resolve_split(dataset, self.protocol.reference, target).x)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from crgan_cli.config.bounds import NonNegative, PositiveInt
-from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
@@ -137,8 +136,7 @@ class JSRegularizer(GradientRegularizer):
 
     gamma/2 * ( E (1 - s(D(x)))^2 ||grad D(x)||^2 + E s(D(G(z)))^2 ||grad D(G(z))||^2 )
 
-    s is the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code. D must
-    give one logit per image.
+    s is the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
     """
 
     gradient_views = 2
@@ -151,11 +149,6 @@ class JSRegularizer(GradientRegularizer):
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         real, fake = scored.scores["real"], scored.scores["fake"]
-        if real.ndim > 1:
-            raise UserError(
-                "regularizer=jsr weights the gradient of an image by its logit, but this "
-                "discriminator has a map of logits per image. Use regularizer=gp, dragan or r1."
-            )
         at_real, at_fake = self.input_gradient(scored.D, scored.views["real"], scored.views["fake"])
         on_real = mean_over_places(logsigmoid(-real).mul(2).exp()) * squared_norm(at_real)
         on_fake = mean_over_places(logsigmoid(fake).mul(2).exp()) * squared_norm(at_fake)
