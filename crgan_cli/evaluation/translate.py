@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -171,9 +172,11 @@ def list_inputs(path: Path) -> list[InputFile]:
     if path.is_file() and path.suffix.lower() != ".zip":
         return [InputFile(path.name, f"{path.stem}.png", path.read_bytes)]
     files = ImageFiles(str(path), "INPUT")
+    # an absolute name in a zip must not lead out of the output folder
+    outputs = [str(PurePosixPath(e.name.lstrip("/")).with_suffix(".png")) for e in files.entries]
     found = [
-        InputFile(entry.name, name_output(entry.name), lambda entry=entry: files.read(entry))
-        for entry in files.entries
+        InputFile(entry.name, output, partial(files.read, entry))
+        for entry, output in zip(files.entries, outputs, strict=True)
     ]
     counts = Counter(each.output for each in found)
     if double := [each.name for each in found if counts[each.output] > 1]:
@@ -182,12 +185,6 @@ def list_inputs(path: Path) -> list[InputFile]:
             "them one by one."
         )
     return found
-
-
-def name_output(name: str) -> str:
-    """Return the name of the PNG: a name in a zip must not lead out of the output folder."""
-    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
-    return str(PurePosixPath(*parts).with_suffix(".png"))
 
 
 def require_other_place(path: Path, out: Path) -> None:
