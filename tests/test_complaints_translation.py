@@ -79,14 +79,13 @@ def test_the_batch_size_does_not_change_images(
     translator: Path, inputs: Path, crgan: Crgan, tmp_path: Path
 ) -> None:
     """ "With a larger batch at test time the images change": each is translated alone."""
-    for size in (1, 3, 8):
+    for size in (1, 3):
         assert (
             crgan("eval", translator, f"metrics.batch_size={size}", "--export", f"by{size}")[0] == 0
         )
-    one, three, eight = (folder(tmp_path / f"by{size}" / "generated") for size in (1, 3, 8))
-    for a, b, c in zip(one, three, eight, strict=True):
+    one, three = (folder(tmp_path / f"by{size}" / "generated") for size in (1, 3))
+    for a, b in zip(one, three, strict=True):
         assert (a == b).all()
-        assert (a == c).all()
     words = ("translate", translator, "--device", "cpu", "--out")
     assert crgan(*words, "alone.png", inputs / "5.png")[0] == 0
     assert (pixels(Path("alone.png")) == one[5]).all()  # nor what is next to it

@@ -102,6 +102,7 @@ class Scorer:
         side = dataset.resolution
         shape = (targets or dataset.channels, side, side)
         real_name = f"dataset={dataset.name}"
+        self.evaluator.count_samples(dataset)
         self._require_match(path, generated, shape, real_name)
         y = None
         if self.evaluator.compares_classes and generated.class_names:
@@ -143,18 +144,14 @@ class Scorer:
         self, path: Path, generated: ImageCollection, shape: tuple[int, ...], real_name: str
     ) -> None:
         """Raise UserError, before the real images are read, for too few or different images."""
-        images = generated.images
+        images, protocol = generated.images, self.evaluator.protocol
         if tuple(images.x.shape[1:]) != shape:
             raise UserError(
                 f"the images in {path} are {format_shape(tuple(images.x.shape[1:]))} (channels x "
                 f"height x width), and those of {real_name} {format_shape(shape)}. Give images of "
                 "one kind: a score depends on how they are converted, so crgan leaves that to you."
             )
-        self._require_count(path, len(images.x))
-
-    def _require_count(self, path: Path, count: int) -> None:
-        protocol = self.evaluator.protocol
-        wanted = protocol.num_samples * protocol.repeats
+        count, wanted = len(images.x), protocol.num_samples * protocol.repeats
         if count < wanted:
             raise UserError(
                 f"{path} holds {count} images, and the protocol scores {wanted} "
@@ -165,7 +162,6 @@ class Scorer:
 
     def _score(self, path: Path, generated: ImageCollection, y: Tensor | None) -> Evaluation:
         images, protocol = generated.images, self.evaluator.protocol
-        self._require_count(path, len(images.x))  # all of the split: counted by `prepare`
         wanted = protocol.num_samples * protocol.repeats
         rows = random_subset(wanted, torch.arange(len(images.x)))
         fakes = Fakes(

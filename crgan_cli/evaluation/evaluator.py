@@ -192,17 +192,22 @@ class Evaluator:
         if target != "real":
             self._require_single_set()
         self.target = target
-        if not self.protocol.num_samples:
-            count = len(resolve_split(dataset, self.protocol.reference, target).x)
-            real = self.protocol.num_real or count
-            self.protocol = self.protocol._replace(num_samples=count, num_real=real)
-            self._check_settings()
+        self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         labelled = bool(dataset.classes)
         self.prepare_images(
             dataset.name, chosen.images, others, labelled, progress=progress, stop=stop
         )
+
+    def count_samples(self, dataset: Dataset) -> None:
+        """Replace metrics.num_samples=null by the number of images in the reference split."""
+        if self.protocol.num_samples:
+            return
+        count = len(resolve_split(dataset, self.protocol.reference).x)
+        real = self.protocol.num_real or count
+        self.protocol = self.protocol._replace(num_samples=count, num_real=real)
+        self._check_settings()
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""

@@ -37,7 +37,15 @@ TRAITS = {
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
-SECONDARY = re.compile(r"_(sd|std|single|floor|of_input|of_mean)(_|$)|^class_fi?d_\d+(_|$)")
+BASELINES = {
+    "_of_input": "the input itself as the answer",
+    "_of_mean": "the mean training target as the answer",
+}
+"""End of the name of what an answer without learning scores -> which answer."""
+
+SECONDARY = re.compile(
+    rf"_(sd|std|single|floor)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
+)
 
 
 def higher_is_better(name: str) -> bool:
