@@ -35,7 +35,7 @@ check: setup
 docs-check: setup
 	$(BIN)/python scripts/docs_check.py
 
-# A minute on two cores. On a GPU: scripts/on_a_gpu.sh.
+# A minute on two cores. On a GPU: scripts/gpu_check.py, then bench.py without --device.
 bench: setup
 	$(BIN)/python scripts/bench.py train --arch sndcgan,resnet_sngan --reg none,gp,cr,icr \
 	  --engine eager --precision fp32,bf16 --device cpu --batch 16 --width 0.25 --rounds 5 \

@@ -77,14 +77,19 @@ def run(args: argparse.Namespace) -> int:
 
     with log_to_stderr():
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
-        before = stored.from_text(checkpoint.content["config"], str(checkpoint.path))
-        settings = stored.with_overrides(before, overrides, CHANGEABLE, "crgan artefacts")
+        with_features = not args.pixels_only and bool({"diversity", "memorisation"} & set(names))
+        settings = stored.from_text(
+            checkpoint.content["config"],
+            str(checkpoint.path),
+            builds=("augment", "dataset", *(["extractor"] if with_features else [])),
+            typed=stored.Typed(overrides, CHANGEABLE, "crgan artefacts"),
+        )
         device = resolve_device(settings.device)
         subject = load_subject(checkpoint, settings, device, args.weights)
         folder = args.out or output_folder(checkpoint.path, subject.step, subject.weights)
         require_folder(folder)
         extractor = None
-        if not args.pixels_only and {"diversity", "memorisation"} & set(names):
+        if with_features:
             extractor = build_extractor(settings, device)
         print(f"{checkpoint.path} at step {subject.step}, {subject.weights} weights")
         for name in names:

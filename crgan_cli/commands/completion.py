@@ -17,6 +17,7 @@ import yaml
 
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.signatures import ROOT, parameters
+from crgan_cli.system.streams import require_printed
 
 help = "Print the line that turns on completion with Tab in your shell."
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from argcomplete.shell_integration import shellcode
 
     print(shellcode(["crgan"], shell=args.shell))
+    require_printed()
     return 0
 
 

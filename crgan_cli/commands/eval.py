@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.evaluation.overrides import CHANGEABLE
+from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
     from crgan_cli.evaluation.records import Evaluation
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     print_protocol(evaluations[-1])
     if other:
         print_comparison(evaluations[-1], other, str(args.against))
+    if not args.json and (args.samples or len(paths) == 2):  # there is no run to keep them
+        require_printed()
     return 0
 
 

@@ -20,6 +20,7 @@ from crgan_cli import __version__
 from crgan_cli.errors import Interrupted, RunFailed, UserError, unknown_name
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_torchrun
+from crgan_cli.system.streams import protect_streams, require_printed
 
 COMMANDS = (
     "train",
@@ -54,6 +55,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. Type '{self.prog} --help'.")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End after --help."""
+        require_printed()
+        super().exit(status, message)
+
 
 def load_command(name: str) -> Command:
     """Import the module of a command."""
@@ -66,6 +72,7 @@ def main() -> None:
         from crgan_cli.commands.completion import answer_shell
 
         answer_shell(COMMANDS)
+    protect_streams()
     ctrl_c = CtrlC()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, ctrl_c)
@@ -88,16 +95,11 @@ def run_command(argv: list[str], ctrl_c: CtrlC | None = None) -> int:
     try:
         if argv and argv[0] in COMMANDS:
             title = f"crgan {argv[0]}"
-        code = dispatch(argv)
-        sys.stdout.flush()  # a closed pipe is noticed here
-        return code
+        return dispatch(argv)
     except Interrupted as error:
         return print_error(f"{title}: stopped. {error}".rstrip(), code=128 + error.signum)
     except KeyboardInterrupt:
         return print_error(f"{title}: stopped.", code=128 + signal.SIGINT)
-    except BrokenPipeError:  # `crgan train --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         if ctrl_c is not None and ctrl_c.pressed and not isinstance(error, RunFailed):
             return print_error(f"{title}: stopped.", code=128 + signal.SIGINT)
@@ -111,9 +113,11 @@ def dispatch(argv: list[str]) -> int:
     """Find the command and run it."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text())
+        require_printed()
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"crgan {__version__}")
+        require_printed()
         return 0
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS:

@@ -11,6 +11,7 @@ from crgan_cli.commands.sample import parse_seed
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
 from crgan_cli.experiments.sweep_state import exit_code
+from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
     from crgan_cli.experiments.paper_tables import PaperTable, Scale
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     states = [run_table.job_state(job) for job in jobs]  # before the first one starts
     if args.dry_run:
         print(preview(table, scale, jobs, states))
+        require_printed()
         return 0
     with log_to_stderr():
         try:
@@ -156,7 +158,7 @@ def preview(
         Column("row", False, [job.row.label for job in jobs]),
         Column("seed", False, [str(job.seed) for job in jobs]),
         Column("state", False, states),
-        Column("minutes", False, [format_minutes(left) for left in minutes]),
+        Column("left", False, [format_minutes(left) for left in minutes]),
         Column("command", False, [job.command for job in jobs]),
     ]
     return "\n".join(
@@ -191,7 +193,7 @@ def format_totals(
     minutes: Sequence[float | None],
 ) -> list[str]:
     """Return the total cost in time and disk, as lines."""
-    from crgan_cli.system.progress import format_duration
+    from crgan_cli.system.numbers import format_bytes, format_duration
 
     counted = [each for each in minutes if each is not None]
     where = (
@@ -205,7 +207,7 @@ def format_totals(
     return [
         f"{len(jobs)} runs, {done} finished; "
         f"left: {format_duration(60 * sum(counted))} on {where}{more}",
-        f"disk: {sum(checkpoint_size(jobs)) / 1e9:.2g} GB of checkpoints",
+        f"disk: {format_bytes(sum(checkpoint_size(jobs)))} of checkpoints",
     ]
 
 
@@ -226,5 +228,7 @@ def checkpoint_size(jobs: Sequence["TableJob"]) -> list[int]:
 
 
 def format_minutes(minutes: float | None) -> str:
-    """Return minutes with two digits; ? if unknown."""
-    return "?" if minutes is None else f"{minutes:.2g}" if minutes < 10 else f"{minutes:.0f}"
+    """Return minutes in the unit that fits; ? if unknown."""
+    from crgan_cli.system.numbers import format_time
+
+    return "?" if minutes is None else format_time(60 * minutes)

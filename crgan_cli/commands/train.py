@@ -11,6 +11,7 @@ from pathlib import Path
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.launch import is_torchrun
+from crgan_cli.system.streams import require_printed
 
 help = "Train a GAN; settings are typed as key=value."
 
@@ -58,6 +59,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         from crgan_cli.config.help import train_help
 
         print(train_help(choices))
+        require_printed()
         return 0
     require_compatible_flags(args)
     if args.start is not None:
@@ -66,6 +68,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         from crgan_cli.experiments.launch import print_hydra_help
 
         print_hydra_help(choices)
+        require_printed()
         return 0
     return print_or_train(args, choices)
 
@@ -95,9 +98,10 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     overrides = [*compose.search_path_overrides(choices), *typed]
     if args.cfg:
         launch.print_config(choices, overrides, args.cfg, args.package, resolve=args.resolve)
-        return 0
     if args.info:
         launch.print_info(choices, overrides, args.info)
+    if prints:
+        require_printed()
         return 0
     if plan is None:
         launch.train_once(choices, overrides)
@@ -110,6 +114,7 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
+    from crgan_cli.system.console import log_to_stderr
     from crgan_cli.training.start import train_run
 
     folder = Path(args.start)
@@ -119,8 +124,9 @@ def resume_run(args: argparse.Namespace) -> int:
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
-    cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file))
-    cfg = stored.with_overrides(cfg, args.overrides, RESUMABLE_KEYS, "--from")
+    typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
+    with log_to_stderr():
+        cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file), typed=typed)
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
     train_run(cfg, list(args.overrides), {}, None)
     return 0

@@ -27,6 +27,15 @@ class Bound:
         return over and (value < self.high if self.below else value <= self.high)
 
 
+@dataclass(frozen=True)
+class PathMark:
+    """The value is the path of a file or folder that crgan opens. See `trust.py`."""
+
+    runs_code: bool  # reading the file can run code in it
+
+
+CodePath = Annotated[str, PathMark(runs_code=True)]
+DataPath = Annotated[str, PathMark(runs_code=False)]  # read as images, tensors or plain values
 Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
 NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
 Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]

@@ -3,8 +3,6 @@
 `schema.py` says what a configuration may hold, `messages.py` explains failures. Imports no torch.
 """
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,16 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
+from crgan_cli.config.hydra_files import require_plain_hydra
 from crgan_cli.config.resolve import flatten, to_plain
+from crgan_cli.config.trust import require_code_typed
 from crgan_cli.errors import UserError
-
-
-def folder_name(number: int, overrides: str) -> str:
-    """Name a job's folder in a sweep: legal on every system, at most 80 characters."""
-    name = re.sub(r"[^\w.,=+\[\]-]+", "-", f"{number}_{overrides}").rstrip("._-")
-    if len(name) <= 80:
-        return name
-    return f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def add_up(*numbers: object) -> object:
@@ -37,8 +29,15 @@ def add_up(*numbers: object) -> object:
     return wrong[0] if wrong else sum(numbers)  # type: ignore[arg-type]  # all are int
 
 
-OmegaConf.register_new_resolver("crgan.folder", folder_name, replace=True)
 OmegaConf.register_new_resolver("crgan.sum", add_up, replace=True)
+
+OWN_PATHS: tuple[tuple[str, object, str], ...] = (
+    ("job.chdir", False, "every path that you type would then mean another place in each job"),
+    ("run.dir", ".", "the folder of a run is out=FOLDER"),
+    ("output_subdir", None, "the folder of a run has its settings in config.yaml anyway"),
+    ("sweep.subdir", ".", "a job's folder is named after its settings, below out=FOLDER"),
+)
+"""Hydra's settings of folders -> the value that crgan needs, and why no other."""
 
 
 def compose(
@@ -47,17 +46,25 @@ def compose(
     """Compose and check a complete configuration. UserError if something is wrong with it."""
     choices = Choices(config_dir)
     with hydra_search_path(choices) as parser:
-        for override in messages.parse_overrides(overrides, choices, parser):
+        parsed = messages.parse_overrides(overrides, choices, parser)
+        for override in parsed:
             messages.require_one_value(override, choices)
-        return require_valid(drop_hydra_node(compose_unchecked(overrides, choices, config_name)))
+        config = drop_hydra_node(compose_unchecked(overrides, choices, config_name))
+    require_code_typed(require_valid(config), {o.key_or_group for o in parsed}, "a YAML file")
+    return config
 
 
 @contextmanager
 def hydra_search_path(choices: Choices) -> Iterator[OverridesParser]:
-    """Open Hydra's search path on crgan's folder; yield a parser that knows the files there."""
+    """Open Hydra's search path on crgan's folder; yield a parser that knows the files there.
+
+    UserError if a file of the user's folder sets what may run code through Hydra.
+    """
     hydra = GlobalHydra.instance()
     hydra.clear()  # in case an earlier call was interrupted
     with initialize_config_dir(str(choices.folders[0]), job_name="train", version_base="1.3"):
+        for folder in choices.folders[1:]:
+            require_plain_hydra(folder)
         yield OverridesParser.create(config_loader=hydra.config_loader())
 
 
@@ -98,6 +105,17 @@ def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) ->
 def drop_hydra_node(config: DictConfig) -> DictConfig:
     """Remove Hydra's own node. Interpolations stay."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def require_own_paths(hydra: DictConfig) -> None:
+    """Raise UserError if Hydra would change the working folder, or make folders of its own."""
+    for key, needed, reason in OWN_PATHS:
+        section, _, name = key.rpartition(".")
+        node = hydra[section] if section else hydra
+        value = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index]
+        if value != needed and (value or needed):  # null is false
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise UserError(f"hydra.{key}={shown} is not for crgan: {reason}. Leave it out.")
 
 
 def require_valid(config: DictConfig) -> DictConfig:

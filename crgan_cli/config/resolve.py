@@ -1,5 +1,10 @@
-"""Convert a composed configuration to plain values."""
+"""Convert a composed configuration to plain values.
 
+Resolved values go into config.yaml, checkpoints and TensorBoard, which are shared. So `${oc.env:X}`
+reads only variables that hold no secrets.
+"""
+
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +16,33 @@ from crgan_cli.errors import UserError, missing_value
 
 Settings = Mapping[str, Any]
 
+PUBLIC_VARIABLES = (
+    *("HOME", "USER", "LOGNAME", "TMPDIR", "SCRATCH", "WORK"),
+    *("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"),
+    *("SLURM_SUBMIT_DIR", "SLURM_TMPDIR"),
+)
+"""The environment variables that a setting may read, besides all CRGAN_*."""
+
+_ABSENT = object()
+
+
+def read_variable(name: str, default: object = _ABSENT) -> str | None:
+    """Resolve `${oc.env:NAME,DEFAULT}`. UserError for a variable that may hold a secret."""
+    if not (name.startswith("CRGAN_") or name in PUBLIC_VARIABLES):
+        raise UserError(
+            f"${{oc.env:{name}}} is not read: its value would be stored in config.yaml and in "
+            "checkpoints, which people share. Settings read only the environment variables "
+            f"CRGAN_* and {', '.join(PUBLIC_VARIABLES)}. Type the value, if it is no secret."
+        )
+    if name in os.environ:
+        return os.environ[name]
+    if default is _ABSENT:
+        raise UserError(f"the environment variable {name} is not set.")
+    return None if default is None else str(default)
+
+
+OmegaConf.register_new_resolver("oc.env", read_variable, replace=True)
+
 
 def to_plain(settings: Settings) -> dict[str, Any]:
     """Return plain dictionaries and lists, with interpolations resolved."""
@@ -19,7 +51,7 @@ def to_plain(settings: Settings) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(settings, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(_explain_interpolation(error)) from error
+        raise UserError(explain_interpolation(error)) from error
 
 
 def is_complete(config: DictConfig) -> bool:
@@ -30,8 +62,10 @@ def is_complete(config: DictConfig) -> bool:
         return False
 
 
-def _explain_interpolation(error: OmegaConfBaseException) -> str:
+def explain_interpolation(error: OmegaConfBaseException) -> str:
+    """Say which value could not be resolved, and why."""
     reason = str(error).splitlines()[0].rstrip(".")
+    reason = reason.removeprefix("UserError raised while resolving interpolation: ")
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", reason):
         return missing_value(missing[1])
     if name := re.search(r"Interpolation key '([^']+)' not found", reason):

@@ -1,13 +1,17 @@
 """Write, read, change and compare the configuration of a run on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crgan_cli.config import messages, schema
+from crgan_cli.config import messages
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import (
     compose,
@@ -18,6 +22,7 @@ from crgan_cli.config.compose import (
 )
 from crgan_cli.config.resolve import Settings, flatten, to_plain
 from crgan_cli.config.signatures import NO_DEFAULT, parameters
+from crgan_cli.config.trust import path_keys, printable, require_code_typed, show_data_paths
 from crgan_cli.errors import UserError, conflict
 
 MAY_CHANGE_ON_RESUME = (
@@ -42,54 +47,121 @@ _ABSENT = object()
 
 def to_text(config: DictConfig) -> str:
     """Write a configuration as YAML, with interpolations resolved."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+    values = to_plain(config)
+    _require_values(values, "this configuration")
+    return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
-def from_text(text: str, source: str = "this configuration") -> DictConfig:
-    """Read what `to_text` wrote, and check it as if it had been typed."""
+class Typed(NamedTuple):
+    """What the user typed for a stored configuration, and what a command lets them change."""
+
+    overrides: Sequence[str]
+    changeable: Sequence[str]  # keys and groups; paths may always be typed
+    purpose: str  # the command, for messages
+
+
+def from_text(
+    text: str,
+    source: str = "this configuration",
+    *,
+    builds: Collection[str] | None = None,
+    typed: Typed | None = None,
+) -> DictConfig:
+    """Read what `to_text` wrote, change it as typed, and check it as if all had been typed.
+
+    `builds`: the groups that the caller builds; None for all. Others are left out, and need not be
+    known. UserError also for keys that may not change, and for files that a stranger may not name
+    (`trust.py`).
+    """
+    config, choices = read_settings(text, source), Choices()
+    with hydra_search_path(choices) as parser:
+        overrides = _parse_typed(typed, config, choices, parser) if typed else []
+        if builds is not None:
+            kept = {*builds, *(each.key_or_group.partition(".")[0] for each in overrides)}
+            config = {k: v for k, v in config.items() if k in kept or not _is_group(k, v, choices)}
+        new, own = _apply(config, overrides, choices)
+    needed = choices.groups.keys() - {"experiment"} if builds is None else builds
+    missing = sorted(group for group in needed if group not in new)
+    try:
+        if missing:
+            raise UserError(f"there is no {' and no '.join(missing)}.")
+        require_valid(new)
+    except UserError as error:
+        changed = ", changed as typed" if overrides else ""
+        raise UserError(f"In {source}{changed}: {error}") from error
+    require_code_typed(new, own, source)
+    show_data_paths(new, own, source)
+    return new
+
+
+def read_settings(text: str, source: str) -> dict[str, Any]:
+    """Read the values that `to_text` wrote, unchecked: to compare them, never to build from them.
+
+    Interpolations are refused and not resolved: a stranger's could read the environment.
+    """
     unreadable = (yaml.YAMLError, OmegaConfBaseException, AssertionError, RecursionError)
     try:
-        config = OmegaConf.create(text)
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except unreadable as error:  # an AssertionError for "3"
         raise UserError(f"{source} cannot be read as YAML settings.") from error
-    if not isinstance(config, DictConfig) or not config:
+    if not isinstance(values, dict) or not values:
         raise UserError(f"{source} holds no configuration of crgan.")
-    try:
-        return require_valid(config)
-    except UserError as error:
-        raise UserError(f"In {source}: {error}") from error
+    config = {str(key): value for key, value in values.items()}
+    _require_values(config, source)
+    return config
 
 
-def with_overrides(
-    config: DictConfig, overrides: Sequence[str], changeable: Sequence[str], purpose: str
-) -> DictConfig:
-    """Apply overrides to a run's configuration, and check it again.
+def _require_values(config: Settings, source: str) -> None:
+    """UserError for an interpolation, which would be resolved when the text is read again."""
+    for key, value in flatten(config).items():
+        if "${" in str(value):
+            raise UserError(
+                f"In {source}: {printable(f'{key} is {value}')}. A stored configuration holds "
+                "values and no interpolation ${...}, and crgan did not resolve it. Write a value."
+            )
 
-    UserError for keys and groups outside `changeable`. `purpose`: the command, for the message.
-    """
-    choices = Choices()
-    with hydra_search_path(choices) as parser:
-        parsed = messages.parse_overrides(overrides, choices, parser)
-        for override in parsed:
-            _require_one_of(changeable, override, purpose, "takes the run's own settings")
-            messages.require_one_value(override, choices)
-        groups = {each.key_or_group for each in parsed if each.key_or_group in choices.groups}
-        new = OmegaConf.create(to_plain(config))
-        if groups:
-            lines = [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] in groups]
-            chosen = to_plain(drop_hydra_node(compose_unchecked(lines, choices)))
-            for group in groups | {ALSO_SETS[each] for each in groups & ALSO_SETS.keys()}:
-                new[group] = chosen[group]
-        for override in parsed:
-            key = override.key_or_group
-            if key.split(".")[0] in groups:
-                continue
-            if OmegaConf.select(new, key, default=_ABSENT) is _ABSENT:
-                raise UserError(messages.unknown_key(key, choices, list(flatten(new))))
-            OmegaConf.update(new, key, override.value())
-        if new.dataset.get("root") == config.data_root:  # follow a change of data_root
-            new.dataset.root = new.data_root
-    return require_valid(new)
+
+def _is_group(key: str, value: object, choices: Choices) -> bool:
+    return key in choices.groups or (isinstance(value, dict) and "_target_" in value)
+
+
+def _parse_typed(
+    typed: Typed, config: Settings, choices: Choices, parser: OverridesParser
+) -> list[Override]:
+    """Parse what was typed. UserError for what may not be changed, or has several values."""
+    parsed = messages.parse_overrides(typed.overrides, choices, parser)
+    changeable = (*typed.changeable, *path_keys(config))
+    for override in parsed:
+        if not is_below(override.key_or_group, changeable):
+            reason = "takes the run's own settings"
+            raise _cannot_change(typed.changeable, override, typed.purpose, reason)
+        messages.require_one_value(override, choices)
+    return parsed
+
+
+def _apply(
+    config: Settings, overrides: Sequence[Override], choices: Choices
+) -> tuple[DictConfig, set[str]]:
+    """Apply overrides. Return also the keys whose values are the user's, or crgan's files'."""
+    new, own = OmegaConf.create(dict(config)), {each.key_or_group for each in overrides}
+    groups = own & choices.groups.keys()
+    if groups:
+        lines = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] in groups]
+        chosen = to_plain(drop_hydra_node(compose_unchecked(lines, choices)))
+        for group in groups | {ALSO_SETS[each] for each in groups & ALSO_SETS.keys()}:
+            new[group] = chosen[group]
+            own |= {f"{group}.{key}" for key in chosen[group]}
+    for override in overrides:
+        key = override.key_or_group
+        if key.split(".")[0] in groups:
+            continue
+        if OmegaConf.select(new, key, default=_ABSENT) is _ABSENT:
+            raise UserError(messages.unknown_key(key, choices, list(flatten(new))))
+        OmegaConf.update(new, key, override.value())
+    if "data_root" in own and OmegaConf.select(new, "dataset.root") == config.get("data_root"):
+        new.dataset.root = new.data_root
+        own.add("dataset.root")
+    return new, own
 
 
 def compose_partial(
@@ -99,21 +171,21 @@ def compose_partial(
     choices = Choices()
     with hydra_search_path(choices) as parser:
         for override in messages.parse_overrides(overrides, choices, parser):
-            _require_one_of(changeable, override, purpose, "trains nothing")
+            if not is_below(override.key_or_group, changeable):
+                raise _cannot_change(changeable, override, purpose, "trains nothing")
     return compose(overrides)
 
 
-def _require_one_of(
+def _cannot_change(
     changeable: Sequence[str], override: Override, purpose: str, reason: str
-) -> None:
-    if not _is_below(override.key_or_group, changeable):
-        *most, last = (f"{name}=" for name in changeable)
-        listed = f"{', '.join(most)} and {last}" if most else last
-        what, remedy = f"'{override.input_line}'", f"Give only {listed} with it."
-        raise UserError(conflict(what, purpose, f"{purpose} {reason}", remedy))
+) -> UserError:
+    *most, last = (f"{name}=" for name in changeable)
+    listed = f"{', '.join(most)} and {last}" if most else last
+    what, remedy = f"'{override.input_line}'", f"Give only {listed} with it."
+    return UserError(conflict(what, purpose, f"{purpose} {reason}", remedy))
 
 
-def _is_below(key: str, names: Sequence[str]) -> bool:
+def is_below(key: str, names: Collection[str]) -> bool:
     """Whether a dotted key is one of the names, or lies below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
@@ -126,19 +198,34 @@ def difference(old: Settings, new: Settings) -> list[str]:
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in differing_keys(before, after)
+        if not is_below(key, MAY_CHANGE_ON_RESUME)
+    ]
+
+
+def differing_keys(before: Settings, after: Settings) -> list[str]:
+    """List the keys whose values differ between two configurations that `flatten` returned."""
+    return [
+        key
         for key in dict.fromkeys([*before, *after])
-        if not _is_below(key, MAY_CHANGE_ON_RESUME)
-        and before.get(key, _default(old, key)) != after.get(key, _default(new, key))
+        if before.get(key, _default(before, key)) != after.get(key, _default(after, key))
     ]
 
 
 def _default(settings: Settings, key: str) -> object:
-    """The default of a group's key, or `_ABSENT` if it has none."""
+    """The default of a group's key in flat settings, or `_ABSENT` if it has none."""
     group, _, name = key.partition(".")
-    members = to_plain(settings).get(group)
-    if isinstance(members, dict) and "_target_" in members:
-        for path in schema.target_paths(members):
-            parameter = parameters(path).get(name)
-            if parameter is not None and parameter.default is not NO_DEFAULT:
-                return parameter.default
+    for other, path in settings.items():
+        if other.startswith(f"{group}._target_") and isinstance(path, str):
+            with suppress(UserError):  # a class that is no longer there
+                parameter = parameters(path).get(name)
+                if parameter is not None and parameter.default is not NO_DEFAULT:
+                    return parameter.default
     return _ABSENT
+
+
+def make_paths_absolute(config: DictConfig) -> None:
+    """Make the paths of data absolute: a run may be resumed from another folder."""
+    config.data_root = str(Path(config.data_root).absolute())
+    if config.dataset.get("root") is not None:
+        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())

@@ -115,7 +115,7 @@ def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) 
 
 
 def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
-    content = json.dumps([FORMAT, str(root), decoder, entries])
+    content = json.dumps([FORMAT, str(root), decoder, entries], allow_nan=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -142,7 +142,7 @@ def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: De
             for position, pixels in decode_readable(files, entries, decoder):
                 out.write(pixels.tobytes())
                 indices.append(position)
-        (unfinished / "kept.json").write_text(json.dumps(indices))
+        (unfinished / "kept.json").write_text(json.dumps(indices, allow_nan=False))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which _open refused
         os.replace(unfinished, folder)
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from crgan_cli.config.bounds import DataPath
 from crgan_cli.errors import UserError
 
 EXTENSIONS = (
@@ -40,7 +41,7 @@ class ImageFiles:
     option that gave the root, for error messages.
     """
 
-    def __init__(self, root: str, option: str = "dataset.root=") -> None:
+    def __init__(self, root: DataPath, option: str = "dataset.root=") -> None:
         self.root = Path(root).expanduser().absolute()
         self.option = option
         if not self.root.exists():

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from crgan_cli.config.bounds import PositiveFraction
+from crgan_cli.config.bounds import DataPath, PositiveFraction
 from crgan_cli.data.cache import SquareDecoder, decode_cached
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
@@ -41,7 +41,7 @@ class Folder(Dataset):
 
     title = "dataset=folder"
 
-    root: str
+    root: DataPath
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
 

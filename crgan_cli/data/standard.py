@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.idx import find_idx, read_idx
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
 from crgan_cli.errors import UserError
@@ -47,7 +48,7 @@ def pad_to_32(grey: np.ndarray, labels: np.ndarray) -> Images:
 class TorchvisionDataset(Dataset):
     """A published data set below `root`. Missing files are downloaded."""
 
-    root: str
+    root: DataPath
 
     def __post_init__(self) -> None:
         self.data_root = Path(self.root).expanduser().absolute()

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, to_uint8
-from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
     Draw,
@@ -24,6 +24,7 @@ from crgan_cli.evaluation.metrics.features import (
     Progress,
     Stop,
     extract,
+    require_finite_images,
 )
 from crgan_cli.evaluation.metrics.protocol import Protocol, describe_evaluation
 from crgan_cli.evaluation.metrics.reference import (
@@ -67,7 +68,7 @@ class Evaluator:
         batch_norm: Literal["running", "standing", "batch"],
         truncation: Positive | None,
         floor: bool,
-        reference_file: str | None,
+        reference_file: DataPath | None,
         batch_size: PositiveInt,
         every: PositiveInt,
         dropout: Literal["on", "off"] = "off",
@@ -271,7 +272,8 @@ class Evaluator:
     ) -> dict[str, float]:
         """Return name -> number: the mean over the sets, and the primary metric's spread.
 
-        `stop` is called between batches and may raise. Raises RunFailed if images are not finite.
+        `stop` is called between batches and may raise. Raises RunFailed if images, features or
+        numbers are not finite.
         """
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
@@ -286,6 +288,7 @@ class Evaluator:
             values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
             values[f"{self.name('fd')}_floor"] = reference.floor
+        require_finite_numbers(values)
         return values
 
     def _score(
@@ -312,6 +315,7 @@ class Evaluator:
             draw,
             n,
             self.protocol.batch_size,
+            which="generated",
             required=self.required,
             y=None if fakes.y is None else fakes.y[first : first + n],
             progress=report_progress,
@@ -319,8 +323,11 @@ class Evaluator:
         )
 
         def compare() -> dict[str, float]:
-            numbers = (metric(reference.real, fake) for metric in self.metrics)
-            return {key: value for each in numbers for key, value in each.items()}
+            numbers: dict[str, float] = {}
+            for metric in self.metrics:
+                with naming_failures(metric.name):
+                    numbers |= metric(reference.real, fake)
+            return numbers
 
         return broadcast_from_main(compare)
 
@@ -333,8 +340,7 @@ class Evaluator:
                 f"the real ones {self.reference.shape}: evaluate with the data set that the model "
                 "was trained on."
             )
-        if not images.isfinite().all():
-            raise RunFailed("The generator's images are not finite numbers: there is no score.")
+        require_finite_images(images)
         if self.protocol.rounding == "uint8":
             return to_uint8(images)
         return images.float().add(1).mul(127.5).clamp(0, 255)

@@ -25,6 +25,9 @@ from crgan_cli.runs.checkpoint import (
 )
 from crgan_cli.runs.folder import RunDir
 
+BUILT = ("architecture", "engine")
+"""The groups that a network is built from: the engine chooses its memory format."""
+
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
     """Build the metrics with their feature extractor. Return None for metrics=none."""
@@ -112,7 +115,7 @@ def load_generator(
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
     path, content = checkpoint
-    config = from_text(content["config"], str(path))
+    config = from_text(content["config"], str(path), builds=BUILT)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:
         raise UserError(
@@ -126,7 +129,7 @@ def load_generator(
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
     """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
-    config = from_text(checkpoint.content["config"], str(checkpoint.path))
+    config = from_text(checkpoint.content["config"], str(checkpoint.path), builds=BUILT)
     return load_network(
         build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
     )

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
 """What may be changed for a checkpoint; everything else is the run's."""
 
+BUILT = ("metrics", "extractor", "dataset")
+"""The groups that a score is built from. The networks are read from each checkpoint."""
+
 CHANGEABLE_WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
 """What may be set if there is no run to take it from."""
 
@@ -18,8 +21,9 @@ def config_with_overrides(checkpoint: "LoadedCheckpoint", overrides: list[str]) 
     """Return the configuration of a checkpoint, changed by the overrides."""
     from crgan_cli.config import stored  # here: it imports Hydra
 
-    before = stored.from_text(checkpoint.content["config"], str(checkpoint.path))
-    return stored.with_overrides(before, overrides, CHANGEABLE, "crgan eval")
+    typed = stored.Typed(overrides, CHANGEABLE, "crgan eval")
+    text, source = checkpoint.content["config"], str(checkpoint.path)
+    return stored.from_text(text, source, builds=BUILT, typed=typed)
 
 
 def metrics_config(overrides: list[str]) -> "DictConfig":

@@ -7,6 +7,7 @@ from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.report.plots import BLUE, GREY, make_panels, save_figure
 from crgan_cli.runs.protocol import differences
+from crgan_cli.system.numbers import align_points, format_metric
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -18,7 +19,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         line += f" at step {source['step']}, {weights} weights"
     print(line)
     for name, value in evaluation.values.items():
-        print(f"  {name:32s} {round(value, 4) + 0.0:.4f}")  # + 0.0: never "-0.0000"
+        print(f"  {name:32s} {format_metric(value)}")
 
 
 def print_protocol(evaluation: Evaluation) -> None:
@@ -38,11 +39,18 @@ def print_comparison(ours: Evaluation, theirs: Evaluation, name: str) -> None:
             print(f"  {line}")
     print(f"{'compared with ' + name:34s} {'this':>12s} {'that':>12s} {'difference':>12s}")
     # names carry the extractor and the count: different protocols may share no name
-    for key in dict.fromkeys([*ours.values, *theirs.values]):
-        here, there = ours.values.get(key), theirs.values.get(key)
-        cells = ["-" if value is None else f"{value:.4f}" for value in (here, there)]
-        change = "-" if here is None or there is None else f"{here - there:+.4f}"
-        print(f"  {key:32s} {cells[0]:>12s} {cells[1]:>12s} {change:>12s}")
+    names = list(dict.fromkeys([*ours.values, *theirs.values]))
+    shared = ours.values.keys() & theirs.values.keys()
+    columns = [
+        [format_metric(ours.values[key]) if key in ours.values else "-" for key in names],
+        [format_metric(theirs.values[key]) if key in theirs.values else "-" for key in names],
+        [
+            format_metric(ours.values[key] - theirs.values[key], "+") if key in shared else "-"
+            for key in names
+        ],
+    ]
+    for key, *cells in zip(names, *map(align_points, columns), strict=True):
+        print(f"  {key:32s} {cells[0]:>12s} {cells[1]:>12s} {cells[2]:>12s}".rstrip())
 
 
 def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:

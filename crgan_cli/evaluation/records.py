@@ -25,7 +25,7 @@ def append_record(evaluation: Evaluation, path: Path) -> None:
     """Append a line to a file. Raise RunFailed if it cannot be written."""
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(evaluation.as_json()) + "\n")
+            file.write(json.dumps(evaluation.as_json(), allow_nan=False) + "\n")
     except OSError as error:
         raise RunFailed(
             f"the metrics above could not be added to {path} ({error.strerror})."

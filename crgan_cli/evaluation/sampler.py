@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation.evaluator import Fakes
+from crgan_cli.evaluation.metrics.features import require_finite_images
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.system.distributed.world import as_single_process
@@ -90,11 +91,16 @@ class Sampler:
         self.device = device
 
     def draw(self, G: nn.Module, start: int, n: int) -> Tensor:
-        """Return images start to start + n, (n, C, H, W) in [-1, 1], fp32."""
+        """Return images start to start + n, (n, C, H, W) in [-1, 1], fp32.
+
+        Raises RunFailed if they are not finite.
+        """
         z, y = (None if part is None else part[start : start + n] for part in self.latents)
         assert z is not None
         with as_single_process():  # each process draws batches of its own
-            return G(z.to(self.device), None if y is None else y.to(self.device)).float()
+            images = G(z.to(self.device), None if y is None else y.to(self.device)).float()
+        require_finite_images(images)
+        return images
 
 
 class ImageSource(TypingProtocol):

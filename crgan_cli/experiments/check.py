@@ -39,6 +39,7 @@ def check_jobs(
     can ask for a sweep too (hydra.mode).
     """
     from crgan_cli.config import compose, messages
+    from crgan_cli.config.trust import require_code_typed
 
     with compose.hydra_search_path(choices) as parser:
         parsed = messages.parse_overrides(overrides, choices, parser)
@@ -51,24 +52,28 @@ def check_jobs(
         added = messages.parse_overrides(
             [f"{key}={text}" for key, text in swept.items()], choices, parser
         )
-        every = [*added, *parsed]
+        every, typed = [*added, *parsed], {each.key_or_group for each in parsed}
         basic = str(first.hydra.sweeper._target_).endswith("BasicSweeper")
         if basic and multirun:
             require_finite_sweep(every)
         for job in itertools.islice(jobs_to_check(every), MAX_CHECKED):
             try:
-                composed = compose.drop_hydra_node(compose.compose_unchecked(job, choices))
+                composed = compose.compose_unchecked(job, choices)
+                compose.require_own_paths(composed.hydra)
+                composed = compose.drop_hydra_node(composed)
                 if whole or resolve.is_complete(composed):
                     compose.require_valid(composed)
+                    require_code_typed(composed, typed, "an experiment's file")
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
+    typed = {override_key(str(each.input_line)): each for each in parsed}
+    if "hydra.sweep.dir" in typed and (first.out is not None or not multirun):
+        raise UserError("hydra.sweep.dir is the folder of a sweep: type out=FOLDER instead.")
     if not multirun:
         return None
-    if any(
-        override_key(str(each.input_line)) == "out" and each.is_sweep_override() for each in parsed
-    ):
+    if "out" in typed and typed["out"].is_sweep_override():
         raise UserError("out= of a sweep is the one folder in which its runs are made: give one.")
     jobs = math.prod(len(column) for column in override_columns(every)) if basic else None
     parallel = not str(first.hydra.launcher._target_).endswith("BasicLauncher")

@@ -4,18 +4,21 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.errors import Interrupted, RunFailed, UserError
+from crgan_cli.experiments.check import override_key
+from crgan_cli.experiments.job_folder import choose_folder, hash_settings, job_name
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
-from crgan_cli.runs.folder import RunDir, checkpoint_step
+from crgan_cli.runs.folder import RunDir, checkpoint_step, decide_on_main
 from crgan_cli.runs.status import Status
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_distributed, is_main
+from crgan_cli.system.streams import protect_streams
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -35,6 +38,7 @@ def run_single(failures: list[Exception], cfg: "DictConfig") -> float | None:
 
 def run_job_on_every_rank(state: SweepState, cfg: "DictConfig") -> float | None:
     """Train one job of a sweep. Of several processes, the main one keeps the sweep's records."""
+    protect_streams()  # a launcher's process has not come through `commands.main`
     if not is_distributed():
         return run_job(state, cfg)
     from crgan_cli.system.distributed.objects import broadcast_from_main
@@ -43,10 +47,10 @@ def run_job_on_every_rank(state: SweepState, cfg: "DictConfig") -> float | None:
     with distributed_run():
         if broadcast_from_main(lambda: state.stopped) and not is_main():
             return float("nan")
-        return run_job(state, cfg) if is_main() else run_job_on_worker_rank(cfg)
+        return run_job(state, cfg) if is_main() else run_job_on_worker_rank(state, cfg)
 
 
-def run_job_on_worker_rank(cfg: "DictConfig") -> float | None:
+def run_job_on_worker_rank(state: SweepState, cfg: "DictConfig") -> float | None:
     """Train a job in a process that is not the main one: no records, only its errors."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -56,7 +60,7 @@ def run_job_on_worker_rank(cfg: "DictConfig") -> float | None:
     node = HydraConfig.get()
     try:
         compose.require_valid(cfg)
-        return run_training(cfg, node, Path(node.runtime.output_dir))
+        return run_training(cfg, node, choose_folder_on_main(state, cfg, node))
     except Exception as error:
         if not isinstance(error, PeerLost):  # into Slurm's log of this task
             print_error(f"crgan train: {type(error).__name__}: {error}", code=1)
@@ -75,21 +79,24 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     from crgan_cli.config import compose
 
     node = HydraConfig.get()
-    folder = Path(node.runtime.output_dir)
-    job = SweepJob(int(node.job.num), node.job.override_dirname, folder.name, Status.RUNNING)
+    job = SweepJob(int(node.job.num) + 1, job_name(node), "", Status.RUNNING)
     if state.stopped:
         state.write(job._replace(status=Status.NOT_STARTED))
         return float("nan")
     state.write(job)
-    number = f"job {job.number + 1} of {state.total}" if state.total else f"job {job.number + 1}"
+    number = f"job {job.number} of {state.total}" if state.total else f"job {job.number}"
     print(f"{number}: {job.name}", file=sys.stderr)
-    start, before, step = time.monotonic(), RunDir(folder).read_result(), count_steps_done(folder)
+    start = time.monotonic()
     try:
         compose.require_valid(cfg)  # a sweeper may choose values that nobody typed
-        with with_device(state, cfg, node):
-            job = job._replace(began=time.time())
-            value = run_training(cfg, node, folder)
-            job = job._replace(ended=time.time(), value=value)
+        with one_at_a_time(state, cfg):
+            folder = choose_folder_on_main(state, cfg, node)
+            state.write(job := job._replace(folder=folder.name))
+            before, step = RunDir(folder).read_result(), count_steps_done(folder)
+            with with_device(state, cfg, node):
+                job = job._replace(began=time.time())
+                value = run_training(cfg, node, folder)
+                job = job._replace(ended=time.time(), value=value)
     except KeyboardInterrupt as error:
         signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
         state.write(job._replace(status=Status.INTERRUPTED, code=128 + signum))
@@ -112,6 +119,19 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     return value
 
 
+def choose_folder_on_main(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Path:
+    """Return the folder of a job, the same in all its processes."""
+    return decide_on_main(lambda: choose_folder(state.folder, cfg, node))
+
+
+def one_at_a_time(state: SweepState, cfg: "DictConfig") -> AbstractContextManager[object]:
+    """Wait while another job has the same settings, as Optuna may propose them twice.
+
+    Then its run is there. A job of several processes does not wait: the others would time out.
+    """
+    return nullcontext() if is_distributed() else state.lock_settings(hash_settings(cfg))
+
+
 def finish_job(state: SweepState, job: SweepJob) -> None:
     """Record and report a job that has ended well."""
     state.write(job)
@@ -124,7 +144,7 @@ def fail_job(state: SweepState, job: SweepJob, error: Exception) -> None:
     message = str(error) if expected else format_unexpected(error)
     code = 2 if isinstance(error, UserError) else 1
     state.write(job._replace(status=Status.FAILED, error=message, code=code))
-    print_error(f"crgan train: job {job.number + 1} ({job.name}) failed: {message}", code=1)
+    print_error(f"crgan train: job {job.number} ({job.name}) failed: {message}", code=1)
 
 
 def count_steps_done(folder: Path) -> int:
@@ -168,9 +188,12 @@ def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
 
 def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
     """Train a run in `folder`, or in a new folder if None, with the overrides Hydra was given."""
+    from crgan_cli.config.trust import require_code_typed
     from crgan_cli.training.start import train_run
 
     overrides = list(node.overrides.task)
+    # again, since not all jobs of a large sweep are checked before the first
+    require_code_typed(cfg, {override_key(text) for text in overrides}, "an experiment's file")
     return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
 
 

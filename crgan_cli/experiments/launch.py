@@ -14,14 +14,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
+from crgan_cli.config.messages import hydra_quoted
+from crgan_cli.config.resolve import explain_interpolation
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.check import SweepPlan, override_key
 from crgan_cli.experiments.job import run_job_on_every_rank, run_single
 from crgan_cli.experiments.parallel import parallel_jobs
-from crgan_cli.experiments.sweep_state import SweepState, exit_code
+from crgan_cli.experiments.sweep_state import SweepJob, SweepState, exit_code
 from crgan_cli.experiments.sweep_table import live_table
 from crgan_cli.experiments.throughput import format_throughput, read_throughput, write_throughput
 from crgan_cli.runs.folder import shell_quoted
@@ -58,7 +61,10 @@ def print_config(
 ) -> None:
     """`--cfg PART`: print the configuration, or one package of it."""
     with open_hydra(choices) as hydra:
-        hydra.show_cfg("train", list(overrides), part, package, resolve)
+        try:
+            hydra.show_cfg("train", list(overrides), part, package, resolve)
+        except OmegaConfBaseException as error:
+            raise UserError(explain_interpolation(error)) from error
 
 
 def print_info(choices: Choices, overrides: Sequence[str], topic: str) -> None:
@@ -87,8 +93,8 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
     """Train the jobs of a sweep, print its summary, and return the exit code."""
     typed = [text for text in overrides if override_key(text) not in ("out", "hydra.sweep.dir")]
     typed += [
-        f"hydra.sweep.dir='{plan.folder}'",
-        # a run's folder is named after the settings in which the runs differ
+        f"hydra.sweep.dir={hydra_quoted(str(plan.folder))}",
+        # a run's folder is named after the settings in which the runs differ: see job_folder.py
         f"hydra.job.config.override_dirname.exclude_keys=[{','.join(plan.common)}]",
         "hydra.mode=MULTIRUN",
     ]
@@ -118,7 +124,7 @@ def raise_interruption(state: SweepState) -> None:
 
 
 def finish_sweep(state: SweepState) -> int:
-    """Print the table of a sweep's runs and its failed jobs. Return the exit code."""
+    """Print the table of a sweep's runs, and which jobs failed. Return the exit code."""
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import build_report
     from crgan_cli.report.write import print_report
@@ -126,25 +132,38 @@ def finish_sweep(state: SweepState) -> int:
     jobs = state.jobs()
     if any(job.value is not None for job in jobs):
         try:
-            runs = collect([state.folder])
+            runs = collect([state.typed])
             print_report(build_report(runs, title=f"sweep of {len(jobs)} jobs", force=True))
-            print(f"report with curves and samples: crgan report {shell_quoted(state.folder)}")
+            print(f"report with curves and samples: crgan report {shell_quoted(state.typed)}")
         except UserError as error:  # for example metrics that cannot be compared
             print(f"no table: {error}", file=sys.stderr)
     if trained := read_throughput(state):
         print(format_throughput(trained))
+    return report_unfinished(state, jobs)
+
+
+def report_unfinished(state: SweepState, jobs: Sequence[SweepJob]) -> int:
+    """Print which jobs have not ended well. Return the exit code: 0 only if each has said so."""
     failed = [job for job in jobs if job.status == Status.FAILED]
     waiting = [job for job in jobs if job.status == Status.NOT_STARTED]
-    if failed:
-        more = f", {len(waiting)} not started" if waiting else ""
-        print(f"crgan train: {len(failed)} of {len(jobs)} jobs failed{more}:", file=sys.stderr)
-        for job in [*failed, *waiting]:
-            print(
-                f"  job {job.number + 1} ({job.name}): {job.error or job.status}", file=sys.stderr
-            )
-        print(
-            "The same command, as it is or corrected, runs them again and skips what is done, "
-            f"if it has out={shell_quoted(state.folder)}",
-            file=sys.stderr,
-        )
-    return exit_code(job.code for job in failed)
+    lost = [job for job in jobs if job.status == Status.RUNNING]
+    absent = max((state.total or 1) - len(jobs), 0)  # a sweeper starts at least one job
+    counts = {
+        "failed": len(failed),
+        "not started": len(waiting),
+        "ended without a record": len(lost) + absent,
+    }
+    (count, what), *more = [(n, what) for what, n in counts.items() if n] or [(0, "")]
+    if not count:
+        return 0
+    others = "".join(f", {n} {status}" for n, status in more)
+    print(f"crgan train: {count} of {len(jobs) + absent} jobs {what}{others}:", file=sys.stderr)
+    for job in [*failed, *waiting, *lost]:
+        print(f"  job {job.number} ({job.name}): {job.error or job.status}", file=sys.stderr)
+    print(
+        "The same command, as it is or corrected, runs them again and skips what is done, "
+        f"if it has out={shell_quoted(state.typed)}",
+        file=sys.stderr,
+    )
+    codes = [job.code for job in failed] + [1] * (len(lost) + absent)
+    return exit_code(codes or [1])

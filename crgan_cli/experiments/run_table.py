@@ -36,7 +36,7 @@ def job_state(job: TableJob) -> str:
     if not run.is_run():
         return NEW
     result, steps = run.read_result(), int(job.config["steps"])
-    before = stored.from_text(run.config.read_text(encoding="utf-8"), str(run.config))
+    before = stored.read_settings(run.config.read_text(encoding="utf-8"), str(run.config))
     changed = stored.difference(before, job.config)
     if result.get("step", 0) > steps:
         changed.append(f"steps: {result['step']} -> {steps}")

@@ -1,6 +1,7 @@
 """The state of a sweep on disk: one JSON file per job, and the locks of the devices."""
 
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
 
 FOLDER = ".sweep"
 """Below the sweep's folder. Describes the latest launch only."""
@@ -21,9 +22,9 @@ FOLDER = ".sweep"
 class SweepJob(NamedTuple):
     """One job of a sweep, as in its JSON file."""
 
-    number: int  # from 0
+    number: int  # from 1
     name: str  # what differs from the other jobs
-    folder: str  # of the run
+    folder: str  # of the run; "" until it is known
     status: str  # a Status
     seconds: float = 0.0
     value: float | None = None  # the primary metric, once the job has ended
@@ -40,8 +41,9 @@ class SweepState:
 
     def __init__(self, folder: Path, total: int | None = None) -> None:
         """`total` is the number of jobs; None if the sweeper decides during the sweep."""
-        self.folder = folder
-        self.path = folder / FOLDER
+        self.typed = folder
+        self.folder = folder.absolute()  # whatever becomes the working folder
+        self.path = self.folder / FOLDER
         self.total = total
 
     def clear(self) -> None:
@@ -52,9 +54,11 @@ class SweepState:
             (self.path / "total").write_text(str(self.total))
 
     def write(self, job: SweepJob) -> None:
-        """Write the current state of a job."""
+        """Write the current state of a job. A metric that is no finite number is none."""
+        if job.value is not None and not math.isfinite(job.value):
+            job = job._replace(value=None)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / f"{job.number}.json", json.dumps(job._asdict()) + "\n")
+        write_json(self.path / f"{job.number}.json", job._asdict())
 
     def jobs(self) -> list[SweepJob]:
         """Return the jobs that have started, by number. Skip a file that is being written."""
@@ -72,6 +76,10 @@ class SweepState:
     def stopped(self) -> bool:
         """Whether no further job may start."""
         return (self.path / "stop").exists()
+
+    def lock_settings(self, name: str) -> FileLock:
+        """Return the lock of the jobs with the same settings, of which one runs at a time."""
+        return FileLock(self.path / f"settings_{name}.lock")
 
     @contextmanager
     def acquire_device(self, count: int, per_device: int) -> Iterator[int]:

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.runs.status import Status
-from crgan_cli.system.progress import format_duration, hide_live_lines
+from crgan_cli.system.numbers import format_duration, format_number, format_rate
+from crgan_cli.system.progress import hide_live_lines
 
 LINES_READ = 4096
 """Bytes read at the end of metrics.jsonl."""
@@ -48,7 +49,7 @@ def read_progress(run: Path) -> RunProgress:
         step = int(line.get("step", step))
         if line.get("kind") == "eval":
             name = next((key for key in line if key.startswith(("fid", "fd"))), "")
-            metric = f"{line[name]:.4g}" if name else ""
+            metric = format_number(line[name]) if name else ""
         elif line.get("images_seen"):
             images = line.get("speed/images_per_second", 0.0)
             steps = images * step / line["images_seen"]
@@ -99,7 +100,7 @@ def make_table(state: SweepState, steps: int, seconds: float) -> Table:
     if speed := sum(
         now.images_per_second for job, now in progress.items() if job.status == Status.RUNNING
     ):
-        title += f"; {speed:.4g} images/s together"
+        title += f"; {format_rate(speed)} images/s together"
     table = Table(title=title, title_justify="left", box=None, expand=True)
     for column in ("job", "settings", "state", "step", "metric", "time left"):
         table.add_column(column, justify="right" if column in ("step", "metric") else "left")
@@ -107,11 +108,11 @@ def make_table(state: SweepState, steps: int, seconds: float) -> Table:
         running = job.status == Status.RUNNING
         left = (steps - now.step) / now.per_second if running and now.per_second else None
         table.add_row(
-            str(job.number + 1),  # as messages count
+            str(job.number),
             job.name,
             job.status,
             f"{now.step} / {steps}",
-            f"{job.value:.4g}" if job.value is not None else now.metric,
+            format_number(job.value) if job.value is not None else now.metric,
             format_duration(left) if left is not None else "",
         )
     return table
@@ -132,7 +133,7 @@ def summarize(state: SweepState, jobs: Sequence[SweepJob], seconds: float) -> st
 
 def format_finished(job: SweepJob, state: SweepState) -> str:
     """Return the line that reports a job that has ended well."""
-    value = "" if job.value is None else f", {job.value:.4g}"
+    value = "" if job.value is None else f", {format_number(job.value)}"
     jobs = state.jobs()
     spent = sum(each.seconds for each in jobs)
     return f"{job.status} in {format_duration(job.seconds)}{value}; {summarize(state, jobs, spent)}"

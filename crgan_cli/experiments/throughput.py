@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.runs.status import Status
-from crgan_cli.system.atomic import write_text
-from crgan_cli.system.progress import format_duration
+from crgan_cli.system.atomic import write_json
+from crgan_cli.system.numbers import format_duration, format_rate
 
 
 class Throughput(NamedTuple):
@@ -31,7 +31,7 @@ FILE = "throughput.json"
 def write_throughput(state: SweepState, seconds: float) -> None:
     """Write the throughput of a launch that took `seconds`."""
     trained = compute_throughput(state.jobs(), seconds)
-    write_text(state.path / FILE, json.dumps(trained._asdict(), indent=2) + "\n")
+    write_json(state.path / FILE, trained._asdict(), indent=2)
 
 
 def read_throughput(state: SweepState) -> Throughput | None:
@@ -70,6 +70,6 @@ def format_throughput(trained: Throughput) -> str:
     others = f"; {trained.others} more trained nothing to its end" if trained.others else ""
     return (
         f"{jobs} trained in {format_duration(trained.seconds)}, at most {trained.side_by_side} "
-        f"side by side: {trained.images_per_second:.4g} images/s together, "
-        f"{trained.of_a_job:.4g} images/s a job on average{others}"
+        f"side by side: {format_rate(trained.images_per_second)} images/s together, "
+        f"{format_rate(trained.of_a_job)} images/s a job on average{others}"
     )

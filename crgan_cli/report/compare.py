@@ -36,7 +36,7 @@ def ranking_key(row: Row, metric: str) -> tuple[int, float]:
     if metric not in row.numbers:
         return 2, 0.0
     mean = row.numbers[metric].mean
-    unfinished = all(run.status != Status.FINISHED for run in row.runs)
+    unfinished = all(run.status != Status.FINISHED for run in row.shown)
     return int(unfinished), -mean if higher_is_better(metric) else mean
 
 

@@ -1,5 +1,6 @@
 """The figures over training: metrics, and the loss terms."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crgan_cli.report import plots
@@ -13,9 +14,10 @@ from crgan_cli.report.drawing import (
     draw_levels,
     wrap_label,
 )
-from crgan_cli.report.model import Report
-from crgan_cli.report.series import average_over_seeds
+from crgan_cli.report.model import Report, Row
+from crgan_cli.report.series import Series, average_over_seeds
 from crgan_cli.report.tables import list_shown_metrics
+from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +37,7 @@ def plot_metrics(report: Report) -> Drawing | None:
         metric: [
             (i, row, series)
             for i, row in rows
-            if (series := average_over_seeds((run.evals for run in row.runs), metric))
+            if (series := average_over_seeds((run.evals for run in row.shown), metric))
         ]
         for metric in list_shown_metrics(report)[:MAX_METRICS]
     }
@@ -43,16 +45,15 @@ def plot_metrics(report: Report) -> Drawing | None:
     curves = {
         metric: lines
         for metric, lines in curves.items()
-        if any(len(series.steps) > 1 for *_, series in lines)
+        if any(series.is_curve for *_, series in lines)
     }
     if not curves:
         return None
     figure, panels = make_step_panels(len(curves), "Metrics over training")
     for axes, (metric, lines) in zip(panels, curves.items(), strict=True):
         for i, row, series in lines:
-            label = wrap_label(row.label, 80)
-            plots.draw_band(axes, *series, look=plots.get_style(i), label=label)
-        values = [value for *_, series in lines for value in (*series.lows, *series.highs)]
+            draw_series(axes, series, plots.get_style(i), row.label)
+        values = [value for *_, series in lines for value in series.values]
         if plots.spans_decades(values):
             plots.set_log_scale(axes, "y", values)
         if metric == report.headline:
@@ -62,16 +63,44 @@ def plot_metrics(report: Report) -> Drawing | None:
     add_legend(figure, panels, columns=2)
     return Drawing(
         "metrics",
-        "Metrics over steps: a line is the mean over a row's seeds, its band reaches from the "
-        "lowest to the highest seed. It ends where the first seed ends."
+        "Metrics over steps: a line is the mean over the seeds that count in a row, its band "
+        "reaches from the lowest to the highest of them."
+        + describe_seeds([(row, series) for lines in curves.values() for _, row, series in lines])
         + describe_left_out(len(rows), len(report.rows)),
         "; ".join(
-            f"{row.label} from {s.means[0]:.4g} at step {s.steps[0]:g} to {s.means[-1]:.4g} at "
-            f"step {s.steps[-1]:g}"
-            for _, row, s in next(iter(curves.values()))
+            f"{row.label} {describe_ends(series)}" for _, row, series in next(iter(curves.values()))
         ),
         figure,
     )
+
+
+def draw_series(axes: "Axes", series: Series, look: plots.Style, label: str) -> None:
+    """Draw the mean within its band, and thin lines for the seeds outside of it."""
+    plots.draw_band(axes, *series[:4], look=look, label=wrap_label(label, 80))
+    for steps, values in series.alone:
+        marker = "." if len(steps) == 1 else ""
+        axes.plot(
+            steps, values, color=look.colour, linestyle=look.dash, linewidth=0.6, marker=marker
+        )
+
+
+def describe_seeds(lines: Sequence[tuple[Row, Series]]) -> str:
+    """Return sentences on the parts of the lines that are not of all their seeds."""
+    parts = dict.fromkeys(
+        f"{row.label}: {words}" for row, series in lines if (words := series.describe_alone())
+    )
+    text = f" Thin lines are single seeds ({'; '.join(parts)})." if parts else ""
+    if any(series.interpolated for _, series in lines):
+        text += " Between its own steps, a seed counts by the straight line."
+    return text
+
+
+def describe_ends(series: Series) -> str:
+    """Return the first and the last mean of a line, as text."""
+    if not series.steps:
+        return series.describe_alone()
+    first, last = map(format_number, (series.means[0], series.means[-1]))
+    return f"from {first} at step {series.steps[0]:.0f} to {last} at step {series.steps[-1]:.0f}"
 
 
 def make_step_panels(count: int, title: str) -> "tuple[Figure, list[Axes]]":
@@ -89,20 +118,21 @@ def make_step_panels(count: int, title: str) -> "tuple[Figure, list[Axes]]":
 def plot_losses(report: Report) -> Drawing | None:
     """Plot the loss terms over steps, one panel per term."""
     rows = list(enumerate(report.rows))[:MAX_LINES]
-    logged = [line for _, row in rows for run in row.runs for line in run.train]
+    logged = [line for _, row in rows for run in row.shown for line in run.train]
     terms = sorted({key for line in logged for key in line if key.startswith("terms/")})
     if not terms:
         return None
     names = [term.removeprefix("terms/") for term in terms]
     figure, panels = make_step_panels(len(terms), "Loss terms, weighted as in the sum")
+    drawn: list[tuple[Row, Series]] = []
     for axes, term, name in zip(panels, terms, names, strict=True):
         values: list[float] = []
         for i, row in rows:
-            trains = (run.train for run in row.runs)
+            trains = (run.train for run in row.shown)
             if series := average_over_seeds(trains, term, points=MAX_POINTS):
-                look = plots.get_style(i)._replace(marker="")
-                plots.draw_band(axes, *series, look=look, label=wrap_label(row.label, 80))
-                values += series.lows + series.highs
+                draw_series(axes, series, plots.get_style(i)._replace(marker=""), row.label)
+                values += series.values
+                drawn.append((row, series))
         if plots.spans_decades(values):
             plots.set_log_scale(axes, "y", values)
         axes.set_title(name, fontsize=9)
@@ -110,7 +140,8 @@ def plot_losses(report: Report) -> Drawing | None:
     return Drawing(
         "losses",
         f"The loss terms of D and G as logged, averaged over {MAX_POINTS} intervals of training: "
-        "mean over seeds, band from the lowest to the highest seed."
+        "mean over the seeds that count, band from the lowest to the highest seed."
+        + describe_seeds(drawn)
         + describe_left_out(len(rows), len(report.rows)),
         f"Small panels over steps: {', '.join(names)}.",
         figure,

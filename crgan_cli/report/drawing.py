@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crgan_cli.report import plots
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.runs.metric_names import BASELINES, higher_is_better
+from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -78,7 +79,7 @@ def is_near(floor: float | None, values: Sequence[float]) -> bool:
 def describe_floor(report: Report) -> str:
     """Return a sentence on the real-vs-real distance, whether it is drawn or not."""
     floor = mean_floor(report)
-    return "" if floor is None else f" The real-vs-real distance is {floor:.4g}."
+    return "" if floor is None else f" The real-vs-real distance is {format_number(floor)}."
 
 
 def draw_floor(draw_line: Callable[..., object], report: Report, values: Sequence[float]) -> None:

@@ -23,6 +23,8 @@ from crgan_cli.report.drawing import (
 )
 from crgan_cli.report.findings import Interval, QuantityByRow
 from crgan_cli.report.model import Report, Row, Value
+from crgan_cli.report.settings import format_setting
+from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +73,7 @@ def plot_rows(report: Report) -> Drawing | None:
     )
     if any(row.comparable is not None for row in rows):
         caption += " Diamonds are published numbers of the same protocol."
-    content = "; ".join(f"{row.label} {row.numbers[metric].mean:.4g}" for row in rows)
+    content = "; ".join(f"{row.label} {format_number(row.numbers[metric].mean)}" for row in rows)
     return Drawing(
         "headline",
         caption + describe_floor(report) + describe_left_out(len(rows), len(able)),
@@ -127,7 +129,7 @@ def plot_sweep(report: Report) -> Drawing | None:
         draw_sweep_line(axes, line, metric, number, label)
     values = [value for _, line in shown for _, row in line for value in row.numbers[metric].values]
     draw_levels(axes, report, [value for value in values if math.isfinite(value)])
-    axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    axes.set_xticks(ticks, list(map(format_setting, ticks)))
     axes.minorticks_off()
     axes.set_xlabel(swept)
     axes.set_ylabel(f"{metric} ({describe_direction(metric)})")
@@ -138,7 +140,7 @@ def plot_sweep(report: Report) -> Drawing | None:
         f"to each side, each seed faint.{describe_floor(report)}"
         + describe_left_out(len(shown), len(lines)),
         "; ".join(
-            f"{swept}={value:g}: {row.numbers[metric].mean:.4g}"
+            f"{swept}={format_setting(value)}: {format_number(row.numbers[metric].mean)}"
             for line in lines.values()
             for value, row in line
         ),
@@ -208,7 +210,7 @@ def plot_artefacts(report: Report, kind: str, measured: Sequence[QuantityByRow])
         f"{MEANING[kind]} Faint: each run with its 95 % interval; solid: the mean over runs.",
         "; ".join(
             f"{each.quantity.name}, {report.rows[i].label}: "
-            f"{fmean(estimate.value for estimate in each.rows[i]):.3g}"
+            f"{format_number(fmean(estimate.value for estimate in each.rows[i]), 3)}"
             for each in measured
             for i in rows
             if each.rows[i]

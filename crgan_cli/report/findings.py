@@ -51,7 +51,7 @@ def read_quantities(report: Report) -> tuple[list[QuantityByRow], list[str]]:
     values: dict[Quantity, list[list[RunValue]]] = {}
     unreadable = []
     for i, row in enumerate(report.rows):
-        for run in row.runs:
+        for run in row.shown:
             for measurement, read in READERS.items():
                 if measurement not in run.artefacts:
                     continue

@@ -29,10 +29,16 @@ class SampleGrids(NamedTuple):
 def choose_runs(report: Report) -> list[RunFiles]:
     """Return one run per row, best row first.
 
-    It is the run of the seed that most rows have, or else of the row's first seed. Rows without a
-    grid are left out.
+    It is the run of the seed that most rows have, or else of the row's first seed, among the runs
+    that the row's numbers are of if these have a grid. Rows without a grid are left out.
     """
-    rows = [sorted((r for r in row.runs if r.samples), key=seed_key) for row in report.rows]
+    rows = [
+        sorted(
+            [run for run in row.shown if run.samples] or [run for run in row.runs if run.samples],
+            key=seed_key,
+        )
+        for row in report.rows
+    ]
     seeds = Counter(seed for row in rows for seed in {run.seed for run in row})
     most = min(seeds, key=lambda seed: (-seeds[seed], seed), default=0)
     return [next((run for run in row if run.seed == most), row[0]) for row in rows if row]

@@ -27,6 +27,7 @@ from crgan_cli.report.tables import (
     list_shown_metrics,
 )
 from crgan_cli.runs.status import Status
+from crgan_cli.system.numbers import format_bytes, format_number, format_rate, format_time
 
 HERE = Path(__file__).parent
 
@@ -77,7 +78,7 @@ def build_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"flatten": flatten, "pluralize": pluralize}
+    environment.filters |= {"flatten": flatten, "pluralize": pluralize, "time": format_time}
     measured, unreadable = read_quantities(report)
     drawings = make_drawings(report, measured)
     samples = load_grids(report)
@@ -111,7 +112,7 @@ def build_page(report: Report) -> str:
         )
         + ".",
         version=__version__,
-        hours=sum(row.cost_hours for row in report.rows),
+        seconds=3600 * sum(row.cost_hours for row in report.rows),
         devices=sorted({run.device for run, _ in runs if run.device}),
         date=newest_date([run for run, _ in runs]),
     )
@@ -162,12 +163,12 @@ def build_results(report: Report) -> Table:
         TableColumn(Cell("Step"), True, [Cell(format_steps(row.steps)) for row in rows]),
         TableColumn(Cell("Note"), False, [Cell(row.note) for row in rows]),
         TableColumn(Cell("Published"), False, [format_published_cell(row) for row in rows]),
-        TableColumn(Cell("Hours"), True, [Cell(f"{row.cost_hours:.3g}") for row in rows]),
+        TableColumn(Cell("Time"), True, [Cell(format_time(3600 * row.cost_hours)) for row in rows]),
         TableColumn(Cell("Images/s"), True, [Cell(format_speed(row)) for row in rows]),
         TableColumn(Cell("Memory"), True, [Cell(format_memory(row)) for row in rows]),
     ]
     note = (
-        "Mean ± sample standard deviation over n seeds. Hours are the sum over the row's runs, "
+        "Mean ± sample standard deviation over n seeds. Time is the sum over the row's runs, "
         "images/s the median and memory the peak."
     )
     if report.step == "best":
@@ -188,13 +189,13 @@ def format_published_cell(row: Row) -> Cell:
 def format_speed(row: Row) -> str:
     """Return images per second, the median over the runs that report it."""
     speeds = [run.images_per_second for run in row.runs if run.images_per_second > 0]
-    return f"{median(speeds):.0f}" if speeds else NONE
+    return format_rate(median(speeds)) if speeds else NONE
 
 
 def format_memory(row: Row) -> str:
     """Return the peak memory over the runs that report it."""
     memory = max((run.peak_memory_bytes for run in row.runs), default=0)
-    return f"{memory / 2**30:.2f} GiB" if memory else NONE
+    return format_bytes(memory) if memory else NONE
 
 
 def build_further_metrics(report: Report) -> Table | None:
@@ -224,7 +225,7 @@ def build_artefacts(report: Report, measured: Sequence[QuantityByRow]) -> Table:
             True,
             [
                 *(Cell(format_estimates(each.rows[i])) for i in rows),
-                Cell(NONE if each.reference is None else f"{each.reference:.3g}"),
+                Cell(NONE if each.reference is None else format_number(each.reference, 3)),
             ],
         )
         for each in measured
@@ -243,10 +244,11 @@ def format_estimates(estimates: Sequence[Interval]) -> str:
     if not estimates:
         return NONE
     if len(estimates) == 1:
-        (only,) = estimates
-        return f"{only.value:.3g} [{only.low:.3g}, {only.high:.3g}]"
+        value, low, high = (format_number(each, 3) for each in estimates[0])
+        return f"{value} [{low}, {high}]"
     values = [each.value for each in estimates]
-    return f"{fmean(values):.3g} ({min(values):.3g} to {max(values):.3g}; {len(values)})"
+    mean, low, high = (format_number(each, 3) for each in (fmean(values), min(values), max(values)))
+    return f"{mean} ({low} to {high}; {len(values)})"
 
 
 def sort_runs(report: Report) -> list[tuple[RunFiles, Row]]:

@@ -34,6 +34,7 @@ class RunFiles(NamedTuple):
     peak_memory_bytes: int  # 0 if unknown
     samples: Path | None  # the newest sample grid
     artefacts: Mapping[str, dict]  # measurement -> its newest JSON
+    not_finite: tuple[str, ...] = ()  # which numbers of its files are not finite
 
 
 class Spread(NamedTuple):
@@ -56,6 +57,12 @@ class Row(NamedTuple):
     steps: tuple[int, ...] = ()  # of the numbers, ascending
     published: str = ""  # the published number next to ours; its source is in runs[0]
     comparable: float | None = None  # the published number if it has our protocol
+    counted: tuple[RunFiles, ...] = ()  # the runs that `numbers` are of
+
+    @property
+    def shown(self) -> tuple[RunFiles, ...]:
+        """The runs that figures show: those of the numbers, or all of a row without numbers."""
+        return self.counted or self.runs
 
 
 class Comparison(NamedTuple):

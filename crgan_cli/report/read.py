@@ -18,6 +18,7 @@ from crgan_cli.report.model import Line, RunFiles, Value
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.metric_names import may_lead
 from crgan_cli.runs.status import Status
+from crgan_cli.system.numbers import name_nonfinite
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         config=config,
         choices={k: str(v) for k, v in read_part(result, "choices").items()}
         or infer_choices(config),
-        step=int(max([0, *(line["step"] for line in (*train, *evals)), result.get("step", 0)])),
+        step=int(
+            max([0, *(line["step"] for line in (*train, *evals)), read_number(result, "step")])
+        ),
         steps=int(str(config["steps"])),
         seed=int(str(config["seed"])),
         train=train,
@@ -63,12 +66,13 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
             for key in ("fid", "source")
             if config.get("published.fid") is not None
         },
-        seconds=float(result.get("seconds") or logged_seconds),
+        seconds=read_number(result, "seconds") or logged_seconds,
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
-        peak_memory_bytes=int(result.get("peak_memory_bytes", 0)),
+        peak_memory_bytes=int(read_number(result, "peak_memory_bytes")),
         samples=max(run.samples.glob("step_*.png"), default=None),
         artefacts=read_artefacts(path / "artefacts"),
+        not_finite=find_nonfinite(run, result),
     )
 
 
@@ -76,6 +80,12 @@ def read_part(result: Mapping[str, object], key: str) -> Mapping[str, object]:
     """Return a mapping inside result.json. It is empty if there is none."""
     part = result.get(key)
     return part if isinstance(part, dict) else {}
+
+
+def read_number(result: Mapping[str, object], key: str) -> float:
+    """Return a number of result.json. It is 0 if there is none, or one that is not finite."""
+    value = result.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
@@ -111,7 +121,7 @@ def read_metrics(path: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     thinned = train[:-1][::every] + train[-1:]
     rest = [line for line in lines if not line.startswith('{"kind": "train"')]
     return (
-        tuple(keep_numbers(line) for line in parse_lines(thinned, path)),
+        tuple(keep_finite(keep_numbers(line)) for line in parse_lines(thinned, path)),
         tuple(keep_numbers(line) for line in parse_lines(rest, path) if line.get("kind") == "eval"),
     )
 
@@ -128,7 +138,8 @@ def parse_lines(lines: Sequence[str], path: Path) -> Iterator[dict]:
     for line in lines:
         try:
             record = json.loads(line)
-            float(record["step"])
+            if not math.isfinite(record["step"]):
+                raise ValueError("a step is a number")
         except (ValueError, TypeError, KeyError):
             if line is not lines[-1]:  # not cut short: something else has written here
                 log.warning("%s: a line that cannot be read is left out: %.40s", path, line)
@@ -137,12 +148,27 @@ def parse_lines(lines: Sequence[str], path: Path) -> Iterator[dict]:
 
 
 def keep_numbers(record: Mapping[str, object]) -> dict[str, float]:
+    """Return the numbers of a line. Those of older versions may be NaN."""
+    return {key: value for key, value in record.items() if isinstance(value, int | float)}
+
+
+def keep_finite(line: Line) -> dict[str, float]:
     """Return the finite numbers of a line."""
-    return {
-        key: value
-        for key, value in record.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
+    return {key: value for key, value in line.items() if math.isfinite(value)}
+
+
+def find_nonfinite(run: RunDir, result: Mapping[str, object]) -> tuple[str, ...]:
+    """Return which numbers in a run's files are not finite: "fid at step 300 of metrics.jsonl"."""
+    found = [f"{name} of {run.result.name}" for name in name_nonfinite(result)]
+    for path in (run.metrics, run.evaluations):
+        lines = read_text(path).splitlines()
+        suspects = [line for line in lines if "NaN" in line or "Infinity" in line]
+        found += [
+            f"{name} at step {record['step']} of {path.name}"
+            for record in parse_lines(suspects, path)
+            for name in name_nonfinite(record)
+        ]
+    return tuple(found)
 
 
 def read_evaluations(

@@ -49,7 +49,11 @@ def build_report(
         raise UserError(
             f"--metric {headline}: no run has this metric. Choose one of: {', '.join(known)}."
         )
-    warnings = [*protocol_warning(runs, force=force), *describe_failures(runs)]
+    warnings = [
+        *protocol_warning(runs, force=force),
+        *describe_failures(runs),
+        *describe_nonfinite(runs),
+    ]
     groups = group_by_settings(runs)
     table, varied = find_row_settings([group[0] for group in groups])
     names = shorten_names(varied, runs)
@@ -116,6 +120,17 @@ def describe_failures(runs: Sequence[RunFiles]) -> list[str]:
     ]
 
 
+def describe_nonfinite(runs: Sequence[RunFiles]) -> list[str]:
+    """Return one line per run whose files hold numbers that are not finite."""
+    return [
+        f"{run.path} holds numbers that are not finite, which count nowhere: "
+        + ", ".join(run.not_finite[:3])
+        + (f" and {len(run.not_finite) - 3} more" if len(run.not_finite) > 3 else "")
+        for run in runs
+        if run.not_finite
+    ]
+
+
 # --- rows -----------------------------------------------------------------------------------------
 
 
@@ -146,7 +161,16 @@ def one_per_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles]
 
 def progress_key(run: RunFiles, metric: str) -> tuple[bool, bool, int]:
     """Return the sorting key of how far a run got: has the metric, has finished, its step."""
-    return any(metric in line for line in run.evals), run.status == Status.FINISHED, run.step
+    return (
+        any(has_finite(line, metric) for line in run.evals),
+        run.status == Status.FINISHED,
+        run.step,
+    )
+
+
+def has_finite(line: Line, metric: str) -> bool:
+    """Return whether the metric is there, and a finite number."""
+    return math.isfinite(line.get(metric, math.nan))
 
 
 def build_row(
@@ -155,7 +179,8 @@ def build_row(
     """Build a row with a note on its numbers.
 
     If some of its runs have finished, only they count: a run at half its steps would shift the
-    mean.
+    mean. A run whose last evaluation is not finite does not count either: an earlier one would
+    stand under a step that it is not of.
     """
     lines = {run.path: choose_evaluation(run, metric, step) for run in runs}
     measured = [run for run in runs if lines[run.path]]
@@ -167,7 +192,8 @@ def build_row(
         runs=tuple(runs),
         numbers=summarize_metrics(chosen, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=describe_runs(runs, counted),
+        note=describe_runs(runs, counted, metric),
+        counted=tuple(counted),
         steps=tuple(sorted({int(line["step"]) for line in chosen})),
     )
     return row._replace(
@@ -176,27 +202,35 @@ def build_row(
 
 
 def choose_evaluation(run: RunFiles, metric: str, step: str) -> Line:
-    """Return the evaluation at the last or best step. It is empty if none has the metric."""
-    lines = [line for line in run.evals if math.isfinite(line.get(metric, math.nan))]
-    if not lines or step == "last":
-        return lines[-1] if lines else {}
+    """Return the evaluation at the last or best step.
+
+    It is empty if none has the metric, or if it is not finite at the last step.
+    """
+    if step == "last":
+        last = [line for line in run.evals if metric in line][-1:]
+        return last[0] if last and has_finite(last[0], metric) else {}
     sign = -1 if higher_is_better(metric) else 1
-    return min(lines, key=lambda line: sign * line[metric])
+    lines = [line for line in run.evals if has_finite(line, metric)]
+    return min(lines, key=lambda line: sign * line[metric], default={})
 
 
 def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
-    """Return name -> spread of the metrics that all lines have, `metric` first."""
+    """Return name -> spread of the metrics that all lines have, `metric` first.
+
+    Values that are not finite are left out, which the n of the spread shows.
+    """
     if not lines:
         return {}
     names = [metric, *(name for name in lines[0] if name not in (*NOT_METRICS, metric))]
     return {
-        name: mean_and_std([line[name] for line in lines])
+        name: mean_and_std(values)
         for name in names
         if all(name in line for line in lines)
+        and (values := [line[name] for line in lines if has_finite(line, name)])
     }
 
 
-def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
+def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles], metric: str) -> str:
     """Return what a reader must know of a row's runs, if the numbers are those of `counted`."""
     states = Counter(run.status for run in runs if run.status != Status.FINISHED)
     parts = [f"{count} of {len(runs)} {state}" for state, count in states.items()]
@@ -206,7 +240,10 @@ def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles]) -> str:
         parts.append("numbers so far")
     elif states:
         parts.append("left out")
-    unmeasured = len(runs) - len(counted) - states.total()
-    if counted and unmeasured > 0:
-        parts.append(f"{unmeasured} of {len(runs)} without numbers")
+    unmeasured = [run for run in runs if run.status == Status.FINISHED and run not in counted]
+    broken = [run for run in unmeasured if any(metric in line for line in run.evals)]
+    if broken:
+        parts.append(f"{len(broken)} of {len(runs)} not finite, left out")
+    if counted and len(unmeasured) > len(broken):
+        parts.append(f"{len(unmeasured) - len(broken)} of {len(runs)} without numbers")
     return ", ".join(parts)

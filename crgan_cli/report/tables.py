@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.rows import choose_evaluation, choose_metric, list_metrics
 from crgan_cli.report.settings import format_setting
 from crgan_cli.runs.metric_names import BASELINES, higher_is_better, is_secondary
+from crgan_cli.system.numbers import format_mean, format_number, format_time
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -52,7 +52,7 @@ def build_columns(report: Report) -> list[Column]:
         Column("settings", False, [row.label for row in rows]),
         *metrics,
         Column(f"{report.step} step", True, [format_steps(row.steps) for row in rows]),
-        Column("hours", True, [f"{row.cost_hours:.3g}" for row in rows]),
+        Column("time", True, [format_time(3600 * row.cost_hours) for row in rows]),
         Column("published", False, [row.published for row in rows]),
         Column("note", False, [row.note for row in rows]),
     ]
@@ -79,15 +79,8 @@ def format_steps(steps: Sequence[int]) -> str:
 
 def format_spread(spread: Spread) -> str:
     """Return mean ± standard deviation (n) to two digits of the deviation, or to four digits."""
-    decimals = count_decimals(spread)
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{decimals}f}"
-    return f"{spread.mean:.{decimals}f}{deviation} (n={len(spread.values)})"
-
-
-def count_decimals(spread: Spread) -> int:
-    """Return how many digits after the point are worth showing."""
-    size, digits = (spread.deviation, 2) if spread.deviation else (abs(spread.mean), 4)
-    return min(max(digits - 1 - math.floor(math.log10(size)), 0), 8) if size else 2
+    parts = filter(None, format_mean(spread.mean, spread.deviation))
+    return f"{' ± '.join(parts)} (n={len(spread.values)})"
 
 
 def list_remarks(report: Report) -> list[str]:
@@ -111,13 +104,14 @@ def list_remarks(report: Report) -> list[str]:
         and (source := row.runs[0].published.get("source"))
     }
     floors = {
-        f"{name} {spread.mean:.4g}: real-vs-real distance, the best value that can be reached"
+        f"{name} {format_number(spread.mean)}: real-vs-real distance, the best value that can be "
+        "reached"
         for row in report.rows
         for name, spread in row.numbers.items()
         if name.endswith("_floor")
     }
     baselines = {
-        f"{name} {spread.mean:.4g}: {BASELINES[end]}, which learns nothing"
+        f"{name} {format_mean(spread.mean)}: {BASELINES[end]}, which learns nothing"
         for row in report.rows
         for name, spread in row.numbers.items()
         for end in BASELINES

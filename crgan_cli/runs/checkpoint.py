@@ -12,6 +12,7 @@ that an untrusted file cannot run code:
     states            by name: "task" (networks, regularizer), "ema", "optimizer_d", "window", ...
 """
 
+import io
 import logging
 import os
 import pickle
@@ -85,6 +86,19 @@ def save(path: Path, content: Content) -> None:
             f"the checkpoint {path} could not be written ({reason}). Earlier checkpoints are not "
             "affected. Free some space and resume with `crgan train --from` and the run's folder."
         ) from error
+
+
+def save_to_memory(content: Content) -> io.BytesIO:
+    """Return what the file of a checkpoint would contain."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file
+
+
+def load_from_memory(file: io.BytesIO) -> Content:
+    """Invert `save_to_memory`. All tensors are on the CPU."""
+    file.seek(0)
+    return cast(Content, torch.load(file, map_location="cpu", weights_only=True))
 
 
 def load(path: Path) -> Content:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from crgan_cli.errors import UserError
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
 from crgan_cli.system.distributed.launch import is_distributed, is_main
 
 Value = TypeVar("Value")
@@ -99,7 +99,7 @@ class RunDir:
         """Write result.json in the main process of a run."""
         if not is_main():
             return
-        write_text(self.result, json.dumps({**result, **self.extra_fields}, indent=2) + "\n")
+        write_json(self.result, {**result, **self.extra_fields}, indent=2)
 
     def read_result(self) -> dict:
         """Return the content of result.json. It is empty if the file is absent or damaged."""

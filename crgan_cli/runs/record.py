@@ -179,17 +179,22 @@ def make_recorder(run: RunDir, *, step: int, hooks_done: bool) -> Recorder:
 
 def read_history(run: RunDir) -> list[dict]:
     """Return the complete lines of metrics.jsonl. A crash may have cut the last one short."""
+    return [json.loads(line) for line in read_complete_lines(run)]
+
+
+def read_complete_lines(run: RunDir) -> list[str]:
+    """Return the texts of `read_history`."""
     if not run.metrics.is_file():
         return []
-    lines = run.metrics.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    return run.metrics.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def drop_lines_after(run: RunDir, step: int, *, hooks_done: bool) -> None:
     """Remove from metrics.jsonl what was written after a checkpoint's step."""
-    lines = [
-        line
-        for line in read_history(run)
-        if line["step"] < step or (line["step"] == step and (hooks_done or line["kind"] == "train"))
-    ]
-    write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def is_kept(line: Mapping[str, object]) -> bool:
+        before = line["step"] == step and (hooks_done or line["kind"] == "train")
+        return int(str(line["step"])) < step or before
+
+    kept = [text for text in read_complete_lines(run) if is_kept(json.loads(text))]
+    write_text(run.metrics, "".join(f"{text}\n" for text in kept))

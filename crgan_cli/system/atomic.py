@@ -1,5 +1,6 @@
 """Write files atomically: after a crash, a file is complete or absent."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,3 +27,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a text atomically, as UTF-8."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write JSON atomically. NaN and infinity, which JSON does not have, raise ValueError."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")

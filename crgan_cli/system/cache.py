@@ -28,7 +28,7 @@ def cache_folder(kind: str) -> Path:
 
 def cache_key(facts: Mapping[str, object]) -> str:
     """Return the facts that identify a file as text: equal facts, equal text."""
-    return json.dumps(facts, sort_keys=True)
+    return json.dumps(facts, sort_keys=True, allow_nan=False)
 
 
 def cache_path(kind: str, title: str, record: str) -> Path:

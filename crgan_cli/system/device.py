@@ -1,6 +1,7 @@
 """The device of a run, and the best precision for its hardware."""
 
 import logging
+import re
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        require_kernels(device, name)
         log.info("device=auto: using %s", describe_device(device))
         return device
     try:
@@ -33,7 +35,45 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(
             not_available(f"device={name}", reason, f"Type device=auto or device=cpu, {remedy}")
         )
+    require_kernels(device, name)
     return device
+
+
+def require_kernels(device: torch.device, name: str) -> None:
+    """Raise UserError if PyTorch was built without kernels for this GPU. `name`: as typed."""
+    if device.type != "cuda" or torch.version.cuda is None:  # ROCm has other names for its GPUs
+        return
+    built_for = torch.cuda.get_arch_list()
+    major, minor = torch.cuda.get_device_capability(device)
+    if built_for and not any(runs_on(each, major, minor) for each in built_for):
+        reason = (
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor} "
+            f"(sm_{major}{minor}), and PyTorch {torch.__version__} has kernels for "
+            f"{', '.join(built_for)} only"
+        )
+        remedy = (
+            "Type device=cpu, or install a PyTorch build for this GPU: a newer one for a newer "
+            "GPU, one for an older CUDA for an older GPU (https://pytorch.org/get-started/locally)."
+        )
+        raise UserError(not_available(f"device={name}", reason, remedy))
+
+
+def runs_on(architecture: str, major: int, minor: int) -> bool:
+    """Whether code for sm_XY or compute_XY runs on a GPU of compute capability major.minor.
+
+    sm_XY is machine code: it runs on the same major version from its minor one on. compute_XY is
+    PTX, which the driver compiles for the same or any later version. The suffix "a" binds either to
+    exactly X.Y, and "f" to a family within the major version (NVIDIA, "CUDA C++ Programming Guide",
+    compute capabilities).
+    """
+    found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
+    if found is None:
+        return False
+    kind, built_major, built_minor, suffix = found.groups()
+    built, asked = (int(built_major), int(built_minor)), (major, minor)
+    if suffix == "a":
+        return built == asked
+    return built <= asked and (built[0] == major or (kind == "compute" and not suffix))
 
 
 def count_gpus() -> int:
@@ -60,6 +100,11 @@ def best_precision(device: torch.device) -> Precision:
 
 
 def allow_tf32(wanted: bool) -> None:
-    """Allow or forbid TF32 factors in fp32 convolutions and matrix products on CUDA."""
+    """Allow or forbid TF32 factors in fp32 convolutions on CUDA. Matrix products never use it.
+
+    So logits and spectral norm are fp32 in every precision. These are PyTorch's older switches: as
+    soon as a newer one (`fp32_precision`) is set for convolutions alone, reading an older one, as
+    torch.compile does, is an error.
+    """
     torch.backends.cudnn.allow_tf32 = wanted
-    torch.backends.cuda.matmul.allow_tf32 = wanted
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.environment import set_environment
+from crgan_cli.system.numbers import format_duration, format_number, format_rate
 
 log = logging.getLogger(__name__)
 PLAIN_EVERY_SECONDS = 10.0
@@ -122,7 +123,7 @@ class TrainingProgress(LiveDisplay):
 
     def show_speed(self, images_per_second: float) -> None:
         """Show the mean speed of the last steps."""
-        self.images_per_second = f"{images_per_second:.0f} images/s"
+        self.images_per_second = f"{format_rate(images_per_second)} images/s"
         self.line.update(self.bar, note=" ".join(self.note()))
 
     def time_left(self, now: float) -> str:
@@ -132,21 +133,9 @@ class TrainingProgress(LiveDisplay):
 
     def show_metric(self, name: str, value: float) -> None:
         """Show the result of an evaluation."""
-        self.metric = f"{name} {value:.4g}"
+        self.metric = f"{name} {format_number(value)}"
 
     def show_scoring(self, done: int, total: int) -> None:
         """Show an evaluation's images instead of the steps, until it is done."""
         self.line.update(self.images, visible=done < total, completed=done, total=total)
         self.line.update(self.bar, visible=done >= total)
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds in their two largest units: 3 h 5 min, 42 s."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days} d {h} h"
-    if hours:
-        return f"{hours} h {m} min"
-    return f"{m} min {s} s" if m else f"{s} s"

@@ -20,6 +20,7 @@ from crgan_cli.system.device import describe_device, resolve_device
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
+from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
 from crgan_cli.training.ema import EMA
@@ -117,7 +118,7 @@ class TrainingRun:
         peak = peaks.peak(self.device, precision)
         on_cpu = self.device.type == "cpu"
         name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
-        peak_name = f"the {peak / 1e12:.3g} of {name} in {precision}" if peak else ""
+        peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
         return StepCost(flops, peak, peak_name)
 
     def build_hooks(

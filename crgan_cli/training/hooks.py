@@ -1,5 +1,6 @@
 """What runs every N steps: sample grids, metrics, checkpoints. None of it disturbs training."""
 
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import differences
 from crgan_cli.runs.record import MetricBuffer, Recorder
+from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import on_main
 from crgan_cli.system.progress import TrainingProgress
 
@@ -162,8 +164,22 @@ class CheckpointManager:
 
     def save(self, trainer: ResumableTrainer) -> None:
         """Save the state after the last step. Raises RunFailed if a number is not finite."""
+        content = self.content(trainer)
+        on_main(lambda: self.write(content))
+
+    def copy_state(self, trainer: ResumableTrainer) -> io.BytesIO:
+        """Return what `save` would save, in memory of its own; for `write_copy`."""
+        content = self.content(trainer)
+        return checkpoint.save_to_memory(content) if is_main() else io.BytesIO()
+
+    def write_copy(self, copied: io.BytesIO) -> None:
+        """Write the checkpoint of `copy_state`. The device is not used."""
+        on_main(lambda: self.write(checkpoint.load_from_memory(copied)))
+
+    def content(self, trainer: ResumableTrainer) -> Content:
+        """The content of a checkpoint. Raises RunFailed if a logged number is not finite."""
         trainer.window.check()
-        content: Content = {
+        return {
             "format": checkpoint.FORMAT,
             "version": checkpoint.VERSION,
             "step": trainer.step,
@@ -176,10 +192,10 @@ class CheckpointManager:
                 name: part.state_dict() for name, part in self.stateful_parts(trainer).items()
             },
         }
-        on_main(lambda: self.write(content, trainer.step))
 
-    def write(self, content: Content, step: int) -> None:
+    def write(self, content: Content) -> None:
         """Write a checkpoint, and delete those that are too old."""
+        step = content["step"]
         checkpoint.require_finite_states(content, self.run.checkpoints)
         path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)

@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from crgan_cli.config.stored import difference, from_text, to_text
+from crgan_cli.config.resolve import Settings
+from crgan_cli.config.stored import difference, make_paths_absolute, read_settings, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -59,10 +60,7 @@ def train_run(
 
 def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
-    # Make paths absolute: the run may be resumed from another folder.
-    config.data_root = str(Path(config.data_root).absolute())
-    if config.dataset.get("root") is not None:
-        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
+    make_paths_absolute(config)
 
     # Refuse another configuration; find what is done. Only a run that trains needs the checkpoint
     # on every rank.
@@ -85,12 +83,12 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
         return train(training, found)
 
 
-def load_config(run: RunDir) -> DictConfig:
-    """Load the configuration that a run was started with."""
-    return from_text(run.config.read_text("utf-8"), str(run.config))
+def load_config(run: RunDir) -> Settings:
+    """Read the configuration that a run was started with."""
+    return read_settings(run.config.read_text("utf-8"), str(run.config))
 
 
-def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
+def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
     """Raise UserError if a run would be resumed with another configuration."""
     if now.resume == "never":
         raise UserError(
@@ -98,8 +96,9 @@ def require_same(before: DictConfig, now: DictConfig, run: RunDir) -> None:
             "out=FOLDER, or resume it with resume=auto."
         )
     changed = difference(before, now)
-    if before.steps != now.steps and before.optimizer.get("decay", "none") != "none":
-        changed.append(f"steps: {before.steps} -> {now.steps} (optimizer.decay runs over them)")
+    if before.get("steps") != now.steps and now.optimizer.get("decay", "none") != "none":
+        steps = f"steps: {before.get('steps')} -> {now.steps}"
+        changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(

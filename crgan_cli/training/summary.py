@@ -12,7 +12,7 @@ from crgan_cli.runs.record import Recorder, read_history
 from crgan_cli.runs.status import Status
 from crgan_cli.system.device import describe_device
 from crgan_cli.system.distributed.launch import is_main
-from crgan_cli.system.progress import format_duration
+from crgan_cli.system.numbers import format_duration, format_flop, format_metric, format_number
 from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.hooks import Evaluate
 
@@ -61,7 +61,7 @@ def log_plan(
     for line in training.task.describe_turns():
         log.info("%s", line)
     if cost := trainer.step_cost:
-        log.info("a step is %.3g TFLOP, with the networks as they are written", cost.flops / 1e12)
+        log.info("a step is %s, with the networks as they are written", format_flop(cost.flops))
     if evaluate:
         evaluator = evaluate.evaluator
         log.info(
@@ -111,8 +111,9 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     name = evaluate.evaluator.headline
     for key, value in evaluate.last.items():
         if key != "step":
-            print(f"  {key:12s} {value:.4f}")
+            print(f"  {key:12s} {format_metric(value)}")
     if name in evaluate.best:
-        print(f"  best {name} {evaluate.best[name]:.4f} at step {evaluate.best['step']:.0f}")
+        best = format_metric(evaluate.best[name])
+        print(f"  best {name} {best} at step {evaluate.best['step']:.0f}")
     evals = [line for line in read_history(run) if line["kind"] == "eval" and name in line]
-    print(f"  {name} over the run: {' '.join(f'{line[name]:.1f}' for line in evals)}")
+    print(f"  {name} over the run: {' '.join(format_number(line[name]) for line in evals)}")

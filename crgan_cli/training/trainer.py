@@ -13,15 +13,18 @@ import torch
 from torch import nn
 
 from crgan_cli.data.batches import Batches
-from crgan_cli.errors import Interrupted
+from crgan_cli.errors import Interrupted, RunFailed
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
+from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.distributed.objects import StopFlag
+from crgan_cli.system.numbers import format_flop, format_rate, format_share
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.system.signals import handle_signals
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.engine.graphs import CaptureFailed
 from crgan_cli.training.hooks import CheckpointManager, Hook
 from crgan_cli.training.optimizers import Adam
 
@@ -80,8 +83,8 @@ class StepCost(NamedTuple):
     def describe(self, steps_per_second: float) -> str:
         """The speed in FLOP/s, and as a share of the peak (MFU)."""
         speed = self.flops * steps_per_second
-        share = f", {speed / self.peak:.1%} of {self.peak_name}" if self.peak else ""
-        return f"{speed / 1e12:.3g} TFLOP/s{share}"
+        share = f", {format_share(speed / self.peak)} of {self.peak_name}" if self.peak else ""
+        return f"{format_flop(speed)}/s{share}"
 
 
 class Trainer:
@@ -168,7 +171,8 @@ class Trainer:
                 self.run_hooks(hooks, checkpoints, stop)
             while self.step < self.steps:
                 stop.check()
-                self.train_step()
+                with self.saved_if_capture_fails(checkpoints):
+                    self.train_step()
                 progress.advance(self.step)
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
@@ -179,6 +183,24 @@ class Trainer:
             raise
         finally:
             self.engine.end()
+
+    @contextmanager
+    def saved_if_capture_fails(self, checkpoints: CheckpointManager) -> Iterator[None]:
+        """Save the state at the start of the body if a turn cannot be captured in the body.
+
+        It is copied to the CPU before, since a failed capture leaves the device's allocator and
+        generator in a state that PyTorch does not repair (see `Graphs.capture`).
+        """
+        copied = checkpoints.copy_state(self) if self.engine.has_ready_turns() else None
+        try:
+            yield
+        except CaptureFailed as error:
+            assert copied, "turns are captured only if some are ready"
+            checkpoints.write_copy(copied)
+            raise RunFailed(
+                f"{error}\nStep {self.step} is saved. Go on without graphs: "
+                f"crgan train --from {shell_quoted(checkpoints.run.path)} engine=eager"
+            ) from error
 
     def should_log(self, step: int) -> bool:
         """Whether the log window ends with this step."""
@@ -195,6 +217,8 @@ class Trainer:
 
         If G plays first, it gets the batch of D's next turn.
         """
+        self.engine.capture_ready_turns()
+
         # Random numbers and learning rates of this step.
         reseed(self.seed, self.step, self.engine.device)
         self.optimization.schedule(self.optimizers, self.step, self.steps)
@@ -212,9 +236,8 @@ class Trainer:
             self.batch = batch
 
             # One update of one player. The last one of a step also updates the average of G.
-            self.task.set_turn(who, turn)
             average = lerp_weight if index == last else None
-            turn_log = self.engine.turn(who, inputs, measure=measure, lerp_weight=average)
+            turn_log = self.engine.turn(who, turn, inputs, measure=measure, lerp_weight=average)
 
             self.window.append(self.step + 1, turn_log)
             done[who] += 1
@@ -234,7 +257,8 @@ class Trainer:
         speed = steps_per_second * self.turns_per_step["d"] * self.batches.batch_size
         self.windows += 1
         if self.step_cost and self.windows == WARM_WINDOWS:
-            log.info("%.3g images/s, %s", speed, self.step_cost.describe(steps_per_second))
+            cost = self.step_cost.describe(steps_per_second)
+            log.info("%s images/s, %s", format_rate(speed), cost)
         progress.show_speed(speed)
 
         numbers = means | rates | {"speed/images_per_second": speed}

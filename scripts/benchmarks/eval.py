@@ -8,7 +8,6 @@ product that is not symmetric, and one PNG per image.
 
 import argparse
 import io
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,7 @@ from crgan_cli.evaluation.pictures import encode_png
 from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.networks.sndcgan import SNDCGANGenerator
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
 from crgan_cli.system.device import resolve_device
 
 from .timing import Stopwatch, heading, machine, measure_seconds
@@ -126,7 +125,14 @@ class Scene:
 
         timed = cast(Extractor, Timed(self.extractor, watch))
         with watch.time("loop"):
-            found = extract(timed, draw, count, self.batch_size, required={"pool", "logits"})
+            found = extract(
+                timed,
+                draw,
+                count,
+                self.batch_size,
+                which="generated",
+                required={"pool", "logits"},
+            )
         inside = sum(watch.seconds[part] for part in (DRAW, QUANTISE, EXTRACT))
         watch.seconds[MOMENTS] = watch.seconds.pop("loop") - inside
         return found
@@ -225,7 +231,7 @@ def run_eval(args: argparse.Namespace) -> None:
     conditions = {key: value for key, value in record.items() if key not in ("parts", "others")}
     print("\n".join([*heading(conditions), *make_table(record, args.n)]))
     if args.json:
-        write_text(args.json, json.dumps(record, indent=2) + "\n")
+        write_json(args.json, record, indent=2)
 
 
 def make_table(record: dict[str, object], n: int) -> list[str]:

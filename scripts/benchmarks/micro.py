@@ -6,7 +6,6 @@ Where both ways are crgan's own (folds, penalties) the ratio is what choosing th
 
 import argparse
 import gc
-import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from itertools import count
@@ -33,7 +32,7 @@ from crgan_cli.networks.fast.fused_resample import (
 )
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.networks.layers import find_weighted_layers
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json, write_text
 from crgan_cli.system.device import resolve_device
 from crgan_cli.training.ema import EMA
 
@@ -309,7 +308,7 @@ def run_micro(args: argparse.Namespace) -> None:
     print(text)
     if args.json:
         rows = [each._asdict() for each in findings]
-        write_text(args.json, json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n")
+        write_json(args.json, {"conditions": conditions, "rows": rows}, indent=2)
     if args.markdown:
         write_text(args.markdown, text + "\n")
 

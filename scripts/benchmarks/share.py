@@ -6,7 +6,6 @@ that all run all the time. What each has shown D is read from its metrics.jsonl 
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -24,7 +23,7 @@ import torch
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.sweep_table import read_last_lines
 from crgan_cli.system import mps
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
 from crgan_cli.system.device import resolve_device
 from crgan_cli.system.threads import split_threads
 
@@ -188,7 +187,7 @@ def run_share(args: argparse.Namespace) -> None:
     print("\n".join([*heading(found), "", *table(races)]))
     if args.json:
         rows = [each._asdict() for each in races]
-        write_text(args.json, json.dumps({"conditions": found, "rows": rows}, indent=2) + "\n")
+        write_json(args.json, {"conditions": found, "rows": rows}, indent=2)
 
 
 def numbers(text: str) -> list[int]:

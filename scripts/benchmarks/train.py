@@ -11,7 +11,6 @@ trying which convolutions to fold, compiling, capturing.
 
 import argparse
 import gc
-import json
 import os
 import sys
 import time
@@ -28,8 +27,8 @@ from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.runs.provenance import get_peak_memory
-from crgan_cli.system.atomic import write_text
-from crgan_cli.system.device import best_precision, resolve_device
+from crgan_cli.system.atomic import write_json, write_text
+from crgan_cli.system.device import allow_tf32, best_precision, resolve_device
 from crgan_cli.training import flops, peaks
 
 from . import kernels
@@ -57,14 +56,14 @@ class Contestant(NamedTuple):
     name: str
     precision: str
     side: Side
-    tf32: tuple[bool, bool]  # whether convolutions, and matrix products, may use it on CUDA
+    tf32: bool  # whether convolutions may use it on CUDA
     warm_up: float  # seconds of the first steps
     memory: int | None  # bytes on the GPU, with weights, graphs and all
     kernels: int | None  # of a step
 
     def steps(self, number: int) -> None:
         """So many steps, with PyTorch set as this side has it."""
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        allow_tf32(self.tf32)
         self.side.run(number)
 
 
@@ -74,7 +73,7 @@ def warm_up(
     build: Callable[[], Side],
     device: torch.device,
     *,
-    tf32: tuple[bool, bool],
+    tf32: bool,
     compiled: bool = False,
 ) -> Contestant:
     """Builds a side and takes its first steps."""
@@ -145,7 +144,7 @@ def ours(config: DictConfig, images: Images, device: torch.device, name: str) ->
         precision,
         lambda: Ours(config, images, device),
         device,
-        tf32=(precision != "fp32", precision != "fp32"),
+        tf32=precision != "fp32",
         compiled=config.engine.compile,
     )
 
@@ -157,7 +156,7 @@ def peer(config: DictConfig, images: Images, device: torch.device) -> Contestant
         "tf32" if device.type == "cuda" else "fp32",
         lambda: build_peer(config, build_game(config), images, device),
         device,
-        tf32=(True, False),
+        tf32=True,
     )
 
 
@@ -315,7 +314,7 @@ def run_train(args: argparse.Namespace) -> None:
     text = "\n".join([*heading(conditions), "", *table(rows)])
     print(text)
     if args.json:
-        write_text(args.json, json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n")
+        write_json(args.json, {"conditions": conditions, "rows": rows}, indent=2)
     if args.markdown:
         write_text(args.markdown, text + "\n")
 

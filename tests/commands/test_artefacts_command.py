@@ -14,7 +14,7 @@ from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
 from crgan_cli.data.embedded import Demo
 from crgan_cli.data.images import Images, Split
-from crgan_cli.evaluation.artefacts import detector, leakage
+from crgan_cli.evaluation.artefacts import detector, leakage, measure
 from crgan_cli.report import plots
 from crgan_cli.runs.checkpoint import file_name
 from crgan_cli.training.start import train_run
@@ -273,3 +273,15 @@ def test_help_names_every_measurement(capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr().out
     for name in ("leakage", "consistency", "diversity", "memorisation", "--pixels-only"):
         assert name in shown
+
+
+def test_a_number_that_is_not_finite_is_named_and_not_written(
+    run: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"pairs": {"pixels": {"ratio": [1.0, float("nan")]}}}
+    measurement = measure.Measurement(broken, {}, [])
+    monkeypatch.setitem(measure.MEASUREMENTS, "diversity", lambda *_: measurement)
+    code, _, err = crgan("artefacts", run, "diversity", "--pixels-only", *FEW, "--out", "it")
+    assert code == 1
+    assert "The diversity of step 2 has numbers that are not finite: pairs.pixels.ratio.1." in err
+    assert not (tmp_path / "it").exists()

@@ -30,7 +30,9 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load, printing, sampler
 from crgan_cli.evaluation.checkpoints import class_labels
 from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.runs.checkpoint import file_name
+from crgan_cli.system.numbers import format_metric
 
 CPU_DEMO = (*DEMO, "device=cpu")
 TWO = ("metrics=demo", "extractor.resolution=32", "device=cpu")  # two folders say how many
@@ -58,7 +60,7 @@ def test_eval_gives_training_s_own_numbers_to_the_last_digit(
     assert record["step"] == step
     assert f"at step {step}, ema weights" in out
     for name, value in values.items():
-        assert f"{name:32s} {value:.4f}" in out
+        assert f"{name:32s} {format_metric(value)}" in out
     assert logged(scored, 2)[HEADLINE] != logged(scored, 4)[HEADLINE]  # else this shows nothing
 
 
@@ -130,7 +132,7 @@ def test_eval_of_a_file_outside_a_run_writes_nothing(
     shutil.copy(scored / "checkpoints" / file_name(4), tmp_path / "sent" / "model.pt")
     code, out, _ = crgan("eval", "sent/model.pt")
     assert code == 0
-    assert f"{logged(scored, 4)[HEADLINE]:.4f}" in out
+    assert format_metric(logged(scored, 4)[HEADLINE]) in out
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "sent"}
 
 
@@ -545,8 +547,8 @@ def test_against_shows_both_and_the_difference(scored: Path, crgan: Crgan, tmp_p
     ):
         code, out, _ = crgan("eval", four, "--against", other)
         assert code == 0
-        row = f"  {HEADLINE:32s} {a:12.4f} {there:12.4f} {a - there:+12.4f}"
-        assert row in out.splitlines()
+        row = [HEADLINE, *map(format_metric, (a, there)), format_metric(a - there, "+")]
+        assert row in list(map(str.split, out.splitlines()))
         assert "DIFFERENT" not in out
 
 
@@ -564,11 +566,11 @@ def test_numbers_of_another_protocol_are_beside_only_by_force(
     assert code == 0
     assert "DIFFERENT PROTOCOLS, not comparable with eight.json" in out
     assert "num_samples: 6, 8" in out
-    table = out[out.index("compared with eight.json") :].splitlines()
+    table = list(map(str.split, out[out.index("compared with eight.json") :].splitlines()))
     ours, theirs = values(numbers(tmp_path / "six.json")[0]), logged(scored, 4)
     name = "fd_effnetlite0_32_n6"
-    assert f"  {name:32s} {ours[name]:12.4f} {'-':>12s} {'-':>12s}" in table
-    assert f"  {HEADLINE:32s} {'-':>12s} {theirs[HEADLINE]:12.4f} {'-':>12s}" in table
+    assert [name, format_metric(ours[name]), "-", "-"] in table
+    assert [HEADLINE, "-", format_metric(theirs[HEADLINE]), "-"] in table
 
 
 @pytest.mark.usefixtures("never_measuring")
@@ -609,6 +611,42 @@ def test_images_that_are_not_finite_have_no_score(
         assert "Traceback" not in err
     assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints"}
     assert not (tmp_path / "images").exists()
+
+
+def test_a_comparison_has_all_digits_and_its_points_below_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours = Evaluation({}, {"fid": 12.34567, "kid": 9.1234e-5}, {})
+    printing.print_comparison(ours, ours._replace(values={"fid": 12.3, "kid": -0.0012}), "it")
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split() for row in rows] == [
+        ["fid", "12.3457", "12.3000", "+0.04567"],
+        ["kid", "0.00009123", "-0.001200", "+0.001291"],
+    ]
+    points = [[i for i, sign in enumerate(row) if sign == "."] for row in rows]
+    assert points[0] == points[1]
+
+
+class Half(torch.nn.Module):
+    """Overflows: half precision ends at 65,504."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.half().sum((2, 3)) * 8
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_an_extractor_in_half_precision_is_the_users_to_mend(
+    scored: Path, crgan: Crgan, tmp_path: Path
+) -> None:
+    torch.jit.save(torch.jit.script(Half()), str(tmp_path / "half.pt"))
+    typed = ("extractor=torchscript", "extractor.path=half.pt", "metrics.measures=[fid,kid]")
+    before = (scored / "evaluations.jsonl").read_bytes()
+    answer = crgan("eval", scored, *typed, "--json", "it.json")
+    refused(
+        answer, "The extractor half_", "real images", "in half precision (fp16, bf16) overflows"
+    )
+    assert not (tmp_path / "it.json").exists()
+    assert (scored / "evaluations.jsonl").read_bytes() == before
 
 
 def scored_by(run: Path, crgan: Crgan, *words: str) -> dict:

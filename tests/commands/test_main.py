@@ -156,9 +156,9 @@ def test_a_sweep_is_every_combination_in_folders_of_their_own(crgan, jobs: list[
     assert "job 2 of 4: regularizer.lambda_cr=1,seed=2" in err.splitlines()
     tried = [(job[0].regularizer.lambda_cr, job[0].seed) for job in jobs]
     assert tried == [(1, 1), (1, 2), (5, 1), (5, 2)]
-    folders = [folder for *_, folder in jobs]
-    assert all(folder is not None and folder.is_dir() for folder in folders)
-    assert len(set(folders)) == 4
+    assert [folder.name for *_, folder in jobs if folder] == [
+        f"regularizer.lambda_cr={weight},seed={seed}" for weight, seed in tried
+    ]
     assert jobs[3][1] == ["regularizer.lambda_cr=5", "seed=2"]
 
 
@@ -185,6 +185,9 @@ def test_choices_ranges_and_globs_are_swept(crgan, jobs: list[Job]) -> None:
         (["seed=interval(0,1)"], "has no end of values"),
         (["seed=range(200)", "regularizer.lambda_cr=1,2,-3"], "not -3"),
         (["seed=1,2", "out=x,y"], "is the one folder in which its runs are made"),
+        (["seed=1,2", "out=x", "hydra.sweep.dir=y"], "type out=FOLDER instead"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir=true is not for crgan: every path"),
+        (["hydra.sweep.subdir=${hydra.job.num}"], "is named after its settings, below out=FOLDER"),
         (["seed=1,2", "--cfg", "job"], "leave out -m"),
     ],
 )
@@ -394,7 +397,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=ENV
     )
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ctrl_c_in_an_import_stops_whatever_the_import_makes_of_it(tmp_path: Path) -> None:

@@ -201,17 +201,17 @@ def test_a_dry_run_says_what_there_is_to_do(pair: None, crgan: Crgan, tmp_path: 
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == ["None and CR", "published: of nobody"]
-    assert lines[3].split() == ["run", "row", "seed", "state", "minutes", "command"]
+    assert lines[3].split() == ["run", "row", "seed", "state", "left", "command"]
     assert [line.split()[0] for line in lines[4:8]] == ["none_s4", "cr_s4", "none_s5", "cr_s5"]
     assert lines[5].endswith(
         "crgan train experiment=cr_cifar10_sndcgan loss=hinge batch_size=64 seed=4 "
         "out=outputs/reproduce/pair/cr_s4"
     )
-    minutes = [line.partition(" crgan")[0].split()[-1] for line in lines[4:6]]
-    assert minutes == ["11", "12"]
+    left = [line.partition(" crgan")[0].split()[-2:] for line in lines[4:6]]
+    assert left == [["11", "min"], ["12", "min"]]
     assert "4 runs, 0 finished" in lines[-2]
     assert "performance model, not measured" in lines[-2]
-    assert lines[-1] == "disk: 1.9 GB of checkpoints"
+    assert lines[-1] == "disk: 1.73 GiB of checkpoints"
     assert not (tmp_path / "outputs").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from crgan_cli.config.build import build_from, build_group, import_class
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.compose import compose, folder_name
+from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import quote_overrides
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.settings import Run
@@ -298,14 +298,6 @@ def test_pick_takes_what_a_class_asks_for() -> None:
     assert (wheel.size, wheel.colour) == (3, "blue")
     with pytest.raises(UserError, match="Wheel has no value for size"):
         build_from(Wheel, {})
-
-
-def test_a_jobs_folder_is_legal_everywhere_and_short() -> None:
-    name = folder_name(3, "dataset.root=C:\\a/b*,x=" + "y" * 200)
-    assert len(name) <= 80
-    assert not set(name) & set('\\/:*?"<>|')
-    assert name != folder_name(3, "dataset.root=C:\\a/b*,x=" + "y" * 201)
-    assert folder_name(0, "regularizer=[cr,gp],seed=1") == "0_regularizer=[cr,gp],seed=1"
 
 
 def test_the_channels_of_a_pair_are_the_sum_and_no_mistake_hides_in_it() -> None:

@@ -13,10 +13,12 @@ from crgan_cli.data.images import Dataset, Images, Split, to_float
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
+from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
-from crgan_cli.evaluation.metrics.kid import kernel_distance
+from crgan_cli.evaluation.metrics.kid import KID, kernel_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.evaluation.reference_images import random_subset
+from crgan_cli.system.cache import load_cached, save_cached
 
 PIXELS = 3 * 8 * 8
 
@@ -257,6 +259,83 @@ def test_bad_generated_images_are_told_apart():
         scorer(Fakes(lambda start, n: torch.full((n, 1, 8, 8), float("nan"))))
     with pytest.raises(UserError, match=r"\(3, 8, 8\) .* the real ones \(1, 8, 8\)"):
         scorer(Fakes(lambda start, n: torch.zeros(n, 3, 8, 8)))
+
+
+class Overflowing(Projection):
+    """As in half precision: infinite for images that are bright in their first pixel."""
+
+    def __init__(self, part: str = "pool") -> None:
+        super().__init__()
+        self.part = part
+
+    def features(self, rgb: Tensor) -> Features:
+        found = super().features(rgb)
+        bright = rgb[:, 0, 0, 0] >= 210  # brighter than the real ones
+        getattr(found, self.part)[bright, 0] = float("inf")
+        return found
+
+
+@pytest.mark.parametrize("part", ["pool", "logits"])
+def test_features_that_are_not_finite_name_the_extractor_and_the_images(part: str) -> None:
+    scorer = evaluator(Overflowing(part), measures=["fid", "kid", "is"])
+    scorer.prepare(Noise())
+    images = Noise().read("train").x[:40]
+    images[20:23, :, 0, 0] = 255
+    with pytest.raises(
+        RunFailed,
+        match=r"extractor projection gives .* not finite numbers for 3 of 16 generated images from "
+        r"number 16 on, of 40, .*half precision.*\.float\(\)",
+    ):
+        scorer(replay(images))
+
+
+class Bright(Noise):
+    """Two images are bright."""
+
+    def read(self, split: Split) -> Images:
+        images = super().read(split)
+        images.x[:2] = 255
+        return images
+
+
+def test_real_images_whose_features_are_not_finite_are_the_users_to_mend(cache: Path) -> None:
+    with pytest.raises(UserError, match=r"for 2 of 16 real images from number 0 on, of 40, "):
+        evaluator(Overflowing(), floor=False, num_real=40).prepare(Bright())
+    assert not cache.exists(), "nothing of it is kept"
+
+
+def test_a_cached_reference_that_is_not_finite_is_computed_again(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = evaluator()
+    first.prepare(Noise())
+    (file,) = cache.iterdir()
+    content = load_cached(file)
+    assert content is not None
+    content["mean"][0] = float("nan")
+    save_cached(file, content)
+    again = evaluator()
+    again.prepare(Noise())
+    assert "not finite" in caplog.text
+    fakes = replay(Noise().read("train").x[:40])
+    assert again(fakes) == first(fakes)
+
+
+def test_a_number_that_is_not_finite_fails_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = evaluator()
+    scorer.prepare(Noise())
+    fakes = replay(Noise().read("train").x[:40])
+    with monkeypatch.context() as patch:
+        patch.setattr(KID, "__call__", lambda *sets: {"kid": float("nan"), "kid_std": 1.0})
+        with pytest.raises(RunFailed, match=r"^kid_projection_n40 is nan: "):
+            scorer(fakes)
+
+    def fail(*sets: FeatureSet) -> dict[str, float]:
+        raise torch.linalg.LinAlgError("linalg.eigh: it did not converge\nmore")
+
+    monkeypatch.setattr(KID, "__call__", fail)
+    with pytest.raises(RunFailed, match=r"^kid cannot be computed .*: linalg.eigh: it did not con"):
+        scorer(fakes)
 
 
 def test_settings_that_cannot_work_are_refused():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import sampler
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import EvalSampler, Sampler, eval_mode, sample_latents
@@ -218,3 +219,12 @@ def test_drawing_leaves_modes_and_random_numbers_as_they_were() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert [layer.training for layer in outer.modules()] == [True, True, False]
     assert torch.is_grad_enabled()
+
+
+def test_images_that_are_not_finite_are_never_drawn_black() -> None:
+    G = Normed()
+    with torch.no_grad():
+        G.linear.weight[0, 0] = float("nan")
+    drawn = sampler.Sampler(sample_latents(PRIOR, 4, 1), CPU)
+    with eval_mode(G), pytest.raises(RunFailed, match="images are not finite numbers"):
+        drawn.draw(G, 0, 4)

@@ -25,6 +25,7 @@ from crgan_cli.errors import UserError
 from crgan_cli.experiments import parallel
 from crgan_cli.experiments.check import SweepPlan, check_jobs
 from crgan_cli.experiments.job import count_new_images, count_steps_done
+from crgan_cli.experiments.launch import finish_sweep
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState, describe_unfinished, exit_code
 from crgan_cli.experiments.sweep_table import format_finished, make_table, read_progress
 from crgan_cli.experiments.throughput import (
@@ -37,22 +38,23 @@ from crgan_cli.experiments.throughput import (
 from crgan_cli.system import mps, threads
 
 AXES = ("regularizer=none,cr", "seed=1,2", "ema.decay=null,0.5")
+REORDERED = ("ema.decay=0.5,null", "seed=2,1", "regularizer=cr,none")
 LAST = "checkpoints/step_00000006.pt"
 
 
-def name(number: int, regularizer: str, seed: int, decay: str) -> str:
-    return f"{number}_ema.decay={decay},regularizer={regularizer},seed={seed}"
+def name(regularizer: str, seed: int, decay: str) -> str:
+    return f"ema.decay={decay},regularizer={regularizer},seed={seed}"
 
 
 JOBS = [
-    name(0, "none", 1, "null"),
-    name(1, "none", 1, "0.5"),
-    name(2, "none", 2, "null"),
-    name(3, "none", 2, "0.5"),
-    name(4, "cr", 1, "null"),
-    name(5, "cr", 1, "0.5"),
-    name(6, "cr", 2, "null"),
-    name(7, "cr", 2, "0.5"),
+    name("none", 1, "null"),
+    name("none", 1, "0.5"),
+    name("none", 2, "null"),
+    name("none", 2, "0.5"),
+    name("cr", 1, "null"),
+    name("cr", 1, "0.5"),
+    name("cr", 2, "null"),
+    name("cr", 2, "0.5"),
 ]
 
 
@@ -73,17 +75,17 @@ def test_a_grid_with_a_failed_and_a_cut_job_is_resumed_and_reported(
     (folder / JOBS[3] / "notes.txt").write_text("somebody's")  # which a run does not write over
     first = in_a_process(*sweep(*AXES, "out=sweep"), cwd=tmp_path)
     assert first.returncode == 2, first.stderr
-    assert f"job 4 ({JOBS[3][2:]}) failed: the folder" in first.stderr
+    assert f"job 4 ({JOBS[3]}) failed: the folder" in first.stderr
     assert "crgan train: 1 of 8 jobs failed:" in first.stderr
     assert "out=sweep" in first.stderr.splitlines()[-1]
     assert "regularizer=cr ema.decay=0.5" in first.stdout
     assert "(n=2)" in first.stdout
-    assert sorted(path.name for path in folder.glob("*_*")) == JOBS
+    assert sorted(path.name for path in folder.glob("*=*")) == sorted(JOBS)
 
     whole = shutil.copy(folder / JOBS[0] / LAST, tmp_path / "whole.pt")
     cut(folder / JOBS[0])
     (folder / JOBS[3] / "notes.txt").unlink()
-    code, out, err = crgan(*sweep(*AXES, "out=sweep"))
+    code, out, err = crgan(*sweep(*REORDERED, "out=sweep"))
     assert code == 0, err
     assert err.count("skipped in") == 6
     assert err.count("finished in") == 2
@@ -122,24 +124,24 @@ def cut(run: Path) -> None:
 
 
 def test_on_error_stop_starts_no_further_job(crgan: Crgan, tmp_path: Path) -> None:
-    (tmp_path / "sweep" / "0_seed=1").mkdir(parents=True)
-    (tmp_path / "sweep" / "0_seed=1" / "notes.txt").write_text("somebody's")
+    (tmp_path / "sweep" / "seed=1").mkdir(parents=True)
+    (tmp_path / "sweep" / "seed=1" / "notes.txt").write_text("somebody's")
     code, _, err = crgan(*sweep("seed=1,2", "out=sweep", "sweep.on_error=stop"))
     assert code == 2
     assert "job 2 (seed=2): not started" in err
-    assert not (tmp_path / "sweep" / "1_seed=2" / "config.yaml").exists()
+    assert not (tmp_path / "sweep" / "seed=2" / "config.yaml").exists()
 
 
 def test_jobs_side_by_side_are_told_of_as_well(tmp_path: Path) -> None:
     """Through Hydra's joblib launcher, whose jobs are in other processes."""
-    (tmp_path / "sweep" / "1_seed=2").mkdir(parents=True)
-    (tmp_path / "sweep" / "1_seed=2" / "notes.txt").write_text("somebody's")
+    (tmp_path / "sweep" / "seed=2").mkdir(parents=True)
+    (tmp_path / "sweep" / "seed=2" / "notes.txt").write_text("somebody's")
     side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "engine.threads=1")
     done = in_a_process(*sweep("seed=1,2,3", "out=sweep", *side), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "job 2 (seed=2)" in done.stderr
     assert "1 of 3 jobs failed" in done.stderr
-    for run in ("0_seed=1", "2_seed=3"):
+    for run in ("seed=1", "seed=3"):
         assert json.loads((tmp_path / "sweep" / run / "result.json").read_text())["step"] == 6
     assert "(n=2)" in done.stdout
     trained = throughput_of(tmp_path / "sweep")
@@ -158,7 +160,7 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
         sweeping = subprocess.Popen(
             typed, cwd=tmp_path, env=environment(), stdout=said, stderr=said, start_new_session=True
         )
-    runs = [tmp_path / "sweep" / name for name in ("0_seed=1", "1_seed=2")]
+    runs = [tmp_path / "sweep" / name for name in ("seed=1", "seed=2")]
     ends = time.monotonic() + 600
     while time.monotonic() < ends and not all(map(steps_logged, runs)):
         time.sleep(0.2)
@@ -169,7 +171,7 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
         assert result["status"] == "interrupted"
         (saved,) = (run / "checkpoints").glob("step_*.pt")
         assert int(saved.stem[5:]) >= steps_logged(run) > 0
-    assert not (tmp_path / "sweep" / "2_seed=3" / "config.yaml").exists()
+    assert not (tmp_path / "sweep" / "seed=3" / "config.yaml").exists()
     assert "Resume with the same command with out=sweep" in (tmp_path / "said").read_text()
 
 
@@ -259,7 +261,7 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
 
 
 def job(number: int, status: str, **more: object) -> SweepJob:
-    return SweepJob(number, f"seed={number}", f"{number}_seed={number}", status, **more)  # type: ignore
+    return SweepJob(number, f"seed={number}", f"seed={number}", status, **more)  # type: ignore
 
 
 def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
     assert len(board.jobs()) == 2
     said = format_finished(board.jobs()[0], board)
     assert said == (
-        "finished in 1 min 0 s, 12.5; "
+        "finished in 1 min 0 s, 12.50; "
         "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
     )
     assert (
@@ -336,6 +338,38 @@ def test_the_exit_code_is_of_the_worst_failure(codes: list[int], code: int) -> N
     assert exit_code([0, *codes]) == code
 
 
+@pytest.mark.parametrize(
+    ("total", "statuses", "code", "said"),
+    [
+        (2, ["finished", "skipped"], 0, ""),
+        (None, ["finished"], 0, ""),
+        (2, ["finished"], 1, "1 of 2 jobs ended without a record:"),
+        (2, [], 1, "2 of 2 jobs ended without a record:"),
+        (None, [], 1, "1 of 1 jobs ended without a record:"),
+        (2, ["finished", "running"], 1, "1 of 2 jobs ended without a record:"),
+        (2, ["finished", "not started"], 1, "1 of 2 jobs not started:"),
+        (3, ["failed", "not started"], 1, "1 of 3 jobs failed, 1 not started, 1 ended without"),
+        (2, ["failed", "not started"], 2, "1 of 2 jobs failed, 1 not started:"),
+    ],
+)
+def test_a_sweep_ends_well_only_if_each_job_has_said_so(
+    total, statuses, code, said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = SweepState(Path("sweep"), total)
+    state.clear()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # as a job could do
+    for number, status in enumerate(statuses, start=1):
+        state.write(job(number, status, code=2 if status == "failed" else 0))
+    monkeypatch.chdir(tmp_path)
+    assert finish_sweep(state) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(code)
+    assert "out=sweep" in err or not code
+
+
 def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None:
     board = SweepState(tmp_path)
     board.clear()
@@ -363,7 +397,7 @@ def test_a_device_is_had_by_as_many_jobs_as_may_share_it(tmp_path: Path) -> None
 def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
     board = SweepState(tmp_path, total=4)
     board.clear()
-    run = tmp_path / "1_seed=1"
+    run = tmp_path / "seed=1"
     run.mkdir()
     lines = [
         {"kind": "train", "step": 100, "images_seen": 1600, "speed/images_per_second": 160.0},

@@ -14,7 +14,9 @@ from crgan_cli.report.drawing import MAX_LINES
 from crgan_cli.report.figures import make_drawings, plot_artefacts, plot_rows, plot_sweep
 from crgan_cli.report.findings import Interval, QuantityByRow, read_quantities
 from crgan_cli.report.model import Report, Spread
+from crgan_cli.report.rows import build_row
 from crgan_cli.report.series import Series, average_over_seeds
+from crgan_cli.runs.status import Status
 
 HERE = Path("runs")
 
@@ -42,7 +44,11 @@ def test_a_series_is_the_mean_between_the_lowest_and_the_highest_seed() -> None:
         ({"step": 1, "a": 1.0}, {"step": 2, "a": 2.0}, {"step": 3, "a": 9.0}),
         ({"step": 1, "a": 3.0}, {"step": 2, "a": 8.0}),
     ]
-    assert average_over_seeds(logs, "a") == Series([1, 2], [2.0, 5.0], [1.0, 2.0], [3.0, 8.0])
+    found = average_over_seeds(logs, "a")
+    assert found[:4] == ([1, 2], [2.0, 5.0], [1.0, 2.0], [3.0, 8.0])
+    # the mean would jump without the second seed: the first goes on alone, from where it is
+    assert found.alone == (([2, 3], [2.0, 9.0]),)
+    assert found.describe_alone() == "1 of 2 seeds after step 2"
 
 
 def test_a_series_leaves_out_what_is_no_number_and_runs_that_never_had_it() -> None:
@@ -50,8 +56,39 @@ def test_a_series_leaves_out_what_is_no_number_and_runs_that_never_had_it() -> N
         ({"step": 1, "a": math.nan}, {"step": 2, "a": 4.0}, {"step": 3, "b": 1.0}),
         ({"step": 1, "b": 1.0},),
     ]
-    assert average_over_seeds(logs, "a") == Series([2], [4.0], [4.0], [4.0])
+    assert average_over_seeds(logs, "a") == Series([2], [4.0], [4.0], [4.0], seeds=1)
     assert not average_over_seeds(logs, "c")
+
+
+def test_seeds_of_other_steps_count_by_the_line_between_theirs() -> None:
+    every_2 = [{"step": step, "a": float(step)} for step in (2, 4, 6, 8)]
+    every_3 = [{"step": step, "a": 10.0 * step} for step in (3, 6, 9)]
+    found = average_over_seeds([every_2, every_3], "a")
+    assert found.steps == [3, 4, 6, 8]
+    assert found.lows == [3.0, 4.0, 6.0, 8.0]
+    assert found.highs == pytest.approx([30.0, 40.0, 60.0, 80.0])
+    assert found.alone == (([2, 3], [2.0, 3.0]), ([8, 9], pytest.approx([80.0, 90.0])))
+    assert found.describe_alone() == "1 of 2 seeds before step 3, 1 of 2 seeds after step 8"
+    assert found.interpolated
+    assert not average_over_seeds([every_2, every_2[:2]], "a").interpolated
+
+
+def test_seeds_without_a_step_in_common_are_drawn_alone() -> None:
+    found = average_over_seeds([[{"step": 1, "a": 5.0}], [{"step": 2, "a": 7.0}]], "a")
+    assert found[:4] == ([], [], [], [])
+    assert found.alone == (([1], [5.0]), ([2], [7.0]))
+    assert found.describe_alone() == "its 2 seeds have no step in common"
+    assert (bool(found), found.is_curve) == (True, False)
+
+
+def test_a_seed_that_ends_early_takes_no_stretch_from_the_others() -> None:
+    logs = [[{"step": i, "a": float(i)} for i in range(1, last + 1)] for last in (8, 3)]
+    found = average_over_seeds(logs, "a", points=4)
+    # stretches of two steps: 1.5, 3.5, 5.5, 7.5, and of the second run 1.5 and its last step
+    assert found.steps == [2, 3]
+    assert found.highs == [1.5, 3.0]
+    assert found.lows == [1.5, 2.5], "the first run half-way from 1.5 to 3.5"
+    assert found.alone == (([3, 4, 6, 8], [2.5, 3.5, 5.5, 7.5]),)
 
 
 def test_a_long_series_is_averaged_over_stretches() -> None:
@@ -148,7 +185,7 @@ def test_dots_are_at_the_seeds_and_bars_at_mean_and_deviation(tmp_path: Path) ->
     assert (left, right) == pytest.approx((15 - 2**0.5, 15 + 2**0.5))
     assert [t.get_text() for t in axes.get_yticklabels()] == ["lambda=10", "lambda=1", "lambda=100"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the best is on top"
-    assert "lambda=10 15; lambda=1 20; lambda=100 25" in drawn.alt_text
+    assert "lambda=10 15.00; lambda=1 20.00; lambda=100 25.00" in drawn.alt_text
 
 
 def test_a_published_number_is_drawn_where_it_can_be_compared(tmp_path: Path) -> None:
@@ -228,6 +265,59 @@ def test_curves_are_means_over_seeds_and_one_evaluation_is_none(tmp_path: Path) 
     assert fid.get_ylabel() == "fid\n(lower is better)"
     once = [row_of("a", [run_of(HERE, 1, (20.0,))], {})]
     assert plot_metrics(report_of(once)) is None
+
+
+def test_figures_show_the_seeds_that_the_table_counts(tmp_path: Path) -> None:
+    long, short = (40.0, 30.0, 20.0), (90.0,)
+    runs = [
+        run_of(tmp_path / "1", 1, long, artefacts={"leakage": leak(0.2)}),
+        run_of(tmp_path / "2", 2, long, artefacts={"leakage": leak(0.2)}),
+        run_of(tmp_path / "3", 3, short, status=Status.FAILED, artefacts={"leakage": leak(0.8)}),
+    ]
+    row = build_row("a", {}, runs, "fid", "last")
+    assert row.counted == tuple(runs[:2])
+    report = report_of([row])
+    drawn = plot_metrics(report)
+    assert drawn is not None
+    line, _floor = drawn.figure.axes[0].lines
+    assert list(line.get_xdata()) == [100.0, 200.0, 300.0]
+    assert list(line.get_ydata()) == list(long)
+    assert "Thin" not in drawn.caption
+    (leaked,) = read_quantities(report)[0]
+    assert [each.value for each in leaked.rows[0]] == pytest.approx([20.0, 20.0])
+
+
+def test_where_no_seed_has_finished_the_longer_ones_go_on_as_thin_lines(tmp_path: Path) -> None:
+    runs = [
+        run_of(tmp_path / "1", 1, (40.0, 30.0, 20.0), status=Status.RUNNING),
+        run_of(tmp_path / "2", 2, (60.0, 50.0), status=Status.RUNNING),
+        run_of(tmp_path / "3", 3, (80.0,), status=Status.FAILED),
+    ]
+    drawn = plot_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
+    assert drawn is not None
+    mean, *thin, _floor = drawn.figure.axes[0].lines
+    assert (list(mean.get_xdata()), list(mean.get_ydata())) == ([100.0], [60.0])
+    assert [list(line.get_ydata()) for line in thin] == [[40.0, 30.0, 20.0], [60.0, 50.0]]
+    assert "Thin lines are single seeds (a: 2 of 3 seeds after step 100)." in drawn.caption
+    drawn.figure.canvas.draw()
+
+
+def test_seeds_without_a_common_step_are_still_drawn(tmp_path: Path) -> None:
+    early, late = run_of(tmp_path / "1", 1, (40.0, 30.0)), run_of(tmp_path / "2", 2, (9.0,) * 4)
+    runs = [early, late._replace(evals=late.evals[2:])]
+    drawn = plot_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
+    assert drawn is not None
+    assert "its 2 seeds have no step in common" in drawn.caption
+    assert drawn.alt_text == "a its 2 seeds have no step in common"
+    drawn.figure.canvas.draw()
+
+
+def test_steps_are_written_out(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 1)
+    evals = tuple({**line, "step": 10**4 * line["step"] + 7} for line in run.evals)
+    drawn = plot_metrics(report_of([row_of("a", [run._replace(evals=evals)], {})]))
+    assert drawn is not None
+    assert drawn.alt_text == "a from 30.00 at step 1000007 to 20.00 at step 2000007"
 
 
 def test_each_term_of_the_losses_has_a_panel(tmp_path: Path) -> None:

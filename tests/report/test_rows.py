@@ -133,12 +133,52 @@ def test_rows_without_finished_runs_and_without_numbers_come_last(tmp_path: Path
     assert (dict(report.rows[2].numbers), report.rows[2].note) == ({}, "1 of 1 failed, no numbers")
 
 
-def test_a_number_that_is_none_is_passed_over(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", {100: 60.0, 300: float("nan")}, settings=weight(1))
-    write_run(tmp_path / "b", {300: float("inf")}, settings=weight(2))
+NAN = float("nan")
+
+
+def test_a_seed_whose_last_number_is_none_is_left_out_and_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a1", {100: 60.0, 300: 50.0}, seed=1, settings=weight(1))
+    write_run(tmp_path / "a2", {100: 10.0, 300: NAN}, seed=2, settings=weight(1))
+    write_run(tmp_path / "b", {100: 9.0, 300: float("inf")}, settings=weight(2))
     report = reported(tmp_path)
-    assert report.rows[0].numbers["fid"].values == (60.0,)
-    assert (report.rows[1].label, report.rows[1].note) == ("lambda_cr=2", "no numbers")
+    a, b = report.rows
+    assert a.numbers["fid"].values == (50.0,), "not the 10.0 of an earlier step"
+    assert (a.steps, [run.seed for run in a.counted]) == ((300,), [1])
+    assert a.note == "1 of 2 not finite, left out"
+    assert (dict(b.numbers), b.note) == ({}, "no numbers, 1 of 1 not finite, left out")
+    assert report.warnings == tuple(
+        f"{tmp_path / name} holds numbers that are not finite, which count nowhere: fid at step "
+        "300 of metrics.jsonl"
+        for name in ("a2", "b")
+    )
+    best = reported(tmp_path, step="best")
+    assert [row.numbers["fid"].values for row in best.rows] == [(9.0,), (50.0, 10.0)]
+    assert best.warnings == report.warnings
+
+
+def test_another_metric_that_is_none_lowers_its_own_n_only(tmp_path: Path) -> None:
+    for seed, kid in enumerate([0.5, NAN, 0.3], start=1):
+        write_run(tmp_path / str(seed), {300: 40.0}, seed=seed, others={"kid": kid, "is": NAN})
+    (row,) = reported(tmp_path).rows
+    assert row.numbers["fid"].values == (40.0,) * 3
+    assert row.numbers["kid"].values == (0.5, 0.3)
+    assert "is" not in row.numbers
+
+
+def test_numbers_of_every_file_that_are_none_are_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {300: 40.0}, more={"best": {"kid": NAN}, "seconds": NAN})
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 300, "images_seen": 4800, "loss/d": NaN}\n')
+        file.write('{"kind": "eval", "step": NaN, "fid": 1.0}\n')
+    (run / "evaluations.jsonl").write_text('{"step": 7, "protocol": {}, "a": -Infinity}\n')
+    report = reported(tmp_path)
+    (warning,) = report.warnings
+    assert warning.endswith(
+        ": seconds of result.json, best.kid of result.json, loss/d at step 300 of metrics.jsonl "
+        "and 1 more"
+    )
+    assert report.rows[0].numbers["fid"].values == (40.0,)
+    assert report.rows[0].cost_hours == pytest.approx(16 * 300 / 200 / 3600), "from the log"
 
 
 def test_a_seed_that_ran_twice_counts_once(tmp_path: Path) -> None:

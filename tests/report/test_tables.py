@@ -73,11 +73,11 @@ def test_the_text_is_aligned_and_best_first(report: Report) -> None:
     assert lines[0] == "A report"
     head, rule, best, other = lines[2:6]
     assert re.split(r"  +", head) == [
-        *("settings", "fid ↓", "is ↑", "last step", "hours", "published", "note"),
+        *("settings", "fid ↓", "is ↑", "last step", "time", "published", "note"),
     ]
     assert set(rule) == {"-"}
     assert re.split(r"  +", best) == [
-        *("lambda_cr=10", "20.50 ± 0.71 (n=2)", "8.000 ± 0.000 (n=2)", "300", "0.02"),
+        *("lambda_cr=10", "20.50 ± 0.71 (n=2)", "8.000 ± 0.000 (n=2)", "300", "1.2 min"),
         "18.72: ours +1.78, within our spread (p = 0.29)",
     ]
     assert re.split(r"  +", other)[-1] == "n=1: no statement"
@@ -90,7 +90,7 @@ def test_under_the_table_stand_protocol_sources_floor_and_warnings(report: Repor
     assert said[0] == "protocol: demo_10k_test (extractor inception, SHA-256 6726825d)"
     assert "Welch" in said[1]
     assert "this flatters every row" in said[2]
-    assert said[3].startswith("fid_floor 2.5: real-vs-real distance")
+    assert said[3].startswith("fid_floor 2.500: real-vs-real distance")
     assert said[4] == "published 18.72: arXiv:2002.04724, small models"
     assert said[5:] == ["run x failed"]
     assert not any("flatter" in line for line in list_remarks(report))
@@ -114,11 +114,11 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
     assert body == [
         r"\begin{tabular}{lrrrrl}",
         r"  \toprule",
-        r"  settings & fid $\downarrow$ & is $\uparrow$ & last step & hours & published \\",
+        r"  settings & fid $\downarrow$ & is $\uparrow$ & last step & time & published \\",
         r"  \midrule",
-        r"  lambda\_cr=10 & \textbf{20.50 $\pm$ 0.71 (n=2)} & 8.000 $\pm$ 0.000 (n=2) & 300 & 0.02"
-        r" & 18.72: ours +1.78, within our spread (p = 0.29) \\",
-        r"  lambda\_cr=1 & 30.00 (n=1) & 8.000 (n=1) & 300 & 0.01"
+        r"  lambda\_cr=10 & \textbf{20.50 $\pm$ 0.71 (n=2)} & 8.000 $\pm$ 0.000 (n=2) & 300"
+        r" & 1.2 min & 18.72: ours +1.78, within our spread (p = 0.29) \\",
+        r"  lambda\_cr=1 & 30.00 (n=1) & 8.000 (n=1) & 300 & 36 s"
         r" & 18.72: ours +11.28, n=1: no statement \\",
         r"  \bottomrule",
         r"\end{tabular}",

@@ -10,8 +10,10 @@ WAITS = (
     "masked_select",
     "_unique2",
     "unique_dim",
+    "_foreach_norm",  # may copy a table from host memory
 )
-"""What would make a GPU wait for the host, or give shapes that depend on values."""
+"""What would make a GPU wait for the host, give shapes that depend on values, or read memory of the
+host that is gone when a CUDA graph is replayed."""
 
 
 class NoSync(TorchDispatchMode):

@@ -53,7 +53,7 @@ class Taped(Graphs):
     def warm_up(self, play: Callable[[], TurnLog]) -> TurnLog:
         return play()
 
-    def capture(self, play: Callable[[], TurnLog]) -> Captured:
+    def record(self, play: Callable[[], TurnLog]) -> Captured:
         """Records; and puts all back, since a capture runs nothing."""
         states = [self.task, *self.optimizers.values(), *([self.ema.G] if self.ema else [])]
         kept = [each for part in states for each in tensors(part.state_dict())]

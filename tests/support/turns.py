@@ -48,5 +48,5 @@ def prepared(task: Task, engine: Eager, batch: Batch | None = None, ema: EMA | N
 def played(engine: Eager, who: str, *, measure: bool = False, seed: int = 5) -> dict[str, Tensor]:
     """The numbers of one turn whose random numbers are seeded."""
     torch.manual_seed(seed)
-    reading = engine.turn(who, engine.batches.inputs(0), measure=measure)
+    reading = engine.turn(who, 0, engine.batches.inputs(0), measure=measure)
     return dict(zip(reading.names, reading.values.clone(), strict=True))

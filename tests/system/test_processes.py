@@ -123,6 +123,7 @@ def extracted() -> tuple[FeatureSet, int, int, list[int]]:
         lambda start, n: images[start : start + n],
         18,
         4,
+        which="generated",
         required={"pool", "logits"},
         progress=lambda done, total: shown.append(done),
         stop=lambda: stops.append(None),

@@ -6,24 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from crgan_cli.system import progress
-from crgan_cli.system.progress import EvalProgress, TrainingProgress, format_duration
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (125, "2 min 5 s"),
-        (3599.7, "1 h 0 min"),
-        (3 * 3600 + 5 * 60 + 59, "3 h 5 min"),
-        (26 * 3600, "1 d 2 h"),
-    ],
-)
-def test_a_duration_is_said_in_its_two_largest_units(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
+from crgan_cli.system.progress import EvalProgress, TrainingProgress
 
 
 class Time:

@@ -184,7 +184,7 @@ def assert_steady(engine: Eager) -> None:
         for number in range(3):
             torch.manual_seed(number)
             with NoSync() as watched:
-                engine.turn(who, ticket, measure=True)
+                engine.turn(who, number, ticket, measure=True)
             turns.append(watched.seen)
         names = [name for name, _ in turns[1]]
         assert "_fused_adam_" in names  # Adam and the backward pass are watched as well
@@ -234,6 +234,8 @@ def test_a_device_that_is_absent_is_an_error(name: str, monkeypatch: pytest.Monk
 
 def test_a_gpu_beyond_the_last_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UserError, match="finds 2 CUDA devices"):
         resolve_device("cuda:2")

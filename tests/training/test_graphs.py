@@ -3,32 +3,49 @@
 The capture is acted by tests/support/tapes.py, since CI has no GPU.
 """
 
+import inspect
+import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
+from support.runs import different, lines, tiny, unmeasured
 from support.tapes import Taped
 from support.tiny import SIDE, game
 
+from crgan_cli.config.compose import compose
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.regularizers.consistency import (
     BalancedConsistency,
     ConsistencyRegularization,
     LatentConsistency,
+    mse,
 )
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
+from crgan_cli.gan.scoring import ScoredViews
+from crgan_cli.gan.types import Terms, TurnLog
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.auto import Auto
 from crgan_cli.training.engine.eager import Eager
-from crgan_cli.training.engine.graphs import WARM_UP, Graphs
+from crgan_cli.training.engine.graphs import (
+    WARM_UP,
+    Captured,
+    CaptureFailed,
+    Graphs,
+    locate_failure,
+)
 from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
+LAST = "checkpoints/step_00000006.pt"
 STEPS = 3 * WARM_UP
 REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "none": list,
@@ -144,6 +161,113 @@ def test_a_turn_that_python_changes_behind_its_back_would_be_noticed() -> None:
         part.lambda_cr = 0.0
     ours, theirs = stepped(one, 1), stepped(other, 1)
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] != []
+
+
+# --- a capture that fails -------------------------------------------------------------------------
+
+
+class Uncapturable(ConsistencyRegularization):
+    """CR with an operation that fails in a capture, as one that waits for the device would."""
+
+    capturing = False
+
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        columns = 3 if self.capturing else 2
+        torch.zeros(2).view(columns)
+        return super().d_terms(scored)
+
+
+class Bare(Taped):
+    """Without a tape, whose own lines would be the last."""
+
+    def record(self, run: Callable[[], TurnLog]) -> Captured:
+        return Captured(lambda: None, lambda: None, run())
+
+
+class Failing(Taped):
+    """Fails in its third capture as torch.cuda.graph does: the end of the capture fails as well."""
+
+    def record(self, run: Callable[[], TurnLog]) -> Captured:
+        if len(self.tapes) < 2:
+            return super().record(run)
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+
+def test_a_failed_capture_names_the_operation_and_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = trainer(Bare(), [Uncapturable(10.0)])
+    made.begin()
+    while not made.engine.has_ready_turns():
+        made.train_step()
+    monkeypatch.setattr(Uncapturable, "capturing", True)
+    with pytest.raises(CaptureFailed) as failed:
+        made.train_step()
+    line = inspect.getsourcelines(Uncapturable.d_terms)[1] + 2
+    assert str(failed.value) == (
+        "a turn of d could not be captured in a CUDA graph: shape '[3]' is invalid for input of "
+        f"size 2 ({__file__}:{line}, in d_terms: torch.zeros(2).view(columns))"
+    )
+
+
+def test_lines_of_the_package_are_named_from_its_folder() -> None:
+    with pytest.raises(RuntimeError) as failed:
+        mse(torch.zeros(2), torch.zeros(3))
+    assert re.search(
+        r" \(crgan_cli/gan/regularizers/consistency.py:\d+, in mse: return \(a - b\).*\)$",
+        locate_failure(failed.value),
+    )
+
+
+def test_turns_are_captured_between_steps_and_before_any_is_taken() -> None:
+    made = trainer(Taped(), REGULARIZERS["icr"](), n_dis=5)
+    made.begin()
+    made.train_step()
+    assert isinstance(made.engine, Taped)
+    assert made.engine.has_ready_turns()
+    assert not made.engine.captured
+    before = {key: each.clone() for key, each in made.task.state_dict().items()}
+    made.engine.capture_ready_turns()
+    assert [turn.who for turn in made.engine.captured] == ["d"]
+    assert not made.engine.has_ready_turns()
+    assert_equal(before, made.task.state_dict())
+
+
+def test_a_run_whose_capture_fails_loses_no_step_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else would have been saved before step 6. Resumed, it equals a run without graphs."""
+
+    def train(out: Path, *overrides: str) -> None:
+        words = ("architecture=resnet_sngan", "optimizer.n_dis=2", "checkpoint.every=6", *overrides)
+        typed = unmeasured(tiny("regularizer=icr", "regularizer.every=2", f"out={out}", *words))
+        train_run(compose(typed), typed, {}, None)
+
+    run, whole = tmp_path / "a run", tmp_path / "whole"
+    with monkeypatch.context() as patch:
+        patch.setattr("crgan_cli.training.engine.auto.Eager", Failing)
+        with pytest.raises(RunFailed) as failed:
+            train(run)
+    saved = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert len(saved) == 1
+    step = int(saved[0][len("step_") : -len(".pt")])
+    assert WARM_UP <= step < 6
+    said = str(failed.value)
+    assert "CUDA graph: CUDA out of memory. Tried to allocate 2.00 GiB. (" in said
+    assert f"Step {step} is saved. Go on without graphs: " in said
+    assert said.endswith(f"crgan train --from '{run}' engine=eager")
+    assert json.loads((run / "result.json").read_text())["status"] == "failed"
+
+    train(run, "engine=eager")
+    train(whole, "engine=eager")
+    assert different(run / LAST, whole / LAST) == []
+    assert lines(run, "train") == lines(whole, "train")
+
+
+# --- where there is no GPU ------------------------------------------------------------------------
 
 
 def test_graphs_need_cuda_and_say_so() -> None:

@@ -3,6 +3,7 @@
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.training.summary import hparams
+from crgan_cli.training.trainer import StepCost
 
 
 def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
@@ -17,3 +18,9 @@ def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
 
 def test_a_group_that_builds_nothing_says_none() -> None:
     assert hparams(flatten(compose(["regularizer=none"])))["regularizer"] == "none"
+
+
+def test_the_speed_of_steps_has_units_that_fit() -> None:
+    cost = StepCost(9.07e9, 442e9, "the 442 GFLOP/s of this CPU")
+    assert cost.describe(15.0) == "136 GFLOP/s, 30.8% of the 442 GFLOP/s of this CPU"
+    assert cost._replace(peak=None).describe(1000.0) == "9.07 TFLOP/s"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.data.images import Images, to_float
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.artefacts.estimates import Curve, estimate
 from crgan_cli.evaluation.artefacts.inputs import (
     SIGMAS,
@@ -226,9 +226,15 @@ def draw_batch(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
 
 
 def compute_logits(D: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-    """(N,) float64, on the CPU."""
+    """(N,) float64, on the CPU. Raise RunFailed if one is not finite."""
     y = None if batch.y is None else batch.y.to(device)
-    return at_least_fp32(D(batch.x.to(device), y)).double().cpu()
+    logits = at_least_fp32(D(batch.x.to(device), y)).double().cpu()
+    if broken := int((~logits.isfinite()).sum()):
+        raise RunFailed(
+            f"The discriminator's scores are not finite numbers for {broken} of {len(logits)} "
+            "images, so there is nothing to measure. Give an earlier checkpoint."
+        )
+    return logits
 
 
 def measure_gaps(

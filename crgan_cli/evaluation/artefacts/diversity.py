@@ -28,6 +28,7 @@ from crgan_cli.evaluation.artefacts.inputs import (
     require_count,
     require_sigmas,
 )
+from crgan_cli.evaluation.metrics.features import Side
 from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_latents
 
 
@@ -105,13 +106,17 @@ def measure_diversity(
     def draw_real(start: int, count: int) -> Tensor:
         return real[start : start + count].to(model.device)
 
+    sources: list[tuple[Callable[[int, int], Tensor], Side]] = [
+        (draw_fake, "generated"),
+        (draw_real, "real"),
+    ]
     with eval_mode(model.G):
         moves = measure_moves(model, latents, sigmas, options, counter)
         spreads = {
             space: PairDistances(
                 *(
-                    estimate(pair_distances(draw, features, n, batch_size, counter))
-                    for draw in (draw_fake, draw_real)
+                    estimate(pair_distances(draw, which, features, n, batch_size, counter))
+                    for draw, which in sources
                 )
             )
             for space, features in maps.items()
@@ -148,6 +153,7 @@ def measure_moves(
 
 def pair_distances(
     draw: Callable[[int, int], Tensor],
+    which: Side,
     features: FeatureMap,
     n: int,
     batch_size: int,
@@ -157,7 +163,7 @@ def pair_distances(
     distances = []
     even = max(batch_size // 2 * 2, 2)  # no batch ends within a pair
     for start, count in batch_ranges(n - n % 2, even):
-        rows = features(draw(start, count)).double()
+        rows = features(draw(start, count), which).double()
         distances.append((rows[0::2] - rows[1::2]).norm(dim=1).cpu())
         counter.add(count)
     counter.add(n % 2)

@@ -15,6 +15,7 @@ from crgan_cli.evaluation.artefacts.memorisation import Memorisation
 from crgan_cli.evaluation.pictures import save_picture
 from crgan_cli.evaluation.sampler import make_grid
 from crgan_cli.report import plots
+from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def plot_diversity(result: Diversity, path: Path) -> None:
         if spread.ratio is not None:
             mean, se = spread.ratio
             right.errorbar(place, mean, 2 * se, color=plots.GREEN, marker="^", capsize=5)
-            right.annotate(f"  {mean:.3f}", (place, mean), fontsize=8, va="center")
+            right.annotate(f"  {format_number(mean, 3)}", (place, mean), fontsize=8, va="center")
     right.axhline(1.0, color=plots.BLUE, linestyle=":", label="as far apart as real images")
     right.set_xticks(range(len(result.spreads)), list(result.spreads))
     right.set_xlim(-0.5, len(result.spreads) - 0.5)

@@ -1,6 +1,7 @@
 """What all measurements take: a trained model, how much to measure, and reproducible draws."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +11,15 @@ from torch import Tensor, nn
 from crgan_cli.data.images import Images, to_float, to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor
-from crgan_cli.evaluation.metrics.features import Progress
+from crgan_cli.evaluation.metrics.features import Progress, Side, require_finite_features
 from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_latents
 from crgan_cli.gan.tasks.generation import Prior
 
 SIGMAS = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 """Standard deviations of the noise on z, by default."""
 
-FeatureMap = Callable[[Tensor], Tensor]
-"""(N, C, H, W) uint8 -> (N, dims), the space in which images are compared."""
+FeatureMap = Callable[[Tensor, Side], Tensor]
+"""(N, C, H, W) uint8 -> (N, dims), the space in which images are compared. Says which they are."""
 
 
 class TrainedModel(NamedTuple):
@@ -117,10 +118,17 @@ def perturbed_samplers(
 
 def feature_maps(extractor: Extractor | None) -> dict[str, FeatureMap]:
     """The spaces in which images are compared: pixels, and features if there is an extractor."""
-    maps: dict[str, FeatureMap] = {"pixels": flatten_pixels}
+    maps: dict[str, FeatureMap] = {"pixels": lambda images, which: flatten_pixels(images)}
     if extractor is not None:
-        maps["features"] = lambda images: extractor(images).pool
+        maps["features"] = partial(extract_pool, extractor)
     return maps
+
+
+def extract_pool(extractor: Extractor, images: Tensor, which: Side) -> Tensor:
+    """(N, C, H, W) uint8 -> (N, dims). Raise UserError or RunFailed if they are not finite."""
+    pool = extractor(images).pool
+    require_finite_features([pool], extractor, which)
+    return pool
 
 
 def flatten_pixels(images: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 The formulas are in `leakage`, `consistency`, `diversity` and `memorisation`.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,8 @@ from crgan_cli.evaluation.artefacts.leakage import Leakage, estimate_leakage, tr
 from crgan_cli.evaluation.artefacts.memorisation import measure_memorisation
 from crgan_cli.gan.augment import Chain
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import write_json
+from crgan_cli.system.numbers import format_mean, format_number, name_nonfinite
 
 MAX_DISAGREEMENT = 0.1
 """Between the shares of single detectors: above it, they react to something other than T."""
@@ -143,7 +143,7 @@ def report_consistency(subject: Subject, options: MeasureOptions) -> Measurement
         at = next(iter(sources.values())).at
         place = min(range(len(at)), key=lambda i: abs(at[i] - usual[family]))
         gaps = ", ".join(
-            f"{source.replace('_', '-')} {curve.means[place] * unit:.3f}"
+            f"{source.replace('_', '-')} {format_number(curve.means[place] * unit, 3)}"
             for source, curve in sources.items()
         )
         lines.append(f"{family:10s} at {at[place]:g}: {gaps}")
@@ -156,15 +156,15 @@ def report_diversity(subject: Subject, options: MeasureOptions) -> Measurement:
     """How far G moves with z, and how different its images are."""
     result = measure_diversity(subject.model, options)
     moves = ", ".join(
-        f"{mean:.3f} at {sigma:g}"
+        f"{format_number(mean, 3)} at {sigma:g}"
         for sigma, mean in zip(result.rms.at, result.rms.means, strict=True)
     )
     lines = [f"G moves by an RMS of {moves} (sigma of z)"]
     for space, spread in result.spreads.items():
         if (ratio := spread.ratio) is not None:
+            times = " +- ".join(format_mean(ratio.mean, 2 * ratio.se))
             lines.append(
-                f"{space}: two generated images are {ratio.mean:.3f} +- {2 * ratio.se:.3f} times "
-                "as far apart as two real ones"
+                f"{space}: two generated images are {times} times as far apart as two real ones"
             )
     plot = partial(figures.plot_diversity, result)
     return Measurement(result.as_json(), {"diversity.png": plot}, lines)
@@ -202,13 +202,18 @@ MEASUREMENTS: dict[str, Callable[[Subject, MeasureOptions], Measurement]] = {
 def measure_one(subject: Subject, name: str, options: MeasureOptions, folder: Path) -> Measurement:
     """Run one measurement, and write its JSON and plots to `folder`.
 
-    Raise RunFailed if they cannot be written.
+    Raise RunFailed if they cannot be written, or if a number is not finite.
     """
     measurement = MEASUREMENTS[name](subject, options)
+    if broken := name_nonfinite(measurement.record):
+        raise RunFailed(
+            f"The {name} of step {subject.step} has numbers that are not finite: "
+            f"{', '.join(broken[:5])}. Measure an earlier checkpoint, or with another extractor=..."
+        )
     record = {**subject.record, "measurement": name, **measurement.record}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
+        write_json(folder / f"{name}.json", record, indent=1)
         for file, draw in measurement.plots.items():
             draw(folder / file)
     except OSError as error:

@@ -30,6 +30,7 @@ from crgan_cli.evaluation.artefacts.inputs import (
     feature_maps,
     require_count,
 )
+from crgan_cli.evaluation.metrics.features import Side
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 QUERIES = 1024
@@ -155,9 +156,9 @@ def measure_memorisation(
     for space, features in maps.items():
         blocks = partial(map_images, features, options.batch_size, model.device, counter)
         with torch.no_grad():
-            queries = torch.cat([*blocks(fakes), *blocks(chosen)])
-            to_train = find_nearest(queries, blocks(train))
-            to_held_out = find_nearest(queries[:n], blocks(held_out))
+            queries = torch.cat([*blocks(fakes, "generated"), *blocks(chosen, "real")])
+            to_train = find_nearest(queries, blocks(train, "real"))
+            to_held_out = find_nearest(queries[:n], blocks(held_out, "real"))
         spaces[space] = neighbour_distances(fakes, train, to_train, to_held_out, closest)
     return Memorisation(spaces, len(train), len(held_out), options)
 
@@ -168,10 +169,11 @@ def map_images(
     device: torch.device,
     counter: ProgressCounter,
     images: Tensor,
+    which: Side,
 ) -> Iterator[Tensor]:
     """Blocks of rows in a space, on the device, of (N, C, H, W) uint8 images."""
     for batch in images.split(batch_size):
-        yield features(batch.to(device)).to(device)
+        yield features(batch.to(device), which).to(device)
         counter.add(len(batch))
 
 

@@ -1,12 +1,16 @@
 """The base class of all metrics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from typing import ClassVar
 
-from crgan_cli.errors import UserError
+import torch
+
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
 from crgan_cli.runs.metric_names import higher_is_better, may_lead
+from crgan_cli.system.numbers import name_nonfinite
 
 
 class Metric(ABC):
@@ -41,6 +45,26 @@ class Metric(ABC):
     @abstractmethod
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         """Return name -> finite number. Both sets are on one device and have all of `required`."""
+
+
+@contextmanager
+def naming_failures(name: str) -> Iterator[None]:
+    """Raise RunFailed with the name of a number whose linear algebra in the body fails."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+        reason = str(error).partition("\n")[0]
+        raise RunFailed(f"{name} cannot be computed from these features: {reason}") from error
+
+
+def require_finite_numbers(values: Mapping[str, float]) -> None:
+    """Raise RunFailed with the names of numbers that are not finite."""
+    if broken := name_nonfinite(values):
+        raise RunFailed(
+            f"{', '.join(f'{name} is {values[name]}' for name in broken)}: the features are finite "
+            "numbers, but too large to be compared. Choose another extractor=..., or other "
+            "metrics.measures."
+        )
 
 
 def require_counts(real: int, fake: int, *, least: int, why: str) -> None:

@@ -1,11 +1,12 @@
 """From images to the features and moments that the metrics compare."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.system.distributed.objects import on_every_rank
@@ -16,6 +17,7 @@ Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in total)
 Stop = Callable[[], None]  # called between two batches; raises to end an evaluation
 FeatureKind = Literal["pool", "logits"]  # of Features
+Side = Literal["real", "generated"]  # which images
 
 
 class FeatureSet(NamedTuple):
@@ -41,6 +43,7 @@ def extract(
     count: int,
     batch_size: int,
     *,
+    which: Side,
     required: Set[FeatureKind] = frozenset(),
     y: Tensor | None = None,
     progress: Progress | None = None,
@@ -53,7 +56,7 @@ def extract(
     logits.
 
     Several processes take turns with the batches, and each gets what a single one would have got.
-    All call `stop` equally often.
+    All call `stop` equally often. Raises UserError or RunFailed for features that are not finite.
     """
     moments = Moments(extractor.dims)
     # sorted: the order of a set differs from process to process
@@ -69,11 +72,42 @@ def extract(
             lambda start=start: extractor(draw(start, min(batch_size, count - start)))
         )
         used = min(size, len(starts) - batch)
-        for pool in all_gather_rows(features.pool)[:used]:
+        where = f" from number {starts[batch]} on, of {count}"
+        pools = all_gather_rows(features.pool)[:used]
+        require_finite_features(pools, extractor, which, where)
+        for pool in pools:
             moments.update(pool)
         for kind, parts in batches.items():
-            parts += all_gather_rows(getattr(features, kind))[:used]
+            rows = all_gather_rows(getattr(features, kind))[:used]
+            require_finite_features(rows, extractor, which, where)
+            parts += rows
         if progress:
             progress(min((batch + used) * batch_size, count), count)
     joined = {kind: torch.cat(parts) for kind, parts in batches.items()}
     return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y)
+
+
+def require_finite_features(
+    batches: Sequence[Tensor], extractor: Extractor, which: Side, where: str = ""
+) -> None:
+    """Raise an error unless all (N, dims) features, or logits, are finite. `where` they are.
+
+    UserError for real images, with which the extractor does not go; RunFailed for generated ones.
+    """
+    if all(bool(rows.isfinite().all()) for rows in batches):
+        return
+    broken = sum(int((~rows.isfinite()).any(1).sum()) for rows in batches)
+    raise (UserError if which == "real" else RunFailed)(
+        f"The extractor {extractor.name} gives features or logits that are not finite numbers for "
+        f"{broken} of {sum(map(len, batches))} {which} images{where}, so there is no score. Most "
+        "often a TorchScript module in half precision (fp16, bf16) overflows: save it in float32 "
+        "(net.float()), or choose another extractor=..."
+    )
+
+
+def require_finite_images(images: Tensor) -> None:
+    """Raise RunFailed if generated images are not finite: as pixels they would be black."""
+    if not images.isfinite().all():
+        raise RunFailed(
+            "The generator's images are not finite numbers: there is nothing to show or to score."
+        )

@@ -8,6 +8,7 @@ import io
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.bounds import DataPath
 from crgan_cli.evaluation.metrics import weights as files
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 
@@ -37,7 +38,7 @@ class Inception(Extractor):
     resize = "299 px, bilinear as in TensorFlow 1 (torch-fidelity)"
     has_logits = True
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: DataPath | None = None) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         loaded = files.find_weights(SOURCE, weights)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from crgan_cli.config.bounds import CodePath, DataPath
 from crgan_cli.evaluation.metrics import weights as files
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bilinear_tf1
 from crgan_cli.evaluation.metrics.vision_transformer import PATCH, VisionTransformer, positions_at
@@ -91,7 +92,7 @@ class VGG16(Pretrained):
 
     dims = 4096
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: DataPath | None = None) -> None:
         from torchvision.models import vgg16
 
         loaded = files.find_weights(VGG16_SOURCE, weights)
@@ -113,7 +114,7 @@ class CLIP(Pretrained):
 
     colours = WEBIMAGETEXT
 
-    def __init__(self, variant: ClipVariant = "vit-b-32", weights: str | None = None) -> None:
+    def __init__(self, variant: ClipVariant = "vit-b-32", weights: CodePath | None = None) -> None:
         from torch_fidelity.feature_extractor_clip import build_model
 
         source = clip_source(variant)
@@ -134,7 +135,9 @@ class DINOv2(Pretrained):
 
     side = DINOV2_SIDE
 
-    def __init__(self, variant: Dinov2Variant = "vit-b-14", weights: str | None = None) -> None:
+    def __init__(
+        self, variant: Dinov2Variant = "vit-b-14", weights: DataPath | None = None
+    ) -> None:
         source = dinov2_source(variant)
         loaded = files.find_weights(source, weights)
         self.dims, depth, _ = DINOV2[variant]

@@ -14,6 +14,7 @@ import torch
 
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import UserError
+from crgan_cli.evaluation.metrics.base import naming_failures
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
     FeatureKind,
@@ -102,6 +103,7 @@ def prepare_reference(
             lambda start, n: images.x[start : start + n],
             len(images.x),
             batch_size,
+            which="real",
             required=required,
             y=images.y if real.labelled else None,
             progress=progress,
@@ -112,7 +114,8 @@ def prepare_reference(
         features = extract_images(real.images)
         if real.others is None:
             return Reference(features, None)
-        floor = frechet_distance(features.moments, extract_images(real.others).moments)
+        with naming_failures("the real-vs-real distance"):
+            floor = frechet_distance(features.moments, extract_images(real.others).moments)
         return Reference(features, floor)
 
     provenance = real.describe(extractor)
@@ -201,6 +204,8 @@ def load_reference(path: Path) -> LoadedReference | None:
     if content is None:
         return None
     try:
+        if not all(content[key].isfinite().all() for key in ("mean", "covariance")):
+            raise TypeError("its numbers are not finite")
         moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
         real = FeatureSet(moments, content["pool"], None, content["y"])
         return LoadedReference(content["record"], Reference(real, content["floor"]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crgan_cli.config.bounds import PositiveInt
+from crgan_cli.config.bounds import CodePath, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
 from crgan_cli.evaluation.metrics.weights import load_torchscript, sha256_hex
@@ -28,7 +28,7 @@ class TorchScript(Extractor):
     no imports but is no sandbox: use only files that you trust.
     """
 
-    def __init__(self, path: str, resolution: PositiveInt | None = None) -> None:
+    def __init__(self, path: CodePath, resolution: PositiveInt | None = None) -> None:
         file = Path(path).expanduser().absolute()
         if not file.is_file():
             raise UserError(

@@ -93,7 +93,7 @@ def with_average_pool(weight: Tensor, *, divisor: int) -> Tensor:
     """(.., 3, 3) -> (.., 4, 4): convolve with a 2x2 square of 1 / `divisor`.
 
     Computed by average pooling: one kernel forward and one backward. It keeps the layout, and never
-    uses TF32, unlike a matrix product.
+    uses TF32, unlike a convolution.
     """
     return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from crgan_cli.config.bounds import PositiveInt
@@ -52,7 +53,8 @@ class Eager:
     2. `prepare(task, device)` moves the players there and sets PyTorch's global flags.
     3. `attach(optimizers, batches, ema)` hands over what a turn also works with.
     4. `begin()` starts a session, after a checkpoint has been loaded (`load_state_dict`).
-    5. `turn(who, inputs)` runs one update of one player, as often as the run needs.
+    5. `turn(who, number, inputs)` runs one update of one player, as often as the run needs.
+       Between two steps, `capture_ready_turns()` may prepare those to come.
     6. `end()` ends the session, also after an error.
 
     With bf16 inside the networks, these stay fp32: images, logits, consistency terms, penalties,
@@ -177,6 +179,7 @@ class Eager:
     def turn(
         self,
         who: str,
+        number: int,
         inputs: BatchInputs,
         *,
         measure: bool = False,
@@ -184,11 +187,19 @@ class Eager:
     ) -> TurnLog:
         """Update one player; the others get no gradient.
 
-        `inputs` are those of a batch of real images; empty: reuse the last batch. `measure` adds
-        the gradient's norm. `lerp_weight` updates the average of G. Never waits for the device: the
-        result stays there.
+        `number` counts the turns of `who` from 0 over the whole run. `inputs` are those of a batch
+        of real images; empty: reuse the last batch. `measure` adds the gradient's norm.
+        `lerp_weight` updates the average of G. Never waits for the device: the result stays there.
         """
+        self.task.set_turn(who, number)
         return self.run_turn(Turn(who, self.task.signature(), measure, lerp_weight), inputs)
+
+    def has_ready_turns(self) -> bool:
+        """Whether `capture_ready_turns` has something to do."""
+        return False
+
+    def capture_ready_turns(self) -> None:
+        """Prepare turns to come, between two steps; changes no state. See `Graphs`."""
 
     def run_turn(self, turn: Turn, inputs: BatchInputs) -> TurnLog:
         """Run the operations of a turn, the same on every engine."""
@@ -270,4 +281,6 @@ def turn_log(who: str, loss: PlayerLoss, total: Tensor, norm: Mapping[str, Tenso
 def gradient_norm(player: nn.Module) -> Tensor:
     """Return the Euclidean norm of a player's whole gradient, ()."""
     gradients = [p.grad for p in player.parameters() if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # type: ignore
+    # foreach=False: `torch._foreach_norm` may copy a table of addresses from the host, and a graph
+    # that is replayed would read that memory after it has been freed
+    return get_total_norm(gradients, foreach=False)

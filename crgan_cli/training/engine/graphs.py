@@ -10,9 +10,11 @@ replay (PyTorch, "CUDA semantics", graph-safe generators); so a turn may be capt
 """
 
 import logging
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -20,6 +22,8 @@ import torch
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, TurnLog, Views
+from crgan_cli.runs.checkpoint import first_line
+from crgan_cli.system.distributed.objects import on_every_rank
 from crgan_cli.training.engine.eager import Eager, Turn
 
 log = logging.getLogger(__name__)
@@ -27,6 +31,17 @@ log = logging.getLogger(__name__)
 WARM_UP = 3
 """Turns of a kind that run before it is captured: libraries allocate workspaces, and the optimizer
 its moments. They are real turns of the run."""
+
+
+class CaptureFailed(RunFailed):
+    """A turn could not be captured. The process should not use the device any more."""
+
+
+class ReadyTurn(NamedTuple):
+    """A turn that has been warmed up: what `run_turn` needs besides to run it again."""
+
+    number: int
+    inputs: BatchInputs  # in their fixed place
 
 
 class Captured(NamedTuple):
@@ -38,7 +53,10 @@ class Captured(NamedTuple):
 
 
 class Graphs(Eager):
-    """Run each kind of turn a few times as `Eager` does, then capture it and replay it."""
+    """Run each kind of turn a few times as `Eager` does, then capture it and replay it.
+
+    Turns are captured between two steps, where the state of a run can be saved.
+    """
 
     def for_device(self, device: torch.device) -> Eager:
         if device.type != "cuda":
@@ -56,27 +74,63 @@ class Graphs(Eager):
     def begin(self) -> None:
         super().begin()  # a checkpoint that was loaded may have put tensors elsewhere
         self.played: Counter[Turn] = Counter()
+        self.ready: dict[Turn, ReadyTurn] = {}
         self.captured: dict[Turn, Captured] = {}
 
     def turn(
         self,
         who: str,
+        number: int,
         inputs: BatchInputs,
         *,
         measure: bool = False,
         lerp_weight: float | None = None,
     ) -> TurnLog:
+        self.task.set_turn(who, number)
         turn = Turn(who, self.task.signature(), measure, lerp_weight)
         mine = self.copy_to_static_inputs(inputs)
-        if turn not in self.captured:
-            if self.played[turn] < WARM_UP:
-                self.played[turn] += 1
-                return self.warm_up(lambda: self.run_turn(turn, mine))
-            self.captured[turn] = self.capture(lambda: self.run_turn(turn, mine))
+        captured = self.captured.get(turn)
+        if captured:
+            captured.replay()
+            return TurnLog(captured.turn_log.names, captured.turn_log.values.clone())
+        self.played[turn] += 1
+        if self.played[turn] >= WARM_UP:
+            self.ready[turn] = ReadyTurn(number, mine)
+        return self.warm_up(lambda: self.run_turn(turn, mine))
+
+    def has_ready_turns(self) -> bool:
+        return bool(self.ready)
+
+    def capture_ready_turns(self) -> None:
+        """Capture what has been warmed up. Raises CaptureFailed, on all ranks if on any."""
+        if self.ready:
+            on_every_rank(self.capture_each)
+
+    def capture_each(self) -> None:
+        """Capture what has been warmed up. Raises CaptureFailed."""
+        for turn, ready in self.ready.items():
+            self.captured[turn] = self.capture(turn, ready)
             log.debug("captured the turn %s", turn)
-        captured = self.captured[turn]
-        captured.replay()
-        return TurnLog(captured.turn_log.names, captured.turn_log.values.clone())
+        self.ready.clear()
+
+    def capture(self, turn: Turn, ready: ReadyTurn) -> Captured:
+        """Record the kernels of a turn without running them.
+
+        Raises CaptureFailed if something in the turn cannot be captured, or memory is short. The
+        process does not go on then, not even operation by operation. Up to PyTorch 2.11 at least a
+        broken capture leaves the default generator in capturing mode, so that the next random
+        number is an error, and the allocator may go on giving out the graphs' memory
+        (CUDAGraph::capture_end, CUDAGeneratorState; pull requests 171265 and 190308 of PyTorch).
+        Later versions clean up more; whether it is enough awaits a GPU.
+        """
+        self.task.set_turn(turn.who, ready.number)
+        try:
+            return self.record(lambda: self.run_turn(turn, ready.inputs))
+        except RuntimeError as error:
+            failure = locate_failure(error)
+            raise CaptureFailed(
+                f"a turn of {turn.who} could not be captured in a CUDA graph: {failure}"
+            ) from error
 
     def end(self) -> None:
         """Release all graphs: NCCL waits for those that hold its calls before it ends."""
@@ -123,24 +177,27 @@ class Graphs(Eager):
         outer.wait_stream(self.stream)
         return done
 
-    def capture(self, run: Callable[[], TurnLog]) -> Captured:
-        """Record the kernels of a turn without running them.
-
-        Raises RunFailed if something in the turn cannot be captured.
-        """
+    def record(self, run: Callable[[], TurnLog]) -> Captured:
+        """Record the kernels of `run`. RuntimeError for what cannot be recorded."""
         graph = torch.cuda.CUDAGraph()
-        try:
-            # thread_local: a thread that prefetches images may pin memory meanwhile
-            with torch.cuda.graph(
-                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
-            ):
-                turn_log = run()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            cause = error.__context__ or error  # the end of a broken capture hides what broke it
-            raise RunFailed(
-                f"a turn could not be captured in a CUDA graph: {cause}\nResume without "
-                "graphs: crgan train --from RUN engine=eager"
-            ) from error
+        # thread_local: a thread that prefetches images may pin memory meanwhile
+        with torch.cuda.graph(
+            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+        ):
+            turn_log = run()
         return Captured(graph.replay, graph.reset, turn_log)
+
+
+PYTORCH, PACKAGE = Path(torch.__file__).parent, Path(__file__).parents[2]
+
+
+def locate_failure(error: RuntimeError) -> str:
+    """PyTorch's first line on what broke a capture, and the innermost line outside PyTorch."""
+    # the end of a broken capture is an error as well, and hides what broke it
+    first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+    frames = traceback.extract_tb(first.__traceback__)
+    line = [frame for frame in frames if not Path(frame.filename).is_relative_to(PYTORCH)][-1]
+    path = Path(line.filename)
+    if path.is_relative_to(PACKAGE):
+        path = path.relative_to(PACKAGE.parent)
+    return f"{first_line(first)} ({path}:{line.lineno}, in {line.name}: {line.line})"

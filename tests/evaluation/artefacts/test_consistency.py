@@ -8,7 +8,7 @@ from support.tiny import SIDE, TinyDiscriminator, TinyGenerator
 from torch import Tensor, nn
 
 from crgan_cli.data.images import Images
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.artefacts.consistency import (
     Consistency,
     build_transform,
@@ -258,3 +258,8 @@ def test_the_error_of_a_ratio_is_that_of_repeated_draws() -> None:
 
 def test_every_family_has_a_unit_for_its_axis() -> None:
     assert set(STRENGTH_LABELS) == {*strengths_for(32), "latent"}
+
+
+def test_scores_that_are_not_finite_are_not_measured() -> None:
+    with pytest.raises(RunFailed, match=r"scores are not finite numbers for 16 of 16 images"):
+        measured(Mean(float("nan")))

@@ -10,7 +10,7 @@ from support.tiny import SIDE, TinyGenerator
 from torch import Tensor, nn
 
 from crgan_cli.data.images import Images, to_float
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.artefacts.diversity import Diversity, measure_diversity, pair_distances
 from crgan_cli.evaluation.artefacts.figures import plot_diversity
 from crgan_cli.evaluation.artefacts.inputs import (
@@ -19,7 +19,7 @@ from crgan_cli.evaluation.artefacts.inputs import (
     TrainedModel,
     flatten_pixels,
 )
-from crgan_cli.evaluation.metrics.extractors import Extractor
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.gan.tasks.generation import Prior
 
 CPU = torch.device("cpu")
@@ -86,7 +86,12 @@ def test_a_pair_is_as_far_apart_as_its_pixels() -> None:
     x[1] = 255  # black beside white: 2 apart in every value
     x[3, :, :2, :2] = 255  # in a sixteenth of them
     apart = pair_distances(
-        lambda i, k: x[i : i + k], flatten_pixels, 4, 2, ProgressCounter(None, 4)
+        lambda i, k: x[i : i + k],
+        "real",
+        lambda images, which: flatten_pixels(images),
+        4,
+        2,
+        ProgressCounter(None, 4),
     )
     assert apart.tolist() == pytest.approx([2.0, 2 / 4])
 
@@ -179,3 +184,15 @@ def test_progress_ends_where_it_said() -> None:
 def test_what_cannot_be_measured_is_refused_in_words(wrong: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         measured(TinyGenerator(), z_dim=4, **wrong)
+
+
+class Infinite(Averages):
+    """The features of half precision, if all overflow."""
+
+    def features(self, rgb: Tensor) -> Features:
+        return Features(super().features(rgb).pool + torch.inf)
+
+
+def test_features_that_are_not_finite_name_the_extractor() -> None:
+    with pytest.raises(RunFailed, match=r"averages gives .* not finite .* 60 of 60 generated im"):
+        measured(TinyGenerator(), z_dim=4, extractor=Infinite())

@@ -19,7 +19,7 @@ from crgan_cli.evaluation.artefacts.memorisation import (
     find_nearest,
     measure_memorisation,
 )
-from crgan_cli.evaluation.metrics.extractors import Extractor
+from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.gan.tasks.generation import Prior
 
 CPU = torch.device("cpu")
@@ -216,3 +216,17 @@ def test_progress_ends_where_it_said() -> None:
 def test_what_cannot_be_measured_is_refused_in_words(wrong: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         measured(TinyGenerator(), **wrong)
+
+
+class Infinite(Averages):
+    """Infinite features of real images: the generated ones are black."""
+
+    def features(self, rgb: Tensor) -> Features:
+        pool = super().features(rgb).pool
+        return Features(pool.where(pool < 10, torch.inf))
+
+
+def test_real_images_whose_features_are_not_finite_are_the_users_to_mend() -> None:
+    black = Images(torch.zeros_like(OTHERS.x), OTHERS.y)
+    with pytest.raises(UserError, match=r"averages gives .* not finite .* real images, so"):
+        measured(Shower(black), extractor=Infinite())
