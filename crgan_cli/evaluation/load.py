@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.stored import from_text
+from crgan_cli.config.stored import from_text, read_settings
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
@@ -25,8 +25,11 @@ from crgan_cli.runs.checkpoint import (
 )
 from crgan_cli.runs.folder import RunDir
 
-BUILT = ("architecture", "engine")
+BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
+
+BUILT_FOR_PAIRS = (*BUILT, "dataset", "metrics")
+"""Those of a network that translates: also its channels, and the modes of batch norm and dropout."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
@@ -110,12 +113,19 @@ class LoadedGenerator(NamedTuple):
         return build_prior(self.config, self.G)
 
 
+def read_config(checkpoint: LoadedCheckpoint) -> DictConfig:
+    """Read the parts of a checkpoint's configuration that its networks are built from."""
+    text, source = checkpoint.content["config"], str(checkpoint.path)
+    pairs = "channels_in" in read_settings(text, source).get("dataset", {})
+    return from_text(text, source, builds=BUILT_FOR_PAIRS if pairs else BUILT)
+
+
 def load_generator(
     checkpoint: LoadedCheckpoint, device: torch.device, weights: str | None
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
     path, content = checkpoint
-    config = from_text(content["config"], str(path), builds=BUILT)
+    config = read_config(checkpoint)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:
         raise UserError(
@@ -129,7 +139,7 @@ def load_generator(
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
     """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
-    config = from_text(checkpoint.content["config"], str(checkpoint.path), builds=BUILT)
+    config = read_config(checkpoint)
     return load_network(
         build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
     )

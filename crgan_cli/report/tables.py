@@ -111,7 +111,7 @@ def list_remarks(report: Report) -> list[str]:
         if name.endswith("_floor")
     }
     baselines = {
-        f"{name} {format_mean(spread.mean)}: {BASELINES[end]}, which learns nothing"
+        f"{name} {format_number(spread.mean)}: {BASELINES[end]}, which learns nothing"
         for row in report.rows
         for name, spread in row.numbers.items()
         for end in BASELINES

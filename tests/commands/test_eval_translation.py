@@ -16,6 +16,7 @@ from crgan_cli.data.images import build_dataset
 from crgan_cli.evaluation.metrics.pairwise import NAMES, compare_pairs
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.report import plots
+from crgan_cli.system.numbers import format_number
 
 KID, FD = (f"{name}_effnetlite0_32_n8" for name in ("kid", "fd"))
 EIGHT = ("extractor.resolution=32", "metrics.num_samples=8", "device=cpu")
@@ -206,6 +207,6 @@ def test_a_report_leads_with_kid_and_ranks_each_number_by_its_direction(
     assert "of_input" not in head
     assert (first.split()[0], second.split()[0]) == ("lambda_l1=100", "lambda_l1=1")  # by kid
     of_mean = logged(translator, 4)["l1_of_mean"]
-    assert f"l1_of_mean {of_mean:.4g}: the mean training target as the answer" in out
+    assert f"l1_of_mean {format_number(of_mean)}: the mean training target as the answer" in out
     assert "psnr_of_input" in out
     assert "the mean training target as the answer" in drawn["metrics"]
