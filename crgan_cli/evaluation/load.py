@@ -29,7 +29,7 @@ BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
 
 BUILT_FOR_PAIRS = (*BUILT, "dataset", "metrics")
-"""Those of a network that translates: also its channels, and the modes of batch norm and dropout."""
+"""Those of a network that translates: also its channels, and the modes that it is drawn in."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
@@ -54,7 +54,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
                 "Give the folder, or leave out --best."
             )
-        return LoadedCheckpoint(path, load(path))
+        return keep_networks(LoadedCheckpoint(path, load(path)))
     run = RunDir(path)
     if best:
         if not run.best.exists():
@@ -62,14 +62,22 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
                 "metrics yet, or it has no metrics. Leave out --best for its newest."
             )
-        return LoadedCheckpoint(run.best, load(run.best))
+        return keep_networks(LoadedCheckpoint(run.best, load(run.best)))
     newest = load_latest(run.checkpoints)
     if newest is None:
         raise UserError(
             f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
             "the folder of a run, as crgan train printed it, or a checkpoint file."
         )
-    return newest
+    return keep_networks(newest)
+
+
+def keep_networks(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
+    """Drop what only training needs: the optimizers are more than half of a checkpoint."""
+    states = checkpoint.content["states"]
+    for name in states.keys() - {"task", "ema"}:
+        del states[name]
+    return checkpoint
 
 
 def all_checkpoints(path: Path) -> list[Path]:
