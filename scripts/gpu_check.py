@@ -1,6 +1,7 @@
 """What only a GPU can answer: seven questions, one line each, 400 seconds at most.
 
-python scripts/gpu_check.py                  # on a machine with a GPU, from any folder
+python scripts/gpu_check.py                  # on a machine with a GPU and crgan installed;
+                                             # else PYTHONPATH=. before it, in the checkout
 python scripts/gpu_check.py bits speed       # some of the questions
 CHECK_DEVICE=cpu python scripts/gpu_check.py # a rehearsal with tiny networks: is the script well?
 

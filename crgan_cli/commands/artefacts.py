@@ -132,7 +132,7 @@ def build_extractor(settings: "DictConfig", device: "torch.device") -> "Extracto
 
 
 def output_folder(checkpoint: Path, step: int, weights: str) -> Path:
-    """A folder in the run of the checkpoint. Raise UserError if it belongs to no run."""
+    """A folder in the run of the checkpoint. Raise UserError for no run, or links in it."""
     from crgan_cli.errors import UserError
     from crgan_cli.evaluation import load
 
@@ -141,6 +141,7 @@ def output_folder(checkpoint: Path, step: int, weights: str) -> Path:
         raise UserError(
             f"{checkpoint} is not in a run's folder. Give an output folder: --out FOLDER."
         )
+    run.require_no_links()
     return run.path / "artefacts" / f"step_{step:08d}_{weights}"
 
 

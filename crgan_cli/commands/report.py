@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.experiments.sweep_state import describe_unfinished
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import build_report
+    from crgan_cli.runs.folder import require_no_links
     from crgan_cli.system.console import log_to_stderr
 
     with log_to_stderr():
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         unfinished = filter(None, map(describe_unfinished, args.folders))
         report = report._replace(warnings=(*unfinished, *report.warnings))
         default = args.folders[0] / "report" if len(args.folders) == 1 else Path("report")
+        if args.out is None:
+            require_no_links(default.parent, [default.name])
         out = make_report_folder(args.out or default)
         print_report(report)
         for path in write_report(report, out, args.format):

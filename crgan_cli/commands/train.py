@@ -114,19 +114,21 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
 def resume_run(args: argparse.Namespace) -> int:
     """`--from RUN`: resume the run in that folder with its own configuration."""
     from crgan_cli.config import stored
+    from crgan_cli.runs.folder import RunDir
+    from crgan_cli.runs.settings import load_text
     from crgan_cli.system.console import log_to_stderr
-    from crgan_cli.training.start import train_run
 
     folder = Path(args.start)
-    file = folder / "config.yaml"
-    if not file.is_file():
+    if not RunDir(folder).is_run():
         raise UserError(
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
     typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
     with log_to_stderr():
-        cfg = stored.from_text(file.read_text(encoding="utf-8"), str(file), typed=typed)
+        cfg = stored.from_text(*load_text(RunDir(folder)), typed=typed)
+    from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
+
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
     train_run(cfg, list(args.overrides), {}, None)
     return 0

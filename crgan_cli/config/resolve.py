@@ -6,7 +6,8 @@ reads only variables that hold no secrets.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -48,10 +49,17 @@ def to_plain(settings: Settings) -> dict[str, Any]:
     """Return plain dictionaries and lists, with interpolations resolved."""
     if not isinstance(settings, DictConfig):
         return dict(settings)
-    try:
+    with explained_interpolations():
         return OmegaConf.to_container(settings, resolve=True)  # type: ignore[return-value]
+
+
+@contextmanager
+def explained_interpolations() -> Iterator[None]:
+    """Raise UserError if the body meets a value that cannot be resolved."""
+    try:
+        yield
     except OmegaConfBaseException as error:
-        raise UserError(explain_interpolation(error)) from error
+        raise UserError(_explain_interpolation(error)) from error
 
 
 def is_complete(config: DictConfig) -> bool:
@@ -62,8 +70,7 @@ def is_complete(config: DictConfig) -> bool:
         return False
 
 
-def explain_interpolation(error: OmegaConfBaseException) -> str:
-    """Say which value could not be resolved, and why."""
+def _explain_interpolation(error: OmegaConfBaseException) -> str:
     reason = str(error).splitlines()[0].rstrip(".")
     reason = reason.removeprefix("UserError raised while resolving interpolation: ")
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", reason):

@@ -73,7 +73,7 @@ def from_text(
     known. UserError also for keys that may not change, and for files that a stranger may not name
     (`trust.py`).
     """
-    config, choices = read_settings(text, source), Choices()
+    config, choices = read_stored(text, source), Choices()
     with hydra_search_path(choices) as parser:
         overrides = _parse_typed(typed, config, choices, parser) if typed else []
         if builds is not None:
@@ -94,7 +94,7 @@ def from_text(
     return new
 
 
-def read_settings(text: str, source: str) -> dict[str, Any]:
+def read_stored(text: str, source: str) -> dict[str, Any]:
     """Read the values that `to_text` wrote, unchecked: to compare them, never to build from them.
 
     Interpolations are refused and not resolved: a stranger's could read the environment.

@@ -2,7 +2,9 @@
 
 One folder per data set. Its name is a hash of the files (name, size, modification time) and of the
 decoding options, so a changed file or option gets a new folder. It holds `pixels.u8` (N, C, H, W)
-and `kept.json`, the positions of the files that could be read.
+and `kept.json`: the positions of the files that could be read, and a SHA-256 of them and the
+pixels. It is compared at every start, so of a large file it covers only a sample: damage between is
+not noticed.
 """
 
 import errno
@@ -33,6 +35,8 @@ from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.cache import cache_folder
 
 FORMAT = 1  # increase it when `decode` changes its results
+BLOCK = 1 << 16  # bytes
+MAX_BLOCKS = 4096  # 256 MiB of pixels: a tenth of a second from memory
 CHUNK = 256  # files decoded at a time: limits the memory, keeps all threads busy
 
 log = logging.getLogger(__name__)
@@ -122,15 +126,37 @@ def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
 def _open(folder: Path, decoder: Decoder) -> Decoded | None:
     """Open the cached images; None if they are absent or damaged."""
     try:
-        indices = json.loads((folder / "kept.json").read_text())
-        shape = (len(indices), *decoder.shape)
-        if (folder / "pixels.u8").stat().st_size != np.prod(shape, dtype=np.int64):
+        kept = json.loads((folder / "kept.json").read_text("utf-8"))
+        if isinstance(kept, list):  # from before crgan wrote a digest
             return None
+        indices, file = kept["indices"], folder / "pixels.u8"
+        shape = (len(indices), *decoder.shape)
+        whole = file.stat().st_size == np.prod(shape, dtype=np.int64)
+        if not whole or kept["sha256"] != sample_digest(indices, file):
+            raise ValueError("its SHA-256 is another")
         # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
-        pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="c", shape=shape)
-    except (FileNotFoundError, ValueError):
+        pixels = np.memmap(file, dtype=np.uint8, mode="c", shape=shape)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        log.warning("%s is damaged (%s): its images are decoded again", folder, error)
         return None
     return Decoded(torch.from_numpy(pixels), indices)
+
+
+def sample_digest(indices: Sequence[int], file: Path) -> str:
+    """Return the SHA-256 (hex) of the positions and of the pixels, or `MAX_BLOCKS` blocks of them.
+
+    The blocks are spread evenly, the first and the last among them.
+    """
+    digest = hashlib.sha256(json.dumps(indices, allow_nan=False).encode())
+    last = max(file.stat().st_size - BLOCK, 0)
+    blocks = min(-(-last // BLOCK) + 1, MAX_BLOCKS)
+    with open(file, "rb") as pixels:
+        for number in range(blocks):
+            pixels.seek(last * number // max(blocks - 1, 1))
+            digest.update(pixels.read(BLOCK))
+    return digest.hexdigest()
 
 
 def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> None:
@@ -142,7 +168,8 @@ def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: De
             for position, pixels in decode_readable(files, entries, decoder):
                 out.write(pixels.tobytes())
                 indices.append(position)
-        (unfinished / "kept.json").write_text(json.dumps(indices, allow_nan=False))
+        kept = {"indices": indices, "sha256": sample_digest(indices, unfinished / "pixels.u8")}
+        (unfinished / "kept.json").write_text(json.dumps(kept, allow_nan=False))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which _open refused
         os.replace(unfinished, folder)
     finally:

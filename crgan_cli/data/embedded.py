@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from crgan_cli.data.decode import DECODE_ERRORS
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
 from crgan_cli.data.standard import FASHION_NAMES, pad_to_32
 from crgan_cli.errors import UserError
@@ -52,7 +53,7 @@ def read_tiles(split: Split) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             return unpack_grid(np.asarray(picture))
-    except (OSError, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise UserError(
             f"The embedded images in {path} cannot be read ({error}). Install crgan again, or "
             "write them again with scripts/make_demo_data.py."

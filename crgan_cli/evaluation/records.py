@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.jsonl import append_line, is_evaluation, read_records
 from crgan_cli.runs.protocol import Record
 
 
@@ -24,8 +25,7 @@ class Evaluation(NamedTuple):
 def append_record(evaluation: Evaluation, path: Path) -> None:
     """Append a line to a file. Raise RunFailed if it cannot be written."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(evaluation.as_json(), allow_nan=False) + "\n")
+        append_line(path, json.dumps(evaluation.as_json(), allow_nan=False))
     except OSError as error:
         raise RunFailed(
             f"the metrics above could not be added to {path} ({error.strerror})."
@@ -41,11 +41,10 @@ def load_last_record(path: Path) -> Evaluation:
     if not path.exists():
         raise UserError(f"--against {path} does not exist. Give a run's folder.")
     try:
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        lines = read_records(file, is_evaluation)
         if lines or not path.is_dir():
             return parse_record(lines[-1])
-        result = json.loads(RunDir(path).result.read_text(encoding="utf-8"))
+        result = RunDir(path).read_result()
         last = {"checkpoint": str(path), **result["last"], "protocol": result["protocol"]}
         return parse_record(last)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

@@ -51,6 +51,8 @@ def evaluate_checkpoints(
     """Score checkpoints. Yield each evaluation with the folder of the run, if there is one."""
     require_no_images(path)
     first = load.find_checkpoint(path, best=which == "best")
+    if recorded := load.find_run(first.path):
+        recorded.require_no_links()
     files = load.all_checkpoints(path) if which == "all" else [first.path]
     config = config_with_overrides(first, overrides)
     if weights and "weights" in config.metrics:  # metrics=none has none

@@ -72,11 +72,15 @@ def choose_folder(sweep: Path, config: "DictConfig", node: "HydraConf") -> Path:
     own = sweep / folder_name(job_name(node))
     if found := find_matching_run(own, new, typed - common):
         return found
-    before = read_settings(own)
+    before = load_flat_settings(own)
     if before and config.resume != "force":
         changed = [key for key in differing_keys(before, new) if not may_change(key, ())]
         other = sweep / folder_name(full_name(node))
-        if changed and all(is_below(key, typed) for key in changed) and not read_settings(other):
+        if (
+            changed
+            and all(is_below(key, typed) for key in changed)
+            and not load_flat_settings(other)
+        ):
             return other
     return own
 
@@ -89,7 +93,7 @@ def find_matching_run(own: Path, new: Settings, swept: Collection[str]) -> Path 
     """
     found, strict = [], strict_keys(swept, new)
     for file in own.parent.glob("*/config.yaml"):
-        changed = differing_keys(read_settings(file.parent), new)
+        changed = differing_keys(load_flat_settings(file.parent), new)
         if all(may_change(key, strict) for key in changed):
             status = RunDir(file.parent).read_result().get("status")
             rank = ("steps" in changed, status != Status.FINISHED, file.parent != own, len(changed))
@@ -113,7 +117,7 @@ def may_change(key: str, strict: Collection[str]) -> bool:
     return is_below(key, MAY_CHANGE_ON_RESUME) and not is_below(key, strict)
 
 
-def read_settings(run: Path) -> dict[str, Any]:
+def load_flat_settings(run: Path) -> dict[str, Any]:
     """Return the flat settings of a run; empty if there is none, or if it cannot be read."""
     file = run / "config.yaml"
     try:
@@ -124,7 +128,7 @@ def read_settings(run: Path) -> dict[str, Any]:
 
 @cache
 def parse_settings(file: Path, changed: int) -> dict[str, Any]:
-    """Do `read_settings` once for each version of a file: every job of a sweep asks for all."""
+    """Read a file once for each of its versions: every job of a sweep asks for all."""
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
     except (ValueError, yaml.YAMLError):

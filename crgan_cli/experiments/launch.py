@@ -14,12 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.messages import hydra_quoted
-from crgan_cli.config.resolve import explain_interpolation
+from crgan_cli.config.resolve import explained_interpolations
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.check import SweepPlan, override_key
 from crgan_cli.experiments.job import run_job_on_every_rank, run_single
@@ -60,11 +59,8 @@ def print_config(
     resolve: bool,
 ) -> None:
     """`--cfg PART`: print the configuration, or one package of it."""
-    with open_hydra(choices) as hydra:
-        try:
-            hydra.show_cfg("train", list(overrides), part, package, resolve)
-        except OmegaConfBaseException as error:
-            raise UserError(explain_interpolation(error)) from error
+    with open_hydra(choices) as hydra, explained_interpolations():
+        hydra.show_cfg("train", list(overrides), part, package, resolve)
 
 
 def print_info(choices: Choices, overrides: Sequence[str], topic: str) -> None:

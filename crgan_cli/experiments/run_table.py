@@ -12,6 +12,7 @@ from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.plan import TableJob
 from crgan_cli.report.read import is_locked
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.signals import handle_signals
 
@@ -36,8 +37,7 @@ def job_state(job: TableJob) -> str:
     if not run.is_run():
         return NEW
     result, steps = run.read_result(), int(job.config["steps"])
-    before = stored.read_settings(run.config.read_text(encoding="utf-8"), str(run.config))
-    changed = stored.difference(before, job.config)
+    changed = stored.difference(stored.read_stored(*load_text(run)), job.config)
     if result.get("step", 0) > steps:
         changed.append(f"steps: {result['step']} -> {steps}")
     if changed:

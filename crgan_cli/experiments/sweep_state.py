@@ -1,6 +1,7 @@
 """The state of a sweep on disk: one JSON file per job, and the locks of the devices."""
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -8,12 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, get_type_hints
 
 from filelock import FileLock, Timeout
 
+from crgan_cli.runs.folder import require_no_links
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_json
+
+log = logging.getLogger(__name__)
+Fields = TypeVar("Fields")
 
 FOLDER = ".sweep"
 """Below the sweep's folder. Describes the latest launch only."""
@@ -45,9 +50,11 @@ class SweepState:
         self.folder = folder.absolute()  # whatever becomes the working folder
         self.path = self.folder / FOLDER
         self.total = total
+        self.damaged: set[str] = set()  # files of which this was said
 
     def clear(self) -> None:
         """Delete the job files of the previous launch. Runs are kept."""
+        require_no_links(self.folder, [FOLDER])
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         if self.total is not None:
@@ -61,11 +68,15 @@ class SweepState:
         write_json(self.path / f"{job.number}.json", job._asdict())
 
     def jobs(self) -> list[SweepJob]:
-        """Return the jobs that have started, by number. Skip a file that is being written."""
+        """Return the jobs that have started, by number. Damaged files are left out, and logged."""
         found = []
         for file in self.path.glob("[0-9]*.json"):
-            with suppress(OSError, ValueError, TypeError):
-                found.append(SweepJob(**json.loads(file.read_text(encoding="utf-8"))))
+            job = read_fields(file, SweepJob)
+            if job is not None:
+                found.append(job)
+            elif file.name not in self.damaged:
+                self.damaged.add(file.name)  # once: a live table asks every second
+                log.warning("%s is damaged: the job is left out", file)
         return sorted(found)
 
     def stop(self) -> None:
@@ -101,6 +112,19 @@ class SweepState:
                         lock.release()
                     return
             time.sleep(0.5)
+
+
+def read_fields(file: Path, kind: type[Fields]) -> Fields | None:
+    """Read a NamedTuple from a JSON file. None if there is none, or a value of another type."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        found = kind(**fields)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    types = {
+        key: hint | int if hint is float else hint for key, hint in get_type_hints(kind).items()
+    }
+    return found if all(isinstance(fields[key], types[key]) for key in fields) else None
 
 
 def describe_unfinished(folder: Path) -> str:

@@ -1,12 +1,11 @@
 """How far the jobs of a sweep are: a live table on a terminal, and lines for a log."""
 
-import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
+from crgan_cli.runs.jsonl import is_metrics_line, parse_line
 from crgan_cli.runs.status import Status
 from crgan_cli.system.numbers import format_duration, format_number, format_rate
 from crgan_cli.system.progress import hide_live_lines
@@ -64,11 +64,8 @@ def read_last_lines(path: Path) -> list[dict]:
             texts = file.read().split(b"\n")[:-1]
     except OSError:
         return []
-    found = []
-    for text in texts:
-        with suppress(ValueError):  # usually the first line is cut off
-            found.append(json.loads(text))
-    return [line for line in found if isinstance(line, dict)]
+    found = (parse_line(text, is_metrics_line) for text in texts)  # the first is often cut off
+    return [line for line in found if line is not None]
 
 
 @contextmanager

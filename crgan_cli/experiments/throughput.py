@@ -1,12 +1,10 @@
 """The throughput of a sweep: real images per second, all jobs together and per job."""
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import accumulate
 from typing import NamedTuple
 
-from crgan_cli.experiments.sweep_state import SweepJob, SweepState
+from crgan_cli.experiments.sweep_state import SweepJob, SweepState, read_fields
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_json
 from crgan_cli.system.numbers import format_duration, format_rate
@@ -36,10 +34,8 @@ def write_throughput(state: SweepState, seconds: float) -> None:
 
 def read_throughput(state: SweepState) -> Throughput | None:
     """Read the throughput of the latest launch; None if no job has trained."""
-    with suppress(OSError, ValueError, TypeError):
-        found = Throughput(**json.loads((state.path / FILE).read_text("utf-8")))
-        return found if found.images else None
-    return None
+    found = read_fields(state.path / FILE, Throughput)
+    return found if found and found.images else None
 
 
 def compute_throughput(jobs: Sequence[SweepJob], seconds: float) -> Throughput:

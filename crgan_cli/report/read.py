@@ -3,8 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +15,7 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError
 from crgan_cli.report.model import Line, RunFiles, Value
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.jsonl import is_evaluation, is_metrics_line, read_lines, read_records
 from crgan_cli.runs.metric_names import may_lead
 from crgan_cli.runs.status import Status
 from crgan_cli.system.numbers import name_nonfinite
@@ -114,37 +114,21 @@ def to_value(value: object) -> Value:
 
 def read_metrics(path: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     """Return about `MAX_TRAIN_LINES` lines of kind train, and all lines of kind eval."""
-    lines = read_text(path).splitlines()
-    # record.py writes the kind first, so that most lines need no parsing
-    train = [line for line in lines if line.startswith('{"kind": "train"')]
-    every = -(-len(train) // MAX_TRAIN_LINES) or 1
-    thinned = train[:-1][::every] + train[-1:]
-    rest = [line for line in lines if not line.startswith('{"kind": "train"')]
+    lines = read_records(path, is_metrics_line, thin_train_lines)
+    train, evals = ([line for line in lines if line["kind"] == kind] for kind in ("train", "eval"))
     return (
-        tuple(keep_finite(keep_numbers(line)) for line in parse_lines(thinned, path)),
-        tuple(keep_numbers(line) for line in parse_lines(rest, path) if line.get("kind") == "eval"),
+        tuple(keep_finite(keep_numbers(line)) for line in train),
+        tuple(keep_numbers(line) for line in evals),
     )
 
 
-def read_text(path: Path) -> str:
-    """Return a file's text. It is empty if there is no file."""
-    with suppress(FileNotFoundError):
-        return path.read_text(encoding="utf-8", errors="replace")
-    return ""
-
-
-def parse_lines(lines: Sequence[str], path: Path) -> Iterator[dict]:
-    """Yield the JSON records that have a step. A line that a crash cut short is left out."""
-    for line in lines:
-        try:
-            record = json.loads(line)
-            if not math.isfinite(record["step"]):
-                raise ValueError("a step is a number")
-        except (ValueError, TypeError, KeyError):
-            if line is not lines[-1]:  # not cut short: something else has written here
-                log.warning("%s: a line that cannot be read is left out: %.40s", path, line)
-            continue
-        yield record
+def thin_train_lines(lines: list[bytes]) -> list[bytes]:
+    """Choose about `MAX_TRAIN_LINES` lines of kind train, spread evenly, and all others."""
+    # record.py writes the kind first, so that most lines need no parsing
+    train = [line for line in lines if line.startswith(b'{"kind": "train"')]
+    every = -(-len(train) // MAX_TRAIN_LINES) or 1
+    rest = [line for line in lines if not line.startswith(b'{"kind": "train"')]
+    return [*train[:-1][::every], *train[-1:], *rest]
 
 
 def keep_numbers(record: Mapping[str, object]) -> dict[str, float]:
@@ -160,15 +144,18 @@ def keep_finite(line: Line) -> dict[str, float]:
 def find_nonfinite(run: RunDir, result: Mapping[str, object]) -> tuple[str, ...]:
     """Return which numbers in a run's files are not finite: "fid at step 300 of metrics.jsonl"."""
     found = [f"{name} of {run.result.name}" for name in name_nonfinite(result)]
-    for path in (run.metrics, run.evaluations):
-        lines = read_text(path).splitlines()
-        suspects = [line for line in lines if "NaN" in line or "Infinity" in line]
+    for path, is_valid in ((run.metrics, is_metrics_line), (run.evaluations, is_evaluation)):
         found += [
-            f"{name} at step {record['step']} of {path.name}"
-            for record in parse_lines(suspects, path)
+            f"{name} at step {record.get('step')} of {path.name}"
+            for record in read_lines(path, is_valid, select_nonfinite).records
             for name in name_nonfinite(record)
         ]
     return tuple(found)
+
+
+def select_nonfinite(lines: list[bytes]) -> list[bytes]:
+    """Choose the lines that may hold a number that is not finite."""
+    return [line for line in lines if b"NaN" in line or b"Infinity" in line]
 
 
 def read_evaluations(
@@ -177,8 +164,8 @@ def read_evaluations(
     """Return the evaluations with the newest protocol that has `metric`, and that protocol."""
     lines = [
         line
-        for line in parse_lines(read_text(path).splitlines(), path)
-        if isinstance(line.get("protocol"), dict) and (metric is None or metric in line)
+        for line in read_records(path, is_evaluation)
+        if isinstance(line.get("step"), int) and (metric is None or metric in line)
     ]
     if not lines:
         return (), {}
@@ -217,10 +204,11 @@ def is_locked(lock: Path) -> bool:
 def read_artefacts(folder: Path) -> dict[str, dict]:
     """Return measurement -> its record at the last step. Of several, the newest file counts."""
     records: dict[str, dict] = {}
-    for file in sorted(folder.glob("*/*.json"), key=lambda file: file.stat().st_mtime):
-        with suppress(OSError, ValueError):
+    for file in sorted(folder.glob("*/*.json"), key=lambda file: file.lstat().st_mtime):
+        try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            step = records.get(file.stem, {}).get("step", 0)
-            if isinstance(record, dict) and record.get("step", 0) >= step:
+            if record["step"] >= records.get(file.stem, {"step": 0})["step"]:
                 records[file.stem] = record
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            log.warning("%s is damaged: it is left out", file)
     return records

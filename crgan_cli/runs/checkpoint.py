@@ -10,6 +10,8 @@ that an untrusted file cannot run code:
     config            the run's whole configuration, as YAML text
     provenance        versions of crgan and torch, commit, data set fingerprint
     states            by name: "task" (networks, regularizer), "ema", "optimizer_d", "window", ...
+
+It ends with its SHA-256 (`system/digest.py`), since torch.load believes a flipped bit.
 """
 
 import io
@@ -18,15 +20,17 @@ import os
 import pickle
 import shutil
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict, cast, get_origin, get_type_hints
+from typing import BinaryIO, NamedTuple, Protocol, TypedDict, cast, get_origin, get_type_hints
 
 import torch
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
+from crgan_cli.system.digest import DigestWriter, check_digest
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
@@ -77,7 +81,9 @@ def save(path: Path, content: Content) -> None:
     """
     try:
         with atomic_path(path) as partial, open(partial, "wb") as file:
-            torch.save(content, file)
+            writer = DigestWriter(file)
+            torch.save(content, cast(BinaryIO, writer))  # which only writes and flushes
+            writer.finish()
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
@@ -106,6 +112,7 @@ def load(path: Path) -> Content:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from torch; the errors below say it plainly
+            require_undamaged(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
@@ -135,6 +142,21 @@ def load(path: Path) -> Content:
             "run's folder to use its newest good checkpoint."
         )
     return cast(Content, content)
+
+
+def require_undamaged(path: Path) -> None:
+    """Raise an exception if a file is not as it was written.
+
+    A file from before crgan wrote digests ends as a zip file does, and is held against the CRC-32
+    of each of its records.
+    """
+    undamaged = check_digest(path)
+    if undamaged is None:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            file.seek(-22, 2)  # the record that ends a zip file
+            undamaged = file.read(4) == b"PK\5\6" and archive.testzip() is None
+    if not undamaged:
+        raise ValueError("it is not as it was written: its checksum is another")
 
 
 def first_line(error: BaseException) -> str:

@@ -1,11 +1,12 @@
 """A run's folder: its paths, locked by one process at a time."""
 
 import json
+import logging
 import os
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,23 @@ from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import write_json
 from crgan_cli.system.distributed.launch import is_distributed, is_main
 
+log = logging.getLogger(__name__)
 Value = TypeVar("Value")
+
+RESULT_TYPES: Mapping[str, type] = {
+    "status": str,
+    "error": str,
+    "step": int,
+    "images_seen": int,
+    "seconds": float,
+    "peak_memory_bytes": int,
+    "choices": dict,
+    "protocol": dict,
+    "provenance": dict,
+    "last": dict,
+    "best": dict,
+}
+"""The values of result.json that are read back. A float may be written as an integer."""
 
 
 class RunDir:
@@ -40,11 +57,18 @@ class RunDir:
         self.created_here = False  # by this process: removed if the run does not start
         self.created_parent = False  # by this process too
         # files of a run that stopped before it started
-        self.leftovers = {".lock", self.log.name, self.result.name}
+        self.leftovers = {".lock", self.log.name, self.result.name, self.overrides.name}
+        self.written_whole = (self.config, self.overrides, self.metrics, self.result)
 
     def is_run(self) -> bool:
         """Return whether a run was started here."""
         return self.config.is_file()
+
+    def require_no_links(self) -> None:
+        """Raise UserError if something in the folder that crgan writes to is a symbolic link."""
+        folders = (self.checkpoints, self.samples, self.tensorboard, self.path / "artefacts")
+        files = (self.path / ".lock", self.log, self.evaluations, *self.written_whole)
+        require_no_links(self.path, [path.name for path in (*folders, *files)])
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -67,13 +91,17 @@ class RunDir:
             self.created_here = self.created_here or not self.path.exists()
             self.created_parent = not self.path.parent.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            foreign = set(os.listdir(self.path)) - self.leftovers
+            self.require_no_links()
+            partial = {path.name for path in self._partial_files()}
+            foreign = set(os.listdir(self.path)) - self.leftovers - partial
             if foreign and not self.is_run():
                 raise UserError(
                     f"the folder {self.path} holds other files ({', '.join(sorted(foreign)[:3])}) "
                     "and no run. Choose another with out=FOLDER, or omit out= for a new one."
                 )
             lock.acquire(blocking=False)
+            for path in self._partial_files():
+                path.unlink()
         except Timeout:
             raise UserError(
                 f"another crgan is training in {self.path} now. Wait for it, stop it, or choose "
@@ -82,6 +110,11 @@ class RunDir:
         except OSError as error:
             raise cannot_create(self.path, error) from None
         return lock
+
+    def _partial_files(self) -> list[Path]:
+        """What a kill left of files that were being written."""
+        names = (f"{path.name}.*.partial" for path in self.written_whole)
+        return [path for name in names for path in self.path.glob(name)]
 
     def discard_if_empty(self) -> None:
         """Remove what was created for a run that did not start."""
@@ -102,16 +135,59 @@ class RunDir:
         write_json(self.result, {**result, **self.extra_fields}, indent=2)
 
     def read_result(self) -> dict:
-        """Return the content of result.json. It is empty if the file is absent or damaged."""
+        """Return the content of result.json. It is empty if there is none, or a damaged one."""
         try:
             result = json.loads(self.result.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return {}
-        return result if isinstance(result, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            result = None
+        if not isinstance(result, dict) or not all(map(has_result_type, result, result.values())):
+            log.warning("%s is damaged: it is left out", self.result)
+            return {}
+        return result
 
     def list_checkpoints(self) -> list[Path]:
         """Return the numbered checkpoints, newest first."""
         return list_checkpoints(self.checkpoints)
+
+
+def has_result_type(key: str, value: object) -> bool:
+    """Whether a value of result.json has its type; metrics are numbers."""
+    kind = RESULT_TYPES.get(key, object)
+    if key in ("last", "best") and isinstance(value, dict):
+        return all(isinstance(number, int | float) for number in value.values())
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def require_no_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise UserError if one of these names in a folder is a symbolic link, or has one below it.
+
+    So a folder from a stranger cannot make crgan change files elsewhere. `folder` itself may be a
+    link, for example to a larger disk.
+    """
+    for name in names:
+        if link := find_link(folder / name):
+            raise UserError(
+                f"{link} is a symbolic link to {os.readlink(link)}. crgan writes to no link inside "
+                f"a folder of runs, as it could change files elsewhere. Put the real file or "
+                f"folder in its place, or remove it. ({folder} itself may be a link.)"
+            )
+
+
+def find_link(path: Path) -> Path | None:
+    """Return `path` if it is a symbolic link, or else the first one below it."""
+    if path.is_symlink():
+        return path
+    if not path.is_dir():
+        return None
+    with os.scandir(path) as entries:  # no further system call for each of many samples
+        for entry in entries:
+            if entry.is_symlink():
+                return Path(entry.path)
+            if entry.is_dir() and (link := find_link(Path(entry.path))):
+                return link
+    return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -15,9 +15,7 @@ CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 def primary_metric(result: dict) -> float | None:
     """Return the primary metric in a finished run's result.json, or None without metrics."""
-    if "last" not in result:
-        return None
-    return result["last"].get(result["protocol"]["headline"])
+    return result.get("last", {}).get(result.get("protocol", {}).get("headline"))
 
 
 @contextmanager

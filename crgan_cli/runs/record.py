@@ -3,10 +3,15 @@
 Values stay on the device between two lines of the log and are read together, once per line.
 """
 
+import itertools
 import json
+import logging
 import math
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,8 +21,17 @@ from torch.utils.tensorboard.summary import hparams
 from crgan_cli.errors import RunFailed
 from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.jsonl import (
+    append_line,
+    describe_damaged,
+    is_metrics_line,
+    read_lines,
+    read_records,
+)
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.distributed.launch import is_main
+
+log = logging.getLogger(__name__)
 
 
 class MetricBuffer:
@@ -143,8 +157,7 @@ class RunRecorder(Recorder):
         )
 
     def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
-        with open(self.run.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        append_line(self.run.metrics, json.dumps(line, allow_nan=False))
         for tag, value in scalars.items():
             self.writer.add_scalar(tag, value, step)
         self.writer.flush()  # a resumed run does not write again what a kill removes from memory
@@ -178,23 +191,32 @@ def make_recorder(run: RunDir, *, step: int, hooks_done: bool) -> Recorder:
 
 
 def read_history(run: RunDir) -> list[dict]:
-    """Return the complete lines of metrics.jsonl. A crash may have cut the last one short."""
-    return [json.loads(line) for line in read_complete_lines(run)]
-
-
-def read_complete_lines(run: RunDir) -> list[str]:
-    """Return the texts of `read_history`."""
-    if not run.metrics.is_file():
-        return []
-    return run.metrics.read_text(encoding="utf-8").split("\n")[:-1]
+    """Return the lines of metrics.jsonl. Those that cannot be read are left out, and logged."""
+    return read_records(run.metrics, is_metrics_line)
 
 
 def drop_lines_after(run: RunDir, step: int, *, hooks_done: bool) -> None:
-    """Remove from metrics.jsonl what was written after a checkpoint's step."""
+    """Remove from metrics.jsonl what was written after a checkpoint's step.
 
-    def is_kept(line: Mapping[str, object]) -> bool:
-        before = line["step"] == step and (hooks_done or line["kind"] == "train")
-        return int(str(line["step"])) < step or before
+    If lines cannot be read, keep a copy of the file, and go on without them.
+    """
+    if step and not run.metrics.exists():
+        log.warning("%s is missing: this run's log begins anew after step %d", run.metrics, step)
+    records, texts, damaged = read_lines(run.metrics, is_metrics_line)
+    if damaged:
+        copy = keep_copy(run.metrics)
+        log.warning("%s: %s. A copy is %s", run.metrics, describe_damaged(damaged), copy.name)
+    kept = [
+        text.decode() + "\n"
+        for line, text in zip(records, texts, strict=True)
+        if line["step"] < step or (line["step"] == step and (hooks_done or line["kind"] == "train"))
+    ]
+    write_text(run.metrics, "".join(kept))
 
-    kept = [text for text in read_complete_lines(run) if is_kept(json.loads(text))]
-    write_text(run.metrics, "".join(f"{text}\n" for text in kept))
+
+def keep_copy(path: Path) -> Path:
+    """Copy a damaged file to a new name beside it."""
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    copy = next(new for name in names if not os.path.lexists(new := path.with_name(name)))
+    shutil.copyfile(path, copy)
+    return copy

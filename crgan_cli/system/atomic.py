@@ -16,6 +16,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        partial.unlink(missing_ok=True)  # a link of this name would be written through
         yield partial
         os.replace(partial, path)
     finally:  # os.replace keeps the source if both are links to one file

@@ -213,5 +213,10 @@ class CheckpointManager:
         trainer.step = found.content["step"]
         trainer.hooks_done = found.content["settled"]
         trainer.seconds_before = found.content["seconds"]
-        # a kill may have come between the two
-        on_main(lambda: self.link_best(found.path, trainer.step))
+        on_main(lambda: self.complete(found.path, trainer.step))
+
+    def complete(self, path: Path, step: int) -> None:
+        """Do what a kill left undone of `write`. Newer files are damaged: they stay until then."""
+        self.link_best(path, step)
+        if next(iter(self.run.list_checkpoints()), None) == path:
+            checkpoint.delete_old(self.run.checkpoints, self.keep, step)

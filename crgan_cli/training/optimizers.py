@@ -73,3 +73,18 @@ class Adam:
         for who, optimizer in optimizers.items():
             for group in optimizer.param_groups:
                 group.update(self.settings(who, group["params"][0].device))
+            match_layouts(optimizer)
+
+
+@torch.no_grad()
+def match_layouts(optimizer: Optimizer) -> None:
+    """Give every moment the strides of its parameter.
+
+    A loaded state keeps the strides it was saved with, those of another `engine.channels_last`
+    perhaps. Fused kernels walk through parameter and moments side by side in memory, so on a CPU
+    each weight would get the moments of another one, and on CUDA they raise.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

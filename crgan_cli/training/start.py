@@ -9,13 +9,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, make_paths_absolute, read_settings, to_text
+from crgan_cli.config.stored import difference, make_paths_absolute, read_stored, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
 from crgan_cli.runs.outcome import primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
+from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
@@ -47,10 +48,10 @@ def train_run(
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.created_here = config.out is None
     run.is_single_run = folder is None or config.out is not None
-    # a run that is resumed by its folder has the choices of its start
-    known = run.read_result().get("choices", {})
-    run.extra_fields["choices"] = {group: name for group, name in choices.items() if name} or known
     with log_to_stderr(), run.lock():
+        # a run that is resumed by its folder has the choices of its start
+        typed = {group: name for group, name in choices.items() if name}
+        run.extra_fields["choices"] = typed or run.read_result().get("choices", {})
         try:
             with log_to_file(run.log):
                 return start_or_resume(config, overrides, run)
@@ -67,17 +68,17 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     resumed = broadcast_from_main(run.is_run)
     if resumed:
         on_main(lambda: require_same(load_config(run), config, run))
-    found, result = broadcast_from_main(lambda: find_progress(run, config.steps))
+    found, result = broadcast_from_main(lambda: find_progress(run, config))
     if result is not None:
         return primary_metric(result)
 
     # Build, write the configuration, train.
     training = TrainingRun(config, run, found)
     if is_main():
-        write_text(run.config, to_text(config))
         if not resumed:
             command = shlex.join(["crgan", "train", *overrides])
             write_text(run.overrides, command + "\n")
+        write_text(run.config, to_text(config))  # last: from now on a run is here
     run.write_result({"status": Status.RUNNING})
     with recording_failure(run), name_lost_peer():
         return train(training, found)
@@ -85,7 +86,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
 
 def load_config(run: RunDir) -> Settings:
     """Read the configuration that a run was started with."""
-    return read_settings(run.config.read_text("utf-8"), str(run.config))
+    return read_stored(*load_text(run))
 
 
 def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
@@ -108,13 +109,30 @@ def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
         )
 
 
-def find_progress(run: RunDir, steps: int) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
+def find_progress(
+    run: RunDir, config: DictConfig
+) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
     """Return the checkpoint to resume from, if any, or the result of a finished run."""
     found = checkpoint.load_latest(run.checkpoints)
+    if found is None:
+        return None, None
+    require_same_settings(found, config, run)
     result = run.read_result()
-    if found and is_finished(found, result, steps, run):
-        return None, result
-    return found, None
+    return (None, result) if is_finished(found, result, config.steps, run) else (found, None)
+
+
+def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
+    """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
+    was changed or damaged since."""
+    before = read_stored(found.content["config"], str(found.path))
+    changed = difference(before, config)
+    if changed and config.resume != "force":
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(
+            f"{found.path} was trained with another configuration than {run.config} holds:{lines}\n"
+            "Put the former values back into that file, or start the run by its whole command with "
+            "resume=force to go on with the new ones."
+        )
 
 
 def is_finished(

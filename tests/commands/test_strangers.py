@@ -116,3 +116,12 @@ def test_what_is_built_is_still_checked(scored: Path, crgan: Crgan, tmp_path: Pa
     refused(
         crgan("sample", tampered(scored, tmp_path / "run", widen)), "architecture.width must be"
     )
+
+
+def test_a_printed_configuration_shows_no_secret(
+    crgan: Crgan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET", "hunter2")
+    typed = 'published.source="${oc.env:AWS_SECRET}"'
+    refused(crgan("train", typed, "--cfg", "job", "--resolve"), "is not read")
+    assert "source: ${oc.env:AWS_SECRET}" in crgan("train", typed, "--cfg", "job")[1]

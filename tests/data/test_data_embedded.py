@@ -1,6 +1,7 @@
 """The demo set in the package, and the script that makes it."""
 
 import hashlib
+import random
 import runpy
 import struct
 from pathlib import Path
@@ -36,6 +37,24 @@ def test_the_demo_set_is_fashion_mnist_in_official_order():
     frame[:, 2:30, 2:30] = 0
     assert frame.sum() == 0
     assert fingerprint(train) == TRAIN
+
+
+def test_any_flipped_bit_of_the_demo_set_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """PNG has a checksum for each of its parts."""
+    monkeypatch.setattr("crgan_cli.data.embedded.FOLDER", tmp_path)
+    whole = (FOLDER / "fashion_mnist_test.png").read_bytes()
+    chance = random.Random(0)
+    for place in [
+        *range(8 * 33, 8 * 33 + 64, 16),
+        *(chance.randrange(8 * len(whole)) for _ in "12345"),
+    ]:
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        (tmp_path / "fashion_mnist_test.png").write_bytes(damaged)
+        with pytest.raises(UserError, match="Install crgan again"):
+            demo().load("test")
 
 
 FIRST = "9358a45573e0c939471446e696d5d2b5c7b1fa3a4371b56ea381a677617a1ba9"

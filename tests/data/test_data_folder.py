@@ -1,7 +1,9 @@
 """A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
 
 import io
+import json
 import os
+import random
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -212,6 +214,50 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_folder: Path, damage
     (name,) = sets(cache_folder)
     (cache_folder / name / "pixels.u8").write_bytes(damage)
     assert torch.equal(folder(root).load("train").x, first)
+
+
+def test_any_flipped_bit_of_a_cache_is_noticed_and_it_is_made_anew(
+    tmp_path: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
+):
+    root = write(tmp_path / "images", numbered("", 20))
+    first = folder(root).load("train").x.clone()
+    (name,) = sets(cache_folder)
+    chance = random.Random(0)
+    for count in range(1, 31):
+        file = cache_folder / name / chance.choice(["pixels.u8", "kept.json"])
+        damaged = bytearray(file.read_bytes())
+        place = chance.randrange(len(damaged) * 8)
+        damaged[place // 8] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        assert torch.equal(folder(root).load("train").x, first)
+        assert caplog.text.count("its images are decoded again") == count
+
+
+def test_a_cache_from_before_digests_is_made_anew(tmp_path: Path, cache_folder: Path):
+    root = write(tmp_path / "images", numbered("", 3))
+    folder(root).load("train")
+    (name,) = sets(cache_folder)
+    kept = cache_folder / name / "kept.json"
+    whole = kept.read_text()
+    kept.write_text(json.dumps(json.loads(whole)["indices"]))
+    folder(root).load("train")
+    assert kept.read_text() == whole
+
+
+def test_of_a_large_cache_a_sample_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Three blocks of two bytes of eleven: the first, the middle and the last."""
+    monkeypatch.setattr(cache, "BLOCK", 2)
+    monkeypatch.setattr(cache, "MAX_BLOCKS", 3)
+    file = tmp_path / "pixels.u8"
+    file.write_bytes(bytes(11))
+    before = cache.sample_digest([0], file)
+    changes = []
+    for place in range(11):
+        file.write_bytes(bytes(place) + b"\1" + bytes(10 - place))
+        changes.append(cache.sample_digest([0], file) != before)
+    assert [place for place, changed in enumerate(changes) if changed] == [0, 1, 4, 5, 9, 10]
+    file.write_bytes(bytes(11))
+    assert cache.sample_digest([1], file) != before
 
 
 def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):

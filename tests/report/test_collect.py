@@ -55,7 +55,7 @@ def test_a_line_cut_short_and_one_in_the_middle_are_left_out(
     assert [line["fid"] for line in found.evals] == [60.0, 50.0]
     assert len(found.train) == 3
     (said,) = caplog.messages
-    assert "a line that cannot be read is left out: what?" in said
+    assert "a line that cannot be read is left out: 'what?'" in said
 
 
 def test_a_run_at_half_its_way_is_read_from_its_log(tmp_path: Path) -> None:

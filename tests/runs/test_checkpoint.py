@@ -2,13 +2,16 @@
 
 import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from support.run_folders import write_run
 
 from crgan_cli.commands import main
+from crgan_cli.commands.artefacts import output_folder
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import to_text
 from crgan_cli.errors import RunFailed, UserError
@@ -339,3 +342,99 @@ def test_thinning_never_takes_the_checkpoint_that_a_run_went_on_from(tmp_path: P
         (tmp_path / file_name(step)).touch()
     delete_old(tmp_path, 2, step=1500)
     assert [path.name for path in list_checkpoints(tmp_path)] == [file_name(1500), file_name(1000)]
+
+
+# --- damage to the last bit ---
+
+
+def flip_bit(path: Path, whole: bytes, chance: random.Random) -> None:
+    """Damage one random bit of a file."""
+    place = chance.randrange(len(whole) * 8)
+    damaged = bytearray(whole)
+    damaged[place // 8] ^= 1 << place % 8
+    path.write_bytes(damaged)
+
+
+def test_any_flipped_bit_is_noticed_and_an_older_checkpoint_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older, newest = tmp_path / file_name(3), tmp_path / file_name(4)
+    save(older, content(3))
+    save(newest, content(4))
+    whole, chance = newest.read_bytes(), random.Random(0)
+    for count in range(1, 101):
+        flip_bit(newest, whole, chance)
+        found = load_latest(tmp_path)
+        assert found is not None
+        assert found.path == older
+        assert caplog.text.count("skipping a damaged checkpoint") == count
+    newest.write_bytes(whole)
+    assert load(newest)["step"] == 4
+
+
+def test_a_checkpoint_from_before_digests_is_read_and_never_believed_damaged(
+    tmp_path: Path,
+) -> None:
+    """Its CRCs cover the tensors, and no flip elsewhere changes what is loaded."""
+    path, expected = tmp_path / file_name(3), content(3)
+    torch.save(expected, path)
+    whole, chance, noticed = path.read_bytes(), random.Random(0), 0
+    assert load(path)["step"] == 3
+    for _ in range(100):
+        flip_bit(path, whole, chance)
+        try:
+            found = load(path)
+        except UserError:
+            noticed += 1
+        else:
+            assert torch.equal(found["states"]["task"].pop("G.weight"), torch.arange(100.0))
+            assert found == expected | {"states": {"task": {}}}
+    assert noticed > 30
+
+
+def test_a_checkpoint_is_still_a_file_of_torch(good: Path) -> None:
+    assert torch.load(good, weights_only=True)["step"] == 3
+    with zipfile.ZipFile(good) as archive:
+        assert archive.testzip() is None
+
+
+def test_the_last_bytes_are_part_of_a_checkpoint(good: Path) -> None:
+    whole = good.read_bytes()
+    for damaged in (whole[:-1], whole + b"\n", whole + whole):
+        good.write_bytes(damaged)
+        with pytest.raises(UserError, match="is not as it was written"):
+            load(good)
+
+
+def test_thinning_deletes_nothing_behind_a_link(tmp_path: Path) -> None:
+    """A link among the checkpoints goes; what it points to stays."""
+    folder, mine = tmp_path / "checkpoints", tmp_path / file_name(1)
+    folder.mkdir()
+    mine.touch()
+    (folder / mine.name).symlink_to(mine)
+    save(folder / file_name(2), content(2))
+    delete_old(folder, 1, 2)
+    assert mine.exists()
+    assert [path.name for path in folder.iterdir()] == [file_name(2)]
+
+
+@pytest.mark.parametrize("command", ["eval", "report"])
+def test_other_commands_write_through_no_link_of_a_run(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, outside = write_run(tmp_path / "run", {300: 5.0}), tmp_path / "outside"
+    save(run / "checkpoints" / file_name(3), content())
+    outside.mkdir()
+    name = {"eval": "evaluations.jsonl", "report": "report"}[command]
+    (run / name).symlink_to(outside / name if command == "eval" else outside)
+    assert main.run_command([command, str(run)]) == 2
+    assert f"{run / name} is a symbolic link to {outside}" in capsys.readouterr().err
+    assert list(outside.iterdir()) == []
+
+
+def test_artefacts_are_not_written_through_a_link(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {300: 5.0})
+    assert output_folder(run / "checkpoints/best.pt", 3, "raw").parent == run / "artefacts"
+    (run / "artefacts").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        output_folder(run / "checkpoints/best.pt", 3, "raw")

@@ -1,6 +1,7 @@
 """A run's folder: nobody else's, one process at a time, and gone again where nothing came of it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from support.runs import train
 
 from crgan_cli.errors import UserError
 from crgan_cli.runs.folder import RunDir, new_folder
+from crgan_cli.system.atomic import write_text
 
 
 def test_two_folders_made_at_once_differ(tmp_path: Path) -> None:
@@ -106,3 +108,93 @@ def test_a_result_is_written_whole(tmp_path: Path) -> None:
     written = {"status": "finished", "best": {"step": 3.0}, "choices": {"regularizer": "icr"}}
     assert json.loads(run.result.read_text()) == run.read_result() == written
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"status": "fini',
+        b"\0" * 20,
+        b'"\xff"',
+        b"[1]",
+        b'{"status": "finished", "step": "6"}',
+        b'{"status": "finished", "last": [1]}',
+        b'{"status": "finished", "last": {"fid": "low"}}',
+        b'{"status": "finished", "protocol": null}',
+        b'{"status": "finished", "seconds": null}',
+    ],
+)
+def test_a_damaged_result_is_none_and_is_said(
+    damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunDir(tmp_path)
+    run.result.write_bytes(damage)
+    assert run.read_result() == {}
+    assert "result.json is damaged" in caplog.text
+
+
+def test_what_a_kill_left_of_the_first_files_does_not_bar_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "overrides.txt").touch()
+    (tmp_path / "config.yaml.123.partial").touch()
+    with RunDir(tmp_path).lock():
+        assert not list(tmp_path.glob("*.partial"))
+
+
+# --- links ---
+
+
+INSIDE = (
+    ".lock",
+    "config.yaml",
+    "overrides.txt",
+    "train.log",
+    "metrics.jsonl",
+    "result.json",
+    "evaluations.jsonl",
+    "checkpoints",
+    "samples",
+    "tensorboard",
+    "artefacts",
+    "checkpoints/step_00000002.pt",
+    "samples/step_00000002.png",
+    "artefacts/step_00000002_ema/leakage.json",
+)
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_nothing_is_written_through_a_link_in_a_run(name: str, tmp_path: Path) -> None:
+    outside, link = tmp_path / "outside", tmp_path / "run" / name
+    outside.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside / "mine" if "." in link.name else outside)
+    with (
+        pytest.raises(UserError, match=r"is a symbolic link to .*outside.* Put the real file"),
+        RunDir(tmp_path / "run").lock(),
+    ):
+        pytest.fail("claimed")
+    assert list(outside.iterdir()) == []
+
+
+def test_a_run_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/run").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk/run")
+    for folder in (tmp_path / "outputs/run", tmp_path / "run"):
+        with RunDir(folder).lock():
+            pass
+    (tmp_path / "disk/run/checkpoints").mkdir()
+    (tmp_path / "disk/run/checkpoints/step_00000002.pt").touch()
+    (tmp_path / "disk/run/checkpoints/best.pt").hardlink_to(  # as we make it
+        tmp_path / "disk/run/checkpoints/step_00000002.pt"
+    )
+    RunDir(tmp_path / "run").require_no_links()
+
+
+def test_a_file_is_not_written_through_a_link_of_its_partial_name(tmp_path: Path) -> None:
+    mine, file = tmp_path / "mine", tmp_path / "result.json"
+    mine.write_text("mine")
+    (tmp_path / f"result.json.{os.getpid()}.partial").symlink_to(mine)
+    write_text(file, "new")
+    assert (mine.read_text(), file.read_text()) == ("mine", "new")
+    assert not file.is_symlink()

@@ -1,5 +1,7 @@
 """Adam for two players, and the learning rate over time."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from support.tiny import TinyDiscriminator, TinyGenerator
@@ -129,3 +131,31 @@ def test_d_follows_the_rate_of_g_unless_it_has_its_own(name: str) -> None:
     alone = compose([f"optimizer={name}"]).optimizer
     assert own.lr_d == (3e-4 if alone.lr_d == alone.lr_g else alone.lr_d)
     assert build_group(own).lr == {"g": 3e-4, "d": own.lr_d}
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_loaded_moments_have_the_layout_of_their_weights(moves: bool) -> None:
+    """An update after loading is that of an optimizer that was never saved."""
+    before, after = (nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2))
+    gradient = torch.randn(4, 3, 3, 3)
+
+    def update(net: nn.Conv2d, optimizer: torch.optim.Optimizer) -> None:
+        net.weight.grad = torch.empty_like(net.weight).copy_(gradient)
+        net.bias.grad = torch.ones_like(net.bias)
+        optimizer.step()
+
+    (kept,) = adam().build({"d": before}).values()
+    update(before, kept)
+    after.load_state_dict(before.state_dict())
+    if moves:
+        after.to(memory_format=torch.contiguous_format)
+    loaded = adam().build({"d": after})
+    loaded["d"].load_state_dict(deepcopy(kept.state_dict()))
+    untouched = loaded["d"].state[after.weight]["exp_avg"]
+    adam().refresh(loaded)
+    for weight, state in loaded["d"].state.items():
+        assert {state[name].stride() for name in ("exp_avg", "exp_avg_sq")} == {weight.stride()}
+    assert (loaded["d"].state[after.weight]["exp_avg"] is untouched) == (not moves)
+    update(before, kept)
+    update(after, loaded["d"])
+    assert torch.equal(after.weight, before.weight)
