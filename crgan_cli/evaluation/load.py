@@ -1,14 +1,16 @@
 """Find checkpoints of runs, and load networks from them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.stored import from_text, read_settings
+from crgan_cli.config.resolve import flatten
+from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
@@ -28,8 +30,14 @@ from crgan_cli.runs.folder import RunDir
 BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
 
-BUILT_FOR_PAIRS = (*BUILT, "dataset", "metrics")
-"""Those of a network that translates: also its channels, and the modes that it is drawn in."""
+TRANSLATION_VALUES: dict[str, Callable[[object], bool]] = {
+    "dataset.channels_in": lambda value: isinstance(value, int) and value > 0,
+    "dataset.channels_out": lambda value: isinstance(value, int) and value > 0,
+    "metrics.batch_norm": lambda value: value in ("batch", "running"),
+    "metrics.dropout": lambda value: value in ("on", "off"),
+}
+"""What else a network that translates depends on -> whether a value is one. Only these are read of
+their groups: neither the data nor the extractor need be there."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
@@ -124,8 +132,15 @@ class LoadedGenerator(NamedTuple):
 def read_config(checkpoint: LoadedCheckpoint) -> DictConfig:
     """Read the parts of a checkpoint's configuration that its networks are built from."""
     text, source = checkpoint.content["config"], str(checkpoint.path)
-    pairs = "channels_in" in read_settings(text, source).get("dataset", {})
-    return from_text(text, source, builds=BUILT_FOR_PAIRS if pairs else BUILT)
+    config, stored = from_text(text, source, builds=BUILT), flatten(read_stored(text, source))
+    if "dataset.channels_in" not in stored:
+        return config
+    for key, is_valid in TRANSLATION_VALUES.items():
+        if key in stored:
+            if not is_valid(stored[key]):
+                raise UserError(f"{source} is damaged: {key} cannot be {stored[key]!r}.")
+            OmegaConf.update(config, key, stored[key], force_add=True)
+    return config
 
 
 def load_generator(

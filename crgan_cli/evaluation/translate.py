@@ -144,12 +144,11 @@ def choose_translation(model: LoadedGenerator, to: str | None) -> GeneratedView:
 
 def run_mode(model: LoadedGenerator) -> Protocol:
     """Return the modes of batch norm and dropout of a run's grids and metrics."""
-    metrics = model.config.metrics
-    if not metrics._target_:  # metrics=none
+    metrics = model.config.get("metrics", {})
+    if "batch_norm" not in metrics:  # metrics=none
         return TRANSLATION_MODE
-    return TRANSLATION_MODE._replace(
-        batch_norm=metrics.batch_norm, dropout=metrics.get("dropout", "off")
-    )
+    dropout = metrics.get("dropout", "off")
+    return TRANSLATION_MODE._replace(batch_norm=metrics.batch_norm, dropout=dropout)
 
 
 # --- files ----------------------------------------------------------------------------------------
