@@ -116,6 +116,7 @@ KIND = (
     "optimizer.eps=0.01",
     "ema.decay=0.5",
     "metrics=pairs",
+    "metrics.measures=[kid]",
     "metrics.num_samples=null",
     "metrics.every=2",
     "samples.every=4",
