@@ -137,6 +137,19 @@ class Evaluator:
         for metric in self.metrics:
             metric.require(real, fake, self.extractor.dims)
 
+    def _require_single_set(self) -> None:
+        """Raise UserError for a protocol of latents where images are translated."""
+        settings = {
+            "repeats=1": self.protocol.repeats > 1,
+            "batch_norm=batch or running": self.protocol.batch_norm == "standing",
+            "truncation=null": self.protocol.truncation is not None,
+        }
+        if wrong := [f"metrics.{setting}" for setting, applies in settings.items() if applies]:
+            raise UserError(
+                "This protocol is for images from latents, and here each input is translated once. "
+                f"Type {' and '.join(wrong)}, or metrics=pairs."
+            )
+
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
         return self.protocol.metric_name(key, self.extractor)
@@ -179,12 +192,10 @@ class Evaluator:
         `target` is the view of the data set that generated images are compared with. Raises
         UserError if the reference split has fewer than `num_real` images.
         """
+        if target != "real":
+            self._require_single_set()
         self.target = target
-        if not self.protocol.num_samples:
-            count = len(resolve_split(dataset, self.protocol.reference, target).x)
-            real = self.protocol.num_real or count
-            self.protocol = self.protocol._replace(num_samples=count, num_real=real)
-            self._check_settings()
+        self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         training = dataset.load_views("train")[target] if self.classifying else None
@@ -197,6 +208,15 @@ class Evaluator:
             progress=progress,
             stop=stop,
         )
+
+    def count_samples(self, dataset: Dataset) -> None:
+        """Replace metrics.num_samples=null by the number of images in the reference split."""
+        if self.protocol.num_samples:
+            return
+        count = len(resolve_split(dataset, self.protocol.reference).x)
+        real = self.protocol.num_real or count
+        self.protocol = self.protocol._replace(num_samples=count, num_real=real)
+        self._check_settings()
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""

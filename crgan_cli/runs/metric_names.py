@@ -39,8 +39,15 @@ TRAITS = {
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
+BASELINES = {
+    "_of_input": "the input itself as the answer",
+    "_of_mean": "the mean training target as the answer",
+}
+"""End of the name of what an answer without learning scores -> which answer."""
+
 SECONDARY = re.compile(
-    r"_(sd|std|single|floor|of_input|of_mean)(_|$)|^class_fi?d_\d+(_|$)|^class_accuracy_real$"
+    rf"_(sd|std|single|floor)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
+    r"|^class_accuracy_real$"
 )
 
 
