@@ -46,6 +46,7 @@ class Fakes(NamedTuple):
 
     draw: Draw  # (start, n) -> floats in [-1, 1]; the same images for the same indices
     y: Tensor | None = None  # (N,) class ids of the data set; None if unknown
+    steps: tuple[Draw, ...] = ()  # of the images before and after a small step of the latents
 
 
 class Evaluator:
@@ -333,12 +334,16 @@ class Evaluator:
             n,
             self.protocol.batch_size,
             which="generated",
-            required=self.required,
+            required=self.required - {"steps"},
             y=None if fakes.y is None else fakes.y[first : first + n],
             classify=self.classifying.predict if self.classifying else None,
             progress=report_progress,
             stop=stop,
         )
+
+        if "steps" in self.required and fakes.steps:
+            before, after = (self._extract_step(each, first, stop) for each in fakes.steps)
+            fake = fake._replace(steps=(before, after))
 
         def compare() -> dict[str, float]:
             numbers: dict[str, float] = {}
@@ -348,6 +353,18 @@ class Evaluator:
             return numbers
 
         return broadcast_from_main(compare)
+
+    def _extract_step(self, drawn: Draw, first: int, stop: Stop | None) -> Tensor:
+        """Return the features of images that are not rounded, (N, dims)."""
+
+        def draw(start: int, count: int) -> Tensor:
+            return drawn(first + start, count).add(1).mul(127.5).clamp(0, 255)
+
+        count, size = self.protocol.num_samples, self.protocol.batch_size
+        found = extract(
+            self.extractor, draw, count, size, which="generated", required={"pool"}, stop=stop
+        )
+        return found.require_pool()
 
     def _to_pixels(self, images: Tensor, n: int) -> Tensor:
         """Check floats in [-1, 1] and convert them to pixels, rounded if the protocol says so."""

@@ -34,6 +34,7 @@ TRAITS = {
     "density": SCORE,
     "coverage": SCORE,
     "l1": MetricTraits(higher_is_better=False, may_lead=False),
+    "ppl": MetricTraits(higher_is_better=False, may_lead=False),
     "psnr": SCORE,
     "ssim": SCORE,
 }

@@ -16,7 +16,7 @@ from crgan_cli.system.distributed.world import world
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in total)
 Stop = Callable[[], None]  # called between two batches; raises to end an evaluation
-FeatureKind = Literal["pool", "logits", "predicted"]  # of an image
+FeatureKind = Literal["pool", "logits", "predicted", "steps"]  # of an image
 Classify = Callable[[Tensor], Tensor]  # (N, C, H, W) uint8, or float in [0, 255] -> (N,) int64
 Side = Literal["real", "generated"]  # which images
 
@@ -32,6 +32,8 @@ class FeatureSet(NamedTuple):
     logits: Tensor | None = None  # (N, classes) float32
     y: Tensor | None = None  # (N,) int64 class ids of the data set; None without classes
     predicted: Tensor | None = None  # (N,) int64 class ids that a classifier sees in them
+    # (N, dims) float32 each: the features before and after a small step of the latents
+    steps: tuple[Tensor, Tensor] | None = None
 
     def require_pool(self) -> Tensor:
         """Return `pool`, which must be there."""

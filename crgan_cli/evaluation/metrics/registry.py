@@ -10,6 +10,7 @@ from crgan_cli.evaluation.metrics.frechet import FrechetDistance
 from crgan_cli.evaluation.metrics.inception_score import InceptionScore
 from crgan_cli.evaluation.metrics.infinity import FrechetInfinity
 from crgan_cli.evaluation.metrics.kid import KID
+from crgan_cli.evaluation.metrics.perceptual_path import PerceptualPathLength
 from crgan_cli.evaluation.metrics.precision_recall import PrecisionRecall
 
 METRICS: dict[str, type[Metric]] = {
@@ -23,6 +24,7 @@ METRICS: dict[str, type[Metric]] = {
         ClassFrechet,
         ClassAccuracy,
         FrechetInfinity,
+        PerceptualPathLength,
     )
 }
 
@@ -36,4 +38,5 @@ MetricChoice = Literal[
     "class_fid",
     "class_accuracy",
     "fid_infinity",
+    "ppl",
 ]
