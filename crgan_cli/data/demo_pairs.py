@@ -28,12 +28,12 @@ class DemoPairs(PairedImages):
 
     def read(self, split: Split) -> Images:
         """Return 20,000 or 4,000 pairs; their classes would alternate as in `Demo`."""
-        x = make_pairs(split, self.stored_resolution if split == "train" else self.resolution)
+        x = draw_pairs(split, self.stored_resolution if split == "train" else self.resolution)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
 
 @cache
-def make_pairs(split: Split, side: int) -> Tensor:
+def draw_pairs(split: Split, side: int) -> Tensor:
     """(N, 2, side, side) uint8: drawing and garment of each pair. Made once: it takes a second."""
     garments = read_tiles(split)
     chunks = np.split(garments, range(DRAWN_AT_ONCE, len(garments), DRAWN_AT_ONCE))

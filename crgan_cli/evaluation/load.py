@@ -129,7 +129,7 @@ class LoadedGenerator(NamedTuple):
         return build_prior(self.config, self.G)
 
 
-def read_config(checkpoint: LoadedCheckpoint) -> DictConfig:
+def read_network_config(checkpoint: LoadedCheckpoint) -> DictConfig:
     """Read the parts of a checkpoint's configuration that its networks are built from."""
     text, source = checkpoint.content["config"], str(checkpoint.path)
     config, stored = from_text(text, source, builds=BUILT), flatten(read_stored(text, source))
@@ -148,7 +148,7 @@ def load_generator(
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
     path, content = checkpoint
-    config = read_config(checkpoint)
+    config = read_network_config(checkpoint)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:
         raise UserError(
@@ -162,7 +162,7 @@ def load_generator(
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
     """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
-    config = read_config(checkpoint)
+    config = read_network_config(checkpoint)
     return load_network(
         build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
     )
