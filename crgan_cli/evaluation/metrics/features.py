@@ -95,7 +95,7 @@ def extract(
         if progress:
             progress(min((batch + used) * batch_size, count), count)
     joined = {kind: torch.cat(parts) for kind, parts in batches.items()}
-    return FeatureSet(moments, y=y, **joined)
+    return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y, joined.get("predicted"))
 
 
 def require_finite_features(

@@ -48,7 +48,7 @@ def evaluator(n: int = 50) -> Evaluator:
 
 
 def test_the_number_is_the_squared_speed_of_the_features() -> None:
-    """A uniform prior is walked straight: z moves by eps (z2 - z1), a feature 12.75 times as far."""
+    """A uniform prior is walked straight: z by eps (z2 - z1), a feature 12.75 times as far."""
     made, prior = evaluator(), Prior("uniform", 3, 0)
     sampler = EvalSampler(made.protocol, prior, 1, CPU)
     with sampler.images(Ramp()) as fakes:
