@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.compose import compose
@@ -19,12 +20,15 @@ from crgan_cli.errors import UserError
 from crgan_cli.gan import build
 from crgan_cli.gan.augment import Augment
 from crgan_cli.gan.tasks.generation import Generation
-from crgan_cli.gan.types import Batch, Terms, Views
+from crgan_cli.gan.tasks.pix2pix import Pix2Pix
+from crgan_cli.gan.types import Batch, Terms, Views, split_pair
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.trainer import Trainer
 
+from . import pix2pix
 from .peers import PeerStep, Settings
+from .pix2pix import Pair, PairedPeerStep
 
 NEVER = 10**9  # steps between lines of the log, and of the run
 IMAGES = 4096  # of random pixels: they live on the device, and are as fast as any
@@ -34,7 +38,10 @@ GRADIENTS = 1e-3  # by which a player's gradient may differ, relative to its len
 
 
 def compose_config(architecture: str, regularizer: str, *overrides: str) -> DictConfig:
-    """A run on random images of CIFAR-10's size, with an average of G and without metrics."""
+    """A run on random images of CIFAR-10's size, with an average of G and without metrics.
+
+    A U-Net has pairs instead: see pix2pix.DEFAULTS.
+    """
     fixed = ("dataset=cifar10", "metrics=none", "loss=non_saturating", "optimizer=adam")
     given = (
         f"architecture={architecture}",
@@ -43,31 +50,48 @@ def compose_config(architecture: str, regularizer: str, *overrides: str) -> Dict
         f"steps={NEVER}",
         f"log.every={NEVER}",
     )
-    return compose([*fixed, *given, *overrides])
+    paired = pix2pix.DEFAULTS if architecture == "unet" else ()
+    return compose([*fixed, *given, *paired, *overrides])
 
 
-def random_images(config: DictConfig, number: int = IMAGES) -> Images:
+def random_images(config: DictConfig, number: int | None = None) -> Images:
     """What a data set would give."""
     c, side, classes = (config.dataset[key] for key in ("channels", "resolution", "classes"))
+    side = config.dataset.get("load_size", side)
+    if number is None:
+        number = pix2pix.IMAGES if "channels_in" in config.dataset else IMAGES
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (number, c, side, side), dtype=torch.uint8, generator=generator)
     return Images(x, torch.randint(0, max(1, classes), (number,), generator=generator))
 
 
-def build_game(config: DictConfig) -> Generation:
-    """The task with freshly made players."""
-    players = build.build_networks(config)
-    return cast(Generation, build.build_task(config, players))
+Game = Generation | Pix2Pix
+
+
+def build_game(config: DictConfig, *, g_twice: bool = False) -> Game:
+    """The task with freshly made players. `g_twice`: see pix2pix.GTwice.
+
+    Raises UserError for `g_twice` and another task than pix2pix.
+    """
+    task = build.build_task(config, build.build_networks(config))
+    if not g_twice:
+        return cast(Game, task)
+    if not isinstance(task, Pix2Pix):
+        raise UserError("--g-twice is about pix2pix, whose G runs once: give it with --arch unet.")
+    return pix2pix.run_g_twice(task, config.task.conditional)
 
 
 class Ours:
     """crgan's steps, as `crgan train` takes them, with nothing else between."""
 
-    def __init__(self, config: DictConfig, images: Images, device: torch.device) -> None:
+    def __init__(
+        self, config: DictConfig, images: Images, device: torch.device, *, g_twice: bool = False
+    ) -> None:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(device)
-        self.task = build_game(config)
+        self.task = build_game(config, g_twice=g_twice)
         self.engine.prepare(self.task, device)
+        ema = config.ema
         self.trainer = Trainer(
             self.task,
             self.engine,
@@ -78,9 +102,10 @@ class Ours:
                 seed=config.seed,
                 device=device,
                 flip=config.dataset.flip,
+                crop=config.dataset.resolution,
                 layout=self.engine.layout,
             ),
-            ema=EMA(self.task.G, config.ema.decay, config.ema.start),
+            ema=EMA(self.task.G, ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,
             log_every=config.log.every,
@@ -95,22 +120,27 @@ class Ours:
 
 
 def build_peer(
-    config: DictConfig, task: Generation, images: Images, device: torch.device
-) -> PeerStep:
+    config: DictConfig, task: Game, images: Images, device: torch.device
+) -> PeerStep | PairedPeerStep:
     """The step of other programs on copies of a task's networks."""
+    settings = peer_settings(config)
+    if isinstance(task, Pix2Pix):
+        return PairedPeerStep(task, images, settings, config, device)
+    return PeerStep((task.G, task.adversary.D), task.prior, images, settings, device)
+
+
+def peer_settings(config: DictConfig) -> Settings:
+    """What the step of other programs is told."""
     part = {key: value for key, value in config.regularizer.items() if key != "_target_"}
-    weights = {str(key): float(value) for key, value in part.items() if _is_number(value)}
-    settings = Settings(
+    return Settings(
         regularizer=regularizer_name(config),
-        weights=weights,
+        weights={str(key): float(value) for key, value in part.items() if _is_number(value)},
         adam={key: float(value) for key, value in config.optimizer.items() if _is_number(value)},
         n_dis=config.optimizer.n_dis,
         batch_size=config.batch_size,
         shift=config.augment.shift,
-        decay=config.ema.decay,
+        decay=config.ema.decay or 0.0,
     )
-    networks = (task.G, task.adversary.D)
-    return PeerStep(networks, task.prior, images, settings, device)
 
 
 def _is_number(value: object) -> bool:
@@ -133,16 +163,48 @@ class Mirror(Augment):
 def require_equal_losses(config: DictConfig, images: Images) -> None:
     """Raises UserError where the two sides do not pay the same for the same images.
 
-    On the CPU, in fp32, with spectral norm standing still: each side iterates it in its own way.
+    On the CPU, in fp32, with spectral norm standing still, which each side iterates in its own way,
+    and in pix2pix without dropout, which each side draws in its own way.
     """
-    cpu = torch.device("cpu")
     task = build_game(config)
     task.adversary.T = Mirror()
-    task.adversary.D.eval()
-    peer = build_peer(config, task, images, cpu)
-    peer.D.eval()
+    peer = build_peer(config, task, images, torch.device("cpu"))
     peer.T = Mirror().transform
     torch.manual_seed(0)
+    if isinstance(task, Pix2Pix):
+        require_equal_for_pairs(task, cast(PairedPeerStep, peer), images, config.dataset.resolution)
+    else:
+        require_equal_for_codes(task, cast(PeerStep, peer), images)
+
+
+def require_equal_for_pairs(task: Pix2Pix, peer: PairedPeerStep, images: Images, side: int) -> None:
+    """`require_equal_losses` for pairs, in training mode: batch norm takes a batch's statistics."""
+    for network in (task.G, task.adversary.D, peer.G, peer.D):
+        make_repeatable(network)
+    x = images.x[:CHECKED, :, :side, :side].float() / 127.5 - 1
+    real = Pair(*split_pair(x, task.channels_in))
+    fake = peer.G(real.a)
+    G, D = task.G, task.adversary.D
+    g_terms = task.player_loss("g", {"real": Batch(x)}).terms
+    compare("g", g_terms, G, peer.g_terms(real, fake), peer.G)
+    d_terms = task.player_loss("d", {"real": Batch(x)}).terms
+    compare("d", d_terms, D, peer.d_terms(real, fake), peer.D)
+
+
+def make_repeatable(network: nn.Module) -> None:
+    """Without dropout, and with spectral norm standing still."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, parametrize.ParametrizationList):
+            module.eval()
+
+
+def require_equal_for_codes(task: Generation, peer: PeerStep, images: Images) -> None:
+    """`require_equal_losses` for images from latents."""
+    cpu = torch.device("cpu")
+    task.adversary.D.eval()
+    peer.D.eval()
     x = images.x[:CHECKED].float() / 127.5 - 1
     real = Batch(x, images.y[:CHECKED] if task.prior.classes else None)
     z, y = task.prior.sample_z(len(x), cpu), task.prior.sample_y(len(x), cpu)

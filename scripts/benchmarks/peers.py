@@ -66,12 +66,14 @@ class OneByOne(TorchDataset[tuple[Tensor, Tensor]]):
         return (x - mean) / std, self.images.y[index]
 
 
-def batches(images: Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """Endless, on the device."""
+def load(
+    dataset: TorchDataset[tuple[Tensor, Tensor]], batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of both tensors, on the device."""
     cuda = device.type == "cuda"
     workers = min(4, os.cpu_count() or 1) if cuda else 0  # a CPU trains with the same cores
     loader = DataLoader(
-        OneByOne(images),
+        dataset,
         batch_size,
         shuffle=True,
         drop_last=True,
@@ -81,7 +83,12 @@ def batches(images: Images, batch_size: int, device: torch.device) -> Iterator[B
     )
     while True:
         for x, y in loader:
-            yield Batch(x.to(device, non_blocking=True), y.to(device, non_blocking=True))
+            yield x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+
+
+def batches(images: Images, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """Endless, on the device."""
+    return (Batch(x, y) for x, y in load(OneByOne(images), batch_size, device))
 
 
 # --- T -------------------------------------------------------------------------------------------
@@ -214,7 +221,9 @@ def jsr(seen: Scored) -> Terms:
     return {"jsr/real": half * on_real.mean(), "jsr/fake": half * on_fake.mean()}
 
 
-TERMS: dict[str, tuple[Callable[[Scored], Terms], ...]] = {
+Paid = tuple[Callable[[Scored], Terms], ...]
+
+TERMS: dict[str, Paid] = {
     "none": (),
     "gp": (gp,),
     "dragan": (dragan,),
@@ -227,7 +236,35 @@ TERMS: dict[str, tuple[Callable[[Scored], Terms], ...]] = {
 """Regularizer -> what D pays for it."""
 
 
+def find_terms(regularizer: str) -> Paid:
+    """What D pays. Raises UserError for a regularizer that is not in TERMS."""
+    if regularizer not in TERMS:
+        raise UserError(
+            f"--reg {regularizer}: there is no step of other programs for it to "
+            f"compare with. Choose among {', '.join(TERMS)}, or give --against none."
+        )
+    return TERMS[regularizer]
+
+
 # --- the step ------------------------------------------------------------------------------------
+
+
+def build_adams(
+    players: Mapping[str, nn.Module], settings: Settings, *, foreach: bool | None
+) -> dict[str, torch.optim.Adam]:
+    """One Adam a player, never fused. `foreach`: None is PyTorch's choice."""
+    adam = settings.adam
+    return {
+        who: torch.optim.Adam(
+            network.parameters(),
+            lr=adam[f"lr_{who}"],
+            betas=(adam["beta1"], adam["beta2"]),
+            eps=adam["eps"],
+            foreach=foreach,
+            fused=False,
+        )
+        for who, network in players.items()
+    }
 
 
 class PeerStep:
@@ -241,11 +278,7 @@ class PeerStep:
         settings: Settings,
         device: torch.device,
     ) -> None:
-        if settings.regularizer not in TERMS:
-            raise UserError(
-                f"--reg {settings.regularizer}: there is no step of other programs for it to "
-                f"compare with. Choose among {', '.join(TERMS)}, or give --against none."
-            )
+        self.terms = find_terms(settings.regularizer)
         G, D = (normalising_at_each_call(each).to(device) for each in networks)
         plain = torch.contiguous_format
         self.G: nn.Module = G.to(memory_format=plain).requires_grad_()  # type: ignore[call-overload]
@@ -254,19 +287,8 @@ class PeerStep:
         self.prior, self.settings, self.device = prior, settings, device
         self.batches = batches(images, settings.batch_size, device)
         self.T: Callable[[Tensor], Tensor] = lambda x: flip_and_shift(x, settings.shift)
-        self.zcr = zcr in TERMS[settings.regularizer]
-        adam = settings.adam
-        self.optimizers = {
-            who: torch.optim.Adam(
-                network.parameters(),
-                lr=adam[f"lr_{who}"],
-                betas=(adam["beta1"], adam["beta2"]),
-                eps=adam["eps"],
-                foreach=False,
-                fused=False,
-            )
-            for who, network in (("g", self.G), ("d", self.D))
-        }
+        self.zcr = zcr in self.terms
+        self.optimizers = build_adams({"g": self.G, "d": self.D}, settings, foreach=False)
         self.read: dict[str, float] = {}
 
     def run(self, steps: int) -> None:
@@ -314,7 +336,7 @@ class PeerStep:
         on_real, on_fake = self.D(*real), self.D(*fakes["fake"])
         terms = {"adversarial/d": F.softplus(-on_real).mean() + F.softplus(on_fake).mean()}
         seen = Scored(self.D, self.T, self.settings.weights, real, fakes, on_real, on_fake)
-        for term in TERMS[self.settings.regularizer]:
+        for term in self.terms:
             terms |= term(seen)
         return terms, on_real, on_fake
 

@@ -14,7 +14,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -98,13 +98,21 @@ def warm_up(
 class Game:
     """One architecture with one regularizer. Each configuration is composed once."""
 
+    def __repr__(self) -> str:
+        return f"{self.architecture} with {self.regularizer}"
+
     def __init__(self, architecture: str, regularizer: str, common: Sequence[str]) -> None:
         self.architecture, self.regularizer = architecture, regularizer
         self.config = cache(partial(compose_config, architecture, regularizer, *common))
 
-    def gflop(self, *overrides: str, unfrozen: bool = False) -> float:
-        """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well."""
+    def gflop(self, *overrides: str, unfrozen: bool = False) -> float | None:
+        """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well.
+
+        None for a translation, whose turns `training.flops` has no formula for.
+        """
         config = self.config(*overrides)
+        if "channels_in" in config.dataset:
+            return None
         size = {key: config.dataset[key] for key in ("resolution", "channels")}
         networks = flops.count_networks(config.architecture, **size)
         turns = flops.flops_per_turn(
@@ -114,7 +122,7 @@ class Game:
         n_dis = config.optimizer.n_dis
         return flops.flops_per_step(turns, n_dis=n_dis, batch_size=config.batch_size) / 1e9
 
-    def peers_gflop(self) -> float:
+    def peers_gflop(self) -> float | None:
         """Of the step of other programs: penalties by double backward, D never frozen."""
         penalised = "gradient" in self.config().regularizer
         words = ("regularizer.gradient=autograd",) if penalised else ()
@@ -129,20 +137,25 @@ def contestants(
     for engine in args.engine:
         for precision in args.precision:
             words = (f"engine={engine}", f"engine.precision={precision}")
-            found.append(ours(game.config(*words), images, device, f"{engine} {precision}"))
+            config, name = game.config(*words), f"{engine} {precision}"
+            found.append(ours(config, images, device, name))
+            if args.g_twice:
+                found.append(ours(config, images, device, f"{name}, G twice", g_twice=True))
     if args.against == PEER:  # built last: by now crgan's engine has set the threads
         found.insert(0, peer(game.config(), images, device))
     return found
 
 
-def ours(config: DictConfig, images: Images, device: torch.device, name: str) -> Contestant:
+def ours(
+    config: DictConfig, images: Images, device: torch.device, name: str, *, g_twice: bool = False
+) -> Contestant:
     """crgan with the engine of `config`."""
     asked = config.engine.precision
     precision = best_precision(device) if asked == "auto" else asked
     return warm_up(
         name,
         precision,
-        lambda: Ours(config, images, device),
+        lambda: Ours(config, images, device, g_twice=g_twice),
         device,
         tf32=precision != "fp32",
         compiled=config.engine.compile,
@@ -171,8 +184,8 @@ def time_game(
     sides = contestants(args, game, images, device)
     works = {side.name: partial(side.steps, steps) for side in sides}
     times = time_interleaved(works, device, args.rounds)
-    images_a_step = args.batch * config.optimizer.n_dis
-    flop = 1e9 * game.gflop()
+    images_a_step = config.batch_size * config.optimizer.n_dis
+    gflop = game.gflop()
     of_peer = game.peers_gflop() if args.against == PEER else None
     against = times.get(PEER)
     return [
@@ -180,22 +193,28 @@ def time_game(
             "architecture": game.architecture,
             "regularizer": game.regularizer,
             "side": side.name,
-            **speeds(times[side.name], steps, images_a_step, flop, device, side.precision),
+            **speeds(times[side.name], steps, images_a_step, gflop, device, side.precision),
             "kernels": side.kernels,
             "memory_bytes": side.memory,
             "start_seconds": seconds_to_start(side, times[side.name], steps, device),
             **compare_timings(times[side.name], None if side.name == PEER else against),
-            "step_gflop": of_peer if side.name == PEER else flop / 1e9,
+            "step_gflop": of_peer if side.name == PEER else gflop,
         }
         for side in sides
     ]
 
 
 def speeds(
-    timing: Timing, steps: int, images: int, flop: float, device: torch.device, precision: str
+    timing: Timing,
+    steps: int,
+    images: int,
+    gflop: float | None,
+    device: torch.device,
+    precision: str,
 ) -> Row:
     """A round's timing as a step's. `images` are the real ones that D is shown in a step."""
     seconds = timing.median / steps
+    tflops = gflop / seconds / 1e3 if gflop else None
     peak = peaks.peak(device, precision)
     return {
         "ms": 1e3 * seconds,
@@ -203,8 +222,8 @@ def speeds(
         "ms_cpu": 1e3 * timing.cpu / steps,
         "steps_per_second": 1 / seconds,
         "images_per_second": images / seconds,
-        "tflops": flop / seconds / 1e12,
-        "share_of_peak": flop / seconds / peak if peak else None,
+        "tflops": tflops,
+        "share_of_peak": tflops * 1e12 / peak if tflops and peak else None,
         "spread": timing.spread,
         "steady": timing.reliable,
     }
@@ -234,7 +253,8 @@ def add_costs(rows: Sequence[Row]) -> None:
     for row in rows:
         base = bare.get((row["architecture"], row["side"]))
         for cost, key in (("cost_in_theory", "step_gflop"), ("cost_measured", "ms")):
-            row[cost] = float(row[key] or 0) / float(base[key] or 1) if base else None
+            mine, of_base = row[key], base[key] if base else None
+            row[cost] = float(mine) / float(of_base) if mine and of_base else None
         row["cost_reliable"] = bool(base and base["steady"] and row["steady"])
 
 
@@ -284,30 +304,31 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 def run_train(args: argparse.Namespace) -> None:
     """Times all games, prints, and writes."""
-    if min(args.rounds, args.batch) < 1 or (args.steps_per_round or 1) < 1:
+    if min(args.rounds, args.batch or 1, args.steps_per_round or 1) < 1:
         raise UserError("--rounds, --batch and --steps-per-round are whole numbers of at least 1.")
     device = resolve_device(args.device)
     if device.type not in WARM_UP:
         raise UserError(f"--device {args.device}: only cpu and cuda can be timed here.")
-    common = [f"batch_size={args.batch}", f"architecture.width={args.width}"]
-    if args.threads is not None:
-        common.append(f"engine.threads={args.threads}")
+    given = {
+        "batch_size": args.batch,
+        "architecture.width": args.width,
+        "engine.threads": args.threads,
+    }
+    common = [f"{key}={value}" for key, value in given.items() if value is not None]
+    games = [Game(a, r, (*common, *args.overrides)) for a in args.arch for r in args.reg]
     rows: list[Row] = []
-    images = random_images(
-        compose_config("sndcgan", "none", *args.overrides), max(args.batch, 4096)
-    )
     load = os.getloadavg()[0]
-    for architecture in args.arch:
-        for regularizer in args.reg:
-            game = Game(architecture, regularizer, (*common, *args.overrides))
-            rows += time_game(args, game, images, device)
-            print(f"{architecture} with {regularizer} is done", file=sys.stderr)
+    for game in games:
+        rows += time_game(args, game, random_images(game.config()), device)
+        print(f"{game} is done", file=sys.stderr)
     add_costs(rows)
     conditions = {
         **machine(device),
         "load_average_before": round(load, 2),
         "process_memory_gb": round(get_peak_memory(torch.device("cpu")) / 1e9, 2),
-        **{key: getattr(args, key) for key in ("batch", "width", "rounds")},
+        "batch": distinct(game.config().batch_size for game in games),
+        "width": distinct(game.config().architecture.width for game in games),
+        "rounds": args.rounds,
         "steps_per_round": args.steps_per_round or STEPS[device.type],
         "overrides": " ".join(args.overrides),
     }
@@ -317,6 +338,11 @@ def run_train(args: argparse.Namespace) -> None:
         write_json(args.json, {"conditions": conditions, "rows": rows}, indent=2)
     if args.markdown:
         write_text(args.markdown, text + "\n")
+
+
+def distinct(values: Iterable[object]) -> str:
+    """The different ones, in order."""
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def words(text: str) -> list[str]:
@@ -333,11 +359,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add("--reg", type=words, default=["none", "cr"], metavar="A,B", help="regularizers (none,cr)")
     add("--engine", type=words, default=["auto"], metavar="A,B", help="engines (auto)")
     add("--precision", type=words, default=["fp32"], metavar="A,B", help="fp32, tf32, bf16 (fp32)")
-    add("--batch", type=int, default=64, help="images a turn (64)")
-    add("--width", type=float, default=1.0, help="of the networks (1.0)")
+    add("--batch", type=int, help="images a turn (64; unet 4)")
+    add("--width", type=float, help="of the networks (1.0; unet 0.25)")
     add("--rounds", type=int, default=7, help="of which the median counts (7)")
     add("--steps-per-round", type=int, help="(1 on a CPU, 50 on CUDA)")
     add("--against", choices=(PEER, "none"), default=PEER, help="whose step is timed as well")
+    add("--g-twice", action="store_true", help="crgan as well with pix2pix's G run in both turns")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--threads", type=int, help="on a CPU; the engine's choice unless given")
     add("--json", type=Path, metavar="FILE", help="where all numbers go as well")
