@@ -12,7 +12,6 @@ Their structure was read from the authors' PyTorch port of pix2pix; the code her
 Not in it: reading files and resizing. The images are in memory on both sides.
 """
 
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np

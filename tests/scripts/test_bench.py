@@ -11,12 +11,14 @@ import pytest
 import torch
 from support.runs import PIPES, environment
 
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
+from crgan_cli.networks.layers import RowDropout
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
 sys.path.append(str(SCRIPT.parent))  # where the script finds its own modules
 
-from benchmarks import game, kernels, micro, peers, timing  # noqa: E402
+from benchmarks import game, kernels, micro, peers, pix2pix, timing  # noqa: E402
 
 EVAL = [
     "--n",
@@ -32,6 +34,7 @@ EVAL = [
     "--threads",
     "1",
 ]
+TINY_PAIRS = ("dataset.resolution=32", "dataset.load_size=36", "architecture.width=0.05")
 TINY = ("architecture.width=0.05", "batch_size=4", "engine=eager", "engine.threads=1")
 CPU = torch.device("cpu")
 
@@ -155,6 +158,22 @@ def test_sides_that_pay_differently_are_not_timed(
         game.require_equal_losses(config, images)
 
 
+@pytest.mark.parametrize("regularizer", ["none", "cr", "bcr"])
+@pytest.mark.parametrize(
+    "more", [(), ("architecture.spectral_norm=true", "task.conditional=false")]
+)
+def test_both_sides_play_the_same_game_of_pairs(regularizer: str, more: tuple[str, ...]) -> None:
+    config = game.compose_config("unet", regularizer, *TINY_PAIRS, *more)
+    game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_sides_of_pairs_that_pay_differently_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = game.compose_config("unet", "cr", *TINY_PAIRS, "regularizer.lambda_cr=1e4")
+    monkeypatch.setitem(peers.TERMS, "cr", (detached,))
+    with pytest.raises(UserError, match="do not play the same game: D's gradients lie"):
+        game.require_equal_losses(config, game.random_images(config, 8))
+
+
 def test_a_regularizer_that_others_have_no_step_for_is_refused() -> None:
     config = game.compose_config("sndcgan", "r1", *TINY)
     with pytest.raises(UserError, match="--reg r1: there is no step"):
@@ -175,6 +194,63 @@ def test_the_peers_step_has_the_structure_that_it_says() -> None:
     after = list(peer.average.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert set(peer.read) == {"d", "D(x)", "D(G(z))", "g"}
+
+
+def test_a_step_of_pairs_is_told_without_flop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "train.json"
+    words = f"train --arch unet --reg bcr --rounds 1 --device cpu --threads 1 --json {file}"
+    answer(monkeypatch, *words.split(), "--engine", "eager", "--g-twice", *TINY_PAIRS)
+    record = json.loads(file.read_text())
+    assert (record["conditions"]["batch"], record["conditions"]["width"]) == ("4", "0.05")
+    peer, once, twice = record["rows"]
+    assert [row["side"] for row in record["rows"]] == ["peer", "eager fp32", "eager fp32, G twice"]
+    assert once["ratio"] == pytest.approx(peer["ms"] / once["ms"])
+    assert once["kernels"] < min(twice["kernels"], peer["kernels"])
+    assert once["tflops"] is once["step_gflop"] is peer["step_gflop"] is None
+    assert "TFLOP/s" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("g_twice", "runs_of_g"), [(False, 1), (True, 2)])
+def test_the_steps_of_pairs_have_the_structure_that_they_say(g_twice: bool, runs_of_g: int) -> None:
+    config = game.compose_config("unet", "bcr", *TINY_PAIRS, "engine=eager", "engine.threads=1")
+    images = game.random_images(config, 8)
+    ours = game.Ours(config, images, CPU, g_twice=g_twice)
+    peer = game.build_peer(config, game.build_game(config), images, CPU)
+    assert not any(isinstance(each, RowDropout) for each in peer.G.modules())
+    for side, G, D, of_g in (
+        (ours, ours.task.G, ours.task.adversary.D, runs_of_g),
+        (peer, peer.G, peer.D, 1),
+    ):
+        calls = {"g": 0, "d": 0}
+        G.register_forward_hook(lambda *_, calls=calls: calls.update(g=calls["g"] + 1))
+        D.register_forward_hook(lambda *_, calls=calls: calls.update(d=calls["d"] + 1))
+        side.run(1)
+        assert calls == {"g": of_g, "d": 5}  # real, fake, T of either, and G's turn
+
+
+def test_g_twice_is_about_pix2pix() -> None:
+    config = game.compose_config("sndcgan", "none", *TINY)
+    with pytest.raises(UserError, match="give it with --arch unet"):
+        game.build_game(config, g_twice=True)
+
+
+def test_both_pictures_of_a_pair_move_alike() -> None:
+    half = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    pairs = Images(torch.cat([half, half], 1), torch.zeros(2, dtype=torch.int64))
+    moved = pix2pix.Pictures(pairs, 3, side=6, flip=True)
+    places = [(x, y) for x in range(3) for y in range(3)]
+    seen = set()
+    for _ in range(60):
+        a, b = moved[1]
+        assert torch.equal(a, b)
+        for mirrored in (False, True):
+            for left, top in places:
+                cropped = half[1, :, top : top + 6, left : left + 6] / 127.5 - 1
+                if torch.allclose(a, cropped.flip(2) if mirrored else cropped, atol=1e-6):
+                    seen.add((mirrored, left, top))
+    assert len(seen) > 9  # of 18
 
 
 def test_the_copied_spectral_norm_goes_on_from_ours() -> None:
