@@ -152,13 +152,16 @@ def scale_train(rest: list[str]) -> list[str]:
     chosen, scaled = split_settings(rest), split_settings(SCALED)
     if chosen.get("architecture") == "dense":
         del scaled["architecture.width"]
-    if chosen.get("experiment", "demo") != "demo":
+    experiment = chosen.get("experiment", "demo")
+    if experiment.endswith("facades"):
+        scaled["metrics.num_samples"] = "4"  # all that the folders have
+    elif experiment not in ("demo", "demo_pix2pix"):
         scaled |= {"dataset": "demo", "metrics": "demo"}
-    if chosen.get("experiment", "").startswith("sweep"):
+    if experiment.startswith("sweep"):
         scaled["hydra.sweeper.params.seed"] = "1"
     if chosen.get("dataset") == "folder":
         scaled["metrics"] = "demo"
-    elif "dataset" not in chosen and "dataset.fraction" not in chosen:
+    elif not {"dataset", "dataset.root", "dataset.fraction"} & chosen.keys():
         scaled["dataset.fraction"] = "0.005"
     typed = [word for word in rest if word.partition("=")[0] not in scaled]
     return [*typed, *(f"{key}={value}" for key, value in scaled.items())]
@@ -194,11 +197,18 @@ def prepare(folder: Path) -> None:
     photos(folder / "photos")
     photos(folder / "by_class/cats")
     photos(folder / "by_class/dogs")
-    with zipfile.ZipFile(folder / "photos.zip", "w") as file:
-        for path in sorted((folder / "photos").iterdir()):
-            file.write(path, path.name)
+    photos(folder / "sketches", 40)  # 48 pixels wide: two images side by side
+    photos(folder / "facades/train", 8)
+    photos(folder / "facades/test", 4)
+    for name, other in (("drawing", "0"), ("large", "1")):
+        shutil.copy(folder / f"photos/{other}.png", folder / f"{name}.png")
+    for name, source in (("photos", "photos"), ("maps", "sketches")):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
+            for path in sorted((folder / source).iterdir()):
+                file.write(path, path.name)
     load_everything(folder)
     run(folder, Command({}, ["crgan", "train", "regularizer=none", "out=OTHER_RUN"]))
+    run(folder, Command({}, ["crgan", "train", "experiment=demo_pix2pix", "out=PIX2PIX_RUN"]))
     classes = ["architecture=resnet_sngan", "architecture.conditional=true"]
     run(folder, Command({}, ["crgan", "train", *classes, "out=CONDITIONAL_RUN"]))
     shutil.copy(folder / "RUN/checkpoints/best.pt", folder / "checkpoint.pt")
@@ -219,14 +229,14 @@ def load_everything(folder: Path) -> None:
         raise Failure("crgan train out=RUN failed")
 
 
-def photos(folder: Path) -> None:
-    """Write 100 random photos of unequal sizes."""
+def photos(folder: Path, count: int = 100) -> None:
+    """Write random photos of unequal sizes."""
     import numpy as np
     from PIL import Image
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for number in range(100):
+    for number in range(count):
         pixels = random.integers(0, 256, (40 + number % 5, 48, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
 

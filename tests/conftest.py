@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import SNGAN, Crgan, tiny, train, unmeasured
+from support.runs import PIX2PIX, SNGAN, Crgan, tiny, train, unmeasured
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
@@ -44,6 +44,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     typed = tiny(f"out={out}", *SNGAN, "architecture.prior=uniform", "steps=1")
     typed = unmeasured(typed)
     train_run(compose(typed), typed, {}, None)
+    return out
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of pix2pix with an average, grids and metrics at steps 2 and 4, by the command line.
+
+    Tests may add to its evaluations, and leave its other files as they are.
+    """
+    out = tmp_path_factory.mktemp("translator")
+    assert main.run_command(["train", *PIX2PIX, f"out={out}"]) == 0
     return out
 
 

@@ -13,7 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.description = (
         "Translate images of any size: each is padded to what the generator takes, and cropped "
-        "back. The same file and seed give the same image. Names are kept; all become PNGs."
+        "back. The same file and seed give the same image, alone or in a folder, and that of the "
+        "run's grids and metrics. Names are kept; all become PNGs."
     )
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
     add("input", metavar="INPUT", type=Path, help="an image, a folder or a zip of images")
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--tile", type=parse_positive_int, metavar="N", help="tile by tile: needs less memory")
     add("--half", choices=("a", "b"), help="of side-by-side files: which half is translated")
     add("--dropout", choices=("on", "off"), help="G's noise (as in the run's metrics)")
-    add("--seed", type=parse_seed, default=0, help="of the noise (0)")
+    add("--seed", type=parse_seed, help="of the noise (the run's)")
     add("--weights", choices=("ema", "raw"), help="which generator (ema if there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
@@ -36,45 +37,54 @@ def parse_size(text: str) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     """Translate and write."""
-    from crgan_cli.data.cache import format_names, format_reason
-    from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
+    from crgan_cli.data.cache import format_names
+    from crgan_cli.data.decode import quiet_pillow
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.pictures import encode_png, open_file_writer
-    from crgan_cli.evaluation.translate import FileTranslator, Options, list_inputs
+    from crgan_cli.evaluation.translate import (
+        FileTranslator,
+        Options,
+        Untranslatable,
+        list_inputs,
+        require_other_place,
+    )
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
     from crgan_cli.system.progress import EvalProgress
 
     with log_to_stderr():
-        files, named = list_inputs(args.input)
+        files = list_inputs(args.input)
+        require_other_place(args.input, args.out)
         device = resolve_device(args.device)
-        checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
-        model = load.load_generator(checkpoint, device, args.weights)
-        names = ("to", "size", "tile", "dropout", "seed", "half")
+        # not kept: a checkpoint is four times as large as its generator
+        model = load.load_generator(
+            load.find_checkpoint(args.checkpoint, best=args.best), device, args.weights
+        )
         translate = FileTranslator(
-            model, device, Options(**{name: getattr(args, name) for name in names})
+            model, device, Options(**{name: getattr(args, name) for name in Options._fields})
         )
         failed = []
         with (
-            open_file_writer(args.out, single=len(named) == 1) as write,
+            open_file_writer(args.out, single=len(files) == 1) as write,
             quiet_pillow(),
             EvalProgress("translating") as progress,
         ):
-            for done, (entry, name) in enumerate(named, start=1):
+            for done, file in enumerate(files, start=1):
                 try:
-                    image = translate.read(files.read(entry))
-                except DECODE_ERRORS as error:
-                    failed.append(f"{entry.name} ({format_reason(error)})")
+                    image = translate.translate_file(file)
+                except Untranslatable as error:
+                    failed.append(f"{file.name} ({error})")
                 else:
-                    write(name, encode_png(translate(image)))
-                progress.show(done, len(named))
-    print(
-        f"{len(named) - len(failed)} images by step {model.step}, {model.weights} weights, "
-        f"{translate.describe_mode()}: {args.out}"
-    )
+                    write(file.output, encode_png(image))
+                progress.show(done, len(files))
+    if written := len(files) - len(failed):
+        print(
+            f"{written} images by step {model.step}, {model.weights} weights, "
+            f"{translate.describe_mode()}: {args.out}"
+        )
     if failed:
         raise RunFailed(
-            f"{len(failed)} of {len(named)} files could not be translated: {format_names(failed)}"
+            f"{len(failed)} of {len(files)} files could not be translated: {format_names(failed)}."
         )
     return 0

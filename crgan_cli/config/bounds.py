@@ -37,6 +37,7 @@ class PathMark:
 CodePath = Annotated[str, PathMark(runs_code=True)]
 DataPath = Annotated[str, PathMark(runs_code=False)]  # read as images, tensors or plain values
 Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]
+AtLeastOne = Annotated[float, Bound("a number of at least 1", low=1.0)]
 NonNegative = Annotated[float, Bound("a number of at least 0", low=0.0)]
 Probability = Annotated[float, Bound("a number between 0 and 1", low=0.0, high=1.0)]
 Decay = Annotated[float, Bound("a number of at least 0 and below 1", low=0.0, high=1.0, below=True)]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -226,7 +227,8 @@ def _files_in(item: Item) -> tuple[Entry, ...]:
 
 def format_reason(error: BaseException) -> str:
     """Say why a file is unreadable, in at most 120 letters."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    text = re.sub(r" <_io\.BytesIO [^>]*>", "", str(error))  # Pillow names the file's content so
+    return " ".join(text.split())[:120] or type(error).__name__
 
 
 def format_names(names: list[str]) -> str:

@@ -76,6 +76,15 @@ def convert_colour(picture: Image.Image, channels: int) -> Image.Image:
     return picture.convert("L" if channels == 1 else "RGB")
 
 
+def resize_planes(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Resize by bicubic interpolation: (C, height, width) uint8. `size` is (width, height).
+
+    Plane by plane: Pillow would weigh colours by alpha, which is a mask here.
+    """
+    planes = (plane.resize(size, Image.Resampling.BICUBIC) for plane in picture.split())
+    return np.stack([np.asarray(plane) for plane in planes])
+
+
 def _to_8_bit(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):

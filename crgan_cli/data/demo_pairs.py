@@ -1,7 +1,10 @@
 """Pairs from the embedded Fashion-MNIST: a drawing of each garment, and the garment."""
 
+from functools import cache
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from crgan_cli.data.embedded import TILE, read_tiles
 from crgan_cli.data.images import DatasetInfo, Images, Split
@@ -25,17 +28,23 @@ class DemoPairs(PairedImages):
 
     def read(self, split: Split) -> Images:
         """Return 20,000 or 4,000 pairs; their classes would alternate as in `Demo`."""
-        garments = read_tiles(split)
-        chunks = np.split(garments, range(DRAWN_AT_ONCE, len(garments), DRAWN_AT_ONCE))
-        drawings = np.concatenate([draw_outlines(chunk) for chunk in chunks])
-        border = (self.stored_resolution if split == "train" else self.resolution) - TILE
-        margin = (border // 2, border - border // 2)
-        halves = [
-            np.pad(tiles, ((0, 0), margin, margin), constant_values=background)
-            for tiles, background in ((drawings, WHITE), (garments, BLACK))
-        ]
-        x = torch.from_numpy(np.stack(halves, 1))
+        x = draw_pairs(split, self.stored_resolution if split == "train" else self.resolution)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
+
+
+@cache
+def draw_pairs(split: Split, side: int) -> Tensor:
+    """(N, 2, side, side) uint8: drawing and garment of each pair. Made once: it takes a second."""
+    garments = read_tiles(split)
+    chunks = np.split(garments, range(DRAWN_AT_ONCE, len(garments), DRAWN_AT_ONCE))
+    drawings = np.concatenate([draw_outlines(chunk) for chunk in chunks])
+    border = side - TILE
+    margin = (border // 2, border - border // 2)
+    halves = [
+        np.pad(tiles, ((0, 0), margin, margin), constant_values=background)
+        for tiles, background in ((drawings, WHITE), (garments, BLACK))
+    ]
+    return torch.from_numpy(np.stack(halves, 1))
 
 
 def draw_outlines(grey: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 from crgan_cli.config.bounds import PositiveFraction, PositiveInt
 from crgan_cli.data.cache import Item, decode_cached
 from crgan_cli.data.collection import read_header
-from crgan_cli.data.decode import convert_colour, open_picture
+from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
 from crgan_cli.data.files import Entry, ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
@@ -179,15 +179,8 @@ class PairDecoder(NamedTuple):
             raise ValueError(f"A is {a.width}x{a.height}, but B is {b.width}x{b.height}")
         source, target = (a, b) if self.direction == "a_to_b" else (b, a)
         parts = ((source, self.channels_in), (target, self.channels_out))
-        return np.concatenate([self._planes(*part) for part in parts])
-
-    def _planes(self, picture: Image.Image, channels: int) -> np.ndarray:
         size = (self.resolution, self.resolution)
-        # plane by plane: Pillow would resize colours weighted by alpha, which is a mask here
-        planes = convert_colour(picture, channels).split()
-        return np.stack(
-            [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
-        )
+        return np.concatenate([resize_planes(convert_colour(*part), size) for part in parts])
 
 
 def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:

@@ -3,6 +3,7 @@
 `evaluator.py` turns images into numbers; here is where the images come from.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.features import Draw, Progress
+from crgan_cli.evaluation.pairs import PairsEvaluator
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.evaluation.reference_images import random_subset
-from crgan_cli.gan.build import get_task_class
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.protocol import UNKNOWN, Record
+
+log = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -53,10 +56,9 @@ class Scorer:
         self.accept = accept
         self.prepared = False
 
-    def prepare(self) -> None:
-        """Prepare the real images of the configuration's data set, once."""
+    def prepare(self, target: str) -> None:
+        """Prepare the real images of the configuration's data set, once. `target` is their view."""
         if not self.prepared:
-            target = get_drawing(get_task_class(self.config)).target
             self.evaluator.prepare(build_dataset(self.config), target, progress=self.show)
             self.accept(self.evaluator.describe())
         self.prepared = True
@@ -67,9 +69,10 @@ class Scorer:
         """Score a checkpoint's generator. `export` gets all images that are scored."""
         weights = self.evaluator.protocol.weights
         model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
-        self.prepare()
+        drawing = get_drawing(model.task)
+        self.prepare(drawing.target)
         sampler = make_eval_sampler(
-            get_drawing(model.task),
+            drawing,
             build_dataset(self.config),
             self.evaluator.protocol,
             lambda: model.prior,
@@ -92,17 +95,20 @@ class Scorer:
         )
 
     def score_images(self, path: Path, generated: ImageCollection) -> Evaluation:
-        """Score images that exist already."""
+        """Score images that exist already; if the data are pairs, against their targets."""
         self._use_files_unchanged()
         dataset = build_dataset(self.config)
-        shape = (dataset.channels, dataset.resolution, dataset.resolution)
+        targets = self.config.dataset.get("channels_out")
+        side = dataset.resolution
+        shape = (targets or dataset.channels, side, side)
         real_name = f"dataset={dataset.name}"
+        self.evaluator.count_samples(dataset)
         self._require_match(path, generated, shape, real_name)
         y = None
         if self.evaluator.compares_classes and generated.class_names:
             dataset.load("train")  # a folder's class names are known once it was read
             y = class_labels(path, generated, dataset.class_names, real_name)
-        self.prepare()
+        self.prepare("target" if targets else "real")
         return self._score(path, generated, y)
 
     def score_folders(
@@ -126,9 +132,12 @@ class Scorer:
 
     def _use_files_unchanged(self) -> None:
         """Set the protocol for files: they are rounded, and how they were drawn is not known."""
+        if isinstance(self.evaluator, PairsEvaluator):
+            log.info("files have no inputs: they are compared as a set, without l1, psnr and ssim")
+            self.evaluator.compares_pairs = False
         protocol = self.evaluator.protocol
         self.evaluator.protocol = protocol._replace(
-            rounding="uint8", weights="auto", batch_norm="running", truncation=None
+            rounding="uint8", weights="auto", batch_norm="running", truncation=None, dropout="off"
         )
 
     def _require_match(
@@ -160,7 +169,10 @@ class Scorer:
             None if y is None else y[rows],
         )
         values = self.evaluator(fakes, progress=self.show)
-        drawn = dict.fromkeys(("weights", "batch_norm", "truncation", "generator_weights"), UNKNOWN)
+        drawn = dict.fromkeys(
+            ("weights", "batch_norm", "batch_size", "truncation", "dropout", "generator_weights"),
+            UNKNOWN,
+        )
         record = {**self.evaluator.describe(), **drawn}
         return Evaluation(
             {"samples": str(path), "samples_sha256": generated.sha256}, values, record
@@ -180,9 +192,9 @@ def class_labels(
     if unknown := [name for name in generated.class_names if name not in numbers]:
         known = ", ".join(list(names)[:10]) or "none"
         raise UserError(
-            f"class_fid compares class by class, and the sub-folder {unknown[0]} of {path} is "
-            f"no class of {real_name}, which has {known}. Name sub-folders as classes or by "
-            "their numbers from 0, or remove class_fid from metrics.measures."
+            f"metrics.measures compares class by class, and the sub-folder {unknown[0]} of {path} "
+            f"is no class of {real_name}, which has {known}. Name sub-folders as classes or by "
+            "their numbers from 0, or remove class_fid and class_accuracy from metrics.measures."
         )
     return torch.tensor([numbers[name] for name in generated.class_names])[generated.images.y]
 

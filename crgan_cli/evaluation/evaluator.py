@@ -17,6 +17,7 @@ from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
 from crgan_cli.data.images import Dataset, Images, to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
+from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
     Draw,
@@ -45,6 +46,7 @@ class Fakes(NamedTuple):
 
     draw: Draw  # (start, n) -> floats in [-1, 1]; the same images for the same indices
     y: Tensor | None = None  # (N,) class ids of the data set; None if unknown
+    steps: tuple[Draw, ...] = ()  # of the images before and after a small step of the latents
 
 
 class Evaluator:
@@ -99,6 +101,7 @@ class Evaluator:
         self.required: frozenset[FeatureKind] = frozenset().union(
             *(metric.required for metric in self.metrics)
         )
+        self.classifying = next((m for m in self.metrics if isinstance(m, ClassAccuracy)), None)
         self.floor = floor
         self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
         self.every = every  # training steps between evaluations
@@ -134,6 +137,19 @@ class Evaluator:
         real, fake = self.protocol.num_real, self.protocol.num_samples
         for metric in self.metrics:
             metric.require(real, fake, self.extractor.dims)
+
+    def _require_single_set(self) -> None:
+        """Raise UserError for a protocol of latents where images are translated."""
+        settings = {
+            "repeats=1": self.protocol.repeats > 1,
+            "batch_norm=batch or running": self.protocol.batch_norm == "standing",
+            "truncation=null": self.protocol.truncation is not None,
+        }
+        if wrong := [f"metrics.{setting}" for setting, applies in settings.items() if applies]:
+            raise UserError(
+                "This protocol is for images from latents, and here each input is translated once. "
+                f"Type {' and '.join(wrong)}, or metrics=pairs."
+            )
 
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
@@ -177,18 +193,31 @@ class Evaluator:
         `target` is the view of the data set that generated images are compared with. Raises
         UserError if the reference split has fewer than `num_real` images.
         """
+        if target != "real":
+            self._require_single_set()
         self.target = target
-        if not self.protocol.num_samples:
-            count = len(resolve_split(dataset, self.protocol.reference, target).x)
-            real = self.protocol.num_real or count
-            self.protocol = self.protocol._replace(num_samples=count, num_real=real)
-            self._check_settings()
+        self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
-        labelled = bool(dataset.classes)
+        training = dataset.load_views("train")[target] if self.classifying else None
         self.prepare_images(
-            dataset.name, chosen.images, others, labelled, progress=progress, stop=stop
+            dataset.name,
+            chosen.images,
+            others,
+            bool(dataset.classes),
+            training,
+            progress=progress,
+            stop=stop,
         )
+
+    def count_samples(self, dataset: Dataset) -> None:
+        """Replace metrics.num_samples=null by the number of images in the reference split."""
+        if self.protocol.num_samples:
+            return
+        count = len(resolve_split(dataset, self.protocol.reference).x)
+        real = self.protocol.num_real or count
+        self.protocol = self.protocol._replace(num_samples=count, num_real=real)
+        self._check_settings()
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
@@ -202,6 +231,7 @@ class Evaluator:
         images: Images,
         others: Images | None = None,
         labelled: bool = False,
+        training: Images | None = None,
         *,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -209,20 +239,26 @@ class Evaluator:
         """Do the same as `prepare` for given images.
 
         `others` are for the real-vs-real distance; `labelled` tells whether `images.y` are classes.
+        class_accuracy learns from `training`; without, from the given images.
         """
-        self._require_labels(labelled, f"{name} has")
+        self.require_labels(labelled, f"{name} has")
         self._warn_of_few_samples()
         self.reference = prepare_reference(
             self.extractor,
             RealImages(name, self.protocol.reference, images, others, labelled),
             self.reference_file,
             self.protocol.batch_size,
-            self.required - {"logits"},  # no metric needs those of real images
+            self.required & {"pool"},  # no metric needs more of real images
             progress,
             stop,
         )
+        if self.classifying:
+            learnt_from = images if training is None else training
+            self.classifying.fit(learnt_from, progress, stop)
 
-    def _require_labels(self, known: bool, which: str) -> None:
+    def require_labels(self, known: bool, which: str) -> None:
+        """Raise UserError if a metric needs classes that are not known. `which` images have them
+        not, with its verb."""
         if known:
             return
         for metric in self.metrics:
@@ -257,7 +293,7 @@ class Evaluator:
         """
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
-        self._require_labels(fakes.y is not None, "the generated images have")
+        self.require_labels(fakes.y is not None, "the generated images have")
         sets = [
             self._score(reference, fakes, number, progress, stop)
             for number in range(self.protocol.repeats)
@@ -268,6 +304,8 @@ class Evaluator:
             values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
             values[f"{self.name('fd')}_floor"] = reference.floor
+        if self.classifying and self.classifying.classifier:
+            values["class_accuracy_real"] = self.classifying.classifier.accuracy
         require_finite_numbers(values)
         return values
 
@@ -296,11 +334,16 @@ class Evaluator:
             n,
             self.protocol.batch_size,
             which="generated",
-            required=self.required,
+            required=self.required - {"steps"},
             y=None if fakes.y is None else fakes.y[first : first + n],
+            classify=self.classifying.predict if self.classifying else None,
             progress=report_progress,
             stop=stop,
         )
+
+        if "steps" in self.required and fakes.steps:
+            before, after = (self._extract_step(each, first, stop) for each in fakes.steps)
+            fake = fake._replace(steps=(before, after))
 
         def compare() -> dict[str, float]:
             numbers: dict[str, float] = {}
@@ -310,6 +353,18 @@ class Evaluator:
             return numbers
 
         return broadcast_from_main(compare)
+
+    def _extract_step(self, drawn: Draw, first: int, stop: Stop | None) -> Tensor:
+        """Return the features of images that are not rounded, (N, dims)."""
+
+        def draw(start: int, count: int) -> Tensor:
+            return drawn(first + start, count).add(1).mul(127.5).clamp(0, 255)
+
+        count, size = self.protocol.num_samples, self.protocol.batch_size
+        found = extract(
+            self.extractor, draw, count, size, which="generated", required={"pool"}, stop=stop
+        )
+        return found.require_pool()
 
     def _to_pixels(self, images: Tensor, n: int) -> Tensor:
         """Check floats in [-1, 1] and convert them to pixels, rounded if the protocol says so."""

@@ -1,14 +1,16 @@
 """Find checkpoints of runs, and load networks from them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.stored import from_text
+from crgan_cli.config.resolve import flatten
+from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
@@ -25,8 +27,17 @@ from crgan_cli.runs.checkpoint import (
 )
 from crgan_cli.runs.folder import RunDir
 
-BUILT = ("architecture", "engine")
+BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
+
+TRANSLATION_VALUES: dict[str, Callable[[object], bool]] = {
+    "dataset.channels_in": lambda value: isinstance(value, int) and value > 0,
+    "dataset.channels_out": lambda value: isinstance(value, int) and value > 0,
+    "metrics.batch_norm": lambda value: value in ("batch", "running"),
+    "metrics.dropout": lambda value: value in ("on", "off"),
+}
+"""What else a network that translates depends on -> whether a value is one. Only these are read of
+their groups: neither the data nor the extractor need be there."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
@@ -51,7 +62,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
                 "Give the folder, or leave out --best."
             )
-        return LoadedCheckpoint(path, load(path))
+        return keep_networks(LoadedCheckpoint(path, load(path)))
     run = RunDir(path)
     if best:
         if not run.best.exists():
@@ -59,14 +70,22 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
                 "metrics yet, or it has no metrics. Leave out --best for its newest."
             )
-        return LoadedCheckpoint(run.best, load(run.best))
+        return keep_networks(LoadedCheckpoint(run.best, load(run.best)))
     newest = load_latest(run.checkpoints)
     if newest is None:
         raise UserError(
             f"{path} holds no checkpoint that can be read (looked for checkpoints/step_*.pt). Give "
             "the folder of a run, as crgan train printed it, or a checkpoint file."
         )
-    return newest
+    return keep_networks(newest)
+
+
+def keep_networks(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
+    """Drop what only training needs: the optimizers are more than half of a checkpoint."""
+    states = checkpoint.content["states"]
+    for name in states.keys() - {"task", "ema"}:
+        del states[name]
+    return checkpoint
 
 
 def all_checkpoints(path: Path) -> list[Path]:
@@ -110,12 +129,26 @@ class LoadedGenerator(NamedTuple):
         return build_prior(self.config, self.G)
 
 
+def read_network_config(checkpoint: LoadedCheckpoint) -> DictConfig:
+    """Read the parts of a checkpoint's configuration that its networks are built from."""
+    text, source = checkpoint.content["config"], str(checkpoint.path)
+    config, stored = from_text(text, source, builds=BUILT), flatten(read_stored(text, source))
+    if "dataset.channels_in" not in stored:
+        return config
+    for key, is_valid in TRANSLATION_VALUES.items():
+        if key in stored:
+            if not is_valid(stored[key]):
+                raise UserError(f"{source} is damaged: {key} cannot be {stored[key]!r}.")
+            OmegaConf.update(config, key, stored[key], force_add=True)
+    return config
+
+
 def load_generator(
     checkpoint: LoadedCheckpoint, device: torch.device, weights: str | None
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
     path, content = checkpoint
-    config = from_text(content["config"], str(path), builds=BUILT)
+    config = read_network_config(checkpoint)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:
         raise UserError(
@@ -129,7 +162,7 @@ def load_generator(
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
     """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
-    config = from_text(checkpoint.content["config"], str(checkpoint.path), builds=BUILT)
+    config = read_network_config(checkpoint)
     return load_network(
         build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
     )

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
 """What may be changed for a checkpoint; everything else is the run's."""
 
-BUILT = ("metrics", "extractor", "dataset")
-"""The groups that a score is built from. The networks are read from each checkpoint."""
+BUILT = ("metrics", "extractor", "dataset", "task")
+"""The groups that a score is built from; the task draws. The networks are read from each
+checkpoint."""
 
 CHANGEABLE_WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
 """What may be set if there is no run to take it from."""

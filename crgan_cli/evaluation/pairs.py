@@ -14,7 +14,7 @@ from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.system.distributed.objects import all_gather_objects
 
 log = logging.getLogger(__name__)
-BATCH = 64  # images that are compared at once
+BATCH = 16  # images that are compared at once, in float64
 
 
 class PairsEvaluator(Evaluator):
@@ -25,6 +25,7 @@ class PairsEvaluator(Evaluator):
     and the mean of all training targets (`_of_mean`). A model that is no better has learnt nothing.
     """
 
+    compares_pairs = True  # False: only sets, as of files that have no inputs
     targets: Tensor  # (N, C, H, W) uint8
     baselines: dict[str, float]
 
@@ -36,45 +37,42 @@ class PairsEvaluator(Evaluator):
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> None:
-        self._require_single_set()
         if dataset.resolution < 2 * SSIM_RADIUS + 1:
             raise UserError(
                 f"metrics=pairs compares windows of 11 x 11 pixels, and dataset.resolution is "
                 f"{dataset.resolution}. Type metrics=none, or a larger dataset.resolution."
             )
-        if target not in dataset.load_views("test"):
+        if "input" not in dataset.load_views("test"):
             raise UserError(
                 "metrics=pairs compares images with their targets, and this data set has no "
                 "pairs. Type metrics=demo, or dataset=pairs dataset.root=PATH."
             )
         super().prepare(dataset, target, progress=progress, stop=stop)
+        if not self.compares_pairs:
+            return
         chosen = self.protocol.reference, self.protocol.num_samples
         self.targets = ReferenceImages(dataset, *chosen, target).images.x
         inputs = ReferenceImages(dataset, *chosen, "input").images.x
-        mean = dataset.load_views("train")[target].x.float().mean(0, keepdim=True)
+        mean = mean_image(dataset.load_views("train")[target].x)
         self.baselines = {
             **measure(as_channels(inputs, self.targets.shape[1]), self.targets, "_of_input"),
             **measure(mean, self.targets, "_of_mean"),
         }
 
-    def _require_single_set(self) -> None:
-        if self.protocol.repeats > 1 or self.protocol.batch_norm == "standing":
-            raise UserError(
-                "metrics=pairs translates each input once: type metrics.repeats=1, and "
-                "metrics.batch_norm=batch or running."
-            )
-
     def __call__(
         self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
     ) -> dict[str, float]:
         """Return name -> number; see `Evaluator`."""
-        numbers = torch.zeros(len(self.targets), len(NAMES) + 1, dtype=torch.float64)
+        if not self.compares_pairs:
+            return super().__call__(fakes, progress, stop)
+        targets = self.targets
+        numbers = torch.zeros(len(targets), len(NAMES) + 1, dtype=torch.float64)
 
         def draw(start: int, n: int) -> Tensor:
             images = fakes.draw(start, n)
-            pixels, targets = self._to_pixels(images, n), self.targets[start : start + n]
-            numbers[start : start + n, :-1] = compare_pairs(pixels.cpu(), targets)
-            numbers[start : start + n, -1] = 1
+            pixels, rows = self._to_pixels(images, n), slice(start, start + n)
+            numbers[rows, :-1] = compare_pairs(pixels.cpu(), targets[rows])
+            numbers[rows, -1] = 1
             return images
 
         values = super().__call__(fakes._replace(draw=draw), progress, stop)
@@ -86,11 +84,21 @@ class PairsEvaluator(Evaluator):
         return values
 
 
+def mean_image(x: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 -> (1, C, H, W) float64. They may be more than the memory holds."""
+    total = torch.zeros(x.shape[1:], dtype=torch.float64)
+    for part in x.split(BATCH):
+        total += part.sum(0, dtype=torch.int64)
+    return total[None] / len(x)
+
+
 def as_channels(inputs: Tensor, channels: int) -> Tensor | None:
     """Return inputs as images of so many channels, for the baseline; None if they cannot be.
 
-    Grey is repeated, and colour is averaged.
+    Grey is repeated, colour is averaged, and alpha is left out.
     """
+    if inputs.shape[1] == 4:
+        inputs = inputs[:, :3]
     if inputs.shape[1] == channels:
         return inputs
     if inputs.shape[1] == 1:

@@ -202,29 +202,41 @@ def make_image_writer(path: Path) -> "GridWriter | PngWriter":
 
 
 @contextmanager
-def open_file_writer(path: Path, *, single: bool) -> Iterator[Callable[[str, bytes], object]]:
-    """Provide a function that writes files by name: to FILE.png if there is a `single` one, to a
-    zip, or to a new folder. Raise UserError if that is impossible, RunFailed for a full disk."""
+def open_file_writer(path: Path, *, single: bool) -> Iterator[Callable[[str, bytes], None]]:
+    """Provide a function that writes PNGs by name: to FILE.png if there is a `single` one, to a
+    zip, or to a new folder.
+
+    A zip appears when it is complete; a folder keeps what was written before an error. Raises
+    UserError at once if nothing can be written there, RunFailed later (full disk).
+    """
     suffix = path.suffix.lower()
-    if suffix == ".png" and single:
-        with report_unwritable(path, "--out"), explain_write_failure(path):
-            yield lambda name, png: path.write_bytes(png)
-        return
-    if suffix and suffix != ".zip":
+    if suffix and suffix != ".zip" and not (single and suffix == ".png"):
+        one = "FILE.png, " if single else ""
         raise UserError(
-            f"--out {path}: give FILE.zip or a folder's name"
-            + (", or FILE.png." if single else ": there are several images.")
+            f"--out {path}: give {one}FILE.zip or a folder's name; all images become PNGs"
+            + ("." if single else ", and there are several.")
         )
+    if suffix and path.is_dir():
+        raise UserError(f"--out {path} is a folder with the name of a file. Give another --out.")
     with report_unwritable(path, "--out"):
-        writer = make_png_writer(path, "--out")
-    try:
+        writer = None if suffix == ".png" else make_png_writer(path, "--out")
+    complete = written = False
+
+    def write(name: str, png: bytes) -> None:
+        nonlocal written
         with explain_write_failure(path):
-            yield writer.write
-            writer.finish()
-    except BaseException:
-        if suffix == ".zip":
+            writer.write(name, png) if writer else path.write_bytes(png)
+        written = True
+
+    try:
+        yield write
+        if writer and written:
+            with explain_write_failure(path):
+                writer.finish()
+        complete = written
+    finally:
+        if writer and not complete and not (written and isinstance(writer, FolderWriter)):
             writer.discard()
-        raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 from typing import Protocol as TypingProtocol
 
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation.evaluator import Fakes
 from crgan_cli.evaluation.metrics.features import require_finite_images
+from crgan_cli.evaluation.metrics.perceptual_path import STEP
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.system.distributed.world import as_single_process
@@ -71,16 +73,22 @@ def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
     arXiv:1609.04468); straight for a uniform one.
     """
     start, end = ends.z[0::2, None], ends.z[1::2, None]  # (paths, 1, z_dim)
-    t = torch.linspace(0, 1, steps)[None, :, None]
-    if kind == "normal":
-        cosine = torch.cosine_similarity(start, end, dim=2)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
-        angle = cosine.acos()
-        z = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
-    else:
-        z = (1 - t) * start + t * end
+    z = move(start, end, torch.linspace(0, 1, steps)[None, :, None], kind)
     return Latents(
         z.flatten(0, 1), None if ends.y is None else ends.y[0::2].repeat_interleave(steps)
     )
+
+
+def move(start: Tensor, end: Tensor, t: Tensor, kind: str) -> Tensor:
+    """The latents (..., z_dim) at the share t, (..., 1), of the way from start to end.
+
+    Along the great circle for a normal prior, straight for a uniform one.
+    """
+    if kind != "normal":
+        return (1 - t) * start + t * end
+    cosine = torch.cosine_similarity(start, end, dim=-1)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
+    angle = cosine.acos()
+    return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
 
 
 class Sampler:
@@ -119,18 +127,23 @@ class ProtocolSampler:
         *,
         y: Tensor | None = None,
         standing: ImageSource | None = None,
+        steps: tuple[ImageSource, ...] = (),
     ) -> None:
-        """`y`: (N,) class ids of the images. `standing`: the images for standing statistics."""
+        """`y`: (N,) class ids of the images. `standing`: the images for standing statistics.
+        `steps`: the images before and after a small step of the latents, if there are latents.
+        """
         self.protocol = protocol
         self.source = source
         self.y = y
         self.standing = standing
+        self.steps = steps
 
     @contextmanager
     def images(self, G: nn.Module) -> Iterator[Fakes]:
         """Provide G's images inside the block; G is restored afterwards."""
         with protocol_mode(G, self.protocol, self.standing):
-            yield Fakes(lambda start, n: self.source.draw(G, start, n), self.y)
+            steps = tuple(partial(each.draw, G) for each in self.steps)
+            yield Fakes(partial(self.source.draw, G), self.y, steps)
 
 
 @contextmanager
@@ -201,7 +214,24 @@ class EvalSampler(ProtocolSampler):
         if protocol.batch_norm == "standing":
             others = sample(STANDING_BATCHES * protocol.batch_size, seed + 1)
             standing = Sampler(others, device)
-        super().__init__(protocol, Sampler(latents, device), y=latents.y, standing=standing)
+        super().__init__(
+            protocol,
+            Sampler(latents, device),
+            y=latents.y,
+            standing=standing,
+            steps=make_steps(latents, sample(len(latents.z), seed + 2).z, prior.kind, seed, device),
+        )
+
+
+def make_steps(
+    latents: Latents, others: Tensor, kind: str, seed: int, device: torch.device
+) -> tuple[Sampler, Sampler]:
+    """Return what draws the images at a random place on the way to other latents, and `STEP` on."""
+    t = torch.rand(len(others), 1, generator=torch.Generator().manual_seed(seed))
+    before, after = (
+        latents._replace(z=move(latents.z, others, place, kind)) for place in (t, t + STEP)
+    )
+    return Sampler(before, device), Sampler(after, device)
 
 
 def make_grid(images: Tensor, columns: int) -> Tensor:

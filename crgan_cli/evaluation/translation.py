@@ -1,12 +1,12 @@
 """Draw the translations of fixed images, and show them next to their inputs and targets."""
 
+import hashlib
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.data.images import Dataset, Split, to_float
+from crgan_cli.data.images import Dataset, to_float
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.evaluation.sampler import ProtocolSampler, make_grid
@@ -16,48 +16,39 @@ from crgan_cli.system.distributed.world import as_single_process
 
 
 class Translator:
-    """Translates the images start to start + n of a fixed list.
+    """Translates the images start to start + n of a fixed list, one by one.
 
-    With `dropout` they are translated one by one, each with the noise of (seed, its number): an
-    image does not depend on those before it, nor on the size of a batch.
+    So batch statistics are those of one image, and an image never depends on its batch.
     """
 
     def __init__(
-        self,
-        inputs: Tensor,
-        drawing: GeneratedView,
-        device: torch.device,
-        *,
-        seed: int,
-        dropout: bool,
+        self, inputs: Tensor, drawing: GeneratedView, device: torch.device, seed: int
     ) -> None:
-        """`inputs`: (N, C, H, W) uint8."""
+        """`inputs`: (N, C, H, W) uint8. `seed` is that of G's noise."""
         self.inputs = inputs
         self.drawing = drawing
         self.device = device
         self.seed = seed
-        self.dropout = dropout
 
     def draw(self, G: nn.Module, start: int, n: int) -> Tensor:
         """Return the translations, (n, C, H, W) in [-1, 1], fp32."""
-        if not self.dropout:
-            return self.translate(G, self.inputs[start : start + n])
         images = []
-        for number in range(start, min(start + n, len(self.inputs))):
-            seed_noise(self.seed, number)
-            images.append(self.translate(G, self.inputs[number : number + 1]))
+        for pixels in self.inputs[start : start + n].split(1):
+            seed_noise(self.seed, pixels)
+            with as_single_process():
+                x = to_float(pixels.to(self.device))
+                images.append(self.drawing.draw(G, Batch(x)).float())
         return torch.cat(images)
 
-    def translate(self, G: nn.Module, inputs: Tensor) -> Tensor:
-        """Translate a batch, (n, C, H, W) uint8."""
-        with as_single_process():
-            return self.drawing.draw(G, Batch(to_float(inputs.to(self.device)))).float()
 
+def seed_noise(seed: int, pixels: Tensor) -> None:
+    """Seed the generators of all devices with (seed, the pixels of the input), (1, C, H, W) uint8.
 
-def seed_noise(seed: int, number: int) -> None:
-    """Seed the generators of all devices with (seed, number of the image)."""
-    (word,) = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
-    torch.manual_seed(int(word >> np.uint64(1)))
+    So an image has the same noise in a grid, among all test images and in a file.
+    """
+    digest = hashlib.sha256(repr((seed, tuple(pixels.shape))).encode())
+    digest.update(pixels.numpy().tobytes())
+    torch.manual_seed(int.from_bytes(digest.digest()[:8]) >> 1)  # 63 bits
 
 
 def make_translation_sampler(
@@ -66,9 +57,7 @@ def make_translation_sampler(
     """Return what draws the translations that a protocol scores: those of the inputs whose targets
     are the reference."""
     chosen = ReferenceImages(dataset, protocol.reference, protocol.num_samples, drawing.source)
-    dropout = protocol.dropout == "on"
-    source = Translator(chosen.images.x, drawing, device, seed=seed, dropout=dropout)
-    return ProtocolSampler(protocol, source)
+    return ProtocolSampler(protocol, Translator(chosen.images.x, drawing, device, seed))
 
 
 def make_translation_painter(
@@ -81,31 +70,28 @@ def make_translation_painter(
 ) -> Callable[[nn.Module], Tensor]:
     """Return a function that paints a grid, one pair per row: input, translation, target.
 
-    The rows are always the same `num` images of the protocol's split, or all if it has fewer. Wide
-    grids have several pairs per row.
+    The rows are always the same `num` test images, or all if there are fewer, drawn in the modes of
+    the protocol. Wide grids have several pairs per row.
     """
-    available = len(dataset.load_views(split_name(protocol.reference))[drawing.target].x)
-    protocol = protocol._replace(num_samples=min(num, available))
+    count = min(num, len(dataset.load_views("test")[drawing.target].x))
+    protocol = protocol._replace(reference="test", num_samples=count)
     sampler = make_translation_sampler(dataset, drawing, protocol, seed, device)
-    count = protocol.num_samples
     inputs, targets = (
-        to_float(ReferenceImages(dataset, protocol.reference, count, view).images.x)
+        to_float(ReferenceImages(dataset, "test", count, view).images.x)
         for view in (drawing.source, drawing.target)
     )
 
     def paint(G: nn.Module) -> Tensor:
-        size = protocol.batch_size
         with sampler.images(G) as fakes:
-            drawn = torch.cat([fakes.draw(i, min(size, count - i)) for i in range(0, count, size)])
-        columns = [each.cpu()[:, :3].expand(-1, 3, -1, -1) for each in (inputs, drawn, targets)]
+            columns = [as_rgb(each) for each in (inputs, fakes.draw(0, count), targets)]
         return make_grid(torch.stack(columns, 1).flatten(0, 1), 3 * pairs_per_row(count))
 
     return paint
 
 
-def split_name(reference: str) -> Split:
-    """Return the split whose images a grid shows."""
-    return "train" if reference == "train" else "test"
+def as_rgb(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 3, H, W) on the CPU: the first three channels, or the first as grey."""
+    return images.cpu()[:, : 3 if images.shape[1] >= 3 else 1].expand(-1, 3, -1, -1)
 
 
 def pairs_per_row(count: int) -> int:

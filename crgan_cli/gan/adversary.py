@@ -62,6 +62,12 @@ class Adversary(nn.Module):
         differentiates_G = any(part.differentiates_G for part in self.regularizer.members)
         return ("d",) * self.needs_double_backward + ("g",) * differentiates_G
 
+    @property
+    def has_noisy_consistency(self) -> bool:
+        """Whether a regularizer compares D's logits of two views that D's dropout masks apart."""
+        compared = any(part.views for part in self.regularizer.members)
+        return compared and has_dropout(self.D)
+
     def describe_calls(self) -> str:
         """The D calls of a D step, for the log."""
         roles, jointly = self.roles, self.score_jointly
@@ -116,6 +122,14 @@ class Adversary(nn.Module):
                         f"regularizer={name} scores the view '{role}', and {task} has only "
                         f"{', '.join(known)}. Type another, for example regularizer=bcr."
                     )
+
+
+def has_dropout(module: nn.Module) -> bool:
+    """Whether a layer sets a share of its input to 0 in training."""
+    return any(
+        isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
+        for layer in module.modules()
+    )
 
 
 def for_discriminator(batch: Batch, *, detach: bool) -> Batch:

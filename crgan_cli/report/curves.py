@@ -10,6 +10,7 @@ from crgan_cli.report.drawing import (
     add_legend,
     describe_direction,
     describe_left_out,
+    draw_baselines,
     draw_levels,
     wrap_label,
 )
@@ -57,6 +58,7 @@ def plot_metrics(report: Report) -> Drawing | None:
             plots.set_log_scale(axes, "y", values)
         if metric == report.headline:
             draw_levels(axes, report, values)
+        draw_baselines(axes, report, metric, values)
         axes.set_ylabel(f"{metric}\n({describe_direction(metric)})", fontsize=8)
     add_legend(figure, panels, columns=2)
     return Drawing(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from crgan_cli.report import plots
 from crgan_cli.report.model import Report, Spread
-from crgan_cli.runs.metric_names import higher_is_better
+from crgan_cli.runs.metric_names import BASELINES, higher_is_better
 from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
@@ -87,6 +87,16 @@ def draw_floor(draw_line: Callable[..., object], report: Report, values: Sequenc
     floor = mean_floor(report)
     if floor is not None and is_near(floor, values):
         draw_line(floor, color=plots.GREY, linestyle=":", label="real-vs-real distance")
+
+
+def draw_baselines(axes: "Axes", report: Report, metric: str, values: Sequence[float]) -> None:
+    """Draw what answers without learning score, where it fits on the y axis."""
+    span = max(values) - min(values)
+    for (end, answer), dash in zip(BASELINES.items(), (":", "-."), strict=True):
+        spreads = (row.numbers.get(metric + end) for row in report.rows)
+        levels = [each.mean for spread in spreads if (each := finite_or_none(spread))]
+        if levels and min(values) - span <= levels[0] <= max(values) + span:
+            axes.axhline(levels[0], color=plots.GREY, linestyle=dash, linewidth=1, label=answer)
 
 
 def draw_levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:

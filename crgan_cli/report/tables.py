@@ -8,7 +8,7 @@ from typing import NamedTuple
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.rows import choose_evaluation, choose_metric, list_metrics
 from crgan_cli.report.settings import format_setting
-from crgan_cli.runs.metric_names import higher_is_better, is_secondary
+from crgan_cli.runs.metric_names import BASELINES, higher_is_better, is_secondary
 from crgan_cli.system.numbers import format_mean, format_number, format_time
 
 LATEX = {
@@ -110,7 +110,14 @@ def list_remarks(report: Report) -> list[str]:
         for name, spread in row.numbers.items()
         if name.endswith("_floor")
     }
-    return [*remarks, *sorted(floors), *sorted(sources), *report.warnings]
+    baselines = {
+        f"{name} {format_number(spread.mean)}: {BASELINES[end]}, which learns nothing"
+        for row in report.rows
+        for name, spread in row.numbers.items()
+        for end in BASELINES
+        if name.endswith(end)
+    }
+    return [*remarks, *sorted(floors), *sorted(baselines), *sorted(sources), *report.warnings]
 
 
 def format_protocols(report: Report) -> str:

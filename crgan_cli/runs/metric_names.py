@@ -12,6 +12,7 @@ class MetricTraits(NamedTuple):
 
     higher_is_better: bool
     may_lead: bool  # may be the primary metric, which picks the best checkpoint
+    of_features: bool = True  # whether it depends on the extractor
 
 
 DISTANCE = MetricTraits(higher_is_better=False, may_lead=True)
@@ -25,6 +26,7 @@ TRAITS = {
     "fd_infinity": DISTANCE,
     "class_fid": DISTANCE,
     "class_fd": DISTANCE,
+    "class_accuracy": SCORE._replace(of_features=False),
     "kid": DISTANCE,
     "is": SCORE,
     "precision": SCORE,
@@ -32,12 +34,22 @@ TRAITS = {
     "density": SCORE,
     "coverage": SCORE,
     "l1": MetricTraits(higher_is_better=False, may_lead=False),
+    "ppl": MetricTraits(higher_is_better=False, may_lead=False),
     "psnr": SCORE,
     "ssim": SCORE,
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
-SECONDARY = re.compile(r"_(sd|std|single|floor|of_input|of_mean)(_|$)|^class_fi?d_\d+(_|$)")
+BASELINES = {
+    "_of_input": "the input itself as the answer",
+    "_of_mean": "the mean training target as the answer",
+}
+"""End of the name of what an answer without learning scores -> which answer."""
+
+SECONDARY = re.compile(
+    rf"_(sd|std|single|floor)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
+    r"|^class_accuracy_real$"
+)
 
 
 def higher_is_better(name: str) -> bool:
@@ -57,7 +69,8 @@ def may_lead(name: str) -> bool:
 def is_secondary(name: str) -> bool:
     """Return whether a number only comes with another one.
 
-    These are its spread, its real-vs-real distance, its value for one class and its baselines.
+    These are its spread, its real-vs-real distance, its value for one class or for real images,
+    and its baselines.
     """
     return bool(SECONDARY.search(name))
 

@@ -72,12 +72,15 @@ class EvalProgress(LiveDisplay):
         )
         self.bar = self.line.add_task("images", total=None)
         self.what = what
+        self.began = self.last_printed
 
     def show(self, done: int, total: int) -> None:
-        """Show how many of all images are scored."""
+        """Show how many of all images are done, and the time left by the mean speed so far."""
         self.line.update(self.bar, completed=done, total=total)
-        if self.claim_plain_line(time.monotonic()):
-            log.info("%s: %d of %d", self.what, done, total)
+        now = time.monotonic()
+        if self.claim_plain_line(now):
+            left = format_duration((now - self.began) / max(done, 1) * (total - done))
+            log.info("%s: %d of %d, %s left", self.what, done, total, left)
 
 
 class TrainingProgress(LiveDisplay):

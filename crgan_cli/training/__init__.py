@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from crgan_cli.training.engine.auto import Auto as Auto
     from crgan_cli.training.engine.eager import Eager as Eager
     from crgan_cli.training.engine.graphs import Graphs as Graphs
+    from crgan_cli.training.optimizers import SGD as SGD
     from crgan_cli.training.optimizers import Adam as Adam
 
 __getattr__ = lazy_imports(__name__)

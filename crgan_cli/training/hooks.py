@@ -95,6 +95,8 @@ class Evaluate:
         recorder: Recorder,
         watch: TrainingProgress,
     ) -> None:
+        """Raises UserError if a metric needs classes and the model has none."""
+        evaluator.require_labels(scored.y is not None, "the images of this model have")
         self.every = evaluator.every
         self.evaluator = evaluator
         self.sampler = scored

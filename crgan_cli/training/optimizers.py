@@ -1,5 +1,6 @@
-"""Adam for both players, with the papers' settings, and the learning rate over time."""
+"""The optimizers of both players, and how their settings change over the steps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -8,11 +9,64 @@ from torch import nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import Decay, Positive, PositiveInt
+from crgan_cli.config.bounds import AtLeastOne, Decay, Positive, PositiveInt
+from crgan_cli.training.momentum import MomentumSGD
 
 
-class Adam:
-    """Kingma & Ba 2015 (arXiv:1412.6980) for G and D, and the number of D steps per G step."""
+class Optimization(ABC):
+    """One optimizer per player, and the number of D steps per G step.
+
+    `settings` that change over the steps are tensors. `schedule` writes to them where they lie,
+    since a captured turn (`engine/graphs.py`) reads them there: a Python number would stay as it
+    was at the capture.
+    """
+
+    def __init__(self, lr_g: float, lr_d: float, n_dis: int) -> None:
+        self.lr = {"g": lr_g, "d": lr_d}
+        self.n_dis = n_dis
+
+    def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+        """Build one optimizer per player."""
+        return {who: self.build_one(who, list(players[who].parameters())) for who in players}
+
+    @abstractmethod
+    def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
+        """Build the optimizer of one player."""
+
+    @abstractmethod
+    def settings(self, who: str, device: torch.device) -> dict:
+        """Arguments of a player's optimizer in the first step."""
+
+    @abstractmethod
+    def scheduled(self, who: str, step: int, steps: int) -> dict[str, float]:
+        """Return the settings of step `step` of `steps`, counted from 0, that change over the
+        steps. "lr" is one of them unless it is constant."""
+
+    def learning_rate(self, who: str, step: int, steps: int) -> float:
+        """Return a player's learning rate in step `step` of `steps`, counted from 0."""
+        return self.scheduled(who, step, steps).get("lr", self.lr[who])
+
+    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
+        """Set the settings of step `step` of `steps`, counted from 0."""
+        for who, optimizer in optimizers.items():
+            for key, value in self.scheduled(who, step, steps).items():
+                for group in optimizer.param_groups:
+                    group[key].fill_(value)
+
+    def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """After loading a checkpoint: use this configuration's settings, not the saved ones."""
+        for who, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group.update(self.settings(who, group["params"][0].device))
+            match_layouts(optimizer)
+
+
+class Adam(Optimization):
+    """Kingma & Ba 2015 (arXiv:1412.6980), with the papers' settings.
+
+    With `decay=linear` the learning rate is constant for the share `decay_from` of all steps, and
+    falls linearly to 0 over the others.
+    """
 
     def __init__(
         self,
@@ -25,23 +79,17 @@ class Adam:
         decay: Literal["none", "linear"],
         decay_from: Decay = 0.0,
     ) -> None:
-        self.lr = {"g": lr_g, "d": lr_d}
+        super().__init__(lr_g, lr_d, n_dis)
         self.betas = (beta1, beta2)
         self.eps = eps
-        self.n_dis = n_dis
         self.decay = decay
         self.decay_from = decay_from
 
-    def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
-        """Build one Adam per player. Fused: one pass over all parameters of a player."""
-        return {who: self.build_one(who, list(players[who].parameters())) for who in players}
-
     def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
-        """Build the Adam of one player."""
+        """Build the Adam of one player. Fused: one pass over all parameters."""
         return TorchAdam(parameters, **self.settings(who, parameters[0].device))
 
     def settings(self, who: str, device: torch.device) -> dict:
-        """Arguments of a player's Adam. The learning rate is a tensor, for CUDA graphs to read."""
         return {
             "lr": torch.tensor(self.lr[who], device=device),
             "betas": self.betas,
@@ -50,30 +98,51 @@ class Adam:
             "capturable": device.type == "cuda",
         }
 
-    def learning_rate(self, who: str, step: int, steps: int) -> float:
-        """Return a player's learning rate in step `step` of `steps`, counted from 0.
-
-        With `decay=linear` it is constant for the share `decay_from` of all steps, and falls
-        linearly to 0 over the others.
-        """
+    def scheduled(self, who: str, step: int, steps: int) -> dict[str, float]:
         if self.decay == "none":
-            return self.lr[who]
-        return self.lr[who] * min(1.0, (1 - step / steps) / (1 - self.decay_from))
+            return {}
+        return {"lr": self.lr[who] * min(1.0, (1 - step / steps) / (1 - self.decay_from))}
 
-    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
-        """Set the learning rates of step `step` of `steps`, counted from 0."""
-        if self.decay == "none":
-            return
-        for who, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"].fill_(self.learning_rate(who, step, steps))
 
-    def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
-        """After loading a checkpoint: use this configuration's settings, not the saved ones."""
-        for who, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group.update(self.settings(who, group["params"][0].device))
-            match_layouts(optimizer)
+class SGD(Optimization):
+    """Gradient descent with momentum, as Goodfellow et al. 2014 (arXiv:1406.2661) train on MNIST.
+
+    In step t, counted from 0, the learning rate is lr * max(1 / decay_factor^t, lr_floor), and the
+    momentum rises linearly from `momentum` to `final_momentum` in `momentum_steps` steps. In the
+    authors' code the momentum rises once per epoch.
+    """
+
+    def __init__(
+        self,
+        lr_g: Positive,
+        lr_d: Positive,
+        n_dis: PositiveInt,
+        decay_factor: AtLeastOne,
+        lr_floor: Decay,
+        momentum: Decay,
+        final_momentum: Decay,
+        momentum_steps: PositiveInt,
+    ) -> None:
+        super().__init__(lr_g, lr_d, n_dis)
+        self.decay_factor = decay_factor
+        self.lr_floor = lr_floor
+        self.momentum = momentum
+        self.final_momentum = final_momentum
+        self.momentum_steps = momentum_steps
+
+    def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
+        return MomentumSGD(parameters, **self.settings(who, parameters[0].device))
+
+    def settings(self, who: str, device: torch.device) -> dict:
+        first = self.scheduled(who, 0, 1)
+        return {key: torch.tensor(value, device=device) for key, value in first.items()}
+
+    def scheduled(self, who: str, step: int, steps: int) -> dict[str, float]:
+        share = min(step / self.momentum_steps, 1.0)
+        return {
+            "lr": self.lr[who] * max(self.decay_factor**-step, self.lr_floor),
+            "momentum": (1 - share) * self.momentum + share * self.final_momentum,
+        }
 
 
 @torch.no_grad()

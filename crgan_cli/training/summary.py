@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Mapping
 
+from torch import nn
+
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import to_text
+from crgan_cli.gan.adversary import Adversary
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.provenance import get_peak_memory
@@ -60,6 +63,7 @@ def log_plan(
         log.info("on a CPU, architecture.width=0.25 is about ten times faster than full width")
     for line in training.task.describe_turns():
         log.info("%s", line)
+    warn_of_noisy_consistency(training.task, config.architecture)
     if cost := trainer.step_cost:
         log.info("a step is %s, with the networks as they are written", format_flop(cost.flops))
     if evaluate:
@@ -77,6 +81,19 @@ def log_plan(
     recorder.text("config", to_text(config))
     tag = evaluate.evaluator.tag(evaluate.evaluator.headline) if evaluate else None
     recorder.hparams(hparams(flatten(config)), tag)
+
+
+def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object]) -> None:
+    """Log that dropout in D disturbs a consistency term, and which settings end that."""
+    if not any(isinstance(m, Adversary) and m.has_noisy_consistency for m in task.modules()):
+        return
+    keys = [key for key in architecture if key.startswith("d_") and key.endswith("dropout")]
+    advice = " ".join(f"architecture.{key}=0" for key in keys if architecture[key])
+    log.warning(
+        "D has dropout, with a mask of its own for each view: the consistency term is noisy, and "
+        "is not 0 even for equal views.%s",
+        f" Without: {advice}" if advice else "",
+    )
 
 
 def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:

@@ -26,7 +26,7 @@ from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.engine.graphs import CaptureFailed
 from crgan_cli.training.hooks import CheckpointManager, Hook
-from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.optimizers import Optimization
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Trainer:
         self,
         task: Task,
         engine: Eager,
-        optimization: Adam,
+        optimization: Optimization,
         batches: Batches,
         *,
         ema: EMA | None,

@@ -37,7 +37,8 @@ def test_every_choice_composes_and_is_right() -> None:
 @pytest.mark.parametrize("name", Choices().groups["experiment"])
 def test_every_experiment_composes_and_is_right(name: str) -> None:
     published = compose([f"experiment={name}"]).published
-    if name == "demo" or name.startswith("sweep_"):  # nothing published that they are to reproduce
+    ours = name.startswith(("demo", "sweep_"))  # nothing published that they are to reproduce
+    if ours or name.endswith(("_facades", "_mnist")):  # their papers have no FID
         assert published.fid is None
         return
     assert published.fid > 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crgan_cli.data.images import Dataset, Images, Split, to_float
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.metrics import classifier
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
@@ -64,6 +65,13 @@ class Noise(Dataset):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
     return tmp_path / "reference"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that learns less."""
+    monkeypatch.setattr(classifier, "STEPS", 60)
+    monkeypatch.setattr(classifier, "BATCH", 32)
 
 
 def evaluator(extractor: Extractor | None = None, **changes: object) -> Evaluator:
@@ -413,11 +421,13 @@ def test_features_are_kept_only_for_a_measure_that_needs_them(cache: Path):
     assert third.extractor.seen == 0
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"measures": ["precision_recall"]}, "has no distance by which to choose the best"),
         ({"measures": ["fid", "class_fid"]}, "the generated images have no"),
+        ({"measures": ["fid", "class_accuracy"]}, "the generated images have no"),
         ({"kid_subset_size": 41}, "metrics.kid_subset_size"),
         ({"measures": ["fid_infinity"], "num_samples": 10}, "metrics.num_samples"),
     ],
@@ -446,6 +456,69 @@ def test_class_by_class_takes_the_labels_of_both_sides():
     y = torch.arange(40) % 2
     assert scorer(replay(x, y))["class_fd_1_projection_n40"] == pytest.approx(0, abs=1e-9)
     assert scorer(replay(x, 1 - y))["class_fd_1_projection_n40"] > 1e-3
+
+
+class Stripes(Noise):
+    """Class 0 has dark columns, class 1 dark rows; one image in ten has the other label."""
+
+    def read(self, split: Split) -> Images:
+        x, _ = super().read(split)
+        seen = torch.arange(len(x)) // 2 % 2
+        x[seen == 0, :, :, ::2] //= 8
+        x[seen == 1, :, ::2] //= 8
+        wrong = torch.arange(len(x)) % 10 == 3
+        return Images(x, torch.where(wrong, 1 - seen, seen))
+
+
+@pytest.mark.usefixtures("quick")
+def test_class_accuracy_of_right_wrong_and_shuffled_labels():
+    """Right labels score as real images do, exchanged ones the opposite, shuffled ones chance."""
+    data, scorer = Stripes(train=400), evaluator(measures=["fid", "class_accuracy"])
+    scorer.prepare(data)
+    x, y = data.read("test")
+    right = scorer(replay(x, y))
+    assert right["class_accuracy"] == pytest.approx(0.9)
+    assert right["class_accuracy_real"] == pytest.approx(0.9, abs=0.06)  # of 40 held-out images
+    assert scorer(replay(x, 1 - y))["class_accuracy"] == pytest.approx(0.1)
+    half = torch.arange(40) % 2  # crosses with the stripes
+    assert scorer(replay(x, half))["class_accuracy"] == pytest.approx(0.5)
+    assert "class_accuracy_images_sha256" in str(scorer.describe()["measures"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_classifier_is_trained_once_for_the_same_images_whatever_the_threads(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    images = Stripes(train=100).load("train")
+    state, threads = random_states(), torch.get_num_threads()
+    first = classifier.load_or_train_classifier(images)
+    assert random_states() == state
+    (file,) = (cache.parent / "classifiers").iterdir()
+    loaded = classifier.load_or_train_classifier(images)
+    file.unlink()
+    torch.set_num_threads(threads + 1)
+    try:
+        again = classifier.load_or_train_classifier(images)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    for other in (loaded, again):
+        assert other.accuracy == first.accuracy
+        for one, two in zip(first.network.parameters(), other.network.parameters(), strict=True):
+            assert torch.equal(one, two)
+    monkeypatch.setattr(classifier, "VERSION", 2)
+    classifier.load_or_train_classifier(images)
+    classifier.load_or_train_classifier(images._replace(y=1 - images.y))
+    assert len(list((cache.parent / "classifiers").iterdir())) == 3  # version 1, 2, other labels
+
+
+def test_larger_images_are_shrunk_for_the_classifier(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(classifier, "STEPS", 1)
+    x = torch.randint(0, 256, (20, 3, 48, 48), dtype=torch.uint8)
+    found = classifier.load_or_train_classifier(Images(x, torch.arange(20) % 3))
+    small = torch.nn.functional.interpolate(x.float(), 32, mode="area")
+    assert torch.equal(found.predict(x), found.predict(small))
+    assert found.predict(x).shape == (20,)
 
 
 def test_all_takes_both_splits_and_has_no_floor():

@@ -14,7 +14,6 @@ from crgan_cli.gan.regularizers.penalties import (
     R1,
     GradientPenalty,
     GradientRegularizer,
-    JSRegularizer,
 )
 from crgan_cli.gan.scoring import ScoredViews, mixes_samples
 from crgan_cli.gan.types import Batch
@@ -226,10 +225,3 @@ def test_a_penalty_is_the_formula_and_reaches_the_weights(name: str, norm: NormK
     for one, other in zip(*pairs, strict=True):
         torch.testing.assert_close(one, other)
         assert one.any()
-
-
-def test_jsr_which_weights_by_the_logit_of_an_image_is_refused() -> None:
-    net, views = lively(patches(norm="none")), {"real": Batch(images(2)), "fake": Batch(images(2))}
-    scores = {role: net(batch.x, None) for role, batch in views.items()}
-    with pytest.raises(UserError, match=r"map of logits.*Use regularizer=gp, dragan or r1"):
-        JSRegularizer(0.1).d_terms(ScoredViews(views, scores, net))

@@ -26,6 +26,8 @@ from crgan_cli.runs.metric_names import higher_is_better, is_secondary, may_lead
         ("class_fid_3", False, True, False),
         ("class_fd_effnetlite0_224_n500", False, False, True),
         ("class_fd_3_effnetlite0_224_n500", False, True, False),
+        ("class_accuracy", True, False, False),
+        ("class_accuracy_real", True, True, False),
         ("isolation", False, False, False),  # not `is`: a name starts with whole words
         ("step", False, False, False),
     ],

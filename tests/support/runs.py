@@ -30,6 +30,16 @@ TINY = (
 
 # Glorot weights: its images differ from the first step on, where SNDCGAN's are grey
 SNGAN = ("architecture=resnet_sngan", "steps=4", "metrics.every=2", "samples.every=4")
+PIX2PIX = (
+    "experiment=demo_pix2pix",
+    *(each for each in TINY if not each.startswith(("steps", "samples.every", "metrics.every"))),
+    "steps=4",
+    "samples.every=2",
+    "metrics.every=2",
+    "ema.decay=0.5",
+    "metrics.measures=[kid]",  # the distance fid takes a second
+    "optimizer.lr_g=0.05",  # else its images are grey, whatever the input
+)
 DEMO = ("metrics=demo", "extractor.resolution=32", "metrics.num_samples=8")
 HEADLINE = "fd_effnetlite0_32_n8"  # of both
 

@@ -110,3 +110,13 @@ def test_scoring_on_its_own_writes_nothing_where_there_is_no_terminal(
     (task,) = scoring.line.tasks
     assert (task.completed, task.total) == (3, 8)
     assert capsys.readouterr() == ("", "")
+
+
+def test_plain_lines_of_images_say_the_time_left(
+    clock: Time, said: pytest.LogCaptureFixture
+) -> None:
+    with EvalProgress("translating") as watch:
+        for done in range(1, 4):
+            clock.seconds = 6.0 * done
+            watch.show(done, 4)
+    assert said.messages == ["translating: 2 of 4, 12 s left"]

@@ -40,7 +40,7 @@ from crgan_cli.training.engine.graphs import (
     Graphs,
     locate_failure,
 )
-from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.optimizers import SGD, Adam, Optimization
 from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
@@ -58,7 +58,12 @@ REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
 
 
 def trainer(
-    engine: Eager, parts: list[Regularizer], *, n_dis: int = 1, classes: int = 0
+    engine: Eager,
+    parts: list[Regularizer],
+    *,
+    n_dis: int = 1,
+    classes: int = 0,
+    optimization: Optimization | None = None,
 ) -> Trainer:
     """12 images in batches of 4, a falling learning rate, an average that begins in step 3."""
     generator = torch.Generator().manual_seed(3)
@@ -70,7 +75,7 @@ def trainer(
     return Trainer(
         task,
         engine,
-        Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, n_dis, "linear"),
+        optimization or Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, n_dis, "linear"),
         Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
@@ -112,6 +117,19 @@ def test_captured_turns_give_the_bits_of_eager_ones(name: str) -> None:
     captured = taken(trainer(engine, REGULARIZERS[name]()), 2 * STEPS)
     assert len(engine.tapes) >= 2  # turns of both players were captured
     assert_equal(taken(trainer(Eager(), REGULARIZERS[name]()), 2 * STEPS), captured)
+
+
+def test_captured_turns_read_the_momentum_of_the_day() -> None:
+    """Rate and momentum change in every step, also in those that are replayed."""
+
+    def descend(engine: Eager) -> dict[str, torch.Tensor]:
+        optimization = SGD(0.1, 0.05, 1, 1.1, 1e-3, 0.1, 0.9, 2 * STEPS)
+        return taken(trainer(engine, [], optimization=optimization), 2 * STEPS)
+
+    engine = Taped()
+    captured = descend(engine)
+    assert len(engine.tapes) >= 2  # turns of both players were captured
+    assert_equal(descend(Eager()), captured)
 
 
 @pytest.mark.parametrize("name", ["icr", "gp"])

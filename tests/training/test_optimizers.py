@@ -1,4 +1,4 @@
-"""Adam for two players, and the learning rate over time."""
+"""The optimizers of two players, and their settings over time."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ from torch import nn
 from crgan_cli.config.build import build_group
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
-from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.optimizers import SGD, Adam, Optimization
 
 
 def adam(**changed: object) -> Adam:
@@ -24,6 +24,20 @@ def adam(**changed: object) -> Adam:
         "decay": "none",
     }
     return Adam(**{**settings, **changed})  # pyright: ignore[reportArgumentType]
+
+
+def sgd(**changed: object) -> SGD:
+    settings = {
+        "lr_g": 0.1,
+        "lr_d": 0.05,
+        "n_dis": 1,
+        "decay_factor": 2.0,
+        "lr_floor": 0.2,
+        "momentum": 0.5,
+        "final_momentum": 0.7,
+        "momentum_steps": 4,
+    }
+    return SGD(**{**settings, **changed})  # pyright: ignore[reportArgumentType]
 
 
 def players() -> dict[str, nn.Module]:
@@ -69,13 +83,17 @@ def test_without_decay_the_rate_stays() -> None:
     assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3)
 
 
-def test_a_falling_rate_keeps_its_place_in_memory() -> None:
+@pytest.mark.parametrize("settings", [adam(decay="linear"), sgd()], ids=["adam", "sgd"])
+def test_what_changes_keeps_its_place_in_memory(settings: Optimization) -> None:
     """A CUDA graph reads it there."""
-    settings = adam(decay="linear")
     optimizers = settings.build(players())
-    place = optimizers["g"].param_groups[0]["lr"]
+    (group,) = optimizers["g"].param_groups
+    changing = settings.scheduled("g", 2, 4)
+    places = {key: group[key] for key in changing}
     settings.schedule(optimizers, 2, steps=4)
-    assert optimizers["g"].param_groups[0]["lr"] is place
+    for key, value in changing.items():
+        assert group[key] is places[key]
+        assert group[key].item() == pytest.approx(value)
 
 
 def test_a_restored_optimizer_has_the_settings_of_its_configuration() -> None:
@@ -159,3 +177,103 @@ def test_loaded_moments_have_the_layout_of_their_weights(moves: bool) -> None:
     update(before, kept)
     update(after, loaded["d"])
     assert torch.equal(after.weight, before.weight)
+
+
+# --- gradient descent with momentum ---------------------------------------------------------------
+
+
+def test_rate_and_momentum_by_hand() -> None:
+    """The rate halves down to its floor; the momentum rises by a quarter of 0.2 a step."""
+    settings = sgd()
+    optimizers = settings.build(players())
+    for step, share, momentum in (
+        (0, 1.0, 0.5),
+        (1, 0.5, 0.55),
+        (2, 0.25, 0.6),
+        (3, 0.2, 0.65),
+        (4, 0.2, 0.7),
+        (9, 0.2, 0.7),
+    ):
+        settings.schedule(optimizers, step, steps=10)
+        for who, lr in (("g", 0.1), ("d", 0.05)):
+            (group,) = optimizers[who].param_groups
+            assert group["lr"].item() == pytest.approx(lr * share)
+            assert group["momentum"].item() == pytest.approx(momentum)
+            assert settings.learning_rate(who, step, 10) == pytest.approx(lr * share)
+
+
+def test_the_schedule_of_the_authors() -> None:
+    """mnist.yaml: 0.1 / 1.000004^t down to 1e-6; 0.5 in epoch 0, 0.7 from epoch 249 of 500 on."""
+    settings = build_group(compose(["optimizer=goodfellow"]).optimizer)
+    last = settings.scheduled("g", 249 * 500, 10**6)
+    assert last == {"lr": pytest.approx(0.1 / 1.000004**124500), "momentum": pytest.approx(0.7)}
+    assert settings.scheduled("g", 500, 10**6)["momentum"] == pytest.approx(0.5 + 0.2 / 249)
+    assert settings.learning_rate("g", 10**8, 10**8) == pytest.approx(1e-6)
+    assert settings.learning_rate("d", 0, 1) == pytest.approx(0.1 / 2)
+
+
+def test_two_steps_with_momentum_by_hand() -> None:
+    """v1 = -0.05 g1; v2 = 0.55 v1 - 0.025 g2: the rate is inside of v, unlike in torch.optim."""
+    player = nn.ParameterDict({"w": torch.tensor([1.0, -2.0])})
+    settings = sgd()
+    optimizers = settings.build({"d": player})
+    first, second = torch.tensor([2.0, 4.0]), torch.tensor([1.0, -8.0])
+    for step, gradient in enumerate((first, second)):
+        settings.schedule(optimizers, step, steps=10)
+        player["w"].grad = gradient
+        optimizers["d"].step()
+    # v1 = (-0.1, -0.2); v2 = (-0.055 - 0.025, -0.11 + 0.2) = (-0.08, 0.09)
+    expected = torch.tensor([1 - 0.1 - 0.08, -2 - 0.2 + 0.09])
+    torch.testing.assert_close(player["w"].detach(), expected)
+
+
+def test_with_constant_settings_it_is_torchs_sgd() -> None:
+    ours, plain = players()["d"], players()["d"]
+    settings = sgd(decay_factor=1.0, final_momentum=0.5)
+    mine = settings.build({"d": ours})
+    other = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.5)
+    for step in range(4):
+        settings.schedule(mine, step, steps=4)
+        for player, optimizer in ((ours, mine["d"]), (plain, other)):
+            generator = torch.Generator().manual_seed(step)
+            for p in player.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+    for one, two in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    player = nn.ParameterDict({"w": torch.ones(2), "unused": torch.ones(2)})
+    (optimizer,) = sgd().build({"d": player}).values()
+    player["w"].grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(player["unused"], torch.ones(2))
+    assert not torch.equal(player["w"], torch.ones(2))
+
+
+def test_a_resumed_descent_is_the_one_that_went_on() -> None:
+    """Bit by bit, with the settings of its configuration, whatever was saved with the velocity."""
+
+    def descend(player: nn.Module, settings: SGD, optimizer: dict, steps: range) -> None:
+        for step in steps:
+            settings.schedule(optimizer, step, steps=6)
+            generator = torch.Generator().manual_seed(step)
+            for p in player.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimizer["d"].step()
+
+    whole, resumed, settings = players()["d"], players()["d"], sgd()
+    one = settings.build({"d": whole})
+    descend(whole, settings, one, range(3))
+    resumed.load_state_dict(whole.state_dict())
+    other = settings.build({"d": resumed})
+    saved = deepcopy(one["d"].state_dict())
+    saved["param_groups"][0]["lr"].fill_(9.0)
+    other["d"].load_state_dict(saved)
+    settings.refresh(other)
+    assert other["d"].param_groups[0]["lr"].item() == pytest.approx(0.05)
+    descend(whole, settings, one, range(3, 6))
+    descend(resumed, settings, other, range(3, 6))
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)

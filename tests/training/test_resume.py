@@ -15,10 +15,12 @@ from support.runs import command, different, environment, lines, tiny, unmeasure
 from support.runs import train as start
 
 from crgan_cli.commands.main import run_command
+from crgan_cli.config.compose import compose
 from crgan_cli.errors import Interrupted, RunFailed, UserError
 from crgan_cli.evaluation.sampler import Sampler
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate
+from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
 LAST = "checkpoints/step_00000006.pt"
@@ -103,6 +105,24 @@ def test_killed_and_started_again_is_never_stopped(
     assert not (tmp_path / LAST).exists()
     train(tmp_path, *KIND)
     assert_same_end(tmp_path, whole)
+
+
+def test_gradient_descent_and_dropout_resume_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = ("architecture=mlp_maxout", "optimizer=goodfellow", "optimizer.momentum_steps=5")
+
+    def descend(name: str) -> Path:
+        typed = unmeasured(tiny(*kind, f"out={tmp_path / name}"))
+        train_run(compose(typed), typed, {}, None)
+        return tmp_path / name / LAST
+
+    whole = descend("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", nth_call(4, Trainer.train_step, kill))
+        with pytest.raises(Killed):
+            descend("killed")
+    assert different(descend("killed"), whole) == []
 
 
 def terminate() -> None:

@@ -1,8 +1,13 @@
 """What a run reports."""
 
+import logging
+
+import pytest
+
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
-from crgan_cli.training.summary import hparams
+from crgan_cli.gan.build import build_networks, build_task
+from crgan_cli.training.summary import hparams, warn_of_noisy_consistency
 from crgan_cli.training.trainer import StepCost
 
 
@@ -18,6 +23,28 @@ def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
 
 def test_a_group_that_builds_nothing_says_none() -> None:
     assert hparams(flatten(compose(["regularizer=none"])))["regularizer"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("architecture=mlp_maxout regularizer=cr", "d_input_dropout=0 architecture.d_dropout=0"),
+        ("architecture=mlp architecture.d_dropout=0.4 regularizer=zcr", "architecture.d_dropout=0"),
+        ("architecture=mlp regularizer=cr", None),  # no dropout
+        ("architecture=mlp_maxout regularizer=gp", None),  # no two views
+        ("architecture=mlp_maxout regularizer=none", None),
+    ],
+)
+def test_dropout_in_d_disturbs_a_consistency_term_and_the_log_says_so(
+    typed: str, advice: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = compose([*typed.split(), "architecture.width=0.02"])
+    task = build_task(config, build_networks(config))
+    with caplog.at_level(logging.WARNING):
+        warn_of_noisy_consistency(task, config.architecture)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (advice is not None)
+    assert advice is None or said[0].endswith(advice)
 
 
 def test_the_speed_of_steps_has_units_that_fit() -> None:

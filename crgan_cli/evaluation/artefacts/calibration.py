@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crgan_cli.evaluation.artefacts.detector import Detector, detector_logits
+from crgan_cli.evaluation.artefacts.detector import Detector
 from crgan_cli.evaluation.artefacts.estimates import Z95
+from crgan_cli.evaluation.metrics.small_network import compute_outputs
 
 TOLERANCE = 0.005  # of tpr - fpr
 
@@ -95,7 +96,7 @@ class CalibratedDetector(NamedTuple):
 
     def score(self, images: Tensor) -> Tensor:
         """(N,) mean logits of (N, C, H, W) uint8, or float in [-1, 1]."""
-        return torch.stack([detector_logits(each, images) for each in self.detectors]).mean(0)
+        return torch.stack([compute_outputs(each, images) for each in self.detectors]).mean(0)
 
     def measure_share(self, images: Tensor) -> CorrectedShare:
         """The share of `images` that look augmented."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import (
     adaptive_avg_pool2d,
     affine_grid,
@@ -25,6 +25,7 @@ from torch.nn.functional import (
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.evaluation.artefacts.estimates import auc
 from crgan_cli.evaluation.metrics.features import Progress, Stop
+from crgan_cli.evaluation.metrics.small_network import SmallNetwork, compute_outputs
 from crgan_cli.gan.augment import Augment, GaussianNoise
 
 PAIRS = 64  # images per step, each with and without T
@@ -35,34 +36,21 @@ TARGET_AUC = 0.9995  # on distorted validation images; more training gains nothi
 PATIENCE = 3  # rounds without an AUC better by MIN_GAIN
 MIN_GAIN = 2e-4
 LEARNING_RATE = 2e-3
-SCORING_BATCH = 256
 DETAIL_GAIN = 4.0  # scales what a 3x3 mean removes to about the range of the image
 
 Distortion = Callable[[Tensor], Tensor]  # (N, C, H, W) in [-1, 1] -> the same, drawn per image
 
 
-class Detector(nn.Module):
-    """Convolutions that halve the side down to 4, then mean and maximum over positions.
-
-    The input is the image and its fine detail, in which noise is far easier to learn. No layer
-    mixes the images of a batch.
-    """
+class Detector(SmallNetwork):
+    """A small network whose input is the image and its fine detail, where noise is far easier to
+    learn."""
 
     def __init__(self, channels: int, side: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(2 * channels, 16, 3, padding=1), nn.LeakyReLU(0.1)]
-        width = 16
-        while side > 4:
-            wider = min(2 * width, 64)
-            layers += [nn.Conv2d(width, wider, 3, stride=2, padding=1), nn.LeakyReLU(0.1)]
-            width, side = wider, (side + 1) // 2
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(2 * width, 1)
+        super().__init__(2 * channels, side, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N,) logits, high if T was seen."""
-        h = self.body(torch.cat([x, DETAIL_GAIN * (x - smooth(x))], dim=1))
-        return self.head(torch.cat([h.mean((2, 3)), h.amax((2, 3))], dim=1)).squeeze(1)
+        return super().forward(torch.cat([x, DETAIL_GAIN * (x - smooth(x))], dim=1)).squeeze(1)
 
 
 class Distortions(NamedTuple):
@@ -226,7 +214,7 @@ def train_detector(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        scores = detector_logits(detector, validation)
+        scores = compute_outputs(detector, validation)
         reached = auc(scores[:held_back], scores[held_back:])
         without_gain = 0 if reached > best + MIN_GAIN else without_gain + 1
         best = max(best, reached)
@@ -243,13 +231,3 @@ def make_pairs(T: Augment, distortions: Distortions, x: Tensor) -> tuple[Tensor,
     x = apply_to_some(distortions.before, x)
     both = apply_to_some(distortions.after, torch.cat([x, T.transform(x).clamp(-1, 1)]))
     return quantise(both), torch.arange(2, device=x.device).repeat_interleave(len(x)).float()
-
-
-@torch.no_grad()
-def detector_logits(detector: Detector, x: Tensor) -> Tensor:
-    """(N, C, H, W) uint8, or float in [-1, 1] -> (N,) logits on the CPU."""
-    device = detector.head.weight.device
-    floats = (
-        to_float(part) if part.dtype == torch.uint8 else part for part in x.split(SCORING_BATCH)
-    )
-    return torch.cat([detector(part.to(device)).cpu() for part in floats])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
@@ -45,6 +46,17 @@ class Metric(ABC):
     @abstractmethod
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         """Return name -> finite number. Both sets are on one device and have all of `required`."""
+
+
+def require_labels(images: FeatureSet, which: str, metric: str) -> Tensor:
+    """Return the class ids. Raise UserError if there are none."""
+    if images.y is None:
+        raise UserError(
+            f"The {which} images have no class labels, but the {metric} of metrics.measures "
+            "compares class by class: evaluate a class-conditional model on a data set with "
+            f"classes, or remove {metric} from metrics.measures."
+        )
+    return images.y
 
 
 @contextmanager

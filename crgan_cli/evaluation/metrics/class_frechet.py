@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.base import Metric, require_counts
+from crgan_cli.evaluation.metrics.base import Metric, require_counts, require_labels
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.frechet import covariance_factor_thin, frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -37,8 +37,8 @@ class ClassFrechet(Metric):
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         real_pool, fake_pool = real.require_pool(), fake.require_pool()
-        real_y = require_labels(real, "real").to(real_pool.device)
-        fake_y = require_labels(fake, "generated").to(fake_pool.device)
+        real_y = require_labels(real, "real", self.name).to(real_pool.device)
+        fake_y = require_labels(fake, "generated", self.name).to(fake_pool.device)
         self._check_counts(count_per_class(real_y), count_per_class(fake_y), real_pool.shape[1])
         distances = class_distances(real_pool, real_y, fake_pool, fake_y)
         mean = sum(distances.values()) / len(distances)
@@ -86,14 +86,3 @@ def count_per_class(y: Tensor) -> dict[int, int]:
     """Return label -> number of images."""
     labels, counts = y.unique(return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
-
-
-def require_labels(images: FeatureSet, which: str) -> Tensor:
-    """Return the class ids. Raise UserError if there are none."""
-    if images.y is None:
-        raise UserError(
-            f"The {which} images have no class labels, but the class_fid of metrics.measures "
-            "compares class by class: evaluate a class-conditional model on a data set with "
-            "classes, or remove class_fid from metrics.measures."
-        )
-    return images.y

@@ -16,7 +16,8 @@ from crgan_cli.system.distributed.world import world
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in total)
 Stop = Callable[[], None]  # called between two batches; raises to end an evaluation
-FeatureKind = Literal["pool", "logits"]  # of Features
+FeatureKind = Literal["pool", "logits", "predicted", "steps"]  # of an image
+Classify = Callable[[Tensor], Tensor]  # (N, C, H, W) uint8, or float in [0, 255] -> (N,) int64
 Side = Literal["real", "generated"]  # which images
 
 
@@ -30,6 +31,9 @@ class FeatureSet(NamedTuple):
     pool: Tensor | None = None  # (N, dims) float32
     logits: Tensor | None = None  # (N, classes) float32
     y: Tensor | None = None  # (N,) int64 class ids of the data set; None without classes
+    predicted: Tensor | None = None  # (N,) int64 class ids that a classifier sees in them
+    # (N, dims) float32 each: the features before and after a small step of the latents
+    steps: tuple[Tensor, Tensor] | None = None
 
     def require_pool(self) -> Tensor:
         """Return `pool`, which must be there."""
@@ -46,6 +50,7 @@ def extract(
     which: Side,
     required: Set[FeatureKind] = frozenset(),
     y: Tensor | None = None,
+    classify: Classify | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> FeatureSet:
@@ -53,11 +58,19 @@ def extract(
 
     The images are uint8, or float32 in [0, 255] if they are not to be rounded. Memory grows with
     `count` only for the features in `required`: 8 KB per image for Inception's pool, 4 KB for its
-    logits.
+    logits. `classify` predicts classes, if "predicted" is required.
 
     Several processes take turns with the batches, and each gets what a single one would have got.
     All call `stop` equally often. Raises UserError or RunFailed for features that are not finite.
     """
+
+    def look(start: int) -> dict[str, Tensor]:
+        images = draw(start, min(batch_size, count - start))
+        features = extractor(images)._asdict()
+        if classify:
+            features["predicted"] = classify(images).to(features["pool"].device)
+        return features
+
     moments = Moments(extractor.dims)
     # sorted: the order of a set differs from process to process
     batches: dict[FeatureKind, list[Tensor]] = {kind: [] for kind in sorted(required)}
@@ -68,23 +81,21 @@ def extract(
             stop()
         # if the number of batches is not a multiple of `size`, processes repeat the last one
         start = starts[min(batch + rank, len(starts) - 1)]
-        features = on_every_rank(
-            lambda start=start: extractor(draw(start, min(batch_size, count - start)))
-        )
+        features = on_every_rank(lambda start=start: look(start))
         used = min(size, len(starts) - batch)
         where = f" from number {starts[batch]} on, of {count}"
-        pools = all_gather_rows(features.pool)[:used]
+        pools = all_gather_rows(features["pool"])[:used]
         require_finite_features(pools, extractor, which, where)
         for pool in pools:
             moments.update(pool)
         for kind, parts in batches.items():
-            rows = all_gather_rows(getattr(features, kind))[:used]
+            rows = all_gather_rows(features[kind])[:used]
             require_finite_features(rows, extractor, which, where)
             parts += rows
         if progress:
             progress(min((batch + used) * batch_size, count), count)
     joined = {kind: torch.cat(parts) for kind, parts in batches.items()}
-    return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y)
+    return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y, joined.get("predicted"))
 
 
 def require_finite_features(

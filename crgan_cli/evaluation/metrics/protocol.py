@@ -6,6 +6,8 @@ points for the same model, so a number without its protocol means nothing.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from crgan_cli.runs.metric_names import find_traits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,8 +51,11 @@ class Protocol(NamedTuple):
     def metric_name(self, key: str, extractor: "Extractor") -> str:
         """Return a number's name in reports: fid, or fd_EXTRACTOR_nCOUNT.
 
-        The names fid, is and kid belong to the standard Inception.
+        The names fid, is and kid belong to the standard Inception. A number that does not depend on
+        the extractor keeps its name.
         """
+        if not find_traits(key).of_features:
+            return key
         if extractor.standard:
             return key.replace("fd", "fid")
         return f"{key}_{extractor.name}_n{self.num_samples}"

@@ -70,10 +70,10 @@ class Reference(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Reference":
         """Return a copy on `device`. Moments stay on the CPU if the device has no float64."""
-        moments, pool, logits, y = self.real
+        moments, pool = self.real.moments, self.real.pool
         moments = moments.to("cpu" if torch.device(device).type == "mps" else device)
-        pool, logits = (None if part is None else part.to(device) for part in (pool, logits))
-        return Reference(FeatureSet(moments, pool, logits, y), self.floor)
+        pool = None if pool is None else pool.to(device)
+        return Reference(self.real._replace(moments=moments, pool=pool), self.floor)
 
 
 class PreparedReference(NamedTuple):
@@ -207,7 +207,7 @@ def load_reference(path: Path) -> LoadedReference | None:
         if not all(content[key].isfinite().all() for key in ("mean", "covariance")):
             raise TypeError("its numbers are not finite")
         moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
-        real = FeatureSet(moments, content["pool"], None, content["y"])
+        real = FeatureSet(moments, content["pool"], y=content["y"])
         return LoadedReference(content["record"], Reference(real, content["floor"]))
     except (KeyError, TypeError, AttributeError) as error:
         log.warning("%s holds no reference (%s): it will be computed again", path, error)
@@ -216,14 +216,14 @@ def load_reference(path: Path) -> LoadedReference | None:
 
 def save_reference(path: Path, record: str, reference: Reference) -> None:
     """Save a reference in the cache."""
-    moments, pool, _, y = reference.real
+    moments, pool = reference.real.moments, reference.real.pool
     content = {
         "record": record,
         "count": moments.count,
         "mean": moments.mean.cpu(),
         "covariance": moments.covariance.cpu(),
         "pool": None if pool is None else pool.cpu(),
-        "y": y,
+        "y": reference.real.y,
         "floor": reference.floor,
     }
     cache.save_cached(path, content)

@@ -76,7 +76,7 @@ class Generation(Task):
 
     @classmethod
     def casting(cls, config: Mapping[str, Any]) -> Casting:
-        if "channels_in" in config["dataset"]:
+        if "channels_in" in config.get("dataset", {}):  # a checkpoint is read without its data
             raise UserError(
                 "task=generation draws single images, and this data set has pairs. Type "
                 "task=pix2pix architecture=unet, or dataset=folder for single images."

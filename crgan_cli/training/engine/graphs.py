@@ -117,7 +117,7 @@ class Graphs(Eager):
         """Record the kernels of a turn without running them.
 
         Raises CaptureFailed if something in the turn cannot be captured, or memory is short. The
-        process does not go on then, not even operation by operation. Up to PyTorch 2.11 at least a
+        process does not go on then, not even operation by operation. In PyTorch 2.11 a
         broken capture leaves the default generator in capturing mode, so that the next random
         number is an error, and the allocator may go on giving out the graphs' memory
         (CUDAGraph::capture_end, CUDAGeneratorState; pull requests 171265 and 190308 of PyTorch).

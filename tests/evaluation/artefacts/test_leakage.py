@@ -15,7 +15,6 @@ from crgan_cli.evaluation.artefacts import detector
 from crgan_cli.evaluation.artefacts.calibration import ErrorRates, choose_threshold, estimate_share
 from crgan_cli.evaluation.artefacts.detector import (
     Detector,
-    detector_logits,
     distortions_for,
     fade,
     make_pairs,
@@ -32,6 +31,7 @@ from crgan_cli.evaluation.artefacts.leakage import (
     fit_estimator,
     transforms_for,
 )
+from crgan_cli.evaluation.metrics.small_network import compute_outputs
 from crgan_cli.gan.augment import Augment, Chain, Cutout, FlipShift, GaussianNoise
 
 CPU = torch.device("cpu")
@@ -246,7 +246,7 @@ def test_distortions_keep_shape_and_range_of_colour_images() -> None:
 def test_a_score_does_not_depend_on_its_company() -> None:
     torch.manual_seed(0)
     detector, x = Detector(3, 20), torch.rand(9, 3, 20, 20)
-    torch.testing.assert_close(detector_logits(detector, x)[4:5], detector_logits(detector, x[4:5]))
+    torch.testing.assert_close(compute_outputs(detector, x)[4:5], compute_outputs(detector, x[4:5]))
 
 
 def test_a_detector_stops_when_told_to(small: dict[str, Tensor]) -> None:

@@ -46,7 +46,7 @@ def rows(n: int, dims: int, seed: int, scale: float = 1.0, shift: float = 0.0) -
 def features(pool: Tensor, classes: int | None = None) -> FeatureSet:
     """What an extractor would have kept; labels 0, 1, ... in turn."""
     y = None if classes is None else torch.arange(len(pool)) % classes
-    return FeatureSet(Moments.from_features(pool), pool, logits=pool, y=y)
+    return FeatureSet(Moments.from_features(pool), pool, logits=pool, y=y, predicted=y)
 
 
 def line(*points: float) -> Tensor:
@@ -215,6 +215,13 @@ def test_small_classes_are_warned_of_once(caplog: pytest.LogCaptureFixture):
         metric(few, few)
     (record,) = caplog.records
     assert "4 of 4 classes have fewer images than the 8 features" in record.getMessage()
+
+
+def test_class_accuracy_by_hand():
+    fake = features(line(0, 0, 0, 0))._replace(
+        y=torch.tensor([0, 2, 1, 1]), predicted=torch.tensor([0, 1, 1, 1])
+    )
+    assert numbers("class_accuracy", fake, fake) == {"class_accuracy": 3 / 4}
 
 
 # The Frechet distance at infinity
@@ -420,6 +427,8 @@ def test_settings_are_described():
         "precision_recall_neighbours": 3,
         "density_coverage_neighbours": 5,
         "class_fd_mean": "over classes, each with the same weight",
+        "class_accuracy_classifier": 1,
+        "class_accuracy_images_sha256": "nothing yet",
         "fd_infinity_points": 15,
         "fd_infinity_smallest": "min(max(5000, features + 1), images // 2)",
         "fd_infinity_seed": 0,
@@ -473,6 +482,8 @@ def test_sets_without_labels_have_no_class_frechet():
         numbers("class_fid", labelled, bare)
     with pytest.raises(UserError, match=r"real images have no class labels"):
         numbers("class_fid", bare, labelled)
+    with pytest.raises(UserError, match=r"no class labels.*remove class_accuracy"):
+        numbers("class_accuracy", labelled, bare)
 
 
 def test_a_class_with_one_image_on_a_side_is_refused():

@@ -1,0 +1,124 @@
+"""A small classifier of a data set's images, trained once and cached.
+
+It is ours, so its accuracy is no published number. How good it is stands beside what it finds: its
+accuracy on real images that it has not seen.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
+
+from crgan_cli.data.images import Images, fingerprint, to_float
+from crgan_cli.evaluation.metrics.features import Progress, Stop
+from crgan_cli.evaluation.metrics.small_network import SmallNetwork, compute_outputs
+from crgan_cli.system import cache
+from crgan_cli.system.distributed.objects import broadcast_from_main
+
+VERSION = 1  # of the network and its training; a new number trains new ones
+SEED = 0
+LARGEST_SIDE = 32  # pixels; larger images are shrunk to it
+STEPS = 400
+BATCH = 128
+LEARNING_RATE = 4e-3  # of Adam; falls linearly to 0
+HELD_OUT = 0.1  # share of the images that are not trained on, at most MOST_HELD_OUT
+MOST_HELD_OUT = 5000
+
+
+class Classifier(NamedTuple):
+    """Tells the class of an image."""
+
+    network: SmallNetwork
+    accuracy: float  # on held-out real images
+    images_sha256: str  # of the images that it was made with
+
+    def predict(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) uint8, or float in [0, 255] -> (N,) int64 class ids, on the same device."""
+        x = shrink(pixels.cpu().float().div(127.5).sub(1))
+        return compute_outputs(self.network, x).argmax(1).to(pixels.device)
+
+
+def load_or_train_classifier(
+    images: Images, progress: Progress | None = None, stop: Stop | None = None
+) -> Classifier:
+    """Return a classifier of these labelled images: from the cache, or trained and then cached.
+
+    Equal images give an equal classifier: it is trained on one CPU thread. With several processes,
+    the main one trains. torch's random state is restored.
+    """
+    sha256 = fingerprint(images)
+    network = build_network(images)
+    record = cache.cache_key(
+        {
+            "version": VERSION,
+            "images": sha256,
+            "settings": [SEED, LARGEST_SIDE, STEPS, BATCH, LEARNING_RATE, HELD_OUT, MOST_HELD_OUT],
+        }
+    )
+    path = cache.cache_path("classifiers", "classifier", record)
+
+    def find() -> dict:
+        cached = cache.load_cached(path)
+        if cached is None:
+            accuracy = train_classifier(network, images, progress, stop)
+            cached = {"weights": network.state_dict(), "accuracy": accuracy}
+            cache.save_cached(path, cached)
+        return cached
+
+    found = broadcast_from_main(find)
+    network.load_state_dict(found["weights"])
+    return Classifier(network.requires_grad_(False), found["accuracy"], sha256)
+
+
+def build_network(images: Images) -> SmallNetwork:
+    """Build an untrained network for the shape and the classes of these images."""
+    _, channels, side, _ = images.x.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return SmallNetwork(channels, min(side, LARGEST_SIDE), int(images.y.max()) + 1)
+
+
+def train_classifier(
+    network: SmallNetwork, images: Images, progress: Progress | None, stop: Stop | None
+) -> float:
+    """Train the network. Return its accuracy on held-out images."""
+    order = torch.Generator().manual_seed(SEED)
+    rows = torch.randperm(len(images.x), generator=order)
+    held_out, seen = rows.tensor_split([min(round(HELD_OUT * len(rows)), MOST_HELD_OUT)])
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
+    with single_thread(), torch.enable_grad():
+        for step in range(STEPS):
+            if stop:
+                stop()
+            chosen = seen[torch.randint(len(seen), (BATCH,), generator=order)]
+            x = shrink(to_float(images.x[chosen]))
+            loss = cross_entropy(network(x), images.y[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            falling.step()
+            if progress:
+                progress(step + 1, STEPS)
+        outputs = compute_outputs(network, shrink(to_float(images.x[held_out])))
+    return float((outputs.argmax(1) == images.y[held_out]).double().mean())
+
+
+def shrink(x: Tensor) -> Tensor:
+    """Means of pixels, so that the side is at most LARGEST_SIDE."""
+    side = x.shape[-1]
+    return x if side <= LARGEST_SIDE else adaptive_avg_pool2d(x, LARGEST_SIDE)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute on one CPU thread, since another number rounds differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
