@@ -91,3 +91,13 @@ def test_conditional_without_classes_says_what_to_type() -> None:
     with pytest.raises(UserError, match=r"architecture\.conditional=false"):
         layers.count_labels(True, 0)
     assert [layers.count_labels(c, 10) for c in (True, False)] == [10, 0]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_keeps_the_memory_format(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=layout)
+    y = layers.InstanceNorm(3)(x)
+    assert y.is_contiguous(memory_format=layout)
+    assert torch.equal(y, nn.InstanceNorm2d(3)(x))
+    torch.testing.assert_close(y.mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(y.var((2, 3), correction=0), torch.ones(2, 3), atol=1e-3, rtol=0)
