@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crgan_cli.config.bounds import PositiveFraction, PositiveInt
+from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import Item, decode_cached
 from crgan_cli.data.collection import read_header
 from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
@@ -78,7 +78,7 @@ class Pairs(PairedImages):
 
     title = "dataset=pairs"
 
-    root: str
+    root: DataPath
     direction: Direction  # which half is the input
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False

@@ -93,7 +93,7 @@ def test_a_command_needs_only_the_classes_that_it_builds(
         for group in groups:
             config[group] = {"_target_": f"mine.{group}", "key": 1}
 
-    training = ("regularizer", "loss", "task", "optimizer")
+    training = ("regularizer", "loss", "optimizer")  # the task says which networks there are
     run = tampered(scored, tmp_path / "a", lambda c: own(c, *training, "augment", "dataset"))
     assert crgan("sample", run, "--n", 2)[0] == 0
     refused(crgan("eval", run), "dataset: There is no class 'mine.dataset'", "CRGAN_PLUGINS")

@@ -169,13 +169,13 @@ def test_cutting_draws_nothing_waits_for_nothing_and_can_be_replayed(
     batches = make(flip=flip, layout=layout)
     inputs = tuple(part.clone() for part in batches.inputs(0))
     with NoSync() as watch:
-        batches.to_batch(*inputs)
+        batches.to_views(*inputs)
     kernels = [name for name, _ in watch.seen]
     assert kernels.count("index") == 1  # one gather
     assert not {"rand", "randint", "random_"} & set(kernels)
 
     with Tape() as tape:  # as a CUDA graph: the next batch in the same places
-        batch = batches.to_batch(*inputs)
+        batch = batches.to_views(*inputs)["real"]
     for place, part in zip(inputs, batches.inputs(5), strict=True):
         place.copy_(part)
     tape.replay()

@@ -46,7 +46,8 @@ def rows(n: int, dims: int, seed: int, scale: float = 1.0, shift: float = 0.0) -
 def features(pool: Tensor, classes: int | None = None) -> FeatureSet:
     """What an extractor would have kept; labels 0, 1, ... in turn."""
     y = None if classes is None else torch.arange(len(pool)) % classes
-    return FeatureSet(Moments.from_features(pool), pool, logits=pool, y=y, predicted=y)
+    moments = Moments.from_features(pool)
+    return FeatureSet(moments, pool, logits=pool, y=y, predicted=y, steps=(pool, pool + 1e-4))
 
 
 def line(*points: float) -> Tensor:
@@ -432,6 +433,9 @@ def test_settings_are_described():
         "fd_infinity_points": 15,
         "fd_infinity_smallest": "min(max(5000, features + 1), images // 2)",
         "fd_infinity_seed": 0,
+        "ppl_step": 1e-4,
+        "ppl_left_out": 0.01,
+        "ppl_space": "z, full path",
     }
     assert KID(subset_size=50).describe()["kid_subset_size"] == 50
 

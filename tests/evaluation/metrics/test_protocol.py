@@ -23,7 +23,7 @@ RECORD = {"protocol": "cifar10_10k_test", "extractor": "inception", **PLAIN.reco
 
 def protocol_of(name: str) -> Protocol:
     metrics = compose([f"metrics={name}"]).metrics
-    chosen = {key: metrics[key] for key in Protocol._fields}
+    chosen = {key: metrics[key] for key in Protocol._fields if key in metrics}
     return Protocol(**{**chosen, "num_real": chosen["num_real"] or chosen["num_samples"]})
 
 
