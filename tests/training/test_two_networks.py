@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.ranks import in_processes
 from support.tapes import Taped
 from support.tiny import SIDE, TinyDiscriminator, TinyGenerator
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
+from crgan_cli.system import rng
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.optimizers import Adam
@@ -47,7 +49,8 @@ class Twins(Task):
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         real, terms = reals["real"]._replace(y=None), {}
         for name, adversary in self.adversaries.items():
-            fakes = {"fake": Batch(self.G[name](torch.randn(len(real.x), 4), None))}
+            z = rng.randn(len(real.x), 4, device=CPU)
+            fakes = {"fake": Batch(self.G[name](z, None))}
             loss = (
                 adversary.generator_loss(fakes)
                 if who == "g"
@@ -127,3 +130,16 @@ def test_each_network_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
     made = trainer(Eager())
     made.engine.compile_players()
     assert compiled == ["TinyDiscriminator"] * 2 + ["TinyGenerator"] * 2
+
+
+def test_two_processes_learn_what_one_does() -> None:
+    alone = run(trainer(Eager()), 3)
+    for found in in_processes(2, learn):
+        assert isinstance(found, dict)
+        for key, value in alone.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def learn() -> dict[str, Tensor]:
+    """What a process learns in three steps."""
+    return run(trainer(Eager()), 3)
