@@ -1,7 +1,7 @@
 """Noise to images: the task of all papers that crgan implements."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -11,7 +11,8 @@ from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import Origin
-from crgan_cli.gan.tasks.base import Casting, GeneratedView, Task
+from crgan_cli.gan.tasks.base import Casting, GeneratedView
+from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, Generator, PlayerLoss, Views
 from crgan_cli.system import rng
 
@@ -53,7 +54,7 @@ class Prior:
         return (torch.erfinv(quantile) * math.sqrt(2)).to(z.dtype).clamp(-limit, limit)
 
 
-class Generation(Task):
+class Generation(TwoPlayers):
     """`n_dis` D steps, each on a new batch, then one G step. Every turn draws new latents.
 
     Extra latents of a regularizer ("near" of zCR) keep the labels of z. G makes their images in a
@@ -68,9 +69,7 @@ class Generation(Task):
     def __init__(
         self, G: nn.Module, adversary: Adversary, prior: Prior, *, n_dis: PositiveInt
     ) -> None:
-        super().__init__()
-        self.G = G
-        self.adversary = adversary
+        super().__init__(G, adversary)
         self.prior = prior
         self.turns = ("d",) * n_dis + ("g",)
 
@@ -86,18 +85,6 @@ class Generation(Task):
     @classmethod
     def draws(cls) -> dict[str, GeneratedView]:
         return {"": GeneratedView(lambda G, latents: G(*latents))}
-
-    def player(self, who: str) -> nn.Module:
-        return {"d": self.adversary.D, "g": self.G}[who]
-
-    def set_turn(self, who: str, turn: int) -> None:
-        self.adversary.regularizer.set_turn(turn)
-
-    def signature(self) -> Hashable:
-        return self.adversary.regularizer.active_mask
-
-    def players_with_double_backward(self) -> tuple[str, ...]:
-        return self.adversary.players_with_double_backward
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         real = reals["real"] if self.prior.classes else reals["real"]._replace(y=None)

@@ -1,6 +1,6 @@
 """Pairs of images: G translates an input to its target."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32
-from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, Task
+from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part
+from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
 
 
-class Pix2Pix(Task):
+class Pix2Pix(TwoPlayers):
     """Isola et al. 2017 (arXiv:1611.07004) eqs. 1, 3 and 4, for pairs of an input x and a target y.
 
     G* = arg min_G max_D  L_cGAN(G, D) + lambda_l1 * E |y - G(x)|, the mean over values
@@ -44,14 +45,12 @@ class Pix2Pix(Task):
         lambda_l1: NonNegative,
         conditional: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(G, adversary)
         if n_dis != 1:
             raise UserError(
                 f"task=pix2pix takes one D step per G step, and optimizer.n_dis is {n_dis}. Type "
                 "optimizer.n_dis=1"
             )
-        self.G = G
-        self.adversary = adversary
         self.channels_in = channels_in
         self.lambda_l1 = lambda_l1
         self.show: Callable[[Tensor, Tensor], Tensor] = join_pair if conditional else second
@@ -75,18 +74,6 @@ class Pix2Pix(Task):
     @classmethod
     def draws(cls) -> dict[str, GeneratedView]:
         return {"": GeneratedView(lambda G, inputs: G(inputs.x), source="input", target="target")}
-
-    def player(self, who: str) -> nn.Module:
-        return {"d": self.adversary.D, "g": self.G}[who]
-
-    def set_turn(self, who: str, turn: int) -> None:
-        self.adversary.regularizer.set_turn(turn)
-
-    def signature(self) -> Hashable:
-        return self.adversary.regularizer.active_mask
-
-    def players_with_double_backward(self) -> tuple[str, ...]:
-        return self.adversary.players_with_double_backward
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         x, y = split_pair(reals["real"].x, self.channels_in)
