@@ -301,8 +301,8 @@ def test_pick_takes_what_a_class_asks_for() -> None:
         build_from(Wheel, {})
 
 
-def test_the_channels_of_a_pair_are_the_sum_and_no_mistake_hides_in_it() -> None:
-    pair = ["dataset=pairs", "dataset.root=x"]
+def test_the_channels_of_a_pair_are_the_sum_and_no_mistake_hides_in_it(tmp_path: Path) -> None:
+    pair = ["dataset=pairs", f"dataset.root={tmp_path}"]
     config = compose([*pair, "dataset.channels_in=1"])
     assert config.dataset.channels == 4
     assert from_text(to_text(config)).dataset.channels == 4
