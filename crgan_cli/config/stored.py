@@ -226,6 +226,6 @@ def _default(settings: Settings, key: str) -> object:
 
 def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths of data absolute: a run may be resumed from another folder."""
-    config.data_root = str(Path(config.data_root).absolute())
+    config.data_root = str(Path(config.data_root).expanduser().absolute())
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())

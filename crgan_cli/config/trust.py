@@ -8,10 +8,10 @@ these are, those of plug-ins too.
 """
 
 import logging
+import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
 from crgan_cli.config.bounds import PathMark
@@ -47,8 +47,8 @@ def show_data_paths(config: Settings, typed: Collection[str], source: str) -> No
     """
     for key, paths, mark in marked_paths(config):
         for path in paths if not mark.runs_code and key not in typed else ():
-            found = Path(path).expanduser()
-            if not (found.is_file() or found.is_dir()):  # no device or pipe either
+            found = os.path.expanduser(path)  # these never raise, whatever a stranger names
+            if not (os.path.isfile(found) or os.path.isdir(found)):  # no device or pipe either
                 what, remedy = f"{source} names {key}", f"Type {key}=PATH with a path of yours."
                 raise UserError(missing_file(what, printable(path), remedy, kind="file or folder"))
             log.info("%s is read, as %s says", f"{key}={printable(path)}", source)

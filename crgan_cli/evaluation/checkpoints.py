@@ -117,6 +117,7 @@ class Scorer:
         """Score images against all of `real`, which is at the second path."""
         path, real_path = paths
         self._use_files_unchanged()
+        self.evaluator.set_count(len(generated.images.x))
         self._require_match(path, generated, tuple(real.images.x.shape[1:]), str(real_path))
         y = None
         if self.evaluator.compares_classes and generated.class_names:
@@ -132,6 +133,7 @@ class Scorer:
 
     def _use_files_unchanged(self) -> None:
         """Set the protocol for files: they are rounded, and how they were drawn is not known."""
+        self.evaluator.require_steps(False)
         if isinstance(self.evaluator, PairsEvaluator):
             log.info("files have no inputs: they are compared as a set, without l1, psnr and ssim")
             self.evaluator.compares_pairs = False

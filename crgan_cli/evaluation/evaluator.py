@@ -18,7 +18,7 @@ from crgan_cli.data.images import Dataset, Images, to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
 from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
-from crgan_cli.evaluation.metrics.extractors import Extractor
+from crgan_cli.evaluation.metrics.extractors import Extractor, tf32_convolutions
 from crgan_cli.evaluation.metrics.features import (
     Draw,
     FeatureKind,
@@ -196,6 +196,8 @@ class Evaluator:
         if target != "real":
             self._require_single_set()
         self.target = target
+        if target != "real":
+            self.require_steps(False)
         self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
@@ -212,9 +214,13 @@ class Evaluator:
 
     def count_samples(self, dataset: Dataset) -> None:
         """Replace metrics.num_samples=null by the number of images in the reference split."""
+        if not self.protocol.num_samples:
+            self.set_count(len(resolve_split(dataset, self.protocol.reference).x))
+
+    def set_count(self, count: int) -> None:
+        """Replace metrics.num_samples=null by a number of images."""
         if self.protocol.num_samples:
             return
-        count = len(resolve_split(dataset, self.protocol.reference).x)
         real = self.protocol.num_real or count
         self.protocol = self.protocol._replace(num_samples=count, num_real=real)
         self._check_settings()
@@ -268,6 +274,14 @@ class Evaluator:
                     "from metrics.measures, or evaluate a model that was trained with labels."
                 )
 
+    def require_steps(self, known: bool) -> None:
+        """Raise UserError if a metric moves latents that the images do not have."""
+        if "steps" in self.required and not known:
+            raise UserError(
+                "ppl moves the latents of a generator, and these images have none: remove it from "
+                "metrics.measures."
+            )
+
     def _warn_of_few_samples(self) -> None:
         n, e = min(self.protocol.num_samples, self.protocol.num_real), self.extractor
         if n >= e.dims:
@@ -294,6 +308,7 @@ class Evaluator:
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
         self.require_labels(fakes.y is not None, "the generated images have")
+        self.require_steps(bool(fakes.steps))
         sets = [
             self._score(reference, fakes, number, progress, stop)
             for number in range(self.protocol.repeats)
@@ -341,7 +356,7 @@ class Evaluator:
             stop=stop,
         )
 
-        if "steps" in self.required and fakes.steps:
+        if "steps" in self.required:
             before, after = (self._extract_step(each, first, stop) for each in fakes.steps)
             fake = fake._replace(steps=(before, after))
 
@@ -361,9 +376,20 @@ class Evaluator:
             return drawn(first + start, count).add(1).mul(127.5).clamp(0, 255)
 
         count, size = self.protocol.num_samples, self.protocol.batch_size
-        found = extract(
-            self.extractor, draw, count, size, which="generated", required={"pool"}, stop=stop
-        )
+        self.extractor.tf32 = False  # it rounds more than a step changes, in G as well
+        try:
+            with tf32_convolutions(False):
+                found = extract(
+                    self.extractor,
+                    draw,
+                    count,
+                    size,
+                    which="generated",
+                    required={"pool"},
+                    stop=stop,
+                )
+        finally:
+            self.extractor.tf32 = True
         return found.require_pool()
 
     def _to_pixels(self, images: Tensor, n: int) -> Tensor:

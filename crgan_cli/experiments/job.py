@@ -193,7 +193,9 @@ def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> f
 
     overrides = list(node.overrides.task)
     # again, since not all jobs of a large sweep are checked before the first
-    require_code_typed(cfg, {override_key(text) for text in overrides}, "an experiment's file")
+    # what a file sweeps is not typed, although Hydra lists it with what is
+    typed = {override_key(text) for text in overrides} - set(node.sweeper.get("params") or {})
+    require_code_typed(cfg, typed, "an experiment's file")
     return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_NAME = 80
 """Characters in the name of a folder."""
 
-HOW_TRAINED = ("steps", "engine", "checkpoint")
+HOW_TRAINED = ("steps", "engine", "checkpoint", "data_root", "dataset.root")
 """Of the keys that may change on resume, those that an experiment file may set."""
 
 
@@ -107,6 +107,7 @@ def find_matching_run(own: Path, new: Settings, swept: Collection[str]) -> Path 
 def strict_keys(swept: Collection[str], new: Settings) -> Collection[str]:
     """Return the keys that may change on resume, and that yet tell the jobs of this sweep apart."""
     strict = [key for key in swept if is_below(key, MAY_CHANGE_ON_RESUME)]
+    strict += [key for key in MAY_CHANGE_ON_RESUME if is_below(key, swept)]  # of a swept group
     if all(any(is_below(each, (key,)) for each in new) for key in swept):
         return strict
     return [*strict, *HOW_TRAINED]  # an experiment is swept

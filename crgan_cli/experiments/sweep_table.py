@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
@@ -106,7 +107,7 @@ def make_table(state: SweepState, steps: int, seconds: float) -> Table:
         left = (steps - now.step) / now.per_second if running and now.per_second else None
         table.add_row(
             str(job.number),
-            job.name,
+            escape(job.name),
             job.status,
             f"{now.step} / {steps}",
             format_number(job.value) if job.value is not None else now.metric,

@@ -14,6 +14,7 @@ that an untrusted file cannot run code:
 It ends with its SHA-256 (`system/digest.py`), since torch.load believes a flipped bit.
 """
 
+import errno
 import io
 import logging
 import os
@@ -34,6 +35,9 @@ from crgan_cli.system.digest import DigestWriter, check_digest
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
+NOT_DAMAGE = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOMEM}
+"""Errors of reading that say nothing about the file: an older one must not take its place."""
+
 VERSION = 2
 
 
@@ -119,6 +123,11 @@ def load(path: Path) -> Content:
             f"there is no file {path}. Give a checkpoint (.pt) or a run folder."
         ) from None
     except Exception as error:  # a damaged pickle can raise any exception
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_DAMAGE:
+            raise RunFailed(
+                f"{path} could not be read ({first_line(error)}). Nothing was changed: try again, "
+                "or move that file away to use an older one."
+            ) from error
         # torch's message on a refused pickle recommends weights_only=False: not shown
         refused = isinstance(error, pickle.UnpicklingError)
         reason = "it holds more than tensors and plain containers" if refused else first_line(error)

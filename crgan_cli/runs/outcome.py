@@ -32,9 +32,11 @@ def recording_failure(run: RunDir) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+            reason = f"writing to {run.path} failed: {error.strerror}"
+            write_status(run, {"status": Status.FAILED, "error": reason})
             raise RunFailed(
-                f"writing to {run.path} failed: {error.strerror}. Saved files are complete. Free "
-                f"some space and resume with: crgan train --from {shell_quoted(run.path)}"
+                f"{reason}. Saved files are complete. Free some space and resume with: crgan train "
+                f"--from {shell_quoted(run.path)}"
             ) from error
         expected = isinstance(error, UserError | RunFailed)
         log.error(

@@ -114,10 +114,18 @@ def find_progress(
 ) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
     """Return the checkpoint to resume from, if any, or the result of a finished run."""
     found = checkpoint.load_latest(run.checkpoints)
-    if found is None:
-        return None, None
-    require_same_settings(found, config, run)
     result = run.read_result()
+    if found is None:
+        if result.get("status") != Status.FINISHED:
+            return None, None
+        if result.get("step") == config.steps:
+            log.info("Nothing to do: %s has finished. Its checkpoints are gone.", run.path)
+            return None, result
+        raise UserError(
+            f"the run in {run.path} has finished, and its checkpoints are gone: it cannot be "
+            "trained longer. Start again with out=FOLDER, or put a checkpoint back."
+        )
+    require_same_settings(found, config, run)
     return (None, result) if is_finished(found, result, config.steps, run) else (found, None)
 
 

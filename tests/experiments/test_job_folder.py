@@ -17,7 +17,13 @@ from support.runs import Crgan
 
 from crgan_cli.config.stored import to_text
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.job_folder import choose_folder, folder_name, parse_settings
+from crgan_cli.experiments.job_folder import (
+    choose_folder,
+    folder_name,
+    may_change,
+    parse_settings,
+    strict_keys,
+)
 from crgan_cli.experiments.sweep_state import SweepState
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training.start import is_finished, require_same
@@ -254,3 +260,10 @@ def test_jobs_with_the_same_settings_run_one_at_a_time(tmp_path: Path) -> None:
         state.lock_settings("a").acquire(blocking=False)
     with state.lock_settings("a"):
         assert state.jobs() == []  # locks are no records
+
+
+def test_jobs_that_differ_in_their_data_alone_are_different_runs() -> None:
+    new = {"dataset.root": "/data/b", "regularizer.lambda_cr": 10.0, "steps": 4}
+    assert not may_change("dataset.root", strict_keys(["dataset"], new))
+    assert not may_change("dataset.root", strict_keys(["experiment"], new))
+    assert may_change("dataset.root", strict_keys(["regularizer.lambda_cr"], new))

@@ -1,5 +1,6 @@
 """Checkpoints: a stranger's runs no code, a damaged one is named, and none is lost half written."""
 
+import errno
 import os
 import pickle
 import random
@@ -438,3 +439,17 @@ def test_artefacts_are_not_written_through_a_link(tmp_path: Path) -> None:
     (run / "artefacts").symlink_to(tmp_path)
     with pytest.raises(UserError, match="is a symbolic link"):
         output_folder(run / "checkpoints/best.pt", 3, "raw")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_replaced_by_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "step_00000002.pt").write_bytes(b"older")
+    (tmp_path / "step_00000004.pt").write_bytes(b"newer")
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(checkpoint, "require_undamaged", fail)
+    with pytest.raises(RunFailed, match=r"step_00000004\.pt could not be read.*Stale file handle"):
+        checkpoint.load_latest(tmp_path)

@@ -144,3 +144,11 @@ def test_a_resumed_run_may_have_another_layout(finished: Path, tmp_path: Path) -
     assert ends["true"].keys() == ends["false"].keys()
     for name, leaf in ends["true"].items():
         torch.testing.assert_close(leaf, ends["false"][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_finished_run_without_its_checkpoints_keeps_its_results(run: RunDir) -> None:
+    shutil.rmtree(run.checkpoints)
+    before = (run.result.read_text(), run.metrics.read_text())
+    train(run.path, *KIND)
+    assert "Its checkpoints are gone" in run.log.read_text()
+    assert (run.result.read_text(), run.metrics.read_text()) == before

@@ -36,6 +36,7 @@ class Extractor(ABC):
 
     name: str  # part of the metric's tag
     sha256: str  # of the weights file
+    tf32: bool = True  # whether convolutions may use TF32 on CUDA
     dims: int  # columns of Features.pool
     resize: str  # how images are resized for the network
     standard: bool = False  # whether its numbers may be called fid and is
@@ -70,7 +71,7 @@ class Extractor(ABC):
             assert 0 <= low <= high <= 255, f"pixels from {low} to {high} are not in [0, 255]"
         chunk = CPU_CHUNK if self.device.type == "cpu" else len(rgb)
         # bf16 features would be wrong by 1 %: switch off the caller's autocast
-        with torch.autocast(self.device.type, enabled=False), tf32_convolutions():
+        with torch.autocast(self.device.type, enabled=False), tf32_convolutions(self.tf32):
             parts = [self.features(part.float()) for part in rgb.split(chunk)]
         pools, logits = zip(*parts, strict=True)
         return Features(
@@ -83,10 +84,11 @@ class Extractor(ABC):
 
 
 @contextmanager
-def tf32_convolutions() -> Iterator[None]:
-    """Use PyTorch's default on CUDA, TF32 in convolutions only, whatever the run has set."""
+def tf32_convolutions(allowed: bool) -> Iterator[None]:
+    """Allow TF32 in convolutions, PyTorch's default on CUDA, or forbid it, whatever the run has
+    set. Never in matrix products."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = allowed, False
     try:
         yield
     finally:

@@ -12,7 +12,6 @@ level.
 
 from torch import Tensor
 
-from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.features import FeatureSet
 
@@ -27,14 +26,10 @@ class PerceptualPathLength(Metric):
     required = frozenset({"steps"})
 
     def describe(self) -> dict[str, str | int | float]:
-        return {"ppl_step": STEP, "ppl_left_out": LEFT_OUT, "ppl_space": "z, full path"}
+        return {"ppl_step": STEP, "ppl_left_out": LEFT_OUT, "ppl_space": "z, full path, fp32"}
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
-        if fake.steps is None:
-            raise UserError(
-                "ppl moves the latents of a generator, and these images have none: remove it from "
-                "metrics.measures."
-            )
+        assert fake.steps is not None, "'steps' is in `required`"
         return {"ppl": path_length(*fake.steps)}
 
 

@@ -435,7 +435,7 @@ def test_settings_are_described():
         "fd_infinity_seed": 0,
         "ppl_step": 1e-4,
         "ppl_left_out": 0.01,
-        "ppl_space": "z, full path",
+        "ppl_space": "z, full path, fp32",
     }
     assert KID(subset_size=50).describe()["kid_subset_size"] == 50
 
