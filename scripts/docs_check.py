@@ -157,6 +157,8 @@ def scale_train(rest: list[str]) -> list[str]:
         scaled["metrics.num_samples"] = "4"  # all that the folders have
     elif experiment not in ("demo", "demo_pix2pix"):
         scaled |= {"dataset": "demo", "metrics": "demo"}
+    if "class_fid" in chosen.get("metrics.measures", ""):
+        scaled["metrics.num_samples"] = "100"  # it needs two of each class
     if experiment.startswith("sweep"):
         scaled["hydra.sweeper.params.seed"] = "1"
     if chosen.get("dataset") == "folder":
