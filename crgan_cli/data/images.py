@@ -46,6 +46,11 @@ def to_uint8(x: Tensor) -> Tensor:
     return x.to(torch.float32).add(1.0).mul_(127.5).round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
+def to_unrounded(x: Tensor) -> Tensor:
+    """[-1, 1] -> float32 in 0..255, same shape, as `to_uint8` but for the rounding."""
+    return x.float().add(1).mul(127.5).clamp(0, 255)
+
+
 def fingerprint(images: Images) -> str:
     """Return the sha256 (hex) of shape, pixels and labels. It identifies the data in caches."""
     digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())

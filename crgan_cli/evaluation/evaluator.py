@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
-from crgan_cli.data.images import Dataset, Images, to_uint8
+from crgan_cli.data.images import Dataset, Images, to_uint8, to_unrounded
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
 from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
@@ -193,10 +193,9 @@ class Evaluator:
         `target` is the view of the data set that generated images are compared with. Raises
         UserError if the reference split has fewer than `num_real` images.
         """
-        if target != "real":
-            self._require_single_set()
         self.target = target
         if target != "real":
+            self._require_single_set()
             self.require_steps(False)
         self.count_samples(dataset)
         chosen = self.reference_images(dataset)
@@ -373,7 +372,7 @@ class Evaluator:
         """Return the features of images that are not rounded, (N, dims)."""
 
         def draw(start: int, count: int) -> Tensor:
-            return drawn(first + start, count).add(1).mul(127.5).clamp(0, 255)
+            return to_unrounded(drawn(first + start, count))
 
         count, size = self.protocol.num_samples, self.protocol.batch_size
         self.extractor.tf32 = False  # it rounds more than a step changes, in G as well
@@ -404,4 +403,4 @@ class Evaluator:
         require_finite_images(images)
         if self.protocol.rounding == "uint8":
             return to_uint8(images)
-        return images.float().add(1).mul(127.5).clamp(0, 255)
+        return to_unrounded(images)
