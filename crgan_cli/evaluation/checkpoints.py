@@ -23,6 +23,7 @@ from crgan_cli.evaluation.pairs import PairsEvaluator
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.evaluation.reference_images import random_subset
+from crgan_cli.evaluation.requirements import require_steps
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.protocol import UNKNOWN, Record
 
@@ -133,7 +134,7 @@ class Scorer:
 
     def _use_files_unchanged(self) -> None:
         """Set the protocol for files: they are rounded, and how they were drawn is not known."""
-        self.evaluator.require_steps(False)
+        require_steps(self.evaluator.required, False)
         if isinstance(self.evaluator, PairsEvaluator):
             log.info("files have no inputs: they are compared as a set, without l1, psnr and ssim")
             self.evaluator.compares_pairs = False

@@ -5,7 +5,6 @@ numbers of any other extractor carry its name and the sample count. With n sampl
 generator does not score 0, but about the real-vs-real distance: that of two sets of real images.
 """
 
-import logging
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple
@@ -36,9 +35,14 @@ from crgan_cli.evaluation.metrics.reference import (
 )
 from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
 from crgan_cli.evaluation.reference_images import ReferenceImages, resolve_split
+from crgan_cli.evaluation.requirements import (
+    require_classes,
+    require_possible,
+    require_single_set,
+    require_steps,
+    warn_of_few_samples,
+)
 from crgan_cli.system.distributed.objects import broadcast_from_main
-
-log = logging.getLogger(__name__)
 
 
 class Fakes(NamedTuple):
@@ -107,7 +111,7 @@ class Evaluator:
         self.every = every  # training steps between evaluations
         self._primary = self._primary_metric()
         if num_samples is not None:
-            self._check_settings()
+            require_possible(self.metrics, self.protocol, self.extractor)
         self.reference = PreparedReference()
         self.target = "real"
 
@@ -125,31 +129,6 @@ class Evaluator:
             f"metrics.measures=[{','.join(metric.name for metric in self.metrics)}] has no "
             f"distance by which to choose the best checkpoint: add one of {leaders}."
         )
-
-    def _check_settings(self) -> None:
-        """Check the settings that can be checked without images."""
-        if "logits" in self.required and not self.extractor.has_logits:
-            raise UserError(
-                f"The extractor {self.extractor.name} has no classes, but 'is', the Inception "
-                "score, needs them: remove it from metrics.measures, for example "
-                "metrics.measures=[fid,kid]."
-            )
-        real, fake = self.protocol.num_real, self.protocol.num_samples
-        for metric in self.metrics:
-            metric.require(real, fake, self.extractor.dims)
-
-    def _require_single_set(self) -> None:
-        """Raise UserError for a protocol of latents where images are translated."""
-        settings = {
-            "repeats=1": self.protocol.repeats > 1,
-            "batch_norm=batch or running": self.protocol.batch_norm == "standing",
-            "truncation=null": self.protocol.truncation is not None,
-        }
-        if wrong := [f"metrics.{setting}" for setting, applies in settings.items() if applies]:
-            raise UserError(
-                "This protocol is for images from latents, and here each input is translated once. "
-                f"Type {' and '.join(wrong)}, or metrics=pairs."
-            )
 
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
@@ -195,8 +174,8 @@ class Evaluator:
         """
         self.target = target
         if target != "real":
-            self._require_single_set()
-            self.require_steps(False)
+            require_single_set(self.protocol)
+            require_steps(self.required, False)
         self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
@@ -222,7 +201,7 @@ class Evaluator:
             return
         real = self.protocol.num_real or count
         self.protocol = self.protocol._replace(num_samples=count, num_real=real)
-        self._check_settings()
+        require_possible(self.metrics, self.protocol, self.extractor)
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
@@ -246,8 +225,8 @@ class Evaluator:
         `others` are for the real-vs-real distance; `labelled` tells whether `images.y` are classes.
         class_accuracy learns from `training`; without, from the given images.
         """
-        self.require_labels(labelled, f"{name} has")
-        self._warn_of_few_samples()
+        require_classes(self.metrics, labelled, f"{name} has")
+        warn_of_few_samples(self.protocol, self.extractor)
         self.reference = prepare_reference(
             self.extractor,
             RealImages(name, self.protocol.reference, images, others, labelled),
@@ -261,40 +240,6 @@ class Evaluator:
             learnt_from = images if training is None else training
             self.classifying.fit(learnt_from, progress, stop)
 
-    def require_labels(self, known: bool, which: str) -> None:
-        """Raise UserError if a metric needs classes that are not known. `which` images have them
-        not, with its verb."""
-        if known:
-            return
-        for metric in self.metrics:
-            if metric.needs_labels:
-                raise UserError(
-                    f"{metric.name} compares class by class, but {which} no classes: remove it "
-                    "from metrics.measures, or evaluate a model that was trained with labels."
-                )
-
-    def require_steps(self, known: bool) -> None:
-        """Raise UserError if a metric moves latents that the images do not have."""
-        if "steps" in self.required and not known:
-            raise UserError(
-                "ppl moves the latents of a generator, and these images have none: remove it from "
-                "metrics.measures."
-            )
-
-    def _warn_of_few_samples(self) -> None:
-        n, e = min(self.protocol.num_samples, self.protocol.num_real), self.extractor
-        if n >= e.dims:
-            return
-        # a name with the count, next to its real-vs-real distance, shows it; the name fid does not
-        log.log(
-            logging.WARNING if e.standard else logging.INFO,
-            "%d samples are fewer than the %d features of %s: the distance is biased upwards, so "
-            "compare it at this count only",
-            n,
-            e.dims,
-            e.name,
-        )
-
     @torch.no_grad()
     def __call__(
         self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
@@ -306,8 +251,8 @@ class Evaluator:
         """
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
-        self.require_labels(fakes.y is not None, "the generated images have")
-        self.require_steps(bool(fakes.steps))
+        require_classes(self.metrics, fakes.y is not None, "the generated images have")
+        require_steps(self.required, bool(fakes.steps))
         sets = [
             self._score(reference, fakes, number, progress, stop)
             for number in range(self.protocol.repeats)

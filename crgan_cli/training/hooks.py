@@ -11,6 +11,7 @@ from torch import nn
 from crgan_cli.evaluation.drawing import Painter
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
+from crgan_cli.evaluation.requirements import require_classes
 from crgan_cli.evaluation.sampler import ProtocolSampler
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
@@ -96,7 +97,7 @@ class Evaluate:
         watch: TrainingProgress,
     ) -> None:
         """Raises UserError if a metric needs classes and the model has none."""
-        evaluator.require_labels(scored.y is not None, "the images of this model have")
+        require_classes(evaluator.metrics, scored.y is not None, "the images of this model have")
         self.every = evaluator.every
         self.evaluator = evaluator
         self.sampler = scored
