@@ -23,7 +23,7 @@ class Images(NamedTuple):
     """One split of a data set."""
 
     x: Tensor  # (N, C, H, W) uint8
-    y: Tensor  # (N,) int64 class ids, zeros without classes
+    y: Tensor  # (N,) int64 class ids, zeros without classes; or rows of `gan.labels.Labels`
 
 
 class DatasetInfo(NamedTuple):
@@ -134,6 +134,20 @@ class Dataset:
     def load_views(self, split: Split) -> dict[str, Images]:
         """Return what `load_cropped` does, by view. "real" are whole images."""
         return self.views(self.load_cropped(split))
+
+    def load_sets(self, split: Split) -> dict[str, Images]:
+        """Return the sets that a turn's real images are drawn from, each in an order of its own.
+
+        Most data sets are one set, named "real".
+        """
+        return {"real": self.load(split)}
+
+    def set_sizes(self, images: Images) -> tuple[int, ...]:
+        """Return the sizes of consecutive parts of a set; a batch is drawn from one part at a time.
+
+        Most sets are one part.
+        """
+        return (len(images.x),)
 
     def views(self, images: Images) -> dict[str, Images]:
         """Return the views of images. A data set of pairs also has "input" and "target"."""

@@ -70,7 +70,7 @@ class Scorer:
         """Score a checkpoint's generator. `export` gets all images that are scored."""
         weights = self.evaluator.protocol.weights
         model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
-        drawing = get_drawing(model.task)
+        drawing = get_drawing(model.config)
         self.prepare(drawing.target)
         sampler = make_eval_sampler(
             drawing,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.resolve import Settings
 from crgan_cli.data.images import Dataset
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import (
@@ -21,7 +22,8 @@ from crgan_cli.evaluation.translation import (
     make_translation_painter,
     make_translation_sampler,
 )
-from crgan_cli.gan.tasks.base import GeneratedView, Task
+from crgan_cli.gan.build import get_task_class
+from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.tasks.generation import Prior
 
 Painter = Callable[[nn.Module], Tensor]
@@ -42,9 +44,9 @@ TRANSLATION_MODE = Protocol(
 """How grids of a run without metrics are translated: as in conf/metrics/pairs.yaml."""
 
 
-def get_drawing(task: type[Task]) -> GeneratedView:
-    """Return what a task draws for grids and metrics."""
-    (drawing,) = task.draws().values()
+def get_drawing(config: Settings) -> GeneratedView:
+    """Return what a run draws for grids and metrics."""
+    (drawing,) = get_task_class(config).draws(config).values()
     return drawing
 
 

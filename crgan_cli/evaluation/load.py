@@ -121,7 +121,7 @@ class LoadedGenerator(NamedTuple):
     @property
     def prior(self) -> Prior:
         """The prior of the latents. Raise UserError if G translates images."""
-        if not self.task.has_latents():
+        if not self.task.has_latents:
             raise UserError(
                 f"{self.path} is of the task {self.task.__name__}: its generator translates images "
                 "and has no latents to draw from. Type crgan translate RUN INPUT --out OUT"

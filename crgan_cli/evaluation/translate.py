@@ -126,12 +126,12 @@ class FileTranslator:
 
 def choose_translation(model: LoadedGenerator, to: str | None) -> GeneratedView:
     """Return the translation named `to`. Raise UserError if there is none, or none was named."""
-    if model.task.has_latents():
+    if model.task.has_latents:
         raise UserError(
             f"{model.path} draws images from latents, so there is nothing to translate. Type "
             "crgan sample RUN --out samples.png"
         )
-    draws = model.task.draws()
+    draws = model.task.draws(model.config)
     if to is None and len(draws) == 1:
         return next(iter(draws.values()))
     if to and to in draws:

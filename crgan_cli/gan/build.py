@@ -82,7 +82,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     def build_adversary(D: nn.Module) -> Adversary:
         regularizer = CombinedRegularizer(**build_group(config.regularizer))
         adversary = Adversary(D, build_group(config.loss), regularizer, T)
-        adversary.require_roles(task.roles, latents=task.has_latents(), task=task.__name__)
+        adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)
         return adversary
 
     D = networks.D
@@ -94,7 +94,6 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
             if isinstance(D, nn.ModuleDict)
             else {"adversary": build_adversary(D)}
         ),
-        **({"prior": build_prior(config, networks.G)} if task.has_latents() else {}),
-        channels_in=config.dataset.get("channels_in"),
-        n_dis=config.optimizer.n_dis,
+        **({"prior": build_prior(config, networks.G)} if task.has_latents else {}),
+        **task.arguments(config),
     )

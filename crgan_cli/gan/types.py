@@ -9,7 +9,7 @@ class Batch(NamedTuple):
     """Images with the labels that they are conditioned on."""
 
     x: Tensor  # (N, C, H, W), float, in [-1, 1]
-    y: Tensor | None = None  # (N,) int64 class ids; None if unconditional
+    y: Tensor | None = None  # (N,) class ids, or rows of `gan.labels.Labels`; None: no labels
 
 
 BatchInputs = tuple[Tensor, ...]
@@ -22,6 +22,13 @@ scores: "real", "fake", "near", "T(real)", "T(fake)"."""
 
 Terms = dict[str, Tensor]
 """name -> weighted scalar. A player's loss is the sum of its terms; each term is logged."""
+
+
+class Verdict(NamedTuple):
+    """What a discriminator that also classifies says of images."""
+
+    logits: Tensor  # (N,) or maps (N, 1, h, w): real or generated
+    classes: Tensor | None = None  # (N, c) logits, one per label; None if D does not classify
 
 
 class Generator(Protocol):
@@ -38,10 +45,11 @@ class Generator(Protocol):
 class Discriminator(Protocol):
     """A network from images to logits."""
 
-    def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor | None) -> "Tensor | Verdict":
         """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation.
 
-        A D that scores patches returns a map of logits per image, (N, 1, h, w).
+        A D that scores patches returns a map of logits per image, (N, 1, h, w). One that also
+        classifies returns a Verdict.
         """
         ...
 

@@ -86,7 +86,7 @@ class TrainingRun:
                 )
             self.evaluator.to(self.device)
             with EvalProgress() as progress:
-                target = get_drawing(type(self.task)).target
+                target = get_drawing(config).target
                 self.evaluator.prepare(self.dataset, target, progress=progress.show)
             averaged = ema.decay is not None and weights != "raw"
             run.extra_fields["protocol"] = {
@@ -126,7 +126,7 @@ class TrainingRun:
     ) -> tuple[list[Hook], CheckpointManager]:
         """Build what runs every N steps."""
         settings, seed, device = self.settings, self.settings.seed, self.device
-        drawing = get_drawing(type(self.task))
+        drawing = get_drawing(self.config)
         protocol = self.evaluator.protocol if self.evaluator else None
 
         def make_prior() -> Prior:

@@ -1,6 +1,6 @@
 """The interface of a task to the trainer, the engine and the evaluation."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ class GeneratedView(NamedTuple):
     draw: Callable[[nn.Module, Batch], Tensor]  # (player G, batch) -> (N, C, H, W) in [-1, 1]
     source: str = "z"
     target: str = "real"
+    paired: bool = False  # image i of the target is what image i of the source should become
+    choose: Callable[[Tensor], Tensor] | None = None
+    """The labels of the target's images -> (N,) bool, those to compare with. None: all."""
+    back: Callable[[nn.Module, Batch], Tensor] | None = None
+    """(player G, translated images with the labels of their inputs) -> the inputs again."""
 
 
 class Task(nn.Module):
@@ -46,6 +51,9 @@ class Task(nn.Module):
     roles: ClassVar[tuple[str, ...]] = ("real", "fake")
     """The views that a regularizer can have scored, besides those from latents of its own."""
 
+    has_latents: ClassVar[bool] = False
+    """Whether images are drawn from latents."""
+
     needs: ClassVar[str] = ""
     """What to type if the architecture does not fit, as a sentence."""
 
@@ -56,14 +64,20 @@ class Task(nn.Module):
         return {"g": {"": Part("generator")}, "d": {"": Part("discriminator")}}
 
     @classmethod
-    def draws(cls) -> dict[str, GeneratedView]:
-        """Name -> what is drawn and scored. "" if it is one kind of images only."""
-        raise NotImplementedError
+    def arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the constructor that come from other groups of a run's configuration."""
+        return {"n_dis": config["optimizer"]["n_dis"]}
 
     @classmethod
-    def has_latents(cls) -> bool:
-        """Whether images are drawn from latents."""
-        return all(drawing.source == "z" for drawing in cls.draws().values())
+    def draws(
+        cls, config: Mapping[str, Any], class_names: Sequence[str] = ()
+    ) -> dict[str, GeneratedView]:
+        """Name -> what is drawn and scored, for a run's whole configuration.
+
+        The name is "" if there is one kind of images only, else what images are translated to.
+        `class_names` are those of the data set, if it has classes and they are known.
+        """
+        raise NotImplementedError
 
     def player(self, who: str) -> nn.Module:
         """What is updated in the turns of `who`: a network, or an nn.ModuleDict of several."""

@@ -1,6 +1,6 @@
 """Pairs of images: G translates an input to its target."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,8 +72,18 @@ class Pix2Pix(TwoPlayers):
         }
 
     @classmethod
-    def draws(cls) -> dict[str, GeneratedView]:
-        return {"": GeneratedView(lambda G, inputs: G(inputs.x), source="input", target="target")}
+    def arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().arguments(config), "channels_in": config["dataset"]["channels_in"]}
+
+    @classmethod
+    def draws(
+        cls, config: Mapping[str, Any], class_names: Sequence[str] = ()
+    ) -> dict[str, GeneratedView]:
+        return {
+            "": GeneratedView(
+                lambda G, inputs: G(inputs.x), source="input", target="target", paired=True
+            )
+        }
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         x, y = split_pair(reals["real"].x, self.channels_in)
