@@ -176,7 +176,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
-                with clock.paused():
+                with clock.paused(), progress.paused():
                     self.run_hooks(hooks, checkpoints, stop)
         except Interrupted:
             checkpoints.save(self)
