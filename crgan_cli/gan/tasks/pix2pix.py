@@ -14,11 +14,10 @@ from crgan_cli.gan.tasks.base import (
     Casting,
     GeneratedView,
     Part,
-    StoredValues,
     hold,
-    is_count,
     l1_distance,
 )
+from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
 
