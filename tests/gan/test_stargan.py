@@ -66,7 +66,7 @@ class TinyJudge(nn.Module):
 def game(labels: Labels = CLASSES, *, n_dis: int = 2) -> StarGAN:
     torch.manual_seed(0)
     parts = CombinedRegularizer(
-        classification=Classification(labels, lambda_cls=2.0), gp=GradientPenalty(10)
+        classification=Classification(2.0, labels=labels), gp=GradientPenalty(10)
     )
     T = FlipShift(shift=2, flip=0.5, padding="reflect")
     adversary = Adversary(TinyJudge(labels.size), Wasserstein(), parts, T)
