@@ -3,9 +3,11 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
+from crgan_cli.gan.tasks.stored_values import StoredValues
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
 
 Kind = Literal["generator", "discriminator"]
@@ -41,30 +43,6 @@ class GeneratedView(NamedTuple):
     """Channels of the images of `source`; 0 for latents."""
     needs_labels: bool = False
     """Whether `draw` needs the labels of its inputs. Those of files are estimated by D."""
-
-
-StoredValues = Mapping[str, Callable[[object], bool]]
-"""Key of a configuration -> whether a value is one. `*` stands for a name between two dots."""
-
-
-def is_count(value: object) -> bool:
-    """Whether a stored value is a whole number of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def allow_none(is_valid: Callable[[object], bool]) -> Callable[[object], bool]:
-    """The check of a value that may also be null."""
-    return lambda value: value is None or is_valid(value)
-
-
-def is_names(value: object) -> bool:
-    """Whether a stored value is a list of names."""
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def is_groups_of_names(value: object) -> bool:
-    """Whether a stored value is a list of lists of names."""
-    return isinstance(value, list) and all(map(is_names, value))
 
 
 class Task(nn.Module):
@@ -154,3 +132,16 @@ class Task(nn.Module):
     def describe_turns(self) -> list[str]:
         """One line per player for the log: what one of its turns computes."""
         raise NotImplementedError
+
+
+@torch.no_grad()
+def hold(place: Tensor | None, x: Tensor) -> Tensor:
+    """Copy x to the place of the last turn, where the turns of a CUDA graph read it. Return it."""
+    if place is None or place.shape != x.shape:
+        place = torch.empty_like(x)
+    return place.copy_(x)
+
+
+def l1_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference, ()."""
+    return (x - y).abs().mean()
