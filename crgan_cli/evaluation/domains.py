@@ -22,7 +22,11 @@ from crgan_cli.evaluation.reference_images import (
     resolve_split,
     select_rows,
 )
-from crgan_cli.evaluation.requirements import require_domains, require_possible
+from crgan_cli.evaluation.requirements import (
+    require_domains,
+    require_possible,
+    warn_of_few_samples,
+)
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.runs.metric_names import TO, make_word
@@ -78,6 +82,7 @@ class DomainsEvaluator(Evaluator):
                     direction.use_classifier(found, inputs, held_out)
         smallest = min(self.directions.values(), key=lambda each: each.count)
         self.protocol = smallest.evaluator.protocol
+        warn_of_few_samples(self.protocol, self.extractor)
         self.reference = self.reference._replace(
             dataset=dataset.name,
             images_sha256=self._join_hashes("images_sha256"),
@@ -89,6 +94,7 @@ class DomainsEvaluator(Evaluator):
         """Return an evaluator by the same settings, with the counts of one direction."""
         one = copy.copy(self)
         one.directions = {}
+        one.warns = False  # once for all
         one.metrics = copy.deepcopy(self.metrics)  # they keep what they computed of real images
         one.choose = view.choose
         split, samples = self.protocol.reference, self.protocol.num_samples

@@ -102,6 +102,7 @@ class Evaluator(ImageComparison):
             require_possible(self.metrics, self.protocol, self.extractor)
         self.reference = PreparedReference()
         self.target = "real"
+        self.warns = True  # of few images
         self.choose: Callable[[Tensor], Tensor] | None = None  # see `GeneratedView`
 
     @property
@@ -252,7 +253,8 @@ class Evaluator(ImageComparison):
         class_accuracy learns from `training`; without, from the given images.
         """
         require_classes(self.metrics, labelled, f"{name} has")
-        warn_of_few_samples(self.protocol, self.extractor)
+        if self.warns:
+            warn_of_few_samples(self.protocol, self.extractor)
         self.reference = prepare_reference(
             self.extractor,
             RealImages(name, self.protocol.reference, images, others, labelled),
