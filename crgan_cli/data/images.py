@@ -4,6 +4,7 @@ Pixels are stored as 0..255. Networks see x / 127.5 - 1: black is -1, white is 1
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -61,6 +62,14 @@ def fingerprint(images: Images) -> str:
         digest.update(chunk.cpu().numpy().tobytes())
     digest.update(images.y.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_sets(sets: Mapping[str, Images]) -> str:
+    """Return the `fingerprint` of a set, or of several that are trained on side by side."""
+    digests = {name: fingerprint(images) for name, images in sets.items()}
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
 
 
 def choose_stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:

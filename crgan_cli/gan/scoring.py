@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.gan.types import Batch, Discriminator, Generator, Verdict, Views
+from crgan_cli.gan.types import Batch, Discriminator, Generator, Views
+from crgan_cli.networks.verdict import Verdict
 from crgan_cli.system import rng
 
 

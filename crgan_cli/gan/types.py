@@ -4,6 +4,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from crgan_cli.networks.verdict import Verdict
+
 
 class Batch(NamedTuple):
     """Images with the labels that they are conditioned on."""
@@ -24,13 +26,6 @@ Terms = dict[str, Tensor]
 """name -> weighted scalar. A player's loss is the sum of its terms; each term is logged."""
 
 
-class Verdict(NamedTuple):
-    """What a discriminator that also classifies says of images."""
-
-    logits: Tensor  # (N,) or maps (N, 1, h, w): real or generated
-    classes: Tensor | None = None  # (N, c) logits, one per label; None if D does not classify
-
-
 class Generator(Protocol):
     """A network from latents to images. `classes` is 0 if it takes no labels."""
 
@@ -45,7 +40,7 @@ class Generator(Protocol):
 class Discriminator(Protocol):
     """A network from images to logits."""
 
-    def __call__(self, x: Tensor, y: Tensor | None) -> "Tensor | Verdict":
+    def __call__(self, x: Tensor, y: Tensor | None) -> Tensor | Verdict:
         """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation.
 
         A D that scores patches returns a map of logits per image, (N, 1, h, w). One that also

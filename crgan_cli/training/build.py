@@ -5,8 +5,8 @@ from omegaconf import DictConfig
 from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
-from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import build_dataset, fingerprint
+from crgan_cli.data.batches import make_batches
+from crgan_cli.data.images import build_dataset, fingerprint_sets
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler, make_painter
@@ -42,8 +42,8 @@ class TrainingRun:
         # Data. Every rank must have the images of the others, and of the checkpoint.
         self.evaluator = load.build_evaluator(config)
         self.dataset = build_dataset(config)
-        images = on_every_rank(lambda: self.dataset.load("train"))
-        self.provenance = collect_provenance(fingerprint(images), self.device)
+        sets = on_every_rank(lambda: self.dataset.load_sets("train"))
+        self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
         self.require_same_images(found)
 
         # Networks, on the device and equal on all ranks.
@@ -59,8 +59,9 @@ class TrainingRun:
             self.task,
             self.engine,
             optimization,
-            Batches(
-                images,
+            make_batches(
+                sets,
+                {name: self.dataset.set_sizes(images) for name, images in sets.items()},
                 batch_size=self.settings.batch_size,
                 seed=self.settings.seed,
                 device=self.device,

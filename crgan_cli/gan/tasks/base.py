@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
@@ -106,3 +107,16 @@ class Task(nn.Module):
     def describe_turns(self) -> list[str]:
         """One line per player for the log: what one of its turns computes."""
         raise NotImplementedError
+
+
+@torch.no_grad()
+def hold(place: Tensor | None, x: Tensor) -> Tensor:
+    """Copy x to the place of the last turn, where the turns of a CUDA graph read it. Return it."""
+    if place is None or place.shape != x.shape:
+        place = torch.empty_like(x)
+    return place.copy_(x)
+
+
+def l1_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference, ()."""
+    return (x - y).abs().mean()
