@@ -153,9 +153,8 @@ def _apply(
         chosen = to_plain(drop_hydra_node(compose_unchecked(lines, choices)))
         for group in groups | {ALSO_SETS[each] for each in groups & ALSO_SETS.keys()}:
             new[group] = chosen[group]
-            own |= {f"{group}.{key}" for key in chosen[group]} | set(
-                flatten({group: chosen[group]})
-            )
+            own |= {f"{group}.{key}" for key in chosen[group]}
+            own |= {*flatten({group: chosen[group]})}  # also what is in groups inside of it
     for override in overrides:
         key = override.key_or_group
         if key.split(".")[0] in groups:

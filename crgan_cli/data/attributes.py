@@ -153,8 +153,8 @@ class CelebAAttributes(Attributes):
 
     def find_images(self) -> ImageFiles:
         """Return the photos; they are downloaded if they are missing."""
-        sizes = {"resolution": self.resolution, "channels": self.channels, "crop": self.resolution}
-        source = CelebA(root=self.root, classes=0, **sizes)  # it only finds the files
+        r, c = self.resolution, self.channels  # it only finds the files
+        source = CelebA(root=self.root, resolution=r, channels=c, classes=0, crop=r)
         return ImageFiles(str(source.require_images()))
 
     @property

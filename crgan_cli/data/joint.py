@@ -4,6 +4,7 @@ Each image knows only the labels of its own part: the mask vector of Choi et al.
 (arXiv:1711.09020) section 3.3. `gan.labels.Labels` has the columns.
 """
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from crgan_cli.config.build import build_group
 from crgan_cli.data.cache import explain_disk_errors
 from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
 from crgan_cli.errors import UserError
-from crgan_cli.gan.labels import LabelGroup, Labels
+from crgan_cli.gan.labels import Labels
 from crgan_cli.system.cache import cache_folder
 
 JOIN_IN_MEMORY = 2 * 1024**3
@@ -66,8 +67,8 @@ class Joint(Dataset):
             own, whole = getattr(part, what), getattr(self, what)
             if own != whole:
                 raise UserError(
-                    f"{key}.{what}={own}, but dataset.{what}={whole}: joined images have one shape. "
-                    f"Type {key}.{what}={whole}, or dataset.{what}={own} for all."
+                    f"{key}.{what}={own}, but dataset.{what}={whole}: joined images are of one "
+                    f"shape. Type {key}.{what}={whole}, or dataset.{what}={own} for all."
                 )
         return part
 
@@ -85,15 +86,15 @@ class Joint(Dataset):
         """Return the images of each part by its name, with the labels of `load`."""
         loaded = {name: self._load_part(part, split) for name, part in self._sets.items()}
         # a folder's class names are known once it was read
-        groups = [_label_group(part) for part in self._sets.values()]
-        labels = Labels(groups)
-        self.class_names = tuple(name for group in groups for name in group.names)
+        names = (_label_names(part) for part in self._sets.values())
+        self.class_names = tuple(itertools.chain(*names))
+        labels = Labels.from_settings({"parts": self.parts}, self.class_names)
         views: dict[str, Images] = {}
         start = 0
         for number, (name, images) in enumerate(loaded.items()):
             y = torch.zeros(len(images.x), labels.planes, dtype=torch.int64)
             size = labels.sizes[number]
-            y[:, start : start + size] = Labels([groups[number]]).encode(images.y).long()
+            y[:, start : start + size] = Labels([labels.groups[number]]).encode(images.y).long()
             y[:, labels.size + number] = 1
             views[name] = Images(images.x, y)
             start += size
@@ -111,11 +112,9 @@ class Joint(Dataset):
         return tuple(images.y[:, -len(self.parts) :].sum(0).tolist())
 
 
-def _label_group(part: Dataset) -> LabelGroup:
-    if part.classes:
-        names = part.class_names or tuple(map(str, range(part.classes)))
-        return LabelGroup("classes", names)
-    return LabelGroup("attributes", tuple(getattr(part, "attributes")))  # noqa: B009
+def _label_names(part: Dataset) -> Sequence[str]:
+    numbers = tuple(map(str, range(part.classes)))
+    return tuple(getattr(part, "attributes", ())) or part.class_names or numbers
 
 
 def join_pixels(parts: Sequence[Tensor], in_memory: int = JOIN_IN_MEMORY) -> Tensor:
@@ -134,7 +133,7 @@ def join_pixels(parts: Sequence[Tensor], in_memory: int = JOIN_IN_MEMORY) -> Ten
         with tempfile.TemporaryFile(dir=folder) as file:
             for part in parts:
                 for chunk in part.split(1024):
-                    file.write(chunk.contiguous().numpy())
+                    file.write(chunk.numpy().tobytes())
             file.flush()
             shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
             # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
