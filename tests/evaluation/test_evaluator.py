@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Dataset, Images, Split, to_float
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics import classifier
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet
