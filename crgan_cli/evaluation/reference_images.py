@@ -19,8 +19,17 @@ class ReferenceImages:
     Raises UserError if the split has fewer.
     """
 
-    def __init__(self, dataset: Dataset, split: str, count: int, view: str = "real") -> None:
-        """`view`: the part of each image that counts, see `Dataset.views`."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        count: int,
+        view: str = "real",
+        *,
+        setting: str = "num_samples",
+    ) -> None:
+        """`view`: the part of each image that counts, see `Dataset.views`. `setting` of the metrics
+        is what gave `count`."""
         self.dataset = dataset
         self.split = split
         self.view = view
@@ -28,10 +37,9 @@ class ReferenceImages:
         available = len(images.x)
         if available < count:
             raise UserError(
-                f"metrics.num_real={count} (null: as many as metrics.num_samples) is more than the "
-                f"{available} images of the split {split}. Give metrics.num_samples={available} or "
-                "less, or another metrics.reference (train, test, all): the numbers then belong to "
-                "another protocol."
+                f"metrics.{setting}={count} is more than the {available} images of the split "
+                f"{split}. Give metrics.{setting}={available} or less, or another "
+                "metrics.reference (train, test, all): the numbers then belong to another protocol."
             )
         self.rows = random_subset(count, torch.arange(available))
         self.images = select_rows(images, self.rows)
