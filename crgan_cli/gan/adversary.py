@@ -88,7 +88,7 @@ class Adversary(nn.Module):
             role: for_discriminator(batch, detach=True) for role, batch in fakes.items()
         }
         views = select_views(images, self.roles, self.T)
-        scored = ScoredViews(views, score(self.D, views, jointly=self.score_jointly), self.D)
+        scored = score(self.D, views, jointly=self.score_jointly)
         return PlayerLoss(
             self.loss.d_terms(scored) | self.regularizer.d_terms(scored), diagnostics(scored)
         )
@@ -99,8 +99,8 @@ class Adversary(nn.Module):
         `origin` tells where the images come from, for regularizers that differentiate G.
         """
         views = {role: for_discriminator(batch, detach=False) for role, batch in fakes.items()}
-        scores = score(self.D, {"fake": views["fake"]}, jointly=True)
-        scored = ScoredViews(views, scores, self.D, origin)
+        scored = score(self.D, {"fake": views["fake"]}, jointly=True, origin=origin)
+        scored = scored._replace(views=views)  # also those that D does not see in this turn
         return PlayerLoss(self.loss.g_terms(scored) | self.regularizer.g_terms(scored), {})
 
     def require_roles(self, roles: tuple[str, ...], *, latents: bool, task: str) -> None:
@@ -122,6 +122,17 @@ class Adversary(nn.Module):
                         f"regularizer={name} scores the view '{role}', and {task} has only "
                         f"{', '.join(known)}. Type another, for example regularizer=bcr."
                     )
+
+    def require_classes(self) -> None:
+        """Raise UserError if a regularizer needs class logits, and D gives none."""
+        for name, part in self.regularizer.named_members.items():
+            if part.needs_classes and not getattr(self.D, "classifies", False):
+                switch = getattr(type(part), "needs_classes", False)
+                remedy = "another regularizer" if switch else "regularizer.classes=false"
+                raise UserError(
+                    f"regularizer={name} works on class logits, and {type(self.D).__name__} gives "
+                    f"none. Type task=stargan architecture=stargan, or {remedy}."
+                )
 
 
 def has_dropout(module: nn.Module) -> bool:

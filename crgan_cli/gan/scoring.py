@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.gan.types import Batch, Discriminator, Generator, Views
+from crgan_cli.networks.verdict import Verdict
 from crgan_cli.system import rng
 
 
@@ -21,6 +22,7 @@ class ScoredViews(NamedTuple):
     scores: dict[str, Tensor]  # role -> (N,) logits, or maps (N, 1, h, w); fp32 or wider
     D: Discriminator
     origin: "Origin | None" = None  # of the generated views, in a G step of a task with latents
+    classes: dict[str, Tensor] | None = None  # role -> (N, c) class logits, if D classifies
 
 
 class Origin(NamedTuple):
@@ -63,11 +65,28 @@ def at_least_fp32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def score(D: Discriminator, views: Views, *, jointly: bool) -> dict[str, Tensor]:
-    """role -> D's logits. `jointly` scores all views in one call, otherwise one call per view."""
-    if not jointly:
-        return {role: at_least_fp32(D(batch.x, batch.y)) for role, batch in views.items()}
-    together = concatenate(list(views.values()))
-    with rng.draws_for(len(views)):  # for D's dropout
-        logits = at_least_fp32(D(together.x, together.y))
-    return dict(zip(views, logits.split([len(batch.x) for batch in views.values()]), strict=True))
+def score(
+    D: Discriminator, views: Views, *, jointly: bool, origin: Origin | None = None
+) -> ScoredViews:
+    """D's verdict on views: all in one call if `jointly`, otherwise one call per view."""
+    if jointly:
+        together = concatenate(list(views.values()))
+        with rng.draws_for(len(views)):  # for D's dropout
+            verdicts = [as_verdict(D(together.x, together.y))]
+    else:
+        verdicts = [as_verdict(D(batch.x, batch.y)) for batch in views.values()]
+    sizes = [len(batch.x) for batch in views.values()]
+    logits = torch.cat([each.logits for each in verdicts]).split(sizes)
+    scored = ScoredViews(views, dict(zip(views, logits, strict=True)), D, origin)
+    classes = [each.classes for each in verdicts if each.classes is not None]
+    if not classes:
+        return scored
+    return scored._replace(classes=dict(zip(views, torch.cat(classes).split(sizes), strict=True)))
+
+
+def as_verdict(scores: Tensor | Verdict) -> Verdict:
+    """A discriminator's answer, with its class logits if it gives some; fp32 or wider."""
+    if isinstance(scores, Tensor):
+        return Verdict(at_least_fp32(scores))
+    assert scores.classes is not None
+    return Verdict(at_least_fp32(scores.logits), at_least_fp32(scores.classes))

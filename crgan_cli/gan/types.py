@@ -4,12 +4,14 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from crgan_cli.networks.verdict import Verdict
+
 
 class Batch(NamedTuple):
     """Images with the labels that they are conditioned on."""
 
     x: Tensor  # (N, C, H, W), float, in [-1, 1]
-    y: Tensor | None = None  # (N,) int64 class ids; None if unconditional
+    y: Tensor | None = None  # (N,) class ids, or rows of `gan.labels.Labels`; None: no labels
 
 
 BatchInputs = tuple[Tensor, ...]
@@ -38,10 +40,11 @@ class Generator(Protocol):
 class Discriminator(Protocol):
     """A network from images to logits."""
 
-    def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor | None) -> Tensor | Verdict:
         """(N, C, H, W) in [-1, 1] and (N,) class ids -> (N,) logits, before any activation.
 
-        A D that scores patches returns a map of logits per image, (N, 1, h, w).
+        A D that scores patches returns a map of logits per image, (N, 1, h, w). One that also
+        classifies returns a Verdict.
         """
         ...
 

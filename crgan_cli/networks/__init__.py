@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from crgan_cli.networks.resnet_sngan import SNGANGenerator as SNGANGenerator
     from crgan_cli.networks.sndcgan import SNDCGANDiscriminator as SNDCGANDiscriminator
     from crgan_cli.networks.sndcgan import SNDCGANGenerator as SNDCGANGenerator
+    from crgan_cli.networks.stargan import StarGANDiscriminator as StarGANDiscriminator
+    from crgan_cli.networks.stargan import StarGANGenerator as StarGANGenerator
+    from crgan_cli.networks.translator import ResnetTranslator as ResnetTranslator
     from crgan_cli.networks.unet import UNetGenerator as UNetGenerator
 
 __getattr__ = lazy_imports(__name__)

@@ -109,9 +109,13 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape: each channel of each image with mean 0, variance 1."""
-        y = super().forward(input)
-        channels_last = input.is_contiguous(memory_format=torch.channels_last)
-        return y.contiguous(memory_format=torch.channels_last) if channels_last else y
+        return keep_format(super().forward(input), input)
+
+
+def keep_format(y: Tensor, x: Tensor) -> Tensor:
+    """y, (N, C, H, W), in channels last if x is."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if channels_last else y
 
 
 def needs_bias(kind: NormKind) -> bool:

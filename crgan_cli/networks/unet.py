@@ -4,15 +4,11 @@ Isola et al. 2017 (arXiv:1611.07004), as built in phillipi/pix2pix (models.lua) 
 bias, in the authors' PyTorch port (junyanz/pytorch-CycleGAN-and-pix2pix).
 """
 
-from math import ceil
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import DropoutRate, Positive, PositiveInt
-from crgan_cli.errors import UserError
-from crgan_cli.networks.fast.fused_resample import NearestConv3
+from crgan_cli.networks.image_to_image import Upsampling, require_sides, upsample
 from crgan_cli.networks.layers import (
     NormKind,
     RowDropout,
@@ -31,8 +27,6 @@ LEAST_HALVINGS, MOST_HALVINGS = 5, 8
 DROPPED_BLOCKS = 3
 """Blocks of the decoder with dropout, from the innermost on."""
 
-Upsampling = Literal["deconv", "resize"]
-
 
 class UNetGenerator(nn.Module):
     """(N, in_channels, H, W) -> (N, out_channels, H, W), both in [-1, 1].
@@ -46,8 +40,7 @@ class UNetGenerator(nn.Module):
     log2(side) - 5 blocks after that, so none at 32 px.
 
     `upsampling`: "deconv" is the paper's transposed convolution, 4x4 with stride 2. "resize" is
-    nearest upsampling and a 3x3 convolution, against checkerboards (Odena et al. 2016,
-    doi:10.23915/distill.00003).
+    nearest upsampling and a 3x3 convolution, against checkerboards.
 
     `multiple`: both sides of the input must be multiples of it. They need not be `resolution`.
     """
@@ -78,7 +71,7 @@ class UNetGenerator(nn.Module):
         for i in reversed(range(halvings)):
             c_in = widths[i] if i == last else 2 * widths[i]
             c_out = widths[i - 1] if i else out_channels
-            layers = [nn.ReLU(), _upsample(upsampling, c_in, c_out, bias=bias or i == 0)]
+            layers = [nn.ReLU(), upsample(upsampling, c_in, c_out, bias=bias or i == 0)]
             if i:
                 layers += norm_layers(norm, c_out)
             if i > max(last - DROPPED_BLOCKS, 3):  # from 3 on, the encoder has 512 channels
@@ -89,13 +82,7 @@ class UNetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate images. Raises UserError for a side that is no multiple of `multiple`."""
-        height, width = sides = x.shape[2:]
-        if height % self.multiple or width % self.multiple:
-            fitting = "x".join(str(ceil(side / self.multiple) * self.multiple) for side in sides)
-            raise UserError(
-                f"The images are {height}x{width} pixels (height x width), but this U-Net needs "
-                f"sides that are multiples of {self.multiple}. Pad or resize them to {fitting}."
-            )
+        require_sides(x, "U-Net", multiple=self.multiple, least=self.multiple)
         features: list[Tensor] = []
         for block in self.down:
             x = block(x)
@@ -121,9 +108,3 @@ def _count_halvings(resolution: int) -> int:
         f"dataset.resolution={max(1, round(resolution / step)) * step}",
     )
     return halvings
-
-
-def _upsample(kind: Upsampling, c_in: int, c_out: int, *, bias: bool) -> nn.Module:
-    if kind == "resize":
-        return NearestConv3(c_in, c_out, bias=bias)
-    return nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=bias)

@@ -42,7 +42,7 @@ def estimate_step_flops(config: Settings) -> float | None:
     from crgan_cli.gan.build import get_task_class
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
-    if not get_task_class(config).has_latents():
+    if not get_task_class(config).has_latents:
         return None  # the cost of a turn that translates images is not worked out yet
     counted = count_networks_once(config)
     if counted is None:

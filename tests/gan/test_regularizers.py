@@ -359,7 +359,7 @@ def test_jsr_on_maps_weighs_each_image_by_the_mean_over_its_places(n: int) -> No
     torch.manual_seed(0)
     D, part = PatchD().double(), JSRegularizer(0.1)
     views = {role: Batch(torch.randn(n, 3, 8, 8).double()) for role in ("real", "fake")}
-    scored = ScoredViews(views, score(D, views, jointly=True), D)
+    scored = score(D, views, jointly=True)
     terms = part.d_terms(scored)
     for role, sign in (("real", -1), ("fake", 1)):
         total = 0.0

@@ -14,7 +14,7 @@ from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.losses import NonSaturating
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty
-from crgan_cli.gan.scoring import ScoredViews, mixes_samples, score
+from crgan_cli.gan.scoring import mixes_samples, score
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.layers import RowDropout
 from crgan_cli.networks.mlp import LabelCode
@@ -165,7 +165,7 @@ def test_two_processes_share_the_masks_of_one() -> None:
     def scored(views: dict[str, Batch], rank: int, size: int) -> dict[str, Tensor]:
         torch.manual_seed(3)
         with as_world(World(rank, size)):
-            return score(D, views, jointly=True)
+            return score(D, views, jointly=True).scores
 
     whole = scored(views, 0, 1)
     for rank in (0, 1):
@@ -198,7 +198,7 @@ def test_penalties_are_the_formulas(name: str, conditional: str) -> None:
     D = build(name, f"architecture.conditional={conditional}", *words)["discriminator"]
     y = Y if conditional == "true" else None
     views = {"real": Batch(X, y), "fake": Batch(-X, y)}
-    scored = ScoredViews(views, score(D, views, jointly=True), D)
+    scored = score(D, views, jointly=True)
     assert not mixes_samples(D)
 
     def slope(x: Tensor) -> Tensor:

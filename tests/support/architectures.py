@@ -2,7 +2,7 @@
 
 from crgan_cli.config.choices import Choices
 
-OTHER_TASKS = ("unet",)
+OTHER_TASKS = ("unet", "translator", "stargan")
 """Architectures of other tasks than generation."""
 
 GENERATION = [name for name in Choices().groups["architecture"] if name not in OTHER_TASKS]

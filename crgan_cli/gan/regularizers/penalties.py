@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
-from crgan_cli.gan.scoring import ScoredViews, at_least_fp32, concatenate, mixes_samples
+from crgan_cli.gan.scoring import ScoredViews, as_verdict, at_least_fp32, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.bf16_weights import full_precision
@@ -64,7 +64,7 @@ class GradientRegularizer(Regularizer):
         x = at_least_fp32(together.x).detach()
         with full_precision(D, x.device), rng.draws_for(len(batches)):
             if self.needs_double_backward(D):
-                logits = D(x.requires_grad_(), together.y)
+                logits = as_verdict(D(x.requires_grad_(), together.y)).logits
                 (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
             else:
                 gradient = adjoint.input_gradient(D, x, together.y)

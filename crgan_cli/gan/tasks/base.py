@@ -1,10 +1,13 @@
 """The interface of a task to the trainer, the engine and the evaluation."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from crgan_cli.errors import UserError
+from crgan_cli.gan.tasks.stored_values import StoredValues
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
 
 Kind = Literal["generator", "discriminator"]
@@ -31,6 +34,15 @@ class GeneratedView(NamedTuple):
     draw: Callable[[nn.Module, Batch], Tensor]  # (player G, batch) -> (N, C, H, W) in [-1, 1]
     source: str = "z"
     target: str = "real"
+    paired: bool = False  # image i of the target is what image i of the source should become
+    choose: Callable[[Tensor], Tensor] | None = None
+    """The labels of the target's images -> (N,) bool, those to compare with. None: all."""
+    back: Callable[[nn.Module, Batch], Tensor] | None = None
+    """(player G, translated images with the labels of their inputs) -> the inputs again."""
+    in_channels: int = 0
+    """Channels of the images of `source`; 0 for latents."""
+    needs_labels: bool = False
+    """Whether `draw` needs the labels of its inputs. Those of files are estimated by D."""
 
 
 class Task(nn.Module):
@@ -46,6 +58,13 @@ class Task(nn.Module):
     roles: ClassVar[tuple[str, ...]] = ("real", "fake")
     """The views that a regularizer can have scored, besides those from latents of its own."""
 
+    has_latents: ClassVar[bool] = False
+    """Whether images are drawn from latents."""
+
+    stored_values: ClassVar[StoredValues] = {}
+    """What a checkpoint must tell of its data set, for networks that translate. Nothing else of
+    that group is read: the data need not be there, and a stranger may have written it."""
+
     needs: ClassVar[str] = ""
     """What to type if the architecture does not fit, as a sentence."""
 
@@ -56,14 +75,35 @@ class Task(nn.Module):
         return {"g": {"": Part("generator")}, "d": {"": Part("discriminator")}}
 
     @classmethod
-    def draws(cls) -> dict[str, GeneratedView]:
-        """Name -> what is drawn and scored. "" if it is one kind of images only."""
+    def arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the constructor that come from other groups of a run's configuration."""
+        return {"n_dis": config["optimizer"]["n_dis"]}
+
+    @classmethod
+    def draws(
+        cls, config: Mapping[str, Any], class_names: Sequence[str] = ()
+    ) -> dict[str, GeneratedView]:
+        """Name -> what is drawn and scored, for a run's whole configuration.
+
+        The name is "" if there is one kind of images only, else what images are translated to.
+        `class_names` are those of the data set, if it has classes and they are known.
+        """
         raise NotImplementedError
 
     @classmethod
-    def has_latents(cls) -> bool:
-        """Whether images are drawn from latents."""
-        return all(drawing.source == "z" for drawing in cls.draws().values())
+    def choose_translation(
+        cls, config: Mapping[str, Any], to: str | None, class_names: Sequence[str] = ()
+    ) -> GeneratedView:
+        """What `--to` asks for; None if it was not typed. Raise UserError if there is none."""
+        draws = cls.draws(config, class_names)
+        if to is None and len(draws) == 1:
+            return next(iter(draws.values()))
+        if to and to in draws:
+            return draws[to]
+        names = [f"--to {name}" for name in draws if name]
+        problem = f"there is no translation --to {to}" if to else "there are several translations"
+        advice = f"Type {' or '.join(names)}" if names else "Leave out --to"
+        raise UserError(f"{problem}. {advice}.")
 
     def player(self, who: str) -> nn.Module:
         """What is updated in the turns of `who`: a network, or an nn.ModuleDict of several."""
@@ -92,3 +132,16 @@ class Task(nn.Module):
     def describe_turns(self) -> list[str]:
         """One line per player for the log: what one of its turns computes."""
         raise NotImplementedError
+
+
+@torch.no_grad()
+def hold(place: Tensor | None, x: Tensor) -> Tensor:
+    """Copy x to the place of the last turn, where the turns of a CUDA graph read it. Return it."""
+    if place is None or place.shape != x.shape:
+        place = torch.empty_like(x)
+    return place.copy_(x)
+
+
+def l1_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference, ()."""
+    return (x - y).abs().mean()

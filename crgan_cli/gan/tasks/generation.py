@@ -1,7 +1,7 @@
 """Noise to images: the task of all papers that crgan implements."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -61,6 +61,7 @@ class Generation(TwoPlayers):
     call of their own, so that its batch norm treats them like any other batch.
     """
 
+    has_latents = True
     needs = (
         "task=generation draws images from latents: type an architecture for it, such as "
         "architecture=sndcgan, or task=pix2pix for one that translates images."
@@ -83,7 +84,9 @@ class Generation(TwoPlayers):
         return super().casting(config)
 
     @classmethod
-    def draws(cls) -> dict[str, GeneratedView]:
+    def draws(
+        cls, config: Mapping[str, Any], class_names: Sequence[str] = ()
+    ) -> dict[str, GeneratedView]:
         return {"": GeneratedView(lambda G, latents: G(*latents))}
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:

@@ -29,6 +29,7 @@ from crgan_cli.networks.layers import (
 )
 from crgan_cli.networks.patchgan import PatchDiscriminator
 from crgan_cli.networks.sequential import SequentialDiscriminator
+from crgan_cli.networks.stargan import StarGANDiscriminator
 
 VJP = Callable[[Tensor], Tensor]
 """Vector-Jacobian product v -> J^T v: v has the shape of the layer's output, J^T v of its input."""
@@ -42,6 +43,7 @@ CONTAINERS = (
     ResidualDiscriminator,
     SequentialDiscriminator,
     PatchDiscriminator,
+    StarGANDiscriminator,
 )
 """Modules that are piecewise linear if all their children are."""
 
@@ -73,9 +75,9 @@ def is_piecewise_linear(layer: object) -> bool:
 def input_gradient(D: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
     """Return grad_x D(x, y) of each image, (N, C, H, W), for (N,) class ids or None.
 
-    If D has a map of logits per image, D(x, y) is their sum. The gradient's graph leads to D's
-    weights, not to x. D must satisfy `is_piecewise_linear`, and must score each image
-    independently of the others.
+    If D has a map of logits per image, D(x, y) is their sum; class logits are left out. The
+    gradient's graph leads to D's weights, not to x. D must satisfy `is_piecewise_linear`, and must
+    score each image independently of the others.
     """
     logits, vjp = linearise(D, x.detach(), y)
     return vjp(torch.ones_like(logits))
@@ -251,6 +253,13 @@ def _(layer: SequentialDiscriminator, x: Tensor, y: Tensor | None = None) -> Out
 @linearise.register
 def _(layer: PatchDiscriminator, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
     return linearise(layer.layers, x)
+
+
+@linearise.register
+def _(layer: StarGANDiscriminator, x: Tensor, y: Tensor | None = None) -> OutputAndVJP:
+    h, vjp_layers = linearise(layer.layers, x)
+    logits, vjp_source = linearise(layer.source, h)
+    return logits, compose_vjps([vjp_layers, vjp_source])
 
 
 def compose_vjps(vjps: list[VJP]) -> VJP:

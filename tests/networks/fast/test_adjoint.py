@@ -16,7 +16,7 @@ from crgan_cli.gan.regularizers.penalties import (
     GradientRegularizer,
     JSRegularizer,
 )
-from crgan_cli.gan.scoring import ScoredViews, score
+from crgan_cli.gan.scoring import score
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.biggan import BigGANDiscriminator
 from crgan_cli.networks.blocks import Residual
@@ -157,7 +157,7 @@ def test_every_penalty_is_that_of_double_backward(
     }
     found = []
     with fixed_spectral_norm(D):
-        scored = ScoredViews(views, score(D, views, jointly=True), D)
+        scored = score(D, views, jointly=True)
         for gradient in ("auto", "autograd"):
             regularizer = PENALTIES[penalty](gradient)
             assert regularizer.needs_double_backward(D) == (gradient == "autograd")
