@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crgan_cli.config.bounds import DropoutRate, Positive, PositiveInt
 from crgan_cli.errors import UserError
+from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution
 from crgan_cli.networks.fast.fused_resample import NearestConv3
 from crgan_cli.networks.layers import (
     NormKind,
@@ -71,7 +72,7 @@ class UNetGenerator(nn.Module):
         self.down = nn.ModuleList()
         for i, c_out in enumerate(widths):
             relu = [nn.LeakyReLU(0.2)] if i else []
-            conv = nn.Conv2d(widths[i - 1] if i else in_channels, c_out, 4, 2, 1, bias=bias)
+            conv = Convolution(widths[i - 1] if i else in_channels, c_out, 4, 2, 1, bias=bias)
             after = norm_layers(norm, c_out) if 0 < i < last else []
             self.down.append(nn.Sequential(*relu, conv, *after))
         self.up = nn.ModuleList()
@@ -126,4 +127,4 @@ def _count_halvings(resolution: int) -> int:
 def _upsample(kind: Upsampling, c_in: int, c_out: int, *, bias: bool) -> nn.Module:
     if kind == "resize":
         return NearestConv3(c_in, c_out, bias=bias)
-    return nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=bias)
+    return TransposedConvolution(c_in, c_out, 4, 2, 1, bias=bias)

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import is_parametrized
 
+from crgan_cli.networks.fast.convolution import TransposedConvolution
 from crgan_cli.networks.fast.fused_resample import FusedResampleConv3
 from crgan_cli.networks.fast.spectral import SpectralNorm
 
 MATMUL_FORWARDS = {
     nn.Conv2d.forward,
     nn.ConvTranspose2d.forward,
+    TransposedConvolution.forward,
     nn.Linear.forward,
     FusedResampleConv3.forward,
 }
