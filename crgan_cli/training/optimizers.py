@@ -151,7 +151,9 @@ class AdamInMemoryOrder(TorchAdam):
     Its fused kernel copies what is not contiguous: half of its time. The bits are the same.
     """
 
-    def _init_group(self, group: dict, *lists: list[Tensor]) -> bool:
+    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, group: dict, *lists: list[Tensor]
+    ) -> bool:
         has_complex = super()._init_group(group, *lists)
         for i, parameter in enumerate(lists[0]):
             if parameter.device.type != "cpu" or parameter.ndim != 4 or parameter.is_contiguous():

@@ -75,6 +75,9 @@ class Pix2Pix(TwoPlayers):
     def draws(cls) -> dict[str, GeneratedView]:
         return {"": GeneratedView(lambda G, inputs: G(inputs.x), source="input", target="target")}
 
+    def players_run(self, who: str) -> tuple[str, ...]:
+        return ("d",) if who == "d" else ("g", "d")
+
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         x, y = split_pair(reals["real"].x, self.channels_in)
         if who == "g":

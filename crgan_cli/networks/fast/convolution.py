@@ -4,7 +4,7 @@ A convolution Y = X * W, the transposed one and both weight gradients are three 
 
     S(X, Y, W) = sum_{n, o, i, k, c} Y[n, k, o] W[k, c, i] X[n, c, stride o + i - padding].
 
-`Convolve` is its derivative by Y, `Spread` by X, `Correlate` by W. Each is linear in two of the
+`Convolve` is its derivative by Y, `SpreadOut` by X, `Correlate` by W. Each is linear in two of the
 three, so its gradients are the other two, and all can be differentiated as often as one likes.
 
 oneDNN, which PyTorch uses for all of them, spends on every call a time that grows with the kernel
@@ -171,7 +171,7 @@ def convolve_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, at: Geom
     if forms == LIBRARY:
         return F.conv_transpose2d(y, weight, bias, at.stride, at.padding)
     height, width = (at.stride * (side - 1) + at.kernel - 2 * at.padding for side in sides)
-    return Spread.apply(*to_autocast(y, weight, bias), (height, width), at, forms)
+    return SpreadOut.apply(*to_autocast(y, weight, bias), (height, width), at, forms)
 
 
 # --- the three derivatives, by each form ---------------------------------------------------------
@@ -278,19 +278,11 @@ def correlate_by(form: str, x: Tensor, y: Tensor, at: Geometry) -> Tensor:
         rows = copy_windows(y, Geometry(kernel, 1, kernel - 1 - padding))
         weight = (rows.T @ to_rows(x)).view(kernel, kernel, k, c).flip(0, 1).permute(2, 3, 0, 1)
         return weight.contiguous(memory_format=torch.channels_last)
-    like = x.new_empty(1).expand(k, c, kernel, kernel)
+    shape = (k, c, kernel, kernel)  # its memory format becomes the gradient's
+    like = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    mask = [False, True, False]
     return torch.ops.aten.convolution_backward(
-        y,
-        x,
-        like,
-        None,
-        [stride] * 2,
-        [padding] * 2,
-        [1, 1],
-        False,
-        [0, 0],
-        1,
-        [False, True, False],
+        y, x, like, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, mask
     )[1]
 
 
@@ -313,7 +305,7 @@ class Convolve(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias, *_ = ctx.needs_input_grad
         return (
-            Spread.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
+            SpreadOut.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
             Correlate.apply(x, grad, *ctx.rest) if for_weight else None,
             grad.sum((0, 2, 3)) if for_bias else None,
             None,
@@ -321,7 +313,7 @@ class Convolve(torch.autograd.Function):
         )
 
 
-class Spread(torch.autograd.Function):
+class SpreadOut(torch.autograd.Function):
     """X = transposed convolution of Y with W, + bias."""
 
     @staticmethod
@@ -366,7 +358,7 @@ class Correlate(torch.autograd.Function):
         x, y = ctx.saved_tensors
         for_x, for_y, *_ = ctx.needs_input_grad
         return (
-            Spread.apply(y, grad, None, x.shape[2:], *ctx.rest) if for_x else None,
+            SpreadOut.apply(y, grad, None, x.shape[2:], *ctx.rest) if for_x else None,
             Convolve.apply(x, grad, None, *ctx.rest) if for_y else None,
             None,
             None,
