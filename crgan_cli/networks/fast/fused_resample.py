@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crgan_cli.networks.fast.convolution import Geometry, convolve, convolve_transposed
+from crgan_cli.networks.fast.convolution import convolve, convolve_transposed
+from crgan_cli.networks.fast.convolution_forms import Geometry
 
 HALVING = Geometry(kernel=4, stride=2, padding=1)
 

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.fast import convolution
-from crgan_cli.networks.fast.convolution import (
+from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution, choose_forms
+from crgan_cli.networks.fast.convolution_forms import (
     LIBRARY,
-    Convolution,
     Convolve,
     Forms,
     Geometry,
     SpreadOut,
-    TransposedConvolution,
-    choose_forms,
+    small_side,
 )
 
 BF16, CHANNELS_LAST = torch.bfloat16, torch.channels_last
@@ -60,7 +59,7 @@ def test_each_transposed_form_and_both_its_derivatives_are_those_of_the_library(
     at: Geometry, forms: Forms, c_small: int, large: tuple[int, int, int]
 ) -> None:
     c, *sides = large
-    small = [convolution.small_side(side, at) for side in sides]
+    small = [small_side(side, at) for side in sides]
     more = [(side + 2 * at.padding - at.kernel) % at.stride for side in sides]
     y = draw(2, c_small, *small).requires_grad_()
     weight = draw(c_small, c, at.kernel, at.kernel).requires_grad_()
