@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from crgan_cli.networks.fast.image_conv import ImageConv
 from crgan_cli.networks.layers import RowDropout
 
 from .peers import normalising_at_each_call
@@ -51,10 +52,15 @@ def picture(x: Tensor) -> Image.Image:
 
 
 def other_network(network: nn.Module, device: torch.device) -> Any:
-    """A copy in NCHW, with PyTorch's dropout in place of ours."""
+    """A copy in NCHW, with PyTorch's dropout and convolution in place of ours.
+
+    Its instance norm and its padding are PyTorch's own: in NCHW, on a CPU, ours are too.
+    """
     network = normalising_at_each_call(network).to(device)
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, RowDropout):
                 setattr(parent, name, nn.Dropout(child.p))
+            if isinstance(child, ImageConv):
+                child.__class__ = nn.Conv2d
     return network.to(memory_format=torch.contiguous_format).requires_grad_()  # type: ignore[call-overload]
