@@ -130,9 +130,12 @@ class Evaluator(ImageComparison):
 
     def describe(self) -> dict[str, object]:
         """Return the record of the protocol, complete after `prepare`."""
-        return describe_evaluation(
+        record = describe_evaluation(
             self.protocol, self.extractor, self.reference, self.metrics, self.headline
         )
+        if self.target != "real":  # images are translated one by one, whatever the batch
+            record.pop("batch_size", None)
+        return record
 
     def to(self, device: torch.device | str) -> None:
         """Move the extractor to `device`, before `prepare`."""
@@ -232,8 +235,15 @@ class Evaluator(ImageComparison):
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
+        protocol = self.protocol
+        setting = "num_samples" if protocol.num_real == protocol.num_samples else "num_real"
         return ReferenceImages(
-            dataset, self.protocol.reference, self.protocol.num_real, self.target, self.choose
+            dataset,
+            protocol.reference,
+            protocol.num_real,
+            self.target,
+            self.choose,
+            setting=setting,
         )
 
     def prepare_images(

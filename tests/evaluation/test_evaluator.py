@@ -237,8 +237,11 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_too_few_real_images_is_an_error_with_the_numbers():
-    with pytest.raises(UserError, match=r"metrics.num_real=41 .* the 40 images of the split test"):
+    said = "metrics.{0}=41 is more than the 40 images .* Give metrics.{0}=40 or less"
+    with pytest.raises(UserError, match=said.format("num_samples")):
         evaluator(num_samples=41).prepare(Noise())
+    with pytest.raises(UserError, match=said.format("num_real")):
+        evaluator(num_samples=20, num_real=41).prepare(Noise())
 
 
 def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCaptureFixture):

@@ -98,7 +98,7 @@ def test_the_gradient_norm_is_that_of_all_parameters_together(who: str) -> None:
 def test_the_gradient_norm_by_hand() -> None:
     player = nn.ParameterDict({"a": torch.zeros(2), "b": torch.zeros(1), "idle": torch.zeros(1)})
     player["a"].grad, player["b"].grad = torch.tensor([1.0, 2.0]), torch.tensor([2.0])
-    assert gradient_norm(player).item() == 3.0
+    assert gradient_norm(player.parameters()).item() == 3.0
 
 
 def test_nothing_that_a_turn_gives_keeps_its_graph() -> None:
