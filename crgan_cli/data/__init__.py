@@ -6,7 +6,11 @@ from crgan_cli.system.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from crgan_cli.data.celeba import CelebA as CelebA
+    from crgan_cli.data.demo_domains import DemoAttributes as DemoAttributes
+    from crgan_cli.data.demo_domains import DemoDomains as DemoDomains
+    from crgan_cli.data.demo_domains import DemoTraits as DemoTraits
     from crgan_cli.data.demo_pairs import DemoPairs as DemoPairs
+    from crgan_cli.data.domains import Domains as Domains
     from crgan_cli.data.embedded import Demo as Demo
     from crgan_cli.data.folder import Folder as Folder
     from crgan_cli.data.images import Dataset as Dataset

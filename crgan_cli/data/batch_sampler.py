@@ -1,5 +1,9 @@
 """The order in which a run sees its images."""
 
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +18,10 @@ class BatchSampler:
     Each epoch visits an image at most once, as it is or mirrored. It is drawn from (seed, epoch)
     only. A last partial batch is dropped. Each process gets an equal part of every batch.
 
+    With several `parts`, consecutive images, batch i comes from part i mod parts, each in an order
+    and epochs of its own. `stream` tells sets apart whose batches are drawn side by side: their
+    orders have nothing to do with each other.
+
     `slack` is how many pixels the images are higher and wider than the squares that are cut out of
     them; None: they are used whole. Each image of an epoch then has an offset of its own.
     """
@@ -27,8 +35,15 @@ class BatchSampler:
         flip: bool,
         device: torch.device,
         slack: tuple[int, int] | None = None,
+        parts: Sequence[int] = (),
+        stream: int = 0,
     ) -> None:
-        self.batches_per_epoch = count // batch_size
+        sizes = tuple(parts) or (count,)
+        firsts = list(accumulate(sizes, initial=0))[:-1]
+        self._parts = [
+            Stretch(first, size, size // batch_size, stream + number)
+            for number, (first, size) in enumerate(zip(firsts, sizes, strict=True))
+        ]
         self._count = count
         self._batch_size = batch_size
         self._rank, world_size, _ = world()
@@ -37,8 +52,8 @@ class BatchSampler:
         self._flip = flip
         self._slack = slack
         self._device = device
-        self._epoch = -1
-        self._drawn: BatchInputs = ()
+        self._epochs = [-1] * len(self._parts)
+        self._drawn: list[BatchInputs] = [()] * len(self._parts)
 
     def __getitem__(self, index: int) -> BatchInputs:
         """Batch `index` >= 0: positions (n,) and, with a slack, offsets (n, 2): top and left.
@@ -47,26 +62,40 @@ class BatchSampler:
         """
         if index < 0:
             raise IndexError(f"batch indices start at 0, got {index}")
-        epoch, batch = divmod(index, self.batches_per_epoch)
-        if epoch != self._epoch:
-            self._drawn = tuple(part.to(self._device) for part in self._draw(epoch))
-            self._epoch = epoch
+        turn, number = divmod(index, len(self._parts))
+        part = self._parts[number]
+        epoch, batch = divmod(turn, part.batches_per_epoch)
+        if epoch != self._epochs[number]:
+            self._drawn[number] = tuple(each.to(self._device) for each in self._draw(part, epoch))
+            self._epochs[number] = epoch
         start = batch * self._batch_size + self._rank * self.local_batch_size
-        return tuple(part[start : start + self.local_batch_size] for part in self._drawn)
+        end = start + self.local_batch_size
+        return tuple(each[start:end] for each in self._drawn[number])
 
-    def _draw(self, epoch: int) -> BatchInputs:
-        # SeedSequence mixes the pair: seed 1, epoch 0 differs from seed 0, epoch 1. Drawn on the
+    def _draw(self, part: "Stretch", epoch: int) -> BatchInputs:
+        # SeedSequence mixes the numbers: seed 1, epoch 0 differs from seed 0, epoch 1. Drawn on the
         # CPU, once per epoch: a run sees the same images, flipped alike, on every device.
-        mixed = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)
+        entropy = [self._seed, epoch, *([part.stream] if part.stream else [])]
+        mixed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(mixed[0]) >> 1)
-        positions = torch.randperm(self._count, generator=generator)
+
+        def draw_below(end: int) -> Tensor:
+            return torch.randint(0, end, (part.size,), generator=generator)
+
+        positions = part.first + torch.randperm(part.size, generator=generator)
         if self._flip:
-            positions += self._count * self._draw_below(2, generator)
+            positions += self._count * draw_below(2)
         if self._slack is None:
             return (positions,)
         # last, so that the order and the flips are those of a run without crops
-        offsets = [self._draw_below(slack + 1, generator) for slack in self._slack]
+        offsets = [draw_below(slack + 1) for slack in self._slack]
         return positions, torch.stack(offsets, 1)
 
-    def _draw_below(self, end: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(0, end, (self._count,), generator=generator)
+
+class Stretch(NamedTuple):
+    """Consecutive images that share batches, and what their order is drawn from."""
+
+    first: int
+    size: int
+    batches_per_epoch: int  # a last partial batch is dropped
+    stream: int

@@ -5,6 +5,8 @@ list of positions, and a flip is another position. A larger one stays in (memory
 and a thread reads one batch ahead. Random crops are offsets beside the positions; the device cuts.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,7 @@ class Batches:
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
     of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
     of each image, anew in each epoch; None, or the side of the images: they are used whole.
+    `name` is that of the view, `parts` and `stream` are those of `BatchSampler`.
     """
 
     def __init__(
@@ -46,8 +49,12 @@ class Batches:
         flip: bool,
         crop: int | None = None,
         layout: torch.memory_format = torch.contiguous_format,
+        name: str = "real",
+        parts: Sequence[int] = (),
+        stream: int = 0,
     ) -> None:
-        require_valid_batch_size(batch_size, len(images.x), world().world_size)
+        for size in parts or (len(images.x),):
+            require_valid_batch_size(batch_size, size, world().world_size)
         on_gpu = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else None
         height, width = images.x.shape[2:]
@@ -62,9 +69,13 @@ class Batches:
             flip=flip,
             device=device if on_device else torch.device("cpu"),
             slack=None if crop is None else (height - crop, width - crop),
+            parts=parts,
+            stream=stream,
         )
         self.batch_size = batch_size
-        self.batches_per_epoch = sampler.batches_per_epoch
+        self.name = name
+        self.inputs_count = 1 + (not on_device) + (crop is not None)
+        """Number of tensors that `inputs` returns."""
         self._source: DeviceImages | HostImages
         if on_device:
             self._source = DeviceImages(
@@ -81,17 +92,71 @@ class Batches:
         return self._source.inputs(index)
 
     def to_views(self, *inputs: Tensor) -> Views:
-        """Return "real": x (n, C, H, W) float32 in [-1, 1], in `layout`, and y (n,) int64, on the
-        device.
+        """Return the view `name`: x (n, C, H, W) float32 in [-1, 1], in `layout`, and the labels y
+        (n,) or (n, planes), on the device.
 
         No random numbers and no synchronisation: a CUDA graph can capture it.
         """
         x, y = self._source.to_batch(*inputs)
-        return {"real": Batch(to_float(x), y)}
+        return {self.name: Batch(to_float(x), y)}
 
     def __getitem__(self, index: int) -> Batch:
         """Return batch `index` >= 0."""
-        return self.to_views(*self.inputs(index))["real"]
+        return self.to_views(*self.inputs(index))[self.name]
+
+
+class SideBySideBatches:
+    """Batch i of each of several sets, which may have unlike counts: a view per set.
+
+    The sets must have been given different streams, or their orders would be tied.
+    """
+
+    def __init__(self, sets: Sequence[Batches]) -> None:
+        self.sets = tuple(sets)
+        self.batch_size = self.sets[0].batch_size
+        """Images of each set."""
+
+    def inputs(self, index: int) -> BatchInputs:
+        """Return what `to_views` needs for batch `index` >= 0."""
+        return tuple(tensor for each in self.sets for tensor in each.inputs(index))
+
+    def to_views(self, *inputs: Tensor) -> Views:
+        """Return the batch of each set under its name; see `Batches.to_views`."""
+        views: Views = {}
+        for each in self.sets:
+            views |= each.to_views(*inputs[: each.inputs_count])
+            inputs = inputs[each.inputs_count :]
+        return views
+
+
+def make_batches(
+    sets: Mapping[str, Images],
+    parts: Mapping[str, Sequence[int]],
+    *,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    flip: bool,
+    crop: int | None,
+    layout: torch.memory_format,
+) -> Batches | SideBySideBatches:
+    """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`."""
+    made = [
+        Batches(
+            images,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            flip=flip,
+            crop=crop,
+            layout=layout,
+            name=name,
+            parts=parts[name],
+            stream=stream,
+        )
+        for stream, (name, images) in enumerate(sets.items())
+    ]
+    return made[0] if len(made) == 1 else SideBySideBatches(made)
 
 
 def require_valid_batch_size(batch_size: int, count: int, processes: int) -> None:

@@ -117,9 +117,9 @@ def hold_out(
     return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
 
 
-def shuffle(items: Sequence[Value]) -> list[Value]:
+def shuffle(items: Sequence[Value], seed: int = ORDER_SEED) -> list[Value]:
     """Return the items in another order, always the same: the first N are a fair sample."""
-    order = np.random.RandomState(ORDER_SEED).permutation(len(items))
+    order = np.random.RandomState(seed).permutation(len(items))
     return [items[position] for position in order]
 
 

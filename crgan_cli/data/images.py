@@ -4,6 +4,7 @@ Pixels are stored as 0..255. Networks see x / 127.5 - 1: black is -1, white is 1
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -17,6 +18,9 @@ from crgan_cli.config.build import build_group
 from crgan_cli.errors import UserError
 
 Split = Literal["train", "test"]
+
+MAX_STRATA = 100
+"""Of more sets of attributes than this, a fraction is drawn without regard to them."""
 
 
 class Images(NamedTuple):
@@ -60,11 +64,23 @@ def fingerprint(images: Images) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_sets(sets: Mapping[str, Images]) -> str:
+    """Return the `fingerprint` of a set, or of several that are trained on side by side."""
+    digests = {name: fingerprint(images) for name, images in sets.items()}
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
+
+
 def choose_stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose round(fraction * n), at least one, of the n images of each class of `y` (N,).
 
+    Of `y` (N, c), equal rows are a class; if more than MAX_STRATA rows differ, all are one class.
     Return sorted indices. With the same seed, a smaller fraction is a subset of a larger one.
     """
+    if y.ndim == 2:
+        rows, y = np.unique(y, axis=0, return_inverse=True)
+        y = y.reshape(-1) if len(rows) <= MAX_STRATA else np.zeros(len(y), np.int64)
     # RandomState: NumPy guarantees that its stream never changes, so subsets stay the same
     random = np.random.RandomState(seed)
     chosen: list[np.ndarray] = []
@@ -104,7 +120,7 @@ class Dataset:
         return self.resolution
 
     def read(self, split: Split) -> Images:
-        """Return all images of a split in a fixed order, with their class ids, if any."""
+        """Return all images of a split in a fixed order, with their labels, if any."""
         raise NotImplementedError
 
     def load(self, split: Split) -> Images:
@@ -112,24 +128,33 @@ class Dataset:
 
         Raises UserError if the data are missing, damaged, or not as the YAML says.
         """
-        if self.facts is not None:
-            self._require_facts(self.facts)
-        images = self.read(split)
-        self._check(images, split)
+        self.require_facts()
+        return self.finish(self.read(split), split, self.channels)
+
+    def finish(self, images: Images, split: Split, channels: int) -> Images:
+        """Return what `load` does of images that were read: checked, and a part of them.
+
+        Without classes the labels become zeros; rows of attributes stay.
+        """
+        self._check(images, split, channels)
         if split == "train" and self.fraction < 1.0:
             indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
             images = Images(*(part[torch.from_numpy(indices)] for part in images))
-        return images if self.classes else Images(images.x, torch.zeros_like(images.y))
+        labelled = self.classes or images.y.ndim == 2
+        return images if labelled else Images(images.x, torch.zeros_like(images.y))
 
     def load_cropped(self, split: Split) -> Images:
         """Return what `load` does at `resolution`: of larger training images the central square.
 
         A view. For whoever compares images; `Batches` draws squares of its own.
         """
-        x, y = self.load(split)
-        start = (x.shape[2] - self.resolution) // 2
+        return self.crop_centre(self.load(split))
+
+    def crop_centre(self, images: Images) -> Images:
+        """Return the central squares of side `resolution`: a view."""
+        start = (images.x.shape[2] - self.resolution) // 2
         end = start + self.resolution
-        return Images(x[:, :, start:end, start:end], y)
+        return Images(images.x[:, :, start:end, start:end], images.y)
 
     def load_views(self, split: Split) -> dict[str, Images]:
         """Return what `load_cropped` does, by view. "real" are whole images."""
@@ -153,7 +178,11 @@ class Dataset:
         """Return the views of images. A data set of pairs also has "input" and "target"."""
         return {"real": images}
 
-    def _require_facts(self, facts: DatasetInfo) -> None:
+    def require_facts(self) -> None:
+        """Raise UserError if the YAML of a published data set contradicts its facts."""
+        facts = self.facts
+        if facts is None:
+            return
         wrong = [
             f"dataset.{key}={getattr(self, key)}"
             for key in ("resolution", "channels", "classes")
@@ -169,11 +198,11 @@ class Dataset:
                 "your own images, resized as you like: dataset=folder dataset.root=PATH."
             )
 
-    def _check(self, images: Images, split: Split) -> None:
+    def _check(self, images: Images, split: Split, channels: int) -> None:
         if len(images.x) == 0:
             raise UserError(f"{self.title} has no image in its {split} split.")
         side = self.stored_resolution if split == "train" else self.resolution
-        expected = (self.channels, side, side)
+        expected = (channels, side, side)
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
                 f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "
@@ -181,7 +210,8 @@ class Dataset:
                 "dataset.channels and dataset.resolution, or replace the damaged files."
             )
         low, high = int(images.y.min()), int(images.y.max())
-        if len(images.y) != len(images.x) or low < 0 or (self.classes and high >= self.classes):
+        known = 2 if images.y.ndim == 2 else self.classes  # attributes are 0 or 1
+        if len(images.y) != len(images.x) or low < 0 or (known and high >= known):
             raise UserError(
                 f"{self.title} has {len(images.x)} images and {len(images.y)} labels from {low} to "
                 f"{high} in its {split} split, but its YAML says classes: {self.classes}. "

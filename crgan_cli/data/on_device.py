@@ -39,7 +39,7 @@ class DeviceImages:
         self._x = flat_images(
             images.x, flip=stored_flip, device=device, channels_last=self._channels_last
         )
-        self._y = images.y.to(device).repeat(1 + flip)
+        self._y = torch.cat([images.y.to(device)] * (1 + flip))
 
     def inputs(self, index: int) -> BatchInputs:
         return self._sampler[index]

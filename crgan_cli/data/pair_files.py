@@ -13,7 +13,7 @@ from crgan_cli.errors import UserError
 
 SPLITS = ("train", *TEST_NAMES)
 HALVES = ("A", "B")
-UNPAIRED = re.compile(rf"({'|'.join(SPLITS)})[_-]?[AB]", re.IGNORECASE)
+UNPAIRED = re.compile(rf"({'|'.join(SPLITS)})[_-]?([AB])", re.IGNORECASE)
 """Folders of unpaired images: trainA, trainB, testA ... (CycleGAN), also train_A."""
 
 LAYOUTS = (
@@ -31,6 +31,7 @@ class Located(NamedTuple):
     half: str  # "A" or "B", "" without such a folder
     split: str  # "train", "test", ..., "" without such a folder
     folders: tuple[str, ...]  # the others, from the first that says nothing
+    unpaired: bool  # one folder says both
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def list_pairs(files: ImageFiles) -> dict[str, list[Item]]:
     A pair is one file, side by side, or its files in A and B. Raises UserError, with the names of
     the files that fit neither layout or have no partner.
     """
-    located = [_locate(*each) for each in strip_outer_folder(files.entries, keep=_has_a_meaning)]
+    located = locate_all(files)
     _require_layout(located, files)
     pairs: dict[str, list[Item]] = {}
     if located[0].half:
@@ -56,6 +57,11 @@ def list_pairs(files: ImageFiles) -> dict[str, list[Item]]:
     return pairs
 
 
+def locate_all(files: ImageFiles) -> list[Located]:
+    """Read the folders above each file, below a single outer folder that says nothing."""
+    return [_locate(*each) for each in strip_outer_folder(files.entries, keep=_has_a_meaning)]
+
+
 def _has_a_meaning(folder: str) -> bool:
     known = folder in SPLITS or folder.upper() in HALVES
     return known or UNPAIRED.fullmatch(folder) is not None
@@ -64,21 +70,24 @@ def _has_a_meaning(folder: str) -> bool:
 def _locate(entry: Entry, parts: tuple[str, ...]) -> Located:
     half = split = ""
     for number, part in enumerate(parts):
+        both = UNPAIRED.fullmatch(part)
+        if both and not half and not split:
+            return Located(entry, both[2].upper(), both[1].lower(), parts[number + 1 :], True)
         if not half and part.upper() in HALVES:
             half = part.upper()
         elif not split and part in SPLITS:
             split = part
         else:
-            return Located(entry, half, split, parts[number:])
-    return Located(entry, half, split, ())
+            return Located(entry, half, split, parts[number:], False)
+    return Located(entry, half, split, (), False)
 
 
 def _require_layout(located: list[Located], files: ImageFiles) -> None:
     """Raise UserError unless all files are in one of the two layouts."""
-    if any(each.folders and UNPAIRED.fullmatch(each.folders[0]) for each in located):
+    if any(each.unpaired for each in located):
         raise UserError(
-            f"The images in {files.root} are in {_format_folders(located)}: that is a layout of "
-            "unpaired images, as CycleGAN takes them. If images of the same name are pairs, rename "
+            f"The images in {files.root} are in {format_folders(located)}: that is a layout of "
+            "unpaired images: type dataset=domains. If images of the same name are pairs, rename "
             f"the folders: trainA to A/train, trainB to B/train. {LAYOUTS}"
         )
     halves, splits = {each.half for each in located}, {each.split for each in located}
@@ -96,11 +105,11 @@ def _require_layout(located: list[Located], files: ImageFiles) -> None:
         else:
             problem = f"{'B' if halves == {'A'} else 'A'}/ is missing"
         raise UserError(
-            f"The images in {files.root} are in {_format_folders(located)}: {problem}. {LAYOUTS}"
+            f"The images in {files.root} are in {format_folders(located)}: {problem}. {LAYOUTS}"
         )
 
 
-def _format_folders(located: Iterable[Located]) -> str:
+def format_folders(located: Iterable[Located]) -> str:
     """List the folders of the files, the fullest first."""
     counts = Counter(str(PurePosixPath(each.entry.name).parent) for each in located)
     names = [f"{name if name != '.' else 'no folder'} ({n})" for name, n in counts.most_common()]
@@ -129,7 +138,7 @@ def _match(located: list[Located], files: ImageFiles) -> list[tuple[tuple[str, .
         raise UserError(
             f"The images in {files.root} are no complete pairs. {' '.join(problems)} A pair is "
             "one file in A and one of the same name in B; endings may differ. Rename or remove "
-            "these files. Images that do not show the same in A and B are unpaired, and nothing "
-            "can be learned from them here."
+            "these files. Images that do not show the same in A and B are unpaired: type "
+            "dataset=domains."
         )
     return [(key, (a[key], b[key])) for key in sorted(a)]

@@ -49,13 +49,7 @@ class PairedImages(Dataset):
                 f"{self.channels_in} and dataset.channels_out={self.channels_out}. Leave it out; "
                 "set these two."
             )
-        if self.load_size < self.resolution:
-            raise UserError(
-                f"dataset.load_size={self.load_size} is smaller than dataset.resolution="
-                f"{self.resolution}, which is cut out of it. Give at least {self.resolution}; the "
-                f"same number means no random crop. The authors' ratio gives "
-                f"dataset.load_size={round(self.resolution * 286 / 256)}."
-            )
+        require_load_size(self.load_size, self.resolution)
         if self.classes:
             raise UserError(f"dataset.classes={self.classes}: pairs have no classes. Leave it out.")
 
@@ -115,7 +109,9 @@ class Pairs(PairedImages):
             for name in tests[1:]:
                 log.info("%s: %d pairs in %s/ are not used", self.name, len(splits[name]), name)
             log.info("%s: %s", self.name, self._describe(items[indices[0]], files))
-            self._log_grey(x)
+            source, target = split_pair(x, self.channels_in)
+            log_grey(source, "inputs", "dataset.channels_in", self.name)
+            log_grey(target, "targets", "dataset.channels_out", self.name)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
     def _describe(self, item: Item, files: ImageFiles) -> str:
@@ -133,21 +129,6 @@ class Pairs(PairedImages):
             f"the input is {source}, the target {target} (dataset.direction={self.direction}); "
             f"each is {width}x{height}{squashed}"
         )
-
-    def _log_grey(self, x: Tensor) -> None:
-        parts = dict(zip(("in", "out"), split_pair(x, self.channels_in), strict=True))
-        for end, part in parts.items():
-            if part.shape[1] > 1 and (count := count_grey(part)):
-                advice = f" (dataset.channels_{end}=1 would do)" if count == len(x) else ""
-                what = "inputs" if end == "in" else "targets"
-                log.info(
-                    "%s: %d of %d %s are grey: their colour channels are equal%s",
-                    self.name,
-                    count,
-                    len(x),
-                    what,
-                    advice,
-                )
 
 
 class PairDecoder(NamedTuple):
@@ -191,6 +172,24 @@ def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
     if width <= height:
         raise ValueError(f"it is {width}x{height}, not two images side by side")
     return picture.crop((0, 0, width // 2, height)), picture.crop((width // 2, 0, width, height))
+
+
+def require_load_size(load_size: int, resolution: int) -> None:
+    """Raise UserError if squares of `resolution` cannot be cut out of stored images."""
+    if load_size < resolution:
+        raise UserError(
+            f"dataset.load_size={load_size} is smaller than dataset.resolution={resolution}, which "
+            f"is cut out of it. Give at least {resolution}; the same number means no random crop. "
+            f"The authors' ratio gives dataset.load_size={round(resolution * 286 / 256)}."
+        )
+
+
+def log_grey(x: Tensor, what: str, key: str, name: str) -> None:
+    """Log how many of the colour images `x` are grey; `key` sets their number of channels."""
+    if x.shape[1] > 1 and (count := count_grey(x)):
+        advice = f" ({key}=1 would do)" if count == len(x) else ""
+        text = "%s: %d of %d %s are grey: their colour channels are equal%s"
+        log.info(text, name, count, len(x), what, advice)
 
 
 def count_grey(x: Tensor) -> int:

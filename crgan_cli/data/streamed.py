@@ -69,7 +69,8 @@ class HostImages:
         n, pin = self._sampler.local_batch_size, self._device.type == "cuda"
         shape = (n, *self._images.x.shape[1:])
         x = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
-        return Images(x, torch.empty(n, dtype=torch.int64, pin_memory=pin))
+        y = self._images.y
+        return Images(x, torch.empty(n, *y.shape[1:], dtype=y.dtype, pin_memory=pin))
 
 
 def read_batch(images: Images, positions: Tensor, buffer: Images) -> Images:

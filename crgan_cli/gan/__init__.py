@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from crgan_cli.gan.regularizers.penalties import JSRegularizer as JSRegularizer
     from crgan_cli.gan.scoring import ScoredViews as ScoredViews
     from crgan_cli.gan.tasks.base import Task as Task
+    from crgan_cli.gan.tasks.cyclegan import CycleGAN as CycleGAN
     from crgan_cli.gan.tasks.generation import Generation as Generation
     from crgan_cli.gan.tasks.pix2pix import Pix2Pix as Pix2Pix
+    from crgan_cli.gan.tasks.stargan import StarGAN as StarGAN
     from crgan_cli.gan.types import Batch as Batch
     from crgan_cli.gan.types import Discriminator as Discriminator
     from crgan_cli.gan.types import Generator as Generator

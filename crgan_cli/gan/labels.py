@@ -19,6 +19,12 @@ class LabelGroup(NamedTuple):
 
     kind: Literal["classes", "attributes"]
     names: tuple[str, ...]
+    exclusive: tuple[tuple[str, ...], ...] = ()  # attributes of which an image has at most one
+
+    def rivals(self, name: str) -> set[str]:
+        """The labels that an image with this one cannot have."""
+        sets = [self.names] if self.kind == "classes" else self.exclusive
+        return {each for names in sets if name in names for each in names} - {name}
 
 
 class Labels:
@@ -50,7 +56,8 @@ class Labels:
     @staticmethod
     def _group_from_settings(part: Mapping[str, Any], class_names: Sequence[str]) -> LabelGroup:
         if attributes := part.get("attributes"):
-            return LabelGroup("attributes", tuple(attributes))
+            exclusive = tuple(map(tuple, part.get("exclusive") or ()))
+            return LabelGroup("attributes", tuple(attributes), exclusive)
         classes = int(part.get("classes") or 0)
         if not classes:
             raise UserError(
@@ -76,6 +83,48 @@ class Labels:
             [known[:, i : i + 1].expand(-1, size) for i, size in enumerate(self.sizes)], 1
         )
         return torch.cat([y[:, : self.size] * spread, known], 1)
+
+    def column(self, name: str) -> int:
+        """The column of a label in encoded labels."""
+        return [each for group in self.groups for each in group.names].index(name)
+
+    def switch(self, y: Tensor, changes: Mapping[str, bool]) -> Tensor:
+        """Encoded labels (N, planes) with labels of one group switched on or off.
+
+        What a label that is switched on excludes is switched off. Of several groups, the rows then
+        know this one only.
+        """
+        y = y.clone()
+        number = next(i for i, group in enumerate(self.groups) if {*changes} <= {*group.names})
+        group = self.groups[number]
+        for name, value in changes.items():
+            y[:, self.column(name)] = float(value)
+            for rival in group.rivals(name) if value else ():
+                y[:, self.column(rival)] = 0.0
+        if len(self.groups) > 1:
+            first = self.column(group.names[0])
+            kept = y[:, first : first + len(group.names)].clone()
+            y.zero_()
+            y[:, first : first + len(group.names)] = kept
+            y[:, self.size + number] = 1.0
+        return y
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """What a classifier's logits (N, size) say, as a data set stores labels.
+
+        Of classes the likeliest, of attributes all that are likelier than not; all groups count as
+        known.
+        """
+        if [group.kind for group in self.groups] == ["classes"]:
+            return logits.argmax(1)
+        parts = [
+            torch.zeros_like(part).scatter(1, part.argmax(1, keepdim=True), 1)
+            if group.kind == "classes"
+            else (part > 0).to(part)
+            for part, group in zip(logits.split(self.sizes, 1), self.groups, strict=True)
+        ]
+        known = logits.new_ones(len(logits), self.planes - self.size)
+        return torch.cat([*parts, known], 1).long()
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """How far a classifier's logits (N, size) are from encoded labels (N, planes), ().

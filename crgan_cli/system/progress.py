@@ -3,8 +3,10 @@
 import logging
 import os
 import time
-from contextlib import AbstractContextManager
-from typing import Self
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from crgan_cli.system.crowding import CrowdWatch
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.environment import set_environment
 from crgan_cli.system.numbers import format_duration, format_number, format_rate
@@ -23,6 +26,15 @@ from crgan_cli.system.numbers import format_duration, format_number, format_rate
 log = logging.getLogger(__name__)
 PLAIN_EVERY_SECONDS = 10.0
 """Least time between two plain lines."""
+
+RECENT_SECONDS = 60.0
+"""Training time over which the recent speed is a mean."""
+
+MARK_SECONDS = 1.0
+"""Least training time between two points of that mean."""
+
+LOOK_SECONDS = 10.0
+"""Least training time between two looks at what other processes do."""
 
 SWEEP_TABLE_VAR = "CRGAN_TABLED"
 """Set while a sweep's table shows the progress of all jobs, including those in other processes."""
@@ -83,11 +95,22 @@ class EvalProgress(LiveDisplay):
             log.info("%s: %d of %d, %s left", self.what, done, total, left)
 
 
+class Mark(NamedTuple):
+    """How far training was at a time, which counts no samples, metrics and checkpoints."""
+
+    seconds: float
+    step: int
+
+    def speed_since(self, before: "Mark") -> float:
+        """Return steps per second."""
+        return (self.step - before.step) / (self.seconds - before.seconds)
+
+
 class TrainingProgress(LiveDisplay):
     """The step, images per second, the last metric and the time left, on stderr."""
 
-    def __init__(self, steps: int, *, step: int) -> None:
-        """`step`: where a resumed run starts."""
+    def __init__(self, steps: int, *, step: int, crowd: CrowdWatch | None = None) -> None:
+        """`step`: where a resumed run starts. `crowd`: notices that the CPUs are busy."""
         self.steps = steps
         self.step = self.first = step
         self.metric = self.images_per_second = ""
@@ -97,25 +120,54 @@ class TrainingProgress(LiveDisplay):
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
             ]
         )
-        self.began = self.last_printed
-        self.bar = self.line.add_task("step", total=steps, completed=step, note="")
-        self.images = self.line.add_task("scoring", total=None, visible=False, note="")
+        self.crowd = crowd
+        self.restart(self.last_printed)
+        self.bar = self.line.add_task("step", total=steps, completed=step, note="", left="")
+        self.images = self.line.add_task("scoring", total=None, visible=False, note="", left="")
 
     def begin(self) -> None:
         """Start the clock: the time before does not count."""
-        self.began = self.last_printed = time.monotonic()
+        self.last_printed = time.monotonic()
+        self.restart(self.last_printed)
+        if self.crowd:
+            self.crowd.begin()
+
+    def restart(self, now: float) -> None:
+        """Forget all time before now."""
+        self.began, self.paused_seconds = now, 0.0
+        self.looked = Mark(0.0, self.step)
+        self.looked_at = now
+        self.marks = deque([self.looked])
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of the body as training."""
+        before = time.monotonic()
+        yield
+        self.paused_seconds += time.monotonic() - before
 
     def advance(self, step: int) -> None:
         """Show that a step is done. Cheap; call it after every step."""
         self.step = step
         self.line.update(self.bar, completed=step)
         now = time.monotonic()
+        mark = Mark(now - self.began - self.paused_seconds, step)
+        if mark.seconds - self.marks[-1].seconds >= MARK_SECONDS:
+            self.marks.append(mark)
+            while mark.seconds - self.marks[1].seconds >= RECENT_SECONDS:
+                self.marks.popleft()
+            self.line.update(self.bar, left=f"{self.time_left(mark)} left")
         if self.claim_plain_line(now):
-            parts = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(now)} left"]
+            parts = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(mark)} left"]
             log.info("%s", ", ".join(parts))
+        if self.crowd and mark.seconds - self.looked.seconds >= LOOK_SECONDS:
+            speed = mark.speed_since(self.looked)
+            if notice := self.crowd.look(now - self.looked_at, speed):
+                log.warning("%s", notice)
+            self.looked, self.looked_at = mark, now
 
     def note(self) -> list[str]:
         """Return the speed and the last metric, if known."""
@@ -126,10 +178,12 @@ class TrainingProgress(LiveDisplay):
         self.images_per_second = f"{format_rate(images_per_second)} images/s"
         self.line.update(self.bar, note=" ".join(self.note()))
 
-    def time_left(self, now: float) -> str:
-        """Return the time left, by the mean speed so far, including samples and metrics."""
-        seconds = (now - self.began) / max(self.step - self.first, 1) * (self.steps - self.step)
-        return format_duration(seconds)
+    def time_left(self, mark: Mark) -> str:
+        """Return the time left by the recent speed, and by the mean time of all else so far."""
+        recent = self.marks[0]
+        training = (mark.seconds - recent.seconds) / max(mark.step - recent.step, 1)
+        pauses = self.paused_seconds / max(mark.step - self.first, 1)
+        return format_duration((training + pauses) * (self.steps - mark.step))
 
     def show_metric(self, name: str, value: float) -> None:
         """Show the result of an evaluation."""

@@ -5,11 +5,16 @@ from omegaconf import DictConfig
 from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
-from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import build_dataset, fingerprint
+from crgan_cli.data.batches import make_batches
+from crgan_cli.data.images import build_dataset, fingerprint_sets
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler, make_painter
+from crgan_cli.evaluation.drawing import (
+    get_draws,
+    get_labels,
+    make_eval_sampler,
+    make_painter,
+)
 from crgan_cli.gan import build
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -42,8 +47,8 @@ class TrainingRun:
         # Data. Every rank must have the images of the others, and of the checkpoint.
         self.evaluator = load.build_evaluator(config)
         self.dataset = build_dataset(config)
-        images = on_every_rank(lambda: self.dataset.load("train"))
-        self.provenance = collect_provenance(fingerprint(images), self.device)
+        sets = on_every_rank(lambda: self.dataset.load_sets("train"))
+        self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
         self.require_same_images(found)
 
         # Networks, on the device and equal on all ranks.
@@ -59,8 +64,9 @@ class TrainingRun:
             self.task,
             self.engine,
             optimization,
-            Batches(
-                images,
+            make_batches(
+                sets,
+                {name: self.dataset.set_sizes(images) for name, images in sets.items()},
                 batch_size=self.settings.batch_size,
                 seed=self.settings.seed,
                 device=self.device,
@@ -76,6 +82,8 @@ class TrainingRun:
         )
 
         # Metrics, now, so that those that are not available fail at the start.
+        names = self.dataset.class_names
+        self.draws = get_draws(config, names)
         if self.evaluator:
             weights = self.evaluator.protocol.weights
             if weights == "ema" and ema.decay is None:
@@ -86,8 +94,10 @@ class TrainingRun:
                 )
             self.evaluator.to(self.device)
             with EvalProgress() as progress:
-                target = get_drawing(config).target
-                self.evaluator.prepare(self.dataset, target, progress=progress.show)
+                labels = get_labels(config, self.draws, names)
+                self.evaluator.prepare_draws(
+                    self.dataset, self.draws, labels, progress=progress.show
+                )
             averaged = ema.decay is not None and weights != "raw"
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
@@ -126,7 +136,7 @@ class TrainingRun:
     ) -> tuple[list[Hook], CheckpointManager]:
         """Build what runs every N steps."""
         settings, seed, device = self.settings, self.settings.seed, self.device
-        drawing = get_drawing(self.config)
+        draws = self.draws
         protocol = self.evaluator.protocol if self.evaluator else None
 
         def make_prior() -> Prior:
@@ -134,14 +144,14 @@ class TrainingRun:
 
         # Grids of samples.
         num = settings.samples.num
-        paint = make_painter(drawing, self.dataset, protocol, make_prior, num, seed, device)
+        paint = make_painter(draws, self.dataset, protocol, make_prior, num, seed, device)
         hooks: list[Hook] = [DrawSamples(settings.samples.every, paint, self.run, recorder)]
 
         # Metrics.
         evaluate = None
         if self.evaluator:
             scored = make_eval_sampler(
-                drawing, self.dataset, self.evaluator.protocol, make_prior, seed, device
+                draws, self.dataset, self.evaluator, make_prior, seed, device
             )
             evaluate = Evaluate(self.evaluator, scored, recorder, progress)
             hooks.append(evaluate)
@@ -152,6 +162,7 @@ class TrainingRun:
             keep=settings.checkpoint.keep,
             config=to_text(self.config),
             provenance=self.provenance,
+            class_names=self.dataset.class_names,
             evaluate=evaluate,
         )
         return hooks, checkpoints

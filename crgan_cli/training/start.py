@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from crgan_cli.config.resolve import Settings
@@ -20,6 +21,7 @@ from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
+from crgan_cli.system.crowding import CrowdWatch
 from crgan_cli.system.distributed.errors import name_lost_peer
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
@@ -171,7 +173,9 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     recorder = make_recorder(run, step=step, hooks_done=hooks_done)
     stop = StopSignal()
     try:
-        with stop.handling_signals(), TrainingProgress(trainer.steps, step=step) as progress:
+        crowd = watch_crowding(training)
+        watch = TrainingProgress(trainer.steps, step=step, crowd=crowd)
+        with stop.handling_signals(), watch as progress:
             hooks, checkpoints = training.build_hooks(recorder, progress)
             if found:
                 checkpoints.load(trainer, found)
@@ -185,3 +189,11 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
         recorder.close()
     write_summary(training, evaluate)
     return evaluate.last.get(evaluate.evaluator.headline) if evaluate else None
+
+
+def watch_crowding(training: TrainingRun) -> CrowdWatch | None:
+    """Return what notices that others use the CPUs of a run; None on other devices."""
+    if training.device.type != "cpu":
+        return None
+    command = f"crgan train --from {shell_quoted(training.run.path)}"
+    return CrowdWatch(torch.get_num_threads(), command)

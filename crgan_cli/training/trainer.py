@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from crgan_cli.data.batches import Batches
+from crgan_cli.data.batches import Batches, SideBySideBatches
 from crgan_cli.errors import Interrupted, RunFailed
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
@@ -95,7 +95,7 @@ class Trainer:
         task: Task,
         engine: Eager,
         optimization: Optimization,
-        batches: Batches,
+        batches: Batches | SideBySideBatches,
         *,
         ema: EMA | None,
         seed: int,
@@ -176,7 +176,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
-                with clock.paused():
+                with clock.paused(), progress.paused():
                     self.run_hooks(hooks, checkpoints, stop)
         except Interrupted:
             checkpoints.save(self)

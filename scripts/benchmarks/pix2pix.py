@@ -24,6 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from crgan_cli.data.images import Images
 from crgan_cli.gan.scoring import at_least_fp32
+from crgan_cli.gan.tasks.base import hold
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views, split_pair
 from crgan_cli.networks.layers import RowDropout
@@ -62,7 +63,7 @@ class GTwice(Pix2Pix):
         if who == "d":
             x, _ = split_pair(reals["real"].x, self.channels_in)
             with torch.no_grad():
-                self.keep(at_least_fp32(self.G(x)))
+                self.fake = hold(self.fake, at_least_fp32(self.G(x)))
         return super().player_loss(who, reals)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from crgan_cli.data import batches as module
 from crgan_cli.data import on_device, streamed
 from crgan_cli.data.batch_sampler import BatchSampler
-from crgan_cli.data.batches import Batches, fits_in_memory
+from crgan_cli.data.batches import Batches, SideBySideBatches, fits_in_memory
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.world import World
@@ -407,3 +407,42 @@ def test_a_batch_larger_than_the_set_is_refused_with_both_numbers():
 def test_a_negative_index_is_a_bug():
     with pytest.raises(IndexError, match="start at 0"):
         make()[-1]
+
+
+def test_sets_side_by_side_have_orders_of_their_own() -> None:
+    sets = [
+        Batches(
+            numbered(count), batch_size=2, seed=1, device=CPU, flip=True, name=name, stream=stream
+        )
+        for stream, (name, count) in enumerate({"a": 10, "b": 10, "c": 7}.items())
+    ]
+    both = SideBySideBatches(sets)
+    drawn = {name: [] for name in "abc"}
+    for index in range(15):
+        for name, batch in both.to_views(*both.inputs(index)).items():
+            assert batch.y is not None
+            drawn[name] += batch.y.tolist()
+    assert sorted(drawn["a"][:10]) == sorted(drawn["b"][:10]) == list(range(10))
+    assert drawn["a"] != drawn["b"]
+    assert len(set(drawn["c"][:6])) == 6  # three batches an epoch, the odd image is left out
+    alone = Batches(numbered(10), batch_size=2, seed=1, device=CPU, flip=True)
+    first = both.to_views(*both.inputs(3))["a"]
+    assert torch.equal(first.x, alone[3].x)
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_each_batch_comes_from_one_part(monkeypatch: pytest.MonkeyPatch, on_device: bool) -> None:
+    if not on_device:
+        monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", 0)
+    y = torch.cat([torch.tensor([[1, 0]]).expand(4, 2), torch.tensor([[0, 1]]).expand(6, 2)])
+    images = Images(numbered(10).x, y)
+    batches = Batches(images, batch_size=2, seed=1, device=CPU, flip=True, parts=(4, 6))
+    seen: dict[int, list[int]] = {0: [], 1: []}
+    for index in range(12):
+        x, labels = batches[index]
+        assert labels is not None
+        assert labels.tolist() == [[1, 0] if index % 2 == 0 else [0, 1]] * 2
+        pixels = ((x + 1) * 127.5).round().long()
+        seen[index % 2] += (pixels[:, 0, 0].min(1).values).tolist()
+    assert sorted(seen[0][:4]) == [0, 1, 2, 3]
+    assert sorted(seen[1][:6]) == [4, 5, 6, 7, 8, 9]

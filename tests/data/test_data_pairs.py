@@ -244,7 +244,10 @@ def test_a_fraction_is_of_the_training_pairs(tmp_path: Path):
     ("names", "said"),
     [
         (["trainA/1.png", "trainB/2.png", "testA/1.png", "testB/2.png"], "unpaired images"),
-        (["train_A/1.png", "train_B/2.png"], "unpaired images, as CycleGAN.*trainA to A/train"),
+        (
+            ["train_A/1.png", "train_B/2.png"],
+            "unpaired images: type dataset=domains.*trainA to A/train",
+        ),
         (["trainA/1.png"], r"in trainA \(1\): that is a layout of unpaired images"),
         (["images/1.png", "masks/1.png"], r"images \(1\), masks \(1\): these names mean nothing"),
         (["train/images/1.png", "train/masks/1.png"], "these names mean nothing here"),

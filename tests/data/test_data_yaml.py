@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from crgan_cli.config.compose import add_up
+from crgan_cli.data.domains import UnpairedImages
 from crgan_cli.data.images import Dataset
 from crgan_cli.data.pairs import PairedImages
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 FILES = sorted(CONF.glob("*.yaml"))
+LABELLED = {"demo_attributes", "demo_traits"}
 
 
 def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
@@ -21,13 +23,16 @@ def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
     keys.pop("defaults", None)
     if "channels_in" in keys:
         keys["channels"] = add_up(keys["channels_in"], keys["channels_out"])
+    if "channels_a" in keys:
+        keys["channels_a"] = keys["channels_b"] = keys["channels"]
     module, name = keys.pop("_target_").rsplit(".", 1)
     return getattr(importlib.import_module(module), name), keys
 
 
 def test_every_data_set_of_the_issue_has_a_file():
     expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
-    assert {path.stem for path in FILES} == expected | {"pairs", "demo_pairs"}
+    translated = {"pairs", "domains", "demo_pairs", "demo_domains", *LABELLED}
+    assert {path.stem for path in FILES} == expected | translated
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -43,8 +48,9 @@ def test_a_file_states_the_facts_of_its_data(path: Path):
     assert isinstance(data, Dataset)
     if data.facts is not None:
         assert (data.resolution, data.channels, data.classes) == data.facts[:3]
-    # pix2pix's authors flip; the papers of CR do not
-    assert (data.fraction, data.flip) == (1.0, isinstance(data, PairedImages))
+    # the authors of pix2pix, CycleGAN and StarGAN flip; the papers of CR do not
+    flips = isinstance(data, PairedImages | UnpairedImages) or path.stem in LABELLED
+    assert (data.fraction, data.flip) == (1.0, flips)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from crgan_cli.system import progress
+from crgan_cli.system.crowding import CrowdWatch
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 
 
@@ -120,3 +121,50 @@ def test_plain_lines_of_images_say_the_time_left(
             clock.seconds = 6.0 * done
             watch.show(done, 4)
     assert said.messages == ["translating: 2 of 4, 12 s left"]
+
+
+def test_the_time_left_follows_the_recent_speed(
+    clock: Time, said: pytest.LogCaptureFixture
+) -> None:
+    """Fast for five minutes, then a hundred times slower: soon the line says so."""
+    watch = TrainingProgress(10_000, step=0)
+    watch.begin()
+    for second in range(1, 301):
+        at(watch, clock, second, 25 * second)
+    assert said.messages[-1].endswith("1 min 40 s left")
+    for number in range(1, 17):
+        at(watch, clock, 300 + 4 * number, 7500 + number)
+    assert said.messages[-1] == "step 7515 of 10000, 640 images/s, 2 h 45 min left"
+
+
+def test_pauses_count_by_their_mean_and_not_as_a_slow_step(
+    clock: Time, said: pytest.LogCaptureFixture
+) -> None:
+    """One evaluation of 10 minutes in 100 s of training: the rest takes as much again."""
+    watch = TrainingProgress(200, step=0)
+    watch.begin()
+    for second in range(1, 100):
+        at(watch, clock, second, second)
+    with watch.paused():
+        clock.seconds += 600
+    at(watch, clock, 700, 100)
+    assert said.messages[-1].endswith("11 min 40 s left")
+
+
+def test_a_crowded_machine_is_told_of_once(clock: Time, said: pytest.LogCaptureFixture) -> None:
+    looks = []
+
+    class Crowd(CrowdWatch):
+        def look(self, seconds: float, speed: float) -> str | None:
+            looks.append((seconds, speed))
+            return "others" if len(looks) == 2 else None
+
+    watch = TrainingProgress(100, step=0, crowd=Crowd(2, "", cpus=2, measure=lambda: None))
+    watch.begin()
+    for second in range(1, 16):
+        at(watch, clock, second, 2 * second)
+    with watch.paused():
+        clock.seconds += 20
+    at(watch, clock, 40, 40)
+    assert looks == [(10, 2), (30, 2)]
+    assert said.messages.count("others") == 1

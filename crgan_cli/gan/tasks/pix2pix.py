@@ -1,7 +1,7 @@
 """Pairs of images: G translates an input to its target."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,14 @@ from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32
-from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part
+from crgan_cli.gan.tasks.base import (
+    Casting,
+    GeneratedView,
+    Part,
+    hold,
+    l1_distance,
+)
+from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
 
@@ -34,6 +41,10 @@ class Pix2Pix(TwoPlayers):
         "or task=generation for images from latents."
     )
     turns = ("g", "d")
+    stored_values: ClassVar[StoredValues] = {
+        "dataset.channels_in": is_count,
+        "dataset.channels_out": is_count,
+    }
 
     def __init__(
         self,
@@ -81,7 +92,11 @@ class Pix2Pix(TwoPlayers):
     ) -> dict[str, GeneratedView]:
         return {
             "": GeneratedView(
-                lambda G, inputs: G(inputs.x), source="input", target="target", paired=True
+                lambda G, inputs: G(inputs.x),
+                source="input",
+                target="target",
+                paired=True,
+                in_channels=config["dataset"]["channels_in"],
             )
         }
 
@@ -89,20 +104,14 @@ class Pix2Pix(TwoPlayers):
         x, y = split_pair(reals["real"].x, self.channels_in)
         if who == "g":
             fake = at_least_fp32(self.G(x))
-            self.keep(fake)
+            self.fake = hold(self.fake, fake)
             loss = self.adversary.generator_loss({"fake": Batch(self.show(x, fake))})
-            l1 = self.lambda_l1 * (y - fake).abs().mean()
-            return PlayerLoss(loss.terms | {"l1": l1}, loss.diagnostics)
+            return PlayerLoss(
+                loss.terms | {"l1": self.lambda_l1 * l1_distance(y, fake)}, loss.diagnostics
+            )
         assert self.fake is not None, "a step begins with G"
         real, fake = Batch(self.show(x, y)), Batch(self.show(x, self.fake))
         return self.adversary.discriminator_loss(real, {"fake": fake})
-
-    @torch.no_grad()
-    def keep(self, fake: Tensor) -> None:
-        """Copy G's images to a fixed place, where the D step of a CUDA graph reads them."""
-        if self.fake is None or self.fake.shape != fake.shape:
-            self.fake = torch.empty_like(fake)
-        self.fake.copy_(fake)
 
     def describe_turns(self) -> list[str]:
         return [

@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.batches import Batches
+from crgan_cli.data.batches import Batches, SideBySideBatches
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
@@ -126,7 +126,10 @@ class Eager:
         self.reals: Views = {}
 
     def attach(
-        self, optimizers: Mapping[str, Optimizer], batches: Batches, ema: EMA | None
+        self,
+        optimizers: Mapping[str, Optimizer],
+        batches: Batches | SideBySideBatches,
+        ema: EMA | None,
     ) -> None:
         """Hand over what a turn works with besides the task."""
         self.optimizers = optimizers

@@ -1,0 +1,151 @@
+"""A user's own two sets of images, for translation without pairs (CycleGAN).
+
+Sizes and sampling are those of the authors' PyTorch code (junyanz/pytorch-CycleGAN-and-pix2pix,
+data/base_dataset.py and unaligned_dataset.py): each image is resized to a square by bicubic
+interpolation, whatever its shape; in training to a larger one, of which a random square is used.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
+from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
+from crgan_cli.data.domain_files import list_domains
+from crgan_cli.data.files import ImageFiles
+from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
+from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.pairs import log_grey, require_load_size
+from crgan_cli.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class UnpairedImages(Dataset):
+    """Two sets of images, "a" and "b", of any counts. A subclass implements `read_domains`.
+
+    `channels` is only the default of `channels_a` and `channels_b`.
+    """
+
+    channels_a: PositiveInt
+    channels_b: PositiveInt
+    load_size: PositiveInt  # side of the stored training images; `resolution` is cut out of it
+
+    def __post_init__(self) -> None:
+        require_load_size(self.load_size, self.resolution)
+        if self.classes:
+            raise UserError(
+                f"dataset.classes={self.classes}: the domains a and b have no classes. Leave it "
+                "out. For more than two domains sort the images into a sub-folder for each: "
+                f"dataset=folder dataset.classes={self.classes}."
+            )
+
+    @property
+    def stored_resolution(self) -> int:
+        return self.load_size
+
+    def read_domains(self, split: Split) -> dict[str, Images]:
+        """Return the images of "a" and of "b", each in a fixed order of its own."""
+        raise NotImplementedError
+
+    def read(self, split: Split) -> Images:
+        """Raise UserError: there is no one set of images."""
+        raise UserError(
+            f"{self.title} is two sets of images, a and b, and one set is needed here. They are "
+            "for task=cyclegan. To use the images of one domain alone, give its folder: "
+            "dataset=folder dataset.root=PATH."
+        )
+
+    def load_sets(self, split: Split) -> dict[str, Images]:
+        """Return "a" and "b", of the training split only `fraction` of each.
+
+        Raises UserError if the data are missing, damaged, or not as the YAML says.
+        """
+        self.require_facts()
+        channels = {"a": self.channels_a, "b": self.channels_b}
+        read = self.read_domains(split)
+        return {domain: self.finish(read[domain], split, n) for domain, n in channels.items()}
+
+    def load_views(self, split: Split) -> dict[str, Images]:
+        """Return what `load_sets` does, at `resolution`."""
+        return {name: self.crop_centre(each) for name, each in self.load_sets(split).items()}
+
+
+@dataclass(kw_only=True, eq=False)
+class Domains(UnpairedImages):
+    """Two sets of images below `root`: trainA, trainB, testA, testB, or A and B.
+
+    `domain_files` has the layouts. Without a test split, a fraction `holdout` of each domain is
+    held out. Each domain is shuffled, always in the same order.
+    """
+
+    title = "dataset=domains"
+
+    root: DataPath
+    holdout: PositiveFraction = 0.1
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("channels_a", "channels_b"):
+            if getattr(self, key) not in (1, 3, 4):
+                raise UserError(
+                    f"dataset.{key}={getattr(self, key)}: images are converted to 1 channel "
+                    "(grey), 3 (colour) or 4 (colour and alpha, such as a mask)."
+                )
+
+    @property
+    def name(self) -> str:
+        return make_safe_name(Path(self.root))
+
+    def read_domains(self, split: Split) -> dict[str, Images]:
+        """Return both domains: decoded once, then memory-mapped from the cache."""
+        files = ImageFiles(self.root)
+        side = self.stored_resolution if split == "train" else self.resolution
+        domains = {}
+        # an order of its own for each: images of one name are no pairs
+        for number, (domain, splits) in enumerate(list_domains(files).items()):
+            entries = splits["train" if split == "train" or "test" not in splits else "test"]
+            if "test" not in splits:
+                strata = [""] * len(entries)
+                entries = hold_out(entries, strata, self.holdout, split, f"{self.root} ({domain})")
+            key = f"channels_{domain}"
+            decoder = SquashDecoder(side, getattr(self, key), self.skip_unreadable)
+            x, _ = decode_cached(files, shuffle(entries, ORDER_SEED + number), decoder)
+            if split == "train":
+                for other in splits.keys() - {"train", "test"}:
+                    count = len(splits[other])
+                    log.info(
+                        "%s: %d images of %s in %s are unused", self.name, count, domain, other
+                    )
+                log_grey(x, f"images of {domain}", f"dataset.{key}", self.name)
+            domains[domain] = Images(x, torch.zeros(len(x), dtype=torch.int64))
+        return domains
+
+
+class SquashDecoder(NamedTuple):
+    """Any image to a square of one size by bicubic interpolation, whatever its shape."""
+
+    resolution: int
+    channels: int
+    skip_unreadable: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.resolution, self.resolution)
+
+    @property
+    def hint(self) -> str:
+        return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
+
+    def decode(self, *contents: bytes) -> np.ndarray:
+        """(channels, H, W). Raises one of DECODE_ERRORS."""
+        (content,) = contents
+        picture = convert_colour(open_picture(content), self.channels)
+        return resize_planes(picture, (self.resolution, self.resolution))
