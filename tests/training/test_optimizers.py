@@ -76,6 +76,21 @@ def test_decay_from_a_share_of_the_steps_by_hand() -> None:
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
+@pytest.mark.parametrize(
+    ("name", "rate", "n_dis", "at_three_quarters"),
+    [("cyclegan", 2e-4, 1, 0.5), ("stargan", 1e-4, 5, 1.0), ("stargan_paper", 1e-4, 5, 0.5)],
+)
+def test_the_settings_of_unpaired_translation(
+    name: str, rate: float, n_dis: int, at_three_quarters: float
+) -> None:
+    settings = build_group(compose([f"optimizer={name}"]).optimizer)
+    assert isinstance(settings, Adam)
+    assert (settings.betas, settings.n_dis) == ((0.5, 0.999), n_dis)
+    for who in ("g", "d"):
+        assert settings.learning_rate(who, 100, 200) == pytest.approx(rate)
+        assert settings.learning_rate(who, 150, 200) == pytest.approx(rate * at_three_quarters)
+
+
 def test_without_decay_the_rate_stays() -> None:
     settings = adam()
     optimizers = settings.build(players())
