@@ -6,8 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
+from crgan_cli.networks.fast.convolution import TransposedConvolution
 from crgan_cli.networks.fast.fused_resample import NearestConv3
 from crgan_cli.networks.layers import require_resolution
 
@@ -24,6 +26,8 @@ def upsample(
     """
     if kind == "resize":
         return NearestConv3(c_in, c_out, bias=bias)
+    if kernel == 4:
+        return TransposedConvolution(c_in, c_out, 4, 2, 1, bias=bias)
     return nn.ConvTranspose2d(c_in, c_out, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
 
 
@@ -69,7 +73,7 @@ class ReflectionPad(nn.Module):
     """nn.ReflectionPad2d with a deterministic gradient on CUDA, and in the memory format of x.
 
     Forward the same bits; the gradient is the same sum. torch's own has no deterministic backward
-    pass on CUDA.
+    pass on CUDA; on a CPU it has, and is used.
     """
 
     def __init__(self, padding: int) -> None:
@@ -79,6 +83,8 @@ class ReflectionPad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H + 2p, W + 2p), for sides above p."""
         assert min(x.shape[2:]) > self.padding, "a side is too short to be reflected"
+        if x.device.type == "cpu":
+            return F.pad(x, (self.padding,) * 4, mode="reflect")
         padded = Reflect.apply(x, self.padding)
         assert isinstance(padded, Tensor)
         return padded

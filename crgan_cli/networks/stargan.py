@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import Residual
+from crgan_cli.networks.fast.image_conv import ImageConv
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.image_to_image import (
     QUARTER,
@@ -83,7 +84,7 @@ class StarGANGenerator(nn.Module):
             nn.ReLU(),
             *normed(upsample(upsampling, c2, c1, bias=False), c1),
             nn.ReLU(),
-            nn.Conv2d(c1, channels, 7, 1, 3, bias=False),
+            ImageConv(c1, channels, 7, 1, 3, bias=False),
         )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

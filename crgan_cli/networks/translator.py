@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.networks.blocks import Residual
+from crgan_cli.networks.fast.image_conv import ImageConv
 from crgan_cli.networks.image_to_image import (
     QUARTER,
     SHORTEST,
@@ -85,7 +86,7 @@ class ResnetTranslator(nn.Module):
             *normed(upsample(upsampling, c3, c2, bias=bias, kernel=3), c2),
             *normed(upsample(upsampling, c2, c1, bias=bias, kernel=3), c1),
             ReflectionPad(3),
-            nn.Conv2d(c1, out_channels, 7),
+            ImageConv(c1, out_channels, 7),
         )
         init_weights(self, init_normal_002)
         init_norm_gains(self)

@@ -76,7 +76,7 @@ class Pair(NamedTuple):
 
 def data(scene: Scene) -> list[Pair]:
     """A batch of real images on the device, in float."""
-    images = random_images(compose_config("sndcgan", "none"))
+    images = random_images(compose_config("sndcgan", "none"))["real"]
     resident = Batches(images, batch_size=scene.batch, seed=0, device=scene.device, flip=False)
     loader, number = batches(images, scene.batch, scene.device), count()
     return [

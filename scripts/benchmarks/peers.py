@@ -48,6 +48,10 @@ class Settings(NamedTuple):
     decay: float  # of the average of G
 
 
+Sets = dict[str, Images]
+"""Name of a view -> its real images."""
+
+
 # --- data ----------------------------------------------------------------------------------------
 
 
@@ -146,7 +150,7 @@ def follow(average: nn.Module, G: nn.Module, decay: float) -> None:
         buffer.copy_(now)
 
 
-def slope(D: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+def slope(D: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, y: Tensor | None) -> Tensor:
     """grad_x D(x), to be differentiated again."""
     x = x.detach().clone().requires_grad_()
     logits = D(x, y)
@@ -166,7 +170,7 @@ def distance_from_one(gradient: Tensor) -> Tensor:
 class Scored(NamedTuple):
     """What D's turn has so far."""
 
-    D: nn.Module
+    D: Callable[[Tensor, Tensor | None], Tensor]
     T: Callable[[Tensor], Tensor]
     weights: Mapping[str, float]
     real: Batch
@@ -237,13 +241,14 @@ TERMS: dict[str, Paid] = {
 
 
 def find_terms(regularizer: str) -> Paid:
-    """What D pays. Raises UserError for a regularizer that is not in TERMS."""
-    if regularizer not in TERMS:
-        raise UserError(
-            f"--reg {regularizer}: there is no step of other programs for it to "
-            f"compare with. Choose among {', '.join(TERMS)}, or give --against none."
-        )
-    return TERMS[regularizer]
+    """What D pays, for "gp" or a sum such as "cr+gp". Raises UserError if one is not in TERMS."""
+    for name in regularizer.split("+"):
+        if name not in TERMS:
+            raise UserError(
+                f"--reg {name}: there is no step of other programs for it to "
+                f"compare with. Choose among {', '.join(TERMS)}, or give --against none."
+            )
+    return tuple(term for name in regularizer.split("+") for term in TERMS[name])
 
 
 # --- the step ------------------------------------------------------------------------------------

@@ -12,13 +12,11 @@ Their structure was read from the authors' PyTorch port of pix2pix; the code her
 Not in it: reading files and resizing. The images are in memory on both sides.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 
@@ -27,19 +25,12 @@ from crgan_cli.gan.scoring import at_least_fp32
 from crgan_cli.gan.tasks.base import hold
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views, split_pair
-from crgan_cli.networks.layers import RowDropout
 
-from .peers import (
-    Scored,
-    Settings,
-    build_adams,
-    find_terms,
-    flip_and_shift,
-    load,
-    normalising_at_each_call,
-)
+from .equality import compare, make_repeatable
+from .peers import Scored, Sets, Settings, build_adams, find_terms, flip_and_shift, load
+from .pictures import Cut, other_network, picture
 
-IMAGES = 400  # as many pairs as facades has
+CHECKED = 8  # pairs in the batch that both sides are compared on
 
 DEFAULTS = (
     "task=pix2pix",
@@ -58,6 +49,9 @@ class GTwice(Pix2Pix):
     """pix2pix in two independent turns, D first: G runs in each of them."""
 
     turns = ("d", "g")
+
+    def players_run(self, who: str) -> tuple[str, ...]:
+        return self.turns
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         if who == "d":
@@ -81,7 +75,7 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, images: Images, channels_in: int, side: int, flip: bool) -> None:
         self.pairs = [
-            tuple(picture(half) for half in split_pair(pair[None], channels_in))
+            tuple(picture(half[0]) for half in split_pair(pair[None], channels_in))
             for pair in images.x
         ]
         self.side, self.flip = side, flip
@@ -91,25 +85,8 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         a, b = self.pairs[index]
-        left, top = (int(torch.randint(size - self.side + 1, ())) for size in (a.width, a.height))
-        mirrored = self.flip and float(torch.rand(())) < 0.5
-        box = (left, top, left + self.side, top + self.side)
-        return self.convert(a, box, mirrored), self.convert(b, box, mirrored)
-
-    def convert(self, whole: Image.Image, box: tuple[int, int, int, int], mirrored: bool) -> Tensor:
-        """Crop, mirror, (C, H, W) in [0, 1], then in [-1, 1]."""
-        cropped = whole.crop(box)
-        if mirrored:
-            cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        values = torch.from_numpy(np.array(cropped)).view(self.side, self.side, -1)
-        x = values.permute(2, 0, 1).contiguous().float().div(255)
-        mean = std = torch.tensor((0.5,) * len(x)).view(-1, 1, 1)
-        return (x - mean) / std
-
-
-def picture(x: Tensor) -> Image.Image:
-    """(1, C, H, W) uint8, with 1, 3 or 4 channels."""
-    return Image.fromarray(x[0].permute(1, 2, 0).squeeze(2).contiguous().numpy())
+        cut = Cut.draw(a, self.side, self.flip)
+        return cut.convert(a), cut.convert(b)
 
 
 # --- the step ------------------------------------------------------------------------------------
@@ -122,23 +99,13 @@ class Pair(NamedTuple):
     b: Tensor
 
 
-def other_network(network: nn.Module, device: torch.device) -> Any:
-    """A copy in NCHW, with PyTorch's dropout in place of ours."""
-    network = normalising_at_each_call(network).to(device)
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, RowDropout):
-                setattr(parent, name, nn.Dropout(child.p))
-    return network.to(memory_format=torch.contiguous_format).requires_grad_()  # type: ignore[call-overload]
-
-
 class PairedPeerStep:
     """A turn of D and one of G. The networks are copied, and stay as they were."""
 
     def __init__(
         self,
         task: Pix2Pix,
-        images: Images,
+        sets: Sets,
         settings: Settings,
         config: DictConfig,
         device: torch.device,
@@ -150,7 +117,7 @@ class PairedPeerStep:
         self.lambda_l1: float = config.task.lambda_l1
         self.conditional: bool = config.task.conditional
         part = config.dataset
-        pictures = Pictures(images, task.channels_in, part.resolution, part.flip)
+        pictures = Pictures(sets["real"], task.channels_in, part.resolution, part.flip)
         self.batches = load(pictures, settings.batch_size, device)
         self.T = lambda x: flip_and_shift(x, settings.shift)
         self.optimizers = build_adams({"g": self.G, "d": self.D}, settings, foreach=None)
@@ -192,3 +159,17 @@ class PairedPeerStep:
         logits = self.D(self.show(real.a, fake), None)
         l1 = self.lambda_l1 * F.l1_loss(fake, real.b)
         return {"adversarial/g": F.softplus(-logits).mean(), "l1": l1}
+
+
+def require_equal(task: Pix2Pix, peer: PairedPeerStep, sets: Sets, config: DictConfig) -> None:
+    """See `game.require_equal_losses`. In training mode: batch norm takes a batch's statistics."""
+    for network in (task.G, task.adversary.D, peer.G, peer.D):
+        make_repeatable(network)
+    side = config.dataset.resolution
+    x = sets["real"].x[:CHECKED, :, :side, :side].float() / 127.5 - 1
+    real = Pair(*split_pair(x, task.channels_in))
+    fake = peer.G(real.a)
+    g_terms = task.player_loss("g", {"real": Batch(x)}).terms
+    compare("g", g_terms, task.G, peer.g_terms(real, fake), peer.G)
+    d_terms = task.player_loss("d", {"real": Batch(x)}).terms
+    compare("d", d_terms, task.adversary.D, peer.d_terms(real, fake), peer.D)

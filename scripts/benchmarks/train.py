@@ -23,7 +23,6 @@ import torch
 from omegaconf import DictConfig
 
 from crgan_cli.config.build import build_group
-from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.runs.provenance import get_peak_memory
@@ -32,7 +31,16 @@ from crgan_cli.system.device import allow_tf32, best_precision, resolve_device
 from crgan_cli.training import flops, peaks
 
 from . import kernels
-from .game import Ours, build_game, build_peer, compose_config, random_images, require_equal_losses
+from .game import (
+    Ours,
+    build_game,
+    build_peer,
+    compose_config,
+    find_translation,
+    random_images,
+    require_equal_losses,
+)
+from .peers import Sets
 from .timing import Timing, heading, machine, markdown, time_interleaved, wait
 
 WARM_UP = {"cpu": 2, "cuda": 6}  # steps; CUDA graphs are captured in the fourth turn of a kind
@@ -111,7 +119,7 @@ class Game:
         None for a translation, whose turns `training.flops` has no formula for.
         """
         config = self.config(*overrides)
-        if "channels_in" in config.dataset:
+        if find_translation(config):
             return None
         size = {key: config.dataset[key] for key in ("resolution", "channels")}
         networks = flops.count_networks(config.architecture, **size)
@@ -130,7 +138,7 @@ class Game:
 
 
 def contestants(
-    args: argparse.Namespace, game: Game, images: Images, device: torch.device
+    args: argparse.Namespace, game: Game, sets: Sets, device: torch.device
 ) -> list[Contestant]:
     """All sides of a game, the other programs' first."""
     found = []
@@ -138,16 +146,16 @@ def contestants(
         for precision in args.precision:
             words = (f"engine={engine}", f"engine.precision={precision}")
             config, name = game.config(*words), f"{engine} {precision}"
-            found.append(ours(config, images, device, name))
+            found.append(ours(config, sets, device, name))
             if args.g_twice:
-                found.append(ours(config, images, device, f"{name}, G twice", g_twice=True))
+                found.append(ours(config, sets, device, f"{name}, G twice", g_twice=True))
     if args.against == PEER:  # built last: by now crgan's engine has set the threads
-        found.insert(0, peer(game.config(), images, device))
+        found.insert(0, peer(game.config(), sets, device))
     return found
 
 
 def ours(
-    config: DictConfig, images: Images, device: torch.device, name: str, *, g_twice: bool = False
+    config: DictConfig, sets: Sets, device: torch.device, name: str, *, g_twice: bool = False
 ) -> Contestant:
     """crgan with the engine of `config`."""
     asked = config.engine.precision
@@ -155,33 +163,31 @@ def ours(
     return warm_up(
         name,
         precision,
-        lambda: Ours(config, images, device, g_twice=g_twice),
+        lambda: Ours(config, sets, device, g_twice=g_twice),
         device,
         tf32=precision != "fp32",
         compiled=config.engine.compile,
     )
 
 
-def peer(config: DictConfig, images: Images, device: torch.device) -> Contestant:
+def peer(config: DictConfig, sets: Sets, device: torch.device) -> Contestant:
     """The step of other programs, with TF32 on CUDA where PyTorch's defaults have it."""
     return warm_up(
         PEER,
         "tf32" if device.type == "cuda" else "fp32",
-        lambda: build_peer(config, build_game(config), images, device),
+        lambda: build_peer(config, build_game(config), sets, device),
         device,
         tf32=True,
     )
 
 
-def time_game(
-    args: argparse.Namespace, game: Game, images: Images, device: torch.device
-) -> list[Row]:
+def time_game(args: argparse.Namespace, game: Game, sets: Sets, device: torch.device) -> list[Row]:
     """Times one game. Raises UserError where the sides do not play the same one."""
     config = game.config()
     if args.against == PEER:
-        require_equal_losses(config, images)
+        require_equal_losses(config, sets)
     steps = args.steps_per_round or STEPS[device.type]
-    sides = contestants(args, game, images, device)
+    sides = contestants(args, game, sets, device)
     works = {side.name: partial(side.steps, steps) for side in sides}
     times = time_interleaved(works, device, args.rounds)
     images_a_step = config.batch_size * config.optimizer.n_dis
@@ -359,8 +365,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add("--reg", type=words, default=["none", "cr"], metavar="A,B", help="regularizers (none,cr)")
     add("--engine", type=words, default=["auto"], metavar="A,B", help="engines (auto)")
     add("--precision", type=words, default=["fp32"], metavar="A,B", help="fp32, tf32, bf16 (fp32)")
-    add("--batch", type=int, help="images a turn (64; unet 4)")
-    add("--width", type=float, help="of the networks (1.0; unet 0.25)")
+    add("--batch", type=int, help="images a turn (64; unet, translator, stargan 4)")
+    add("--width", type=float, help="of the networks (1.0; unet, translator, stargan 0.25)")
     add("--rounds", type=int, default=7, help="of which the median counts (7)")
     add("--steps-per-round", type=int, help="(1 on a CPU, 50 on CUDA)")
     add("--against", choices=(PEER, "none"), default=PEER, help="whose step is timed as well")

@@ -18,7 +18,7 @@ from crgan_cli.networks.layers import RowDropout
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
 sys.path.append(str(SCRIPT.parent))  # where the script finds its own modules
 
-from benchmarks import game, kernels, micro, peers, pix2pix, timing  # noqa: E402
+from benchmarks import cyclegan, game, kernels, micro, peers, pix2pix, timing  # noqa: E402
 
 EVAL = [
     "--n",
@@ -228,6 +228,78 @@ def test_the_steps_of_pairs_have_the_structure_that_they_say(g_twice: bool, runs
         D.register_forward_hook(lambda *_, calls=calls: calls.update(d=calls["d"] + 1))
         side.run(1)
         assert calls == {"g": of_g, "d": 5}  # real, fake, T of either, and G's turn
+
+
+TINY_SETS = (
+    "dataset.resolution=24",
+    "dataset.load_size=28",
+    "architecture.width=0.05",
+    "architecture.blocks=1",
+    "architecture.d_layers=2",
+)
+
+
+@pytest.mark.parametrize("regularizer", ["none", "cr", "bcr"])
+@pytest.mark.parametrize("more", [(), ("architecture.d_norm=batch", "task.lambda_identity=0")])
+def test_both_sides_play_the_same_game_of_two_sets(regularizer: str, more: tuple[str, ...]) -> None:
+    config = game.compose_config("translator", regularizer, *TINY_SETS, *more)
+    game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_sides_of_two_sets_that_pay_differently_are_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = game.compose_config("translator", "cr", *TINY_SETS, "regularizer.lambda_cr=1e4")
+    monkeypatch.setitem(peers.TERMS, "cr", (detached,))
+    with pytest.raises(UserError, match="do not play the same game: D's gradients lie"):
+        game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_the_steps_of_two_sets_have_the_structure_that_they_say() -> None:
+    """Six sets of images: four G calls here, six there. D's: one a turn here, one a view there."""
+    config = game.compose_config(
+        "translator", "bcr", *TINY_SETS, "engine=eager", "engine.threads=1"
+    )
+    sets = game.random_images(config, 8)
+    ours = game.Ours(config, sets, CPU)
+    peer = game.build_peer(config, game.build_game(config), sets, CPU)
+    for side, (G, D), of_g, of_d in (
+        (ours, (ours.task.player("g"), ours.task.player("d")), [4, 4, 8, 8], [4, 4, 16, 16]),
+        (peer, (peer.G, peer.D), [4] * 6, [4] * 10),
+    ):
+        calls: dict[str, list[int]] = {"g": [], "d": []}
+        for who, player in (("g", G), ("d", D)):
+            for network in player.values():
+                network.register_forward_hook(
+                    lambda module, args, out, seen=calls[who]: seen.append(len(args[0]))
+                )
+        side.run(1)
+        assert (sorted(calls["g"]), sorted(calls["d"])) == (of_g, of_d)
+    assert [len(pool.kept) for pool in peer.pools.values()] == [4, 4]
+
+
+def test_the_peers_pool_swaps_image_by_image() -> None:
+    pool = cyclegan.Pool(3)
+    numbers = torch.arange(40.0).view(40, 1, 1, 1)
+    shown = pool.exchange(numbers).flatten().tolist()
+    kept = [float(each) for each in pool.kept]
+    assert shown[:3] == [0, 1, 2]
+    old = [i for i, each in enumerate(shown[3:], 3) if each != i]
+    assert 0 < len(old) < 37
+    assert all(shown[i] < i for i in old)
+    # stored once: the first three and each that took a place; shown later, or still kept
+    assert sorted([*(shown[i] for i in old), *kept]) == sorted([0, 1, 2, *old])
+
+
+def test_pictures_of_two_sets_are_drawn_and_cut_apart() -> None:
+    sets = game.random_images(game.compose_config("translator", "none", *TINY_SETS), 5)
+    sets["b"] = Images(sets["b"].x[:3], sets["b"].y[:3])
+    moved = cyclegan.Pictures(sets, side=24, flip=True)
+    assert len(moved) == 5
+    drawn = [moved[4] for _ in range(40)]
+    assert all(a.shape == b.shape == (3, 24, 24) for a, b in drawn)
+    for index in (0, 1):
+        assert len({tuple(pair[index].flatten().tolist()) for pair in drawn}) > 10
 
 
 def test_g_twice_is_about_pix2pix() -> None:
