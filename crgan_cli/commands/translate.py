@@ -1,11 +1,11 @@
-"""`crgan translate`: images through a trained generator that translates (pix2pix)."""
+"""`crgan translate`: images through a trained generator that translates."""
 
 import argparse
 from pathlib import Path
 
 from crgan_cli.commands.sample import parse_positive_int, parse_seed
 
-help = "Translate images with a trained pix2pix: a file, a folder or a zip."
+help = "Translate images with a trained run: a file, a folder or a zip."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
     add("input", metavar="INPUT", type=Path, help="an image, a folder or a zip of images")
     add("--out", type=Path, required=True, metavar="PATH", help="FILE.png, FILE.zip or a folder")
-    add("--to", metavar="NAME", help="which translation, if the run has several")
+    add("--to", metavar="NAME", help="which translation, if the run has several: b, or +Smiling")
     add("--size", type=parse_size, metavar="keep|N", help="pixels of the shorter side (keep)")
     add("--tile", type=parse_positive_int, metavar="N", help="tile by tile: needs less memory")
     add("--half", choices=("a", "b"), help="of side-by-side files: which half is translated")

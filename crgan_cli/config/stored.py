@@ -45,7 +45,7 @@ MAY_CHANGE_ON_RESUME = (
 ALSO_SETS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol chooses its extractor."""
 
-_ABSENT = object()
+ABSENT = object()
 
 
 def to_text(config: DictConfig) -> str:
@@ -159,7 +159,7 @@ def _apply(
         key = override.key_or_group
         if key.split(".")[0] in groups:
             continue
-        if OmegaConf.select(new, key, default=_ABSENT) is _ABSENT:
+        if OmegaConf.select(new, key, default=ABSENT) is ABSENT:
             raise UserError(messages.unknown_key(key, choices, list(flatten(new))))
         OmegaConf.update(new, key, override.value())
     for key in path_keys({"dataset": new.dataset}) if "data_root" in own else ():
@@ -219,12 +219,12 @@ def differing_keys(before: Settings, after: Settings) -> list[str]:
     return [
         key
         for key in dict.fromkeys([*before, *after])
-        if before.get(key, _default(before, key)) != after.get(key, _default(after, key))
+        if before.get(key, default_value(before, key)) != after.get(key, default_value(after, key))
     ]
 
 
-def _default(settings: Settings, key: str) -> object:
-    """The default of a group's key in flat settings, or `_ABSENT` if it has none."""
+def default_value(settings: Settings, key: str) -> object:
+    """Return the default of a group's key in flat settings, or `ABSENT` if it has none."""
     group, _, name = key.partition(".")
     for other, path in settings.items():
         if other.startswith(f"{group}._target_") and isinstance(path, str):
@@ -232,7 +232,7 @@ def _default(settings: Settings, key: str) -> object:
                 parameter = parameters(path).get(name)
                 if parameter is not None and parameter.default is not NO_DEFAULT:
                     return parameter.default
-    return _ABSENT
+    return ABSENT
 
 
 def make_paths_absolute(config: DictConfig) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from crgan_cli.system.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from crgan_cli.evaluation.domains import DomainsEvaluator as DomainsEvaluator
     from crgan_cli.evaluation.evaluator import Evaluator as Evaluator
     from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0 as EfficientNetLite0
     from crgan_cli.evaluation.metrics.extractors import Extractor as Extractor

@@ -16,7 +16,7 @@ from crgan_cli.data.folder import make_safe_name
 from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler
+from crgan_cli.evaluation.drawing import Draws, get_draws, get_labels, make_eval_sampler
 from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.features import Draw, Progress
 from crgan_cli.evaluation.pairs import PairsEvaluator
@@ -57,10 +57,13 @@ class Scorer:
         self.accept = accept
         self.prepared = False
 
-    def prepare(self, target: str) -> None:
-        """Prepare the real images of the configuration's data set, once. `target` is their view."""
+    def prepare(self, draws: Draws, class_names: Sequence[str]) -> None:
+        """Prepare the real images of the configuration's data set, once, for what models draw."""
         if not self.prepared:
-            self.evaluator.prepare(build_dataset(self.config), target, progress=self.show)
+            labels = get_labels(self.config, draws, class_names)
+            self.evaluator.prepare_draws(
+                build_dataset(self.config), draws, labels, progress=self.show
+            )
             self.accept(self.evaluator.describe())
         self.prepared = True
 
@@ -70,25 +73,29 @@ class Scorer:
         """Score a checkpoint's generator. `export` gets all images that are scored."""
         weights = self.evaluator.protocol.weights
         model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
-        drawing = get_drawing(model.config)
-        self.prepare(drawing.target)
+        draws = get_draws(model.config, model.class_names)
+        self.prepare(draws, model.class_names)
         sampler = make_eval_sampler(
-            drawing,
+            draws,
             build_dataset(self.config),
-            self.evaluator.protocol,
+            self.evaluator,
             lambda: model.prior,
             model.seed,
             self.device,
         )
         try:
-            with sampler.images(model.G) as fakes:
+            with sampler.images(model.G) as drawn:
                 if export:
-                    fakes = fakes._replace(draw=export_drawn(fakes, export))
-                values = self.evaluator(fakes, progress=self.show)
+                    drawn = {
+                        name: fakes._replace(draw=export_drawn(fakes, export, name))
+                        for name, fakes in drawn.items()
+                    }
+                values = self.evaluator.score_draws(drawn, progress=self.show)
         except RunFailed as error:  # images that are not finite
             raise RunFailed(f"{checkpoint.path} at step {model.step}: {error}") from None
         if export:
-            export.add("real", self.evaluator.reference_images(build_dataset(self.config)).images.x)
+            for name, images in self.evaluator.real_images(build_dataset(self.config)).items():
+                export.add("real", images.x, name)
         return Evaluation(
             {"checkpoint": str(checkpoint.path), "step": model.step},
             values,
@@ -98,6 +105,7 @@ class Scorer:
     def score_images(self, path: Path, generated: ImageCollection) -> Evaluation:
         """Score images that exist already; if the data are pairs, against their targets."""
         self._use_files_unchanged()
+        self.evaluator.require_images_of_one_kind()
         dataset = build_dataset(self.config)
         targets = self.config.dataset.get("channels_out")
         side = dataset.resolution
@@ -109,7 +117,9 @@ class Scorer:
         if self.evaluator.compares_classes and generated.class_names:
             dataset.load("train")  # a folder's class names are known once it was read
             y = class_labels(path, generated, dataset.class_names, real_name)
-        self.prepare("target" if targets else "real")
+        target = "target" if targets else "real"
+        self.evaluator.prepare(dataset, target, progress=self.show)
+        self.accept(self.evaluator.describe())
         return self._score(path, generated, y)
 
     def score_folders(
@@ -202,12 +212,12 @@ def class_labels(
     return torch.tensor([numbers[name] for name in generated.class_names])[generated.images.y]
 
 
-def export_drawn(fakes: Fakes, export: Export) -> Draw:
+def export_drawn(fakes: Fakes, export: Export, name: str) -> Draw:
     """Return `fakes.draw`, with each image also written to `export`."""
 
     def draw(start: int, n: int) -> Tensor:
         images = fakes.draw(start, n)
-        export.add("generated", to_uint8(images))
+        export.add("generated", to_uint8(images), name)
         return images
 
     return draw

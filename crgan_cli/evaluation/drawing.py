@@ -1,12 +1,14 @@
 """What is drawn from a generator for metrics and for sample grids, by the task of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.resolve import Settings
 from crgan_cli.data.images import Dataset
+from crgan_cli.evaluation.evaluator import Evaluator, Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import (
     EvalSampler,
@@ -19,12 +21,18 @@ from crgan_cli.evaluation.sampler import (
     sample_latents,
 )
 from crgan_cli.evaluation.translation import (
+    InputImages,
+    TranslationSampler,
+    Translator,
     make_translation_painter,
-    make_translation_sampler,
 )
 from crgan_cli.gan.build import get_task_class
+from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.tasks.generation import Prior
+
+Draws = Mapping[str, GeneratedView]
+"""Name -> what a run draws; "" is the only kind of images. See `Task.draws`."""
 
 Painter = Callable[[nn.Module], Tensor]
 """From the player G to a picture, (3, H, W) uint8."""
@@ -44,28 +52,67 @@ TRANSLATION_MODE = Protocol(
 """How grids of a run without metrics are translated: as in conf/metrics/pairs.yaml."""
 
 
-def get_drawing(config: Settings) -> GeneratedView:
-    """Return what a run draws for grids and metrics."""
-    (drawing,) = get_task_class(config).draws(config).values()
-    return drawing
+def get_draws(config: Settings, class_names: Sequence[str] = ()) -> Draws:
+    """Return what a run draws for grids and metrics. `class_names` are those of its data set."""
+    return get_task_class(config).draws(config, class_names)
+
+
+def get_labels(config: Settings, draws: Draws, class_names: Sequence[str] = ()) -> Labels | None:
+    """Return the labels of a run's data set if it translates to labels, else None."""
+    if all(view.choose is None for view in draws.values()):
+        return None
+    return Labels.from_settings(config["dataset"], class_names)
+
+
+class DrawsSampler:
+    """Draws all the kinds of images that are scored."""
+
+    def __init__(self, samplers: Mapping[str, ProtocolSampler]) -> None:
+        self.samplers = samplers
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the classes of all images are known."""
+        return all(sampler.y is not None for sampler in self.samplers.values())
+
+    @contextmanager
+    def images(self, G: nn.Module) -> Iterator[dict[str, Fakes]]:
+        """Provide G's images inside the block, by name; G is restored afterwards."""
+        with ExitStack() as stack:
+            yield {
+                name: stack.enter_context(sampler.images(G))
+                for name, sampler in self.samplers.items()
+            }
 
 
 def make_eval_sampler(
-    drawing: GeneratedView,
+    draws: Draws,
     dataset: Dataset,
-    protocol: Protocol,
+    evaluator: Evaluator,
     make_prior: Callable[[], Prior],
     seed: int,
     device: torch.device,
-) -> ProtocolSampler:
-    """Return what draws the images that a protocol scores."""
-    if drawing.source != "z":
-        return make_translation_sampler(dataset, drawing, protocol, seed, device)
-    return EvalSampler(protocol, make_prior(), seed, device)
+) -> DrawsSampler:
+    """Return what draws the images that an evaluator, which is prepared, scores."""
+    inputs = InputImages(dataset)
+
+    def make_sampler(name: str, view: GeneratedView) -> ProtocolSampler:
+        protocol = evaluator.protocol_for(name)
+        if view.source == "z":
+            return EvalSampler(protocol, make_prior(), seed, device)
+        images = inputs.select(protocol.reference, view.source, protocol.num_samples)
+        identity = evaluator.identity_images(dataset, name, images.x.shape[1])
+        return TranslationSampler(
+            protocol,
+            Translator(images, view, device, seed),
+            Translator(identity, view, device, seed) if identity else None,
+        )
+
+    return DrawsSampler({name: make_sampler(name, view) for name, view in draws.items()})
 
 
 def make_painter(
-    drawing: GeneratedView,
+    draws: Draws,
     dataset: Dataset,
     protocol: Protocol | None,
     make_prior: Callable[[], Prior],
@@ -77,9 +124,9 @@ def make_painter(
 
     From latents: with one class per row. Translations: as `protocol` scores them.
     """
-    if drawing.source != "z":
+    if any(view.source != "z" for view in draws.values()):
         protocol = protocol or TRANSLATION_MODE
-        return make_translation_painter(dataset, drawing, protocol, num, seed, device)
+        return make_translation_painter(dataset, draws, protocol, num, seed, device)
     prior, columns = make_prior(), grid_columns(num)
     labels = class_per_row(num, columns, prior.classes)
     sampler = Sampler(sample_latents(prior, num, seed, labels=labels), device)

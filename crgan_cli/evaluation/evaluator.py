@@ -5,6 +5,7 @@ numbers of any other extractor carry its name and the sample count. With n sampl
 generator does not score 0, but about the real-vs-real distance: that of two sets of real images.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from crgan_cli.evaluation.metrics.extractors import Extractor, tf32_convolutions
 from crgan_cli.evaluation.metrics.features import (
     Draw,
     FeatureKind,
+    FeatureSet,
     Progress,
     Stop,
     extract,
@@ -30,18 +32,20 @@ from crgan_cli.evaluation.metrics.protocol import Protocol, describe_evaluation
 from crgan_cli.evaluation.metrics.reference import (
     PreparedReference,
     RealImages,
-    Reference,
     prepare_reference,
 )
 from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
 from crgan_cli.evaluation.reference_images import ReferenceImages, resolve_split
 from crgan_cli.evaluation.requirements import (
     require_classes,
+    require_one_kind,
     require_possible,
     require_single_set,
     require_steps,
     warn_of_few_samples,
 )
+from crgan_cli.gan.labels import Labels
+from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.system.distributed.objects import broadcast_from_main
 
 
@@ -51,6 +55,10 @@ class Fakes(NamedTuple):
     draw: Draw  # (start, n) -> floats in [-1, 1]; the same images for the same indices
     y: Tensor | None = None  # (N,) class ids of the data set; None if unknown
     steps: tuple[Draw, ...] = ()  # of the images before and after a small step of the latents
+    cycle: Callable[[int, Tensor], Tensor] | None = None
+    """(start, translated images from there on) -> (n,) how far the way back is from the inputs."""
+    identity: Callable[[int, int], Tensor] | None = None
+    """(start, n) -> (n,) how far real images of the target are from their own translations."""
 
 
 class Evaluator:
@@ -95,6 +103,7 @@ class Evaluator:
             batch_size=batch_size,
             dropout=dropout,
         )
+        self.all_real = num_real is None
         settings: dict[str, dict[str, int | None]] = {
             "is": {"splits": is_splits},
             "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
@@ -114,6 +123,7 @@ class Evaluator:
             require_possible(self.metrics, self.protocol, self.extractor)
         self.reference = PreparedReference()
         self.target = "real"
+        self.choose: Callable[[Tensor], Tensor] | None = None  # see `GeneratedView`
 
     @property
     def headline(self) -> str:
@@ -159,6 +169,49 @@ class Evaluator:
         assert self.reference.statistics is None, "call to() before prepare()"
         self.extractor.to(device)
 
+    def prepare_draws(
+        self,
+        dataset: Dataset,
+        draws: Mapping[str, GeneratedView],
+        labels: Labels | None = None,
+        *,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        """Prepare the real images for all that a run draws. `labels` are those of the data set.
+
+        Raises UserError if there are several kinds of images, or what `prepare` raises.
+        """
+        require_one_kind(draws)
+        (view,) = draws.values()
+        self.choose = view.choose
+        self.prepare(dataset, view.target, progress=progress, stop=stop)
+
+    def protocol_for(self, name: str) -> Protocol:
+        """Return the protocol of one of the draws, with its own counts."""
+        return self.protocol
+
+    def require_images_of_one_kind(self) -> None:
+        """Raise UserError if images of another program cannot be scored."""
+
+    def identity_images(self, dataset: Dataset, name: str, channels: int) -> Images | None:
+        """Return real images of the target of a draw if the identity error is measured on them."""
+        return None
+
+    def real_images(self, dataset: Dataset) -> dict[str, Images]:
+        """Return the real images of each draw; "" is the only one."""
+        return {"": self.reference_images(dataset).images}
+
+    def score_draws(
+        self,
+        drawn: Mapping[str, Fakes],
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> dict[str, float]:
+        """Return the numbers of all that a run draws, as `__call__` does for one kind of images."""
+        (fakes,) = drawn.values()
+        return self(fakes, progress, stop)
+
     def prepare(
         self,
         dataset: Dataset,
@@ -193,7 +246,7 @@ class Evaluator:
     def count_samples(self, dataset: Dataset) -> None:
         """Replace metrics.num_samples=null by the number of images in the reference split."""
         if not self.protocol.num_samples:
-            self.set_count(len(resolve_split(dataset, self.protocol.reference).x))
+            self.set_count(len(resolve_split(dataset, self.protocol.reference, self.target).x))
 
     def set_count(self, count: int) -> None:
         """Replace metrics.num_samples=null by a number of images."""
@@ -206,7 +259,7 @@ class Evaluator:
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
         return ReferenceImages(
-            dataset, self.protocol.reference, self.protocol.num_real, self.target
+            dataset, self.protocol.reference, self.protocol.num_real, self.target, self.choose
         )
 
     def prepare_images(
@@ -240,7 +293,6 @@ class Evaluator:
             learnt_from = images if training is None else training
             self.classifying.fit(learnt_from, progress, stop)
 
-    @torch.no_grad()
     def __call__(
         self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
     ) -> dict[str, float]:
@@ -249,28 +301,35 @@ class Evaluator:
         `stop` is called between batches and may raise. Raises RunFailed if images, features or
         numbers are not finite.
         """
+        numbers = self.measure(fakes, progress, stop)
+        values = {self.name(key) + end: value for (key, end), value in numbers.items()}
+        require_finite_numbers(values)
+        return values
+
+    @torch.no_grad()
+    def measure(
+        self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
+    ) -> dict[tuple[str, str], float]:
+        """Return (key, end of the name) -> number. A number's name is `name(key) + end`."""
         reference = self.reference.statistics
         assert reference is not None, "call prepare(dataset) first"
         require_classes(self.metrics, fakes.y is not None, "the generated images have")
         require_steps(self.required, bool(fakes.steps))
         sets = [
-            self._score(reference, fakes, number, progress, stop)
-            for number in range(self.protocol.repeats)
+            self._score(fakes, number, progress, stop) for number in range(self.protocol.repeats)
         ]
-        values = {self.name(key): fmean(each[key] for each in sets) for key in sets[0]}
+        values = {(key, ""): fmean(each[key] for each in sets) for key in sets[0]}
         if len(sets) > 1:
             key = self._primary.key
-            values[f"{self.headline}_sd"] = stdev(each[key] for each in sets)
+            values[key, "_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
-            values[f"{self.name('fd')}_floor"] = reference.floor
+            values["fd", "_floor"] = reference.floor
         if self.classifying and self.classifying.classifier:
-            values["class_accuracy_real"] = self.classifying.classifier.accuracy
-        require_finite_numbers(values)
+            values["class_accuracy", "_real"] = self.classifying.classifier.accuracy
         return values
 
     def _score(
         self,
-        reference: Reference,
         fakes: Fakes,
         number: int,
         progress: Progress | None,
@@ -281,7 +340,7 @@ class Evaluator:
         first = number * n
 
         def draw(start: int, count: int) -> Tensor:
-            return self._to_pixels(fakes.draw(first + start, count), count)
+            return self.to_pixels(fakes.draw(first + start, count), count)
 
         def report_progress(done: int, total: int) -> None:
             if progress:
@@ -304,14 +363,21 @@ class Evaluator:
             before, after = (self._extract_step(each, first, stop) for each in fakes.steps)
             fake = fake._replace(steps=(before, after))
 
-        def compare() -> dict[str, float]:
+        return self.compare(fake, self.metrics)
+
+    def compare(self, fake: FeatureSet, metrics: Sequence[Metric]) -> dict[str, float]:
+        """Return the numbers of images whose features are known."""
+        reference = self.reference.statistics
+        assert reference is not None, "call prepare(dataset) first"
+
+        def compute() -> dict[str, float]:
             numbers: dict[str, float] = {}
-            for metric in self.metrics:
+            for metric in metrics:
                 with naming_failures(metric.name):
                     numbers |= metric(reference.real, fake)
             return numbers
 
-        return broadcast_from_main(compare)
+        return broadcast_from_main(compute)
 
     def _extract_step(self, drawn: Draw, first: int, stop: Stop | None) -> Tensor:
         """Return the features of images that are not rounded, (N, dims)."""
@@ -336,7 +402,7 @@ class Evaluator:
             self.extractor.tf32 = True
         return found.require_pool()
 
-    def _to_pixels(self, images: Tensor, n: int) -> Tensor:
+    def to_pixels(self, images: Tensor, n: int) -> Tensor:
         """Check floats in [-1, 1] and convert them to pixels, rounded if the protocol says so."""
         assert len(images) == n, f"draw returned {len(images)} images instead of {n}"
         if tuple(images.shape[1:]) != self.reference.shape:

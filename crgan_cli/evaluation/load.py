@@ -1,6 +1,7 @@
 """Find checkpoints of runs, and load networks from them."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -14,7 +15,7 @@ from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
-from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.tasks.base import StoredValues, Task
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import (
     Content,
@@ -30,14 +31,12 @@ from crgan_cli.runs.folder import RunDir
 BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
 
-TRANSLATION_VALUES: dict[str, Callable[[object], bool]] = {
-    "dataset.channels_in": lambda value: isinstance(value, int) and value > 0,
-    "dataset.channels_out": lambda value: isinstance(value, int) and value > 0,
+MODE_VALUES: StoredValues = {
     "metrics.batch_norm": lambda value: value in ("batch", "running"),
     "metrics.dropout": lambda value: value in ("on", "off"),
 }
-"""What else a network that translates depends on -> whether a value is one. Only these are read of
-their groups: neither the data nor the extractor need be there."""
+"""What else a network that translates depends on, besides `Task.stored_values`. Only these are read
+of their groups: neither the data nor the extractor need be there."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
@@ -107,6 +106,7 @@ class LoadedGenerator(NamedTuple):
     step: int
     weights: str  # "ema" or "raw"
     path: Path
+    class_names: tuple[str, ...] = ()  # of the data set; () if it has none, or they are not known
 
     @property
     def seed(self) -> int:
@@ -133,14 +133,22 @@ def read_network_config(checkpoint: LoadedCheckpoint) -> DictConfig:
     """Read the parts of a checkpoint's configuration that its networks are built from."""
     text, source = checkpoint.content["config"], str(checkpoint.path)
     config, stored = from_text(text, source, builds=BUILT), flatten(read_stored(text, source))
-    if "dataset.channels_in" not in stored:
-        return config
-    for key, is_valid in TRANSLATION_VALUES.items():
-        if key in stored:
+    if values := get_task_class(config).stored_values:
+        for key, value in select_values(stored, {**values, **MODE_VALUES}, source):
+            OmegaConf.update(config, key, value, force_add=True)
+    return config
+
+
+def select_values(
+    stored: Mapping[str, object], wanted: StoredValues, source: str
+) -> Iterator[tuple[str, object]]:
+    """Yield the keys and values that are wanted. Raise UserError for a value that is none."""
+    for pattern, is_valid in wanted.items():
+        known = re.compile(re.escape(pattern).replace(r"\*", "[^.]+"))
+        for key in filter(known.fullmatch, stored):
             if not is_valid(stored[key]):
                 raise UserError(f"{source} is damaged: {key} cannot be {stored[key]!r}.")
-            OmegaConf.update(config, key, stored[key], force_add=True)
-    return config
+            yield key, stored[key]
 
 
 def load_generator(
@@ -157,7 +165,8 @@ def load_generator(
         )
     part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
     G = load_network(build_networks(config).G, checkpoint, config, device, part, prefix)
-    return LoadedGenerator(G, config, content["step"], weights, path)
+    names = tuple(map(str, content.get("class_names", ())))
+    return LoadedGenerator(G, config, content["step"], weights, path, names)
 
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:

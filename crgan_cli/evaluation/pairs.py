@@ -70,7 +70,7 @@ class PairsEvaluator(Evaluator):
 
         def draw(start: int, n: int) -> Tensor:
             images = fakes.draw(start, n)
-            pixels, rows = self._to_pixels(images, n), slice(start, start + n)
+            pixels, rows = self.to_pixels(images, n), slice(start, start + n)
             numbers[rows, :-1] = compare_pairs(pixels.cpu(), targets[rows])
             numbers[rows, -1] = 1
             return images

@@ -16,6 +16,7 @@ from torch import Tensor
 from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.sampler import make_grid
+from crgan_cli.runs.metric_names import make_word
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """File types of RGB pictures that every Pillow writes."""
@@ -106,6 +107,7 @@ class FolderWriter(PngWriter):
             for number in range(count + 1):  # the last one may be incomplete
                 (self.path / png_name(folder, number)).unlink(missing_ok=True)
         folders = [self.path / folder for folder in self.counts if folder]
+        folders += [folder.parent for folder in folders if folder.parent != self.path]
         for folder in [*folders, *([self.path] if self.created_here else [])]:
             with suppress(OSError):  # another program's file is in it
                 folder.rmdir()
@@ -167,11 +169,12 @@ class Export:
         with report_unwritable(path, option):
             self.files = make_png_writer(path, option)
 
-    def add(self, kind: Literal["generated", "real"], images: Tensor) -> None:
-        """Add (N, 1 or 3, H, W) uint8 images as they are scored, in order."""
+    def add(self, kind: Literal["generated", "real"], images: Tensor, name: str = "") -> None:
+        """Add (N, 1 or 3, H, W) uint8 images as they are scored, in order. `name`: a folder for
+        those that are scored together."""
         assert images.dtype == torch.uint8, f"scored images are uint8, not {images.dtype}"
         with explain_write_failure(self.path):
-            self.files.put(images, kind)
+            self.files.put(images, f"{kind}/{make_word(name)}" if name else kind)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Choose the real images that generated ones are compared with."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,13 +20,23 @@ class ReferenceImages:
     Raises UserError if the split has fewer.
     """
 
-    def __init__(self, dataset: Dataset, split: str, count: int, view: str = "real") -> None:
-        """`view`: the part of each image that counts, see `Dataset.views`."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        count: int,
+        view: str = "real",
+        choose: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """`view`: the part of each image that counts, see `Dataset.views`. `choose`: the labels of
+        all images -> (N,) bool, those that are taken; None: all."""
         self.dataset = dataset
         self.split = split
         self.view = view
+        self.choose = choose
         images = resolve_split(dataset, split, view)
-        available = len(images.x)
+        rows = choose_rows(images, choose)
+        available = len(rows)
         if available < count:
             raise UserError(
                 f"metrics.num_real={count} (null: as many as metrics.num_samples) is more than the "
@@ -33,7 +44,7 @@ class ReferenceImages:
                 "less, or another metrics.reference (train, test, all): the numbers then belong to "
                 "another protocol."
             )
-        self.rows = random_subset(count, torch.arange(available))
+        self.rows = random_subset(count, rows)
         self.images = select_rows(images, self.rows)
 
     def other_images(self, count: int) -> Images | None:
@@ -46,13 +57,21 @@ class ReferenceImages:
                 images = self.dataset.load_views(split)[self.view]
             except UserError:  # a folder may have no test split
                 continue
-            free = torch.ones(len(images.x), dtype=torch.bool)
+            free = torch.zeros(len(images.x), dtype=torch.bool)
+            free[choose_rows(images, self.choose)] = True
             if split == self.split:
                 free[self.rows] = False
             if free.sum() >= count:
                 return select_rows(images, random_subset(count, free.nonzero().flatten()))
         log.warning("No %d further real images: no real-vs-real distance is reported", count)
         return None
+
+
+def choose_rows(images: Images, choose: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Return the indices of the images whose labels are wanted, all without `choose`."""
+    if choose is None:
+        return torch.arange(len(images.x))
+    return choose(images.y).nonzero().flatten()
 
 
 def random_subset(count: int, rows: Tensor) -> Tensor:
@@ -66,10 +85,19 @@ def random_subset(count: int, rows: Tensor) -> Tensor:
 
 def resolve_split(dataset: Dataset, split: str, view: str = "real") -> Images:
     """Return the images of a split; for "all" of both, training images first."""
-    if split != "all":
-        return dataset.load_views("train" if split == "train" else "test")[view]
-    train, test = dataset.load_views("train")[view], dataset.load_views("test")[view]
-    return Images(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
+    parts = []
+    for name in ("train", "test") if split == "all" else (split,):
+        views = dataset.load_views("train" if name == "train" else "test")
+        if view not in views:
+            raise UserError(
+                f"dataset={dataset.name} has no images of the kind {view!r}, only of the kinds "
+                f"{', '.join(views)}: type metrics=domains for a run that translates between them, "
+                "or metrics=none."
+            )
+        parts.append(views[view])
+    if len(parts) == 1:
+        return parts[0]
+    return Images(torch.cat([each.x for each in parts]), torch.cat([each.y for each in parts]))
 
 
 def select_rows(images: Images, rows: Tensor) -> Images:

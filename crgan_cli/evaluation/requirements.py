@@ -1,13 +1,15 @@
 """What an evaluation needs of its settings and images, checked before anything is computed."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import FeatureKind
 from crgan_cli.evaluation.metrics.protocol import Protocol
+from crgan_cli.gan.tasks.base import GeneratedView
+from crgan_cli.runs.metric_names import make_word
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,41 @@ def require_possible(metrics: Iterable[Metric], protocol: Protocol, extractor: E
         metric.require(protocol.num_real, protocol.num_samples, extractor.dims)
 
 
+def require_one_kind(draws: Collection[str]) -> None:
+    """Raise UserError if a run makes several kinds of images."""
+    if len(draws) != 1:
+        raise UserError(
+            "This protocol scores one kind of images, and the run translates to "
+            f"{', '.join(draws)}. Type metrics=domains, or metrics=none."
+        )
+
+
+def require_domains(
+    draws: Mapping[str, GeneratedView], metrics: Iterable[Metric], *, with_file: bool
+) -> None:
+    """Raise UserError if metrics=domains is not for what a run draws, or for its other settings."""
+    if any(view.source == "z" for view in draws.values()):
+        raise UserError(
+            "metrics=domains compares translated images with real ones, and this run draws images "
+            "from latents. Type metrics=demo, or metrics=fid10k_test."
+        )
+    words = [make_word(name) for name in draws]
+    if twice := sorted({word for word in words if words.count(word) > 1}):
+        raise UserError(
+            f"several domains are called {', '.join(twice)} in the names of numbers. Rename them."
+        )
+    if wrong := [each.name for each in metrics if each.needs_labels]:
+        raise UserError(
+            f"{' and '.join(wrong)} are for images drawn by class: remove them from "
+            "metrics.measures. metrics=domains has a domain_accuracy of its own."
+        )
+    if with_file:
+        raise UserError(
+            "metrics.reference_file is one set of real images, and metrics=domains compares with "
+            "several. Type metrics.reference_file=null; they are computed once and cached."
+        )
+
+
 def require_single_set(protocol: Protocol) -> None:
     """Raise UserError for a protocol of latents where images are translated."""
     settings = {
@@ -35,7 +72,7 @@ def require_single_set(protocol: Protocol) -> None:
     if wrong := [f"metrics.{setting}" for setting, applies in settings.items() if applies]:
         raise UserError(
             "This protocol is for images from latents, and here each input is translated once. "
-            f"Type {' and '.join(wrong)}, or metrics=pairs."
+            f"Type {' and '.join(wrong)}, or metrics=pairs for pairs, metrics=domains for others."
         )
 
 

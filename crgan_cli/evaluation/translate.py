@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from crgan_cli.data.cache import format_reason
 from crgan_cli.data.decode import DECODE_ERRORS, convert_colour, open_picture, resize_planes
@@ -17,13 +18,14 @@ from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.data.pairs import cut_in_half
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.drawing import TRANSLATION_MODE
-from crgan_cli.evaluation.load import LoadedGenerator
+from crgan_cli.evaluation.load import LoadedGenerator, find_checkpoint, load_discriminator
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import protocol_mode
 from crgan_cli.evaluation.tiles import apply_padded
 from crgan_cli.evaluation.translation import seed_noise
+from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
-from crgan_cli.gan.types import Batch
+from crgan_cli.gan.types import Batch, Verdict
 
 SHORTAGES = ("out of memory", "allocate memory", "not enough memory")
 """What torch says of a device without a type of error for it: CPU, MPS."""
@@ -55,7 +57,9 @@ class FileTranslator:
         self.drawing = choose_translation(model, options.to)
         self.size, self.tile, self.half = options.size, options.tile, options.half
         self.seed = model.seed if options.seed is None else options.seed
-        self.channels = int(model.config.dataset.channels_in)
+        self.channels = self.drawing.in_channels
+        self.estimate = LabelEstimate(model, device) if self.drawing.needs_labels else None
+        self.y: Tensor | None = None  # labels of the image that is being translated
         self.multiple = int(getattr(model.G, "multiple", 1))
         if self.tile is not None and self.tile % self.multiple:
             nearest = max(1, round(self.tile / self.multiple)) * self.multiple
@@ -95,11 +99,12 @@ class FileTranslator:
         with protocol_mode(self.G, self.protocol), self.explain_shortage(image):
             seed_noise(self.seed, image[None])
             x = to_float(image)[None].to(self.device)
+            self.y = self.estimate(x) if self.estimate else None
             return to_uint8(apply_padded(self.apply, x, self.multiple, self.tile))[0].cpu()
 
     def apply(self, x: Tensor) -> Tensor:
         """Translate an image of a size that G takes."""
-        return self.drawing.draw(self.G, Batch(x)).float()
+        return self.drawing.draw(self.G, Batch(x, self.y)).float()
 
     @contextmanager
     def explain_shortage(self, image: Tensor) -> Iterator[None]:
@@ -121,25 +126,53 @@ class FileTranslator:
     def describe_mode(self) -> str:
         """Say how the network is run."""
         noise = f"on, seed {self.seed}" if self.protocol.dropout == "on" else "off"
-        return f"batch norm {self.protocol.batch_norm}, dropout {noise}"
+        mode = f"batch norm {self.protocol.batch_norm}, dropout {noise}"
+        return mode + (", labels of the inputs estimated by D" if self.estimate else "")
+
+
+class LabelEstimate:
+    """Estimates the labels of images by the class head of a run's discriminator."""
+
+    def __init__(self, model: LoadedGenerator, device: torch.device) -> None:
+        # read again: without this a checkpoint is not kept
+        self.D = load_discriminator(find_checkpoint(model.path), device)
+        self.labels = Labels.from_settings(model.config.dataset, model.class_names)
+        self.side = int(model.config.architecture.resolution)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Estimate the label of an image, (1, C, H, W) in [-1, 1], as a data set stores it.
+
+        D is made for squares of one size: it gets the central square of the image.
+        """
+        height, width = x.shape[2:]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = x[:, :, top : top + side, left : left + side]
+        seen = self.D(resize(square, self.side), None)
+        assert isinstance(seen, Verdict), "the labels of inputs are needed, so D classifies"
+        assert seen.classes is not None, "likewise"
+        return self.labels.decide(seen.classes)
+
+
+def resize(x: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, side, side), bicubic like the files of data sets."""
+    if x.shape[2:] == (side, side):
+        return x
+    size = (side, side)
+    return interpolate(x, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
 
 
 def choose_translation(model: LoadedGenerator, to: str | None) -> GeneratedView:
-    """Return the translation named `to`. Raise UserError if there is none, or none was named."""
+    """Return the translation that `to` asks for. Raise UserError if there is none."""
     if model.task.has_latents:
         raise UserError(
             f"{model.path} draws images from latents, so there is nothing to translate. Type "
             "crgan sample RUN --out samples.png"
         )
-    draws = model.task.draws(model.config)
-    if to is None and len(draws) == 1:
-        return next(iter(draws.values()))
-    if to and to in draws:
-        return draws[to]
-    names = [f"--to {name}" for name in draws if name]
-    problem = f"there is no translation --to {to}" if to else "there are several translations"
-    advice = f"Type {' or '.join(names)}" if names else "Leave out --to"
-    raise UserError(f"{problem} in {model.path}. {advice}.")
+    try:
+        return model.task.choose_translation(model.config, to, model.class_names)
+    except UserError as error:
+        raise UserError(f"{model.path}: {error}") from None
 
 
 def run_mode(model: LoadedGenerator) -> Protocol:

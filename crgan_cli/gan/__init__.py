@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crgan_cli.gan.losses import NonSaturating as NonSaturating
     from crgan_cli.gan.losses import Wasserstein as Wasserstein
     from crgan_cli.gan.regularizers.base import Regularizer as Regularizer
+    from crgan_cli.gan.regularizers.classification import Classification as Classification
     from crgan_cli.gan.regularizers.consistency import BalancedConsistency as BalancedConsistency
     from crgan_cli.gan.regularizers.consistency import (
         ConsistencyRegularization as ConsistencyRegularization,

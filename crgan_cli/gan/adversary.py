@@ -123,6 +123,17 @@ class Adversary(nn.Module):
                         f"{', '.join(known)}. Type another, for example regularizer=bcr."
                     )
 
+    def require_classes(self) -> None:
+        """Raise UserError if a regularizer needs class logits, and D gives none."""
+        for name, part in self.regularizer.named_members.items():
+            if part.needs_classes and not getattr(self.D, "classifies", False):
+                switch = getattr(type(part), "needs_classes", False)
+                remedy = "another regularizer" if switch else "regularizer.classes=false"
+                raise UserError(
+                    f"regularizer={name} works on class logits, and {type(self.D).__name__} gives "
+                    f"none. Type task=stargan architecture=stargan, or {remedy}."
+                )
+
 
 def has_dropout(module: nn.Module) -> bool:
     """Whether a layer sets a share of its input to 0 in training."""

@@ -78,11 +78,14 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     T = Chain(**build_group(config.augment))
     T.require_size(config.dataset.resolution)
     task = get_task_class(config)
+    arguments = task.arguments(config)
+    labels = arguments.get("labels")  # of a task that changes them
 
     def build_adversary(D: nn.Module) -> Adversary:
-        regularizer = CombinedRegularizer(**build_group(config.regularizer))
+        regularizer = CombinedRegularizer(**build_group(config.regularizer, labels=labels))
         adversary = Adversary(D, build_group(config.loss), regularizer, T)
         adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)
+        adversary.require_classes()
         return adversary
 
     D = networks.D
@@ -95,5 +98,5 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
             else {"adversary": build_adversary(D)}
         ),
         **({"prior": build_prior(config, networks.G)} if task.has_latents else {}),
-        **task.arguments(config),
+        **arguments,
     )

@@ -119,6 +119,23 @@ class Labels:
             y[:, self.size + number] = 1.0
         return y
 
+    def decide(self, logits: Tensor) -> Tensor:
+        """What a classifier's logits (N, size) say, as a data set stores labels.
+
+        Of classes the likeliest, of attributes all that are likelier than not; all groups count as
+        known.
+        """
+        if [group.kind for group in self.groups] == ["classes"]:
+            return logits.argmax(1)
+        parts = [
+            torch.zeros_like(part).scatter(1, part.argmax(1, keepdim=True), 1)
+            if group.kind == "classes"
+            else (part > 0).to(part)
+            for part, group in zip(logits.split(self.sizes, 1), self.groups, strict=True)
+        ]
+        known = logits.new_ones(len(logits), self.planes - self.size)
+        return torch.cat([*parts, known], 1).long()
+
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """How far a classifier's logits (N, size) are from encoded labels (N, planes), ().
 

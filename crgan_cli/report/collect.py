@@ -4,12 +4,13 @@ Every file is read once, and only as much of a log as a plot shows: a thousand r
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from crgan_cli.config.stored import ABSENT, default_value
 from crgan_cli.errors import UserError
-from crgan_cli.report.model import RunFiles
-from crgan_cli.report.read import read_run
+from crgan_cli.report.model import RunFiles, Value
+from crgan_cli.report.read import read_run, to_value
 
 
 def collect(paths: Sequence[Path], metric: str | None = None) -> list[RunFiles]:
@@ -20,10 +21,24 @@ def collect(paths: Sequence[Path], metric: str | None = None) -> list[RunFiles]:
     cannot be read.
     """
     folders = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
-    runs = [read_run(folder, metric) for folder in sorted(folders.values())]
+    runs = fill_defaults([read_run(folder, metric) for folder in sorted(folders.values())])
     if not any(run.evals for run in runs):
         raise UserError(describe_unmeasured(runs))
     return runs
+
+
+def fill_defaults(runs: Sequence[RunFiles]) -> list[RunFiles]:
+    """Give each run the defaults of the keys that only other runs have.
+
+    So a run from before a key existed has the settings of a later one that leaves it alone.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+
+    def filled(config: Mapping[str, Value]) -> dict[str, Value]:
+        defaults = {k: default_value(config, k) for k in keys if k not in config}
+        return {**config, **{k: to_value(v) for k, v in defaults.items() if v is not ABSENT}}
+
+    return [run._replace(config=filled(run.config)) for run in runs]
 
 
 def find_runs(path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ that an untrusted file cannot run code:
     random            seed and step: all random numbers of a step derive from them (trainer.py)
     config            the run's whole configuration, as YAML text
     provenance        versions of crgan and torch, commit, data set fingerprint
+    class_names       of the data set, empty without classes; older files have none
     states            by name: "task" (networks, regularizer), "ema", "optimizer_d", "window", ...
 
 It ends with its SHA-256 (`system/digest.py`), since torch.load believes a flipped bit.
@@ -24,7 +25,16 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, TypedDict, cast, get_origin, get_type_hints
+from typing import (
+    BinaryIO,
+    NamedTuple,
+    NotRequired,
+    Protocol,
+    TypedDict,
+    cast,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 
@@ -59,11 +69,12 @@ class Content(TypedDict):
     random: dict[str, int]
     config: str
     provenance: dict[str, str]
+    class_names: NotRequired[list[str]]
     states: dict[str, dict]
 
 
 TYPES = {key: get_origin(hint) or hint for key, hint in get_type_hints(Content).items()}
-"""Key -> its type: int, bool, float, str or dict."""
+"""Key -> its type: int, bool, float, str, list or dict."""
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -145,7 +156,9 @@ def load(path: Path) -> Content:
             f"{path} has checkpoint version {content.get('version')}; this crgan reads version "
             f"{VERSION}. Use the crgan that wrote it: {content.get('provenance')}."
         )
-    if wrong := [key for key, kind in TYPES.items() if not isinstance(content.get(key), kind)]:
+    absent = Content.__optional_keys__ - content.keys()
+    types = {key: kind for key, kind in TYPES.items() if key not in absent}
+    if wrong := [key for key, kind in types.items() if not isinstance(content.get(key), kind)]:
         raise UserError(
             f"{path} is damaged: {', '.join(wrong)} is missing or has the wrong type. Give the "
             "run's folder to use its newest good checkpoint."

@@ -27,6 +27,9 @@ TRAITS = {
     "class_fid": DISTANCE,
     "class_fd": DISTANCE,
     "class_accuracy": SCORE._replace(of_features=False),
+    "domain_accuracy": SCORE._replace(of_features=False),
+    "cycle_error": MetricTraits(higher_is_better=False, may_lead=False, of_features=False),
+    "identity_error": MetricTraits(higher_is_better=False, may_lead=False, of_features=False),
     "kid": DISTANCE,
     "is": SCORE,
     "precision": SCORE,
@@ -46,9 +49,12 @@ BASELINES = {
 }
 """End of the name of what an answer without learning scores -> which answer."""
 
+TO = "_to_"
+"""Before the name of what images are translated to, at the end of a number's name."""
+
 SECONDARY = re.compile(
     rf"_(sd|std|single|floor)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
-    r"|^class_accuracy_real$"
+    rf"|^(class|domain)_accuracy_real$|{TO}"
 )
 
 
@@ -69,10 +75,15 @@ def may_lead(name: str) -> bool:
 def is_secondary(name: str) -> bool:
     """Return whether a number only comes with another one.
 
-    These are its spread, its real-vs-real distance, its value for one class or for real images,
-    and its baselines.
+    These are its spread, its real-vs-real distance, its value for one class, for one translation of
+    several or for real images, and its baselines.
     """
     return bool(SECONDARY.search(name))
+
+
+def make_word(name: str) -> str:
+    """Return a name with only the letters that file names and tags allow."""
+    return re.sub(r"[^\w.+-]+", "-", name)
 
 
 def find_traits(name: str) -> MetricTraits:

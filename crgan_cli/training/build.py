@@ -9,7 +9,12 @@ from crgan_cli.data.batches import make_batches
 from crgan_cli.data.images import build_dataset, fingerprint_sets
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
-from crgan_cli.evaluation.drawing import get_drawing, make_eval_sampler, make_painter
+from crgan_cli.evaluation.drawing import (
+    get_draws,
+    get_labels,
+    make_eval_sampler,
+    make_painter,
+)
 from crgan_cli.gan import build
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -77,6 +82,8 @@ class TrainingRun:
         )
 
         # Metrics, now, so that those that are not available fail at the start.
+        names = self.dataset.class_names
+        self.draws = get_draws(config, names)
         if self.evaluator:
             weights = self.evaluator.protocol.weights
             if weights == "ema" and ema.decay is None:
@@ -87,8 +94,10 @@ class TrainingRun:
                 )
             self.evaluator.to(self.device)
             with EvalProgress() as progress:
-                target = get_drawing(config).target
-                self.evaluator.prepare(self.dataset, target, progress=progress.show)
+                labels = get_labels(config, self.draws, names)
+                self.evaluator.prepare_draws(
+                    self.dataset, self.draws, labels, progress=progress.show
+                )
             averaged = ema.decay is not None and weights != "raw"
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
@@ -127,7 +136,7 @@ class TrainingRun:
     ) -> tuple[list[Hook], CheckpointManager]:
         """Build what runs every N steps."""
         settings, seed, device = self.settings, self.settings.seed, self.device
-        drawing = get_drawing(self.config)
+        draws = self.draws
         protocol = self.evaluator.protocol if self.evaluator else None
 
         def make_prior() -> Prior:
@@ -135,14 +144,14 @@ class TrainingRun:
 
         # Grids of samples.
         num = settings.samples.num
-        paint = make_painter(drawing, self.dataset, protocol, make_prior, num, seed, device)
+        paint = make_painter(draws, self.dataset, protocol, make_prior, num, seed, device)
         hooks: list[Hook] = [DrawSamples(settings.samples.every, paint, self.run, recorder)]
 
         # Metrics.
         evaluate = None
         if self.evaluator:
             scored = make_eval_sampler(
-                drawing, self.dataset, self.evaluator.protocol, make_prior, seed, device
+                draws, self.dataset, self.evaluator, make_prior, seed, device
             )
             evaluate = Evaluate(self.evaluator, scored, recorder, progress)
             hooks.append(evaluate)
@@ -153,6 +162,7 @@ class TrainingRun:
             keep=settings.checkpoint.keep,
             config=to_text(self.config),
             provenance=self.provenance,
+            class_names=self.dataset.class_names,
             evaluate=evaluate,
         )
         return hooks, checkpoints

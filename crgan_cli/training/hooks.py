@@ -2,17 +2,16 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
 
-from crgan_cli.evaluation.drawing import Painter
+from crgan_cli.evaluation.drawing import DrawsSampler, Painter
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
 from crgan_cli.evaluation.requirements import require_classes
-from crgan_cli.evaluation.sampler import ProtocolSampler
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
@@ -87,17 +86,17 @@ class DrawSamples:
 
 
 class Evaluate:
-    """Metrics of images of fixed latents, and the step with the best so far."""
+    """Metrics of images of fixed latents or inputs, and the step with the best so far."""
 
     def __init__(
         self,
         evaluator: Evaluator,
-        scored: ProtocolSampler,
+        scored: DrawsSampler,
         recorder: Recorder,
         watch: TrainingProgress,
     ) -> None:
         """Raises UserError if a metric needs classes and the model has none."""
-        require_classes(evaluator.metrics, scored.y is not None, "the images of this model have")
+        require_classes(evaluator.metrics, scored.has_classes, "the images of this model have")
         self.every = evaluator.every
         self.evaluator = evaluator
         self.sampler = scored
@@ -107,8 +106,11 @@ class Evaluate:
         self.best: dict[str, float] = {}
 
     def __call__(self, trainer: TrainerView, check_stop: CheckStop) -> None:
-        with self.sampler.images(trainer.generator(self.evaluator.protocol.weights)) as fakes:
-            values = self.evaluator(fakes, progress=self.progress.show_scoring, stop=check_stop)
+        G = trainer.generator(self.evaluator.protocol.weights)
+        with self.sampler.images(G) as drawn:
+            values = self.evaluator.score_draws(
+                drawn, progress=self.progress.show_scoring, stop=check_stop
+            )
         headline = values[self.evaluator.headline]
         self.last = {"step": trainer.step, **values}
         if headline < self.best.get(self.evaluator.headline, float("inf")):
@@ -148,6 +150,7 @@ class CheckpointManager:
         keep: int,
         config: str,
         provenance: dict[str, str],
+        class_names: Sequence[str],
         evaluate: Evaluate | None,
     ) -> None:
         self.run = run
@@ -155,6 +158,7 @@ class CheckpointManager:
         self.keep = keep
         self.config = config
         self.provenance = provenance
+        self.class_names = list(class_names)
         self.evaluate = evaluate
 
     def is_best(self, step: int) -> bool:
@@ -191,6 +195,7 @@ class CheckpointManager:
             "random": {"seed": trainer.seed, "step": trainer.step},
             "config": self.config,
             "provenance": self.provenance,
+            "class_names": self.class_names,
             "states": {
                 name: part.state_dict() for name, part in self.stateful_parts(trainer).items()
             },

@@ -90,7 +90,10 @@ def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
             "+regularizer.lambda_crr=3",
             "Unknown key 'lambda_crr' in regularizer. Did you mean 'regularizer.lambda_cr'?",
         ),
-        ("++regularizer.foo=3", "Unknown key 'foo' in regularizer. Keys: every, lambda_cr."),
+        (
+            "++regularizer.foo=3",
+            "Unknown key 'foo' in regularizer. Keys: classes, every, lambda_cr.",
+        ),
         ("regularizr.lambda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
         ("lambda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
         (

@@ -86,7 +86,7 @@ def test_a_right_configuration_has_no_problems() -> None:
         (
             whole(regularizer=cr(lambda_crr=3)),
             "Unknown key 'lambda_crr' in regularizer. Did you mean 'regularizer.lambda_cr'? "
-            "Keys: every, lambda_cr.",
+            "Keys: classes, every, lambda_cr.",
         ),
         (
             whole(regularizer=cr(lambda_cr=-1)),

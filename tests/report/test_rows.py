@@ -62,6 +62,15 @@ def test_what_does_not_change_numbers_does_not_make_a_row(tmp_path: Path) -> Non
     assert len(report.rows[0].runs) == 2
 
 
+def test_a_run_from_before_a_key_existed_is_in_the_row_of_the_keys_default(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", {300: 50.0}, seed=1)
+    write_run(tmp_path / "new", {300: 52.0}, seed=2, settings={"regularizer.classes": False})
+    write_run(tmp_path / "other", {300: 54.0}, seed=1, settings={"regularizer.classes": True})
+    report = reported(tmp_path)
+    assert labels(report) == ["classes=false", "classes=true"]
+    assert len(report.rows[0].runs) == 2
+
+
 def test_comparisons_with_the_best_are_welchs_and_are_noted(tmp_path: Path) -> None:
     sweep(tmp_path, {1: [60, 62, 64], 10: [40, 42, 44], 5: [42, 44, 46], 2: [99]})
     report = reported(tmp_path)

@@ -29,6 +29,9 @@ class Regularizer(nn.Module):
     """Number of views at which it needs dD/dx. Costs one extra D call, or one per view with batch
     norm."""
 
+    needs_classes: bool = False
+    """Whether D must classify: `scored.classes` is then there."""
+
     every: int = 1
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): the terms are
     computed in every k-th turn only, with k times the weight."""

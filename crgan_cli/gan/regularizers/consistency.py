@@ -4,7 +4,9 @@ CR: Zhang, Zhang, Odena & Lee 2020, "Consistency Regularization for Generative A
 Networks" (arXiv:1910.12027). bCR, zCR, ICR: Zhao, Singh, Lee, Zhang, Odena & Zhang 2021, "Improved
 Consistency Regularization for GANs" (arXiv:2002.04724).
 
-D(x) is the logit, before any activation. Both sides of a term carry gradient.
+D(x) is the logit, before any activation. Both sides of a term carry gradient. With `classes`, CR
+and bCR also hold for the class logits of a D that classifies: a further term of the same weight, as
+in StudioGAN for AC-GANs.
 """
 
 from torch import Tensor
@@ -22,19 +24,35 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean()
 
 
+def class_terms(scored: ScoredViews, prefix: str, weights: dict[str, float]) -> Terms:
+    """weight * E ||C(x) - C(T(x))||^2 for each role, C(x) being D's class logits."""
+    assert scored.classes is not None, "checked when the run was built"
+    c = scored.classes
+    return {
+        f"{prefix}/{role}_classes": weight * mse(c[role], c[f"T({role})"])
+        for role, weight in weights.items()
+    }
+
+
 class ConsistencyRegularization(Regularizer):
     """CR, arXiv:1910.12027 Algorithm 1: lambda_cr * E ||D(x) - D(T(x))||^2, real images x."""
 
     views = ("T(real)",)
 
-    def __init__(self, lambda_cr: NonNegative, every: PositiveInt = 1) -> None:
+    def __init__(
+        self, lambda_cr: NonNegative, every: PositiveInt = 1, classes: bool = False
+    ) -> None:
         super().__init__()
         self.lambda_cr = lambda_cr
         self.every = every
+        self.needs_classes = classes
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         s = scored.scores
-        return {"cr/real": self.lambda_cr * mse(s["real"], s["T(real)"])}
+        terms = {"cr/real": self.lambda_cr * mse(s["real"], s["T(real)"])}
+        if self.needs_classes:
+            terms |= class_terms(scored, "cr", {"real": self.lambda_cr})
+        return terms
 
 
 class BalancedConsistency(Regularizer):
@@ -46,19 +64,28 @@ class BalancedConsistency(Regularizer):
     views = ("T(real)", "T(fake)")
 
     def __init__(
-        self, lambda_real: NonNegative, lambda_fake: NonNegative, every: PositiveInt = 1
+        self,
+        lambda_real: NonNegative,
+        lambda_fake: NonNegative,
+        every: PositiveInt = 1,
+        classes: bool = False,
     ) -> None:
         super().__init__()
         self.lambda_real = lambda_real
         self.lambda_fake = lambda_fake
         self.every = every
+        self.needs_classes = classes
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         s = scored.scores
-        return {
+        terms = {
             "bcr/real": self.lambda_real * mse(s["real"], s["T(real)"]),
             "bcr/fake": self.lambda_fake * mse(s["fake"], s["T(fake)"]),
         }
+        if self.needs_classes:
+            weights = {"real": self.lambda_real, "fake": self.lambda_fake}
+            terms |= class_terms(scored, "bcr", weights)
+        return terms
 
 
 class LatentConsistency(Regularizer):

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.errors import UserError
+from crgan_cli.gan.tasks.stored_values import StoredValues
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
 
 Kind = Literal["generator", "discriminator"]
@@ -37,6 +39,10 @@ class GeneratedView(NamedTuple):
     """The labels of the target's images -> (N,) bool, those to compare with. None: all."""
     back: Callable[[nn.Module, Batch], Tensor] | None = None
     """(player G, translated images with the labels of their inputs) -> the inputs again."""
+    in_channels: int = 0
+    """Channels of the images of `source`; 0 for latents."""
+    needs_labels: bool = False
+    """Whether `draw` needs the labels of its inputs. Those of files are estimated by D."""
 
 
 class Task(nn.Module):
@@ -54,6 +60,10 @@ class Task(nn.Module):
 
     has_latents: ClassVar[bool] = False
     """Whether images are drawn from latents."""
+
+    stored_values: ClassVar[StoredValues] = {}
+    """What a checkpoint must tell of its data set, for networks that translate. Nothing else of
+    that group is read: the data need not be there, and a stranger may have written it."""
 
     needs: ClassVar[str] = ""
     """What to type if the architecture does not fit, as a sentence."""
@@ -79,6 +89,21 @@ class Task(nn.Module):
         `class_names` are those of the data set, if it has classes and they are known.
         """
         raise NotImplementedError
+
+    @classmethod
+    def choose_translation(
+        cls, config: Mapping[str, Any], to: str | None, class_names: Sequence[str] = ()
+    ) -> GeneratedView:
+        """What `--to` asks for; None if it was not typed. Raise UserError if there is none."""
+        draws = cls.draws(config, class_names)
+        if to is None and len(draws) == 1:
+            return next(iter(draws.values()))
+        if to and to in draws:
+            return draws[to]
+        names = [f"--to {name}" for name in draws if name]
+        problem = f"there is no translation --to {to}" if to else "there are several translations"
+        advice = f"Type {' or '.join(names)}" if names else "Leave out --to"
+        raise UserError(f"{problem}. {advice}.")
 
     def player(self, who: str) -> nn.Module:
         """What is updated in the turns of `who`: a network, or an nn.ModuleDict of several."""

@@ -1,7 +1,7 @@
 """Two sets of images without pairs: one generator to each of them, and back again."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32, mixes_samples
 from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, Task, hold, l1_distance
 from crgan_cli.gan.tasks.pool import ImagePool
+from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views
 
 
@@ -37,6 +38,10 @@ class CycleGAN(Task):
         "architecture=translator, or task=generation for images from latents."
     )
     turns = ("g", "d")
+    stored_values: ClassVar[StoredValues] = {
+        "dataset.channels_a": is_count,
+        "dataset.channels_b": is_count,
+    }
 
     def __init__(
         self,
@@ -101,12 +106,15 @@ class CycleGAN(Task):
     def draws(
         cls, config: Mapping[str, Any], class_names: Sequence[str] = ()
     ) -> dict[str, GeneratedView]:
+        channels = dict(zip("ab", get_channels(config), strict=True))
+
         def translation(there: str, back: str) -> GeneratedView:
             return GeneratedView(
                 lambda G, inputs: get_network(G, there)(inputs.x),
                 source=there[0],
                 target=there[1],
                 back=lambda G, images: get_network(G, back)(images.x),
+                in_channels=channels[there[0]],
             )
 
         return {"b": translation("ab", "ba"), "a": translation("ba", "ab")}

@@ -1,7 +1,7 @@
 """Pairs of images: G translates an input to its target."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,14 @@ from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32
-from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, hold, l1_distance
+from crgan_cli.gan.tasks.base import (
+    Casting,
+    GeneratedView,
+    Part,
+    hold,
+    l1_distance,
+)
+from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
 
@@ -34,6 +41,10 @@ class Pix2Pix(TwoPlayers):
         "or task=generation for images from latents."
     )
     turns = ("g", "d")
+    stored_values: ClassVar[StoredValues] = {
+        "dataset.channels_in": is_count,
+        "dataset.channels_out": is_count,
+    }
 
     def __init__(
         self,
@@ -81,7 +92,11 @@ class Pix2Pix(TwoPlayers):
     ) -> dict[str, GeneratedView]:
         return {
             "": GeneratedView(
-                lambda G, inputs: G(inputs.x), source="input", target="target", paired=True
+                lambda G, inputs: G(inputs.x),
+                source="input",
+                target="target",
+                paired=True,
+                in_channels=config["dataset"]["channels_in"],
             )
         }
 
