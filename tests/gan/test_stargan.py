@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from crgan_cli.gan.regularizers.classification import Classification
 from support.ranks import in_processes
 from support.tapes import Taped
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.labels import LabelGroup, Labels
 from crgan_cli.gan.losses import Wasserstein
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
+from crgan_cli.gan.regularizers.classification import Classification
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
 from crgan_cli.gan.tasks.stargan import StarGAN, make_translation, shuffle_rows
 from crgan_cli.gan.types import Batch, Verdict
