@@ -34,6 +34,12 @@ class PathMark:
     runs_code: bool  # reading the file can run code in it
 
 
+@dataclass(frozen=True)
+class GroupsMark:
+    """The value maps names to groups: each has a `_target_` and its settings."""
+
+
+NamedGroups = Annotated[dict, GroupsMark()]
 CodePath = Annotated[str, PathMark(runs_code=True)]
 DataPath = Annotated[str, PathMark(runs_code=False)]  # read as images, tensors or plain values
 Positive = Annotated[float, Bound("a number above 0", low=0.0, above=True)]

@@ -3,6 +3,7 @@
 `schema.py` says what a configuration may hold, `messages.py` explains failures. Imports no torch.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -94,7 +95,7 @@ def search_path_overrides(choices: Choices) -> list[str]:
 
 def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) -> list[str]:
     """Return the dotted keys that exist for the chosen groups; none if the groups fail."""
-    groups = [text for text in overrides if text.partition("=")[0] in choices.groups]
+    groups = [text for text in overrides if re.split("[@=]", text)[0].lstrip("+") in choices.groups]
     try:
         config = drop_hydra_node(_hydra(groups, choices, config_name))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError):

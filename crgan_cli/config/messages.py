@@ -16,6 +16,11 @@ from hydra.errors import HydraException, MissingConfigException
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError, closest_name, conflict, unknown_name
 
+PART = re.compile(r"dataset@dataset\.parts\.\w+")
+"""A choice that is not the group itself, but one of the data sets that dataset=joint joins."""
+
+NO_PART = "Only dataset=joint has parts, and dataset=demo_joint."
+
 INCOMPLETE = "'{}' has nothing on one side. Type key=value, without spaces around '='."
 
 
@@ -108,8 +113,11 @@ def _check(override: Override, choices: Choices) -> None:
         return
     if override.is_delete():
         raise UserError(_cannot_delete(key, choices))
-    if override.package is not None:
-        raise UserError(f"'{text}': a group of crgan cannot be moved. Type it without '@...'.")
+    if override.package is not None and not PART.fullmatch(f"{key}@{override.package}"):
+        raise UserError(
+            f"'{text}': a group of crgan cannot be moved. Type it without '@...'. Only a part of "
+            "joint data has it: +dataset@dataset.parts.NAME=CHOICE."
+        )
     if key in choices.groups:
         _check_choice(override, choices)
     elif "/" in key:
@@ -123,7 +131,7 @@ def _cannot_delete(key: str, choices: Choices) -> str:
 
 def _check_choice(override: Override, choices: Choices) -> None:
     group, text = override.key_or_group, override.input_line or ""
-    if text.startswith("+"):
+    if text.startswith("+") and override.package is None:
         raise UserError(f"'{text}': {group} is always there. Type {text.lstrip('+')}")
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     chosen = [
@@ -202,6 +210,9 @@ def explain(exception: BaseException, choices: Choices, keys: Sequence[str] = ()
             return _invalid_yaml(error)
         if isinstance(error, MissingConfigException):
             return _missing_choice(error, choices)
+        if part := re.search(r"Could not override '(dataset@[^']+)'", str(error)):
+            known = re.findall(r"dataset@[\w.]+", str(error).partition("Did you mean")[2])
+            return unknown_name("part", part[1], sorted({*known} - {part[1]}), hint=NO_PART)
         if key := re.search(r"Could not override '([^']+)'", str(error)):
             return f"{_in_file(str(error))}{unknown_key(key[1], choices, keys)}"
     return _innermost_message(exception)

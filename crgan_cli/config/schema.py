@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from crgan_cli.config.bounds import Bound, PositiveInt
+from crgan_cli.config.bounds import Bound, NamedGroups, PositiveInt
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
 from crgan_cli.errors import UserError, missing_value, unknown_name, wrong_value
 
@@ -19,8 +19,8 @@ MISSING = "???"  # OmegaConf's mark of a value that the user must give
 READ_BY_OTHERS: dict[str, dict[str, object]] = {
     # Keys that are not read by the group's own classes.
     "architecture": {"prior": Literal["uniform", "normal"]},
-    # metrics=none accepts it too, so that an experiment that sets it can be run without metrics
-    "metrics": {"every": PositiveInt},
+    # metrics=none accepts them too, so that an experiment that sets them can be run without metrics
+    "metrics": {"every": PositiveInt, "num_samples": PositiveInt | None},
 }
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {
@@ -88,6 +88,8 @@ def _check_keys(
             yield unknown_name(kind, str(key), sorted(names), where=where, prefix=prefix)
         elif isinstance(keys[key], dict):
             yield from _check_nested(path, value, keys[key])
+        elif keys[key] == NamedGroups and isinstance(value, Mapping):
+            yield from _check_named_groups(path, value)
         elif value == MISSING:
             yield missing_value(path, _placeholder(keys[key]))
         elif not matches(value, keys[key]):
@@ -96,6 +98,14 @@ def _check_keys(
         if not known[name].optional:
             path = f"{where}.{name}" if where else name
             yield missing_value(path, _placeholder(keys[name]))
+
+
+def _check_named_groups(path: str, groups: Mapping[str, object]) -> Iterator[str]:
+    for name, settings in groups.items():
+        if isinstance(settings, Mapping) and isinstance(settings.get("_target_"), str):
+            yield from _check_group(f"{path}.{name}", settings)
+        else:
+            yield wrong_value(f"{path}.{name}", "a group of settings with a _target_", settings)
 
 
 def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
@@ -152,6 +162,7 @@ _WORDS: dict[object, str] = {
     float: "a number",
     bool: "true or false",
     str: "text",
+    dict: "names with a group of settings each",
     NoneType: "null",
     None: "null",
 }

@@ -31,6 +31,9 @@ MAY_CHANGE_ON_RESUME = (
     "device",
     "data_root",
     "dataset.root",
+    "dataset.labels_file",
+    "dataset.parts.*.root",
+    "dataset.parts.*.labels_file",
     "checkpoint",
     "published",
     "steps",
@@ -151,6 +154,7 @@ def _apply(
         for group in groups | {ALSO_SETS[each] for each in groups & ALSO_SETS.keys()}:
             new[group] = chosen[group]
             own |= {f"{group}.{key}" for key in chosen[group]}
+            own |= {*flatten({group: chosen[group]})}  # also what is in groups inside of it
     for override in overrides:
         key = override.key_or_group
         if key.split(".")[0] in groups:
@@ -158,9 +162,10 @@ def _apply(
         if OmegaConf.select(new, key, default=ABSENT) is ABSENT:
             raise UserError(messages.unknown_key(key, choices, list(flatten(new))))
         OmegaConf.update(new, key, override.value())
-    if "data_root" in own and OmegaConf.select(new, "dataset.root") == config.get("data_root"):
-        new.dataset.root = new.data_root
-        own.add("dataset.root")
+    for key in path_keys({"dataset": new.dataset}) if "data_root" in own else ():
+        if OmegaConf.select(new, key) == config.get("data_root"):
+            OmegaConf.update(new, key, new.data_root)
+            own.add(key)
     return new, own
 
 
@@ -186,8 +191,14 @@ def _cannot_change(
 
 
 def is_below(key: str, names: Collection[str]) -> bool:
-    """Whether a dotted key is one of the names, or lies below one."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+    """Whether a dotted key is one of the names, or lies below one. A * in one is any name."""
+    words = key.split(".")
+    patterns = (name.split(".") for name in names)
+    return any(
+        len(pattern) <= len(words)
+        and all(one in ("*", word) for one, word in zip(pattern, words, strict=False))
+        for pattern in patterns
+    )
 
 
 def difference(old: Settings, new: Settings) -> list[str]:
@@ -227,5 +238,6 @@ def default_value(settings: Settings, key: str) -> object:
 def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths of data absolute: a run may be resumed from another folder."""
     config.data_root = str(Path(config.data_root).expanduser().absolute())
-    if config.dataset.get("root") is not None:
-        config.dataset.root = str(Path(config.dataset.root).expanduser().absolute())
+    for key in path_keys({"dataset": config.dataset}):
+        path = str(Path(OmegaConf.select(config, key)).expanduser().absolute())
+        OmegaConf.update(config, key, path)

@@ -65,15 +65,22 @@ def path_keys(config: Settings) -> list[str]:
 
 def marked_paths(config: Settings) -> Iterator[tuple[str, list[str], PathMark]]:
     """Yield (dotted key, paths, mark) for each key that holds some. UserError: unknown class."""
-    for group, settings in to_plain(config).items():
-        if not isinstance(settings, Mapping) or "_target_" not in settings:
-            continue
+    for group, settings in _groups(to_plain(config)):
         for target in target_paths(settings):
             for name, parameter in parameters(target).items():
                 value = settings.get(name)
                 paths = value if isinstance(value, list) else [value]
                 for mark in find_marks(parameter.kind) if value is not None else ():
                     yield f"{group}.{name}", [str(path) for path in paths], mark
+
+
+def _groups(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Settings]]:
+    """Yield dotted name -> settings of the groups, and of those inside of them."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            if "_target_" in value:
+                yield f"{prefix}{name}", value
+            yield from _groups(value, f"{prefix}{name}.")
 
 
 def find_marks(kind: object) -> Iterator[PathMark]:

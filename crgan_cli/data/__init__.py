@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from crgan_cli.system.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from crgan_cli.data.attributes import Attributes as Attributes
+    from crgan_cli.data.attributes import CelebAAttributes as CelebAAttributes
     from crgan_cli.data.celeba import CelebA as CelebA
     from crgan_cli.data.demo_domains import DemoAttributes as DemoAttributes
     from crgan_cli.data.demo_domains import DemoDomains as DemoDomains
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from crgan_cli.data.images import Dataset as Dataset
     from crgan_cli.data.images import DatasetInfo as DatasetInfo
     from crgan_cli.data.images import Images as Images
+    from crgan_cli.data.joint import Joint as Joint
     from crgan_cli.data.pairs import Pairs as Pairs
     from crgan_cli.data.standard import Cifar10 as Cifar10
     from crgan_cli.data.standard import Cifar100 as Cifar100

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -100,7 +101,7 @@ def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) 
     Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
     """
     folder = cache_folder("datasets") / _key(files.root, entries, decoder)
-    try:
+    with explain_disk_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # One process builds. The others wait for the lock, then find the cache complete.
         with FileLock(folder.with_suffix(".lock")):
@@ -108,14 +109,21 @@ def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) 
             if decoded is None:
                 _build(folder, files, entries, decoder)
                 decoded = _open(folder, decoder)
+    assert decoded is not None
+    return decoded
+
+
+@contextmanager
+def explain_disk_errors(folder: Path) -> Iterator[None]:
+    """Raise UserError for an unusable folder, RunFailed for a full disk, in place of OSError."""
+    try:
+        yield
     except OSError as error:
         kind = RunFailed if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UserError
         raise kind(
-            f"The decoded images cannot be written to {folder.parent} ({error.strerror or error}). "
+            f"The decoded images cannot be written to {folder} ({error.strerror or error}). "
             "Free space there, or set the environment variable CRGAN_CACHE to another folder."
         ) from error
-    assert decoded is not None
-    return decoded
 
 
 def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:

@@ -48,12 +48,10 @@ class CelebA(TorchvisionDataset):
         if self.classes:
             raise UserError(
                 f"dataset.classes={self.classes}: CelebA has attributes but no classes. Leave it "
-                "out, or sort the photos into sub-folders and use dataset=folder."
+                "out, use dataset=celeba_attributes, or sort the photos into sub-folders and use "
+                "dataset=folder."
             )
-        self._download_if_missing(lambda: self._find_images() is None, self._download)
-        images = self._find_images()
-        assert images is not None
-        files = ImageFiles(str(images))
+        files = ImageFiles(str(self.require_images()))
         entries = self._select_split(files, split)
         if not entries:
             raise UserError(
@@ -64,6 +62,13 @@ class CelebA(TorchvisionDataset):
             files, entries, SquareDecoder(self.resolution, self.channels, self.crop, False)
         )
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
+
+    def require_images(self) -> Path:
+        """Return the folder or zip of the photos; they are downloaded if they are missing."""
+        self._download_if_missing(lambda: self._find_images() is None, self._download)
+        images = self._find_images()
+        assert images is not None
+        return images
 
     def _find_images(self) -> Path | None:
         bases = (self.data_root / "celeba", self.data_root)

@@ -53,6 +53,7 @@ class ImageFiles:
         files = _list_zip(self._zip) if self._zip else _list_folder(self.root)
         visible = [entry for entry in files if not _is_hidden(entry.name)]
         self.entries = sorted(e for e in visible if e.name.lower().endswith(EXTENSIONS))
+        self.others = sorted(e for e in visible if not e.name.lower().endswith(EXTENSIONS))
         if not self.entries:
             raise UserError(_format_no_images(self.root, visible, option))
 

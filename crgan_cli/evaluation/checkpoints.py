@@ -17,7 +17,8 @@ from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import Draws, get_draws, get_labels, make_eval_sampler
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.features import Draw, Progress
 from crgan_cli.evaluation.pairs import PairsEvaluator
 from crgan_cli.evaluation.pictures import Export

@@ -2,15 +2,14 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-
-import torch
-from torch import Tensor
 
 from crgan_cli.data.images import Dataset, Images
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.direction import Direction, Numbers
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics import classifier
 from crgan_cli.evaluation.metrics.base import require_finite_numbers
 from crgan_cli.evaluation.metrics.classifier import Classifier, load_or_train_classifier
@@ -20,119 +19,17 @@ from crgan_cli.evaluation.metrics.reference import RealImages, prepare_reference
 from crgan_cli.evaluation.reference_images import (
     ReferenceImages,
     choose_rows,
-    random_subset,
     resolve_split,
     select_rows,
 )
-from crgan_cli.evaluation.requirements import require_domains, require_possible
+from crgan_cli.evaluation.requirements import (
+    require_domains,
+    require_possible,
+    warn_of_few_samples,
+)
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.runs.metric_names import TO, make_word
-from crgan_cli.system.distributed.objects import all_gather_objects
-from crgan_cli.system.distributed.world import world
-
-Numbers = dict[tuple[str, str], float]
-"""(key, end of the name) -> number, as `Evaluator.measure` returns them."""
-
-Show = Callable[[int], None]
-"""Gets the number of images done."""
-
-MOST_SEEN = 1000
-"""Held-out real images of a domain on which the classifier is tested."""
-
-
-class Direction:
-    """What is translated to one domain, and the real images that it is compared with."""
-
-    def __init__(self, view: GeneratedView, evaluator: Evaluator) -> None:
-        """`evaluator` has the counts of this direction."""
-        self.view = view
-        self.evaluator = evaluator
-        self.classifier: Classifier | None = None
-        self.constants: Numbers = {}  # what does not depend on G
-
-    @property
-    def count(self) -> int:
-        """The number of images that are translated."""
-        return self.evaluator.protocol.num_samples
-
-    def describe(self) -> str:
-        """Say how many images are compared."""
-        return f"{self.count} translated, {self.evaluator.protocol.num_real} real"
-
-    def measure_inputs(self, features: FeatureSet) -> None:
-        """Keep the distances of the untranslated inputs, a baseline, from their features."""
-        metrics = [each for each in self.evaluator.metrics if each.required <= {"pool"}]
-        for key, value in self.evaluator.compare(features, metrics).items():
-            if not key.endswith("_std"):
-                self.constants[key, "_of_input"] = value
-
-    def use_classifier(self, found: Classifier, inputs: Images, held_out: Images) -> None:
-        """Keep a classifier, with how often it sees the domain in inputs and in its real images."""
-        choose = self.view.choose
-        if choose is None:
-            return
-        self.classifier = found
-        rows = choose_rows(held_out, choose)
-        real = select_rows(held_out, random_subset(MOST_SEEN, rows))
-        for end, images in (("_real", real), ("_of_input", inputs)):
-            if len(images.x):
-                seen = [choose(found.predict(part)).double() for part in images.x.split(256)]
-                self.constants["domain_accuracy", end] = float(torch.cat(seen).mean())
-
-    def measure(self, fakes: Fakes, show: Show, stop: Stop | None) -> Numbers:
-        """Return the numbers of the translations."""
-        errors, seen = Means(self.count), Means(self.count)
-
-        def draw(start: int, n: int) -> Tensor:
-            images = fakes.draw(start, n)
-            if fakes.cycle:
-                errors.put(start, fakes.cycle(start, images))
-            if self.classifier and self.view.choose:
-                pixels = self.evaluator.to_pixels(images, n)
-                seen.put(start, self.view.choose(self.classifier.predict(pixels)))
-            return images
-
-        values = self.evaluator.measure(
-            fakes._replace(draw=draw), lambda done, total: show(done), stop
-        )
-        if fakes.cycle:
-            values["cycle_error", ""] = errors.mean()
-        if fakes.identity:
-            values["identity_error", ""] = self._measure_identity(fakes.identity, stop)
-        if self.classifier:
-            values["domain_accuracy", ""] = seen.mean()
-        return values | self.constants
-
-    def _measure_identity(self, identity: Callable[[int, int], Tensor], stop: Stop | None) -> float:
-        """Return the mean error of real images; several processes take turns with the batches."""
-        count, size = self.evaluator.protocol.num_real, self.evaluator.protocol.batch_size
-        errors, starts = Means(count), range(0, count, size)
-        rank, processes, _ = world()
-        for batch in range(0, len(starts), processes):
-            if stop:
-                stop()
-            start = starts[min(batch + rank, len(starts) - 1)]
-            errors.put(start, identity(start, min(size, count - start)))
-        return errors.mean()
-
-
-class Means:
-    """Numbers of images, each from one or more processes, and their mean over all images."""
-
-    def __init__(self, count: int) -> None:
-        self.sums = torch.zeros(count, 2, dtype=torch.float64)
-
-    def put(self, start: int, numbers: Tensor) -> None:
-        """Keep the numbers, (n,), of the images from `start` on."""
-        rows = self.sums[start : start + len(numbers)]
-        rows[:, 0] = numbers.double().cpu()
-        rows[:, 1] = 1
-
-    def mean(self) -> float:
-        """Return the mean. All processes call this."""
-        total, times = torch.stack(all_gather_objects(self.sums)).sum(0).unbind(1)
-        return float((total / times).mean())
 
 
 class DomainsEvaluator(Evaluator):
@@ -147,6 +44,7 @@ class DomainsEvaluator(Evaluator):
     """
 
     directions: Mapping[str, Direction] = {}
+    found: Classifier | None = None  # of the domains
 
     def prepare_draws(
         self,
@@ -158,6 +56,7 @@ class DomainsEvaluator(Evaluator):
         stop: Stop | None = None,
     ) -> None:
         require_domains(draws, self.metrics, with_file=self.reference_file is not None)
+        self.require_draws(draws)
         self.directions = {
             name: Direction(view, self._evaluator_for(dataset, view))
             for name, view in draws.items()
@@ -183,6 +82,7 @@ class DomainsEvaluator(Evaluator):
                     direction.use_classifier(found, inputs, held_out)
         smallest = min(self.directions.values(), key=lambda each: each.count)
         self.protocol = smallest.evaluator.protocol
+        warn_of_few_samples(self.protocol, self.extractor)
         self.reference = self.reference._replace(
             dataset=dataset.name,
             images_sha256=self._join_hashes("images_sha256"),
@@ -190,12 +90,11 @@ class DomainsEvaluator(Evaluator):
         )
         self.found = found
 
-    found: Classifier | None = None
-
     def _evaluator_for(self, dataset: Dataset, view: GeneratedView) -> Evaluator:
         """Return an evaluator by the same settings, with the counts of one direction."""
         one = copy.copy(self)
         one.directions = {}
+        one.warns = False  # once for all
         one.metrics = copy.deepcopy(self.metrics)  # they keep what they computed of real images
         one.choose = view.choose
         split, samples = self.protocol.reference, self.protocol.num_samples
@@ -308,10 +207,13 @@ class DomainsEvaluator(Evaluator):
         if not self.directions:
             return record
         names = ", ".join(self.directions)
+        protocols = [each.evaluator.protocol for each in self.directions.values()]
         found = self.found
         return {
             **record,
             "protocol": self.label,
+            "num_samples": format_range([each.num_samples for each in protocols]),
+            "num_real": format_range([each.num_real for each in protocols]),
             "headline_is": f"the mean over the translations to {names}",
             "translations": {f"to {name}": d.describe() for name, d in self.directions.items()},
             **(
@@ -320,6 +222,12 @@ class DomainsEvaluator(Evaluator):
                 else {}
             ),
         }
+
+
+def format_range(counts: Sequence[int]) -> int | str:
+    """Return the one count, or text from the smallest to the largest."""
+    low, high = min(counts), max(counts)
+    return low if low == high else f"{low} to {high}"
 
 
 def find_common(found: Sequence[Numbers]) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from crgan_cli.config.resolve import Settings
 from crgan_cli.data.images import Dataset
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import (
     EvalSampler,

@@ -5,28 +5,24 @@ numbers of any other extractor carry its name and the sample count. With n sampl
 generator does not score 0, but about the real-vs-real distance: that of two sets of real images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
-from crgan_cli.data.images import Dataset, Images, to_uint8, to_unrounded
-from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.base import Metric, naming_failures, require_finite_numbers
+from crgan_cli.data.images import Dataset, Images
+from crgan_cli.evaluation.comparison import ImageComparison
+from crgan_cli.evaluation.fakes import Fakes
+from crgan_cli.evaluation.metrics.base import Metric, require_finite_numbers
 from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
-from crgan_cli.evaluation.metrics.extractors import Extractor, tf32_convolutions
+from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import (
-    Draw,
     FeatureKind,
-    FeatureSet,
     Progress,
     Stop,
-    extract,
-    require_finite_images,
 )
 from crgan_cli.evaluation.metrics.protocol import Protocol, describe_evaluation
 from crgan_cli.evaluation.metrics.reference import (
@@ -34,7 +30,7 @@ from crgan_cli.evaluation.metrics.reference import (
     RealImages,
     prepare_reference,
 )
-from crgan_cli.evaluation.metrics.registry import METRICS, MetricChoice
+from crgan_cli.evaluation.metrics.registry import MetricChoice, build_metrics, choose_primary
 from crgan_cli.evaluation.reference_images import ReferenceImages, resolve_split
 from crgan_cli.evaluation.requirements import (
     require_classes,
@@ -46,22 +42,9 @@ from crgan_cli.evaluation.requirements import (
 )
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
-from crgan_cli.system.distributed.objects import broadcast_from_main
 
 
-class Fakes(NamedTuple):
-    """Images to be scored, all sets of a protocol one after another."""
-
-    draw: Draw  # (start, n) -> floats in [-1, 1]; the same images for the same indices
-    y: Tensor | None = None  # (N,) class ids of the data set; None if unknown
-    steps: tuple[Draw, ...] = ()  # of the images before and after a small step of the latents
-    cycle: Callable[[int, Tensor], Tensor] | None = None
-    """(start, translated images from there on) -> (n,) how far the way back is from the inputs."""
-    identity: Callable[[int, int], Tensor] | None = None
-    """(start, n) -> (n,) how far real images of the target are from their own translations."""
-
-
-class Evaluator:
+class Evaluator(ImageComparison):
     """Scores generated images against real ones of the `reference` split.
 
     `conf/metrics` explains the settings. It changes no global random state (torch, NumPy, Python)
@@ -104,13 +87,9 @@ class Evaluator:
             dropout=dropout,
         )
         self.all_real = num_real is None
-        settings: dict[str, dict[str, int | None]] = {
-            "is": {"splits": is_splits},
-            "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
-        }
-        self.metrics: list[Metric] = [
-            METRICS[name](**settings.get(name, {})) for name in dict.fromkeys(measures)
-        ]
+        self.metrics: list[Metric] = build_metrics(
+            measures, is_splits=is_splits, kid_subsets=kid_subsets, kid_subset_size=kid_subset_size
+        )
         self.required: frozenset[FeatureKind] = frozenset().union(
             *(metric.required for metric in self.metrics)
         )
@@ -118,27 +97,18 @@ class Evaluator:
         self.floor = floor
         self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
         self.every = every  # training steps between evaluations
-        self._primary = self._primary_metric()
+        self.primary = choose_primary(self.metrics)
         if num_samples is not None:
             require_possible(self.metrics, self.protocol, self.extractor)
         self.reference = PreparedReference()
         self.target = "real"
+        self.warns = True  # of few images
         self.choose: Callable[[Tensor], Tensor] | None = None  # see `GeneratedView`
 
     @property
     def headline(self) -> str:
         """The name of the primary metric."""
-        return self.name(self._primary.key)
-
-    def _primary_metric(self) -> Metric:
-        for metric in self.metrics:
-            if metric.may_lead:
-                return metric
-        leaders = ", ".join(name for name, metric in METRICS.items() if metric.may_lead)
-        raise UserError(
-            f"metrics.measures=[{','.join(metric.name for metric in self.metrics)}] has no "
-            f"distance by which to choose the best checkpoint: add one of {leaders}."
-        )
+        return self.name(self.primary.key)
 
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
@@ -160,9 +130,12 @@ class Evaluator:
 
     def describe(self) -> dict[str, object]:
         """Return the record of the protocol, complete after `prepare`."""
-        return describe_evaluation(
+        record = describe_evaluation(
             self.protocol, self.extractor, self.reference, self.metrics, self.headline
         )
+        if self.target != "real":  # images are translated one by one, whatever the batch
+            record.pop("batch_size", None)
+        return record
 
     def to(self, device: torch.device | str) -> None:
         """Move the extractor to `device`, before `prepare`."""
@@ -184,8 +157,15 @@ class Evaluator:
         """
         require_one_kind(draws)
         (view,) = draws.values()
+        self.require_draws(draws)
         self.choose = view.choose
         self.prepare(dataset, view.target, progress=progress, stop=stop)
+
+    def require_draws(self, draws: Mapping[str, GeneratedView]) -> None:
+        """Raise UserError if the protocol is of latents, and images are translated."""
+        if any(view.source != "z" for view in draws.values()):
+            require_single_set(self.protocol)
+            require_steps(self.required, False)
 
     def protocol_for(self, name: str) -> Protocol:
         """Return the protocol of one of the draws, with its own counts."""
@@ -226,9 +206,6 @@ class Evaluator:
         UserError if the reference split has fewer than `num_real` images.
         """
         self.target = target
-        if target != "real":
-            require_single_set(self.protocol)
-            require_steps(self.required, False)
         self.count_samples(dataset)
         chosen = self.reference_images(dataset)
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
@@ -258,8 +235,15 @@ class Evaluator:
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""
+        protocol = self.protocol
+        setting = "num_samples" if protocol.num_real == protocol.num_samples else "num_real"
         return ReferenceImages(
-            dataset, self.protocol.reference, self.protocol.num_real, self.target, self.choose
+            dataset,
+            protocol.reference,
+            protocol.num_real,
+            self.target,
+            self.choose,
+            setting=setting,
         )
 
     def prepare_images(
@@ -279,7 +263,8 @@ class Evaluator:
         class_accuracy learns from `training`; without, from the given images.
         """
         require_classes(self.metrics, labelled, f"{name} has")
-        warn_of_few_samples(self.protocol, self.extractor)
+        if self.warns:
+            warn_of_few_samples(self.protocol, self.extractor)
         self.reference = prepare_reference(
             self.extractor,
             RealImages(name, self.protocol.reference, images, others, labelled),
@@ -305,113 +290,3 @@ class Evaluator:
         values = {self.name(key) + end: value for (key, end), value in numbers.items()}
         require_finite_numbers(values)
         return values
-
-    @torch.no_grad()
-    def measure(
-        self, fakes: Fakes, progress: Progress | None = None, stop: Stop | None = None
-    ) -> dict[tuple[str, str], float]:
-        """Return (key, end of the name) -> number. A number's name is `name(key) + end`."""
-        reference = self.reference.statistics
-        assert reference is not None, "call prepare(dataset) first"
-        require_classes(self.metrics, fakes.y is not None, "the generated images have")
-        require_steps(self.required, bool(fakes.steps))
-        sets = [
-            self._score(fakes, number, progress, stop) for number in range(self.protocol.repeats)
-        ]
-        values = {(key, ""): fmean(each[key] for each in sets) for key in sets[0]}
-        if len(sets) > 1:
-            key = self._primary.key
-            values[key, "_sd"] = stdev(each[key] for each in sets)
-        if reference.floor is not None:
-            values["fd", "_floor"] = reference.floor
-        if self.classifying and self.classifying.classifier:
-            values["class_accuracy", "_real"] = self.classifying.classifier.accuracy
-        return values
-
-    def _score(
-        self,
-        fakes: Fakes,
-        number: int,
-        progress: Progress | None,
-        stop: Stop | None,
-    ) -> dict[str, float]:
-        """Return the numbers of one set of generated images."""
-        n = self.protocol.num_samples
-        first = number * n
-
-        def draw(start: int, count: int) -> Tensor:
-            return self.to_pixels(fakes.draw(first + start, count), count)
-
-        def report_progress(done: int, total: int) -> None:
-            if progress:
-                progress(first + done, n * self.protocol.repeats)
-
-        fake = extract(
-            self.extractor,
-            draw,
-            n,
-            self.protocol.batch_size,
-            which="generated",
-            required=self.required - {"steps"},
-            y=None if fakes.y is None else fakes.y[first : first + n],
-            classify=self.classifying.predict if self.classifying else None,
-            progress=report_progress,
-            stop=stop,
-        )
-
-        if "steps" in self.required:
-            before, after = (self._extract_step(each, first, stop) for each in fakes.steps)
-            fake = fake._replace(steps=(before, after))
-
-        return self.compare(fake, self.metrics)
-
-    def compare(self, fake: FeatureSet, metrics: Sequence[Metric]) -> dict[str, float]:
-        """Return the numbers of images whose features are known."""
-        reference = self.reference.statistics
-        assert reference is not None, "call prepare(dataset) first"
-
-        def compute() -> dict[str, float]:
-            numbers: dict[str, float] = {}
-            for metric in metrics:
-                with naming_failures(metric.name):
-                    numbers |= metric(reference.real, fake)
-            return numbers
-
-        return broadcast_from_main(compute)
-
-    def _extract_step(self, drawn: Draw, first: int, stop: Stop | None) -> Tensor:
-        """Return the features of images that are not rounded, (N, dims)."""
-
-        def draw(start: int, count: int) -> Tensor:
-            return to_unrounded(drawn(first + start, count))
-
-        count, size = self.protocol.num_samples, self.protocol.batch_size
-        self.extractor.tf32 = False  # it rounds more than a step changes, in G as well
-        try:
-            with tf32_convolutions(False):
-                found = extract(
-                    self.extractor,
-                    draw,
-                    count,
-                    size,
-                    which="generated",
-                    required={"pool"},
-                    stop=stop,
-                )
-        finally:
-            self.extractor.tf32 = True
-        return found.require_pool()
-
-    def to_pixels(self, images: Tensor, n: int) -> Tensor:
-        """Check floats in [-1, 1] and convert them to pixels, rounded if the protocol says so."""
-        assert len(images) == n, f"draw returned {len(images)} images instead of {n}"
-        if tuple(images.shape[1:]) != self.reference.shape:
-            raise UserError(
-                f"The generated images are {tuple(images.shape[1:])} (channels, height, width) and "
-                f"the real ones {self.reference.shape}: evaluate with the data set that the model "
-                "was trained on."
-            )
-        require_finite_images(images)
-        if self.protocol.rounding == "uint8":
-            return to_uint8(images)
-        return to_unrounded(images)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.features import Progress, Stop
 from crgan_cli.evaluation.metrics.pairwise import NAMES, SSIM_RADIUS, compare_pairs
 from crgan_cli.evaluation.reference_images import ReferenceImages

@@ -1,6 +1,6 @@
 """Show evaluations: as text, and as a curve over the steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crgan_cli.errors import RunFailed
@@ -18,8 +18,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
         weights = evaluation.protocol["generator_weights"]
         line += f" at step {source['step']}, {weights} weights"
     print(line)
+    width = name_width(evaluation.values)
     for name, value in evaluation.values.items():
-        print(f"  {name:32s} {format_metric(value)}")
+        print(f"  {name:{width}s} {format_metric(value)}")
+
+
+def name_width(names: Iterable[str]) -> int:
+    """Return the width of a column of these names."""
+    return max([32, *map(len, names)])
 
 
 def print_protocol(evaluation: Evaluation) -> None:
@@ -37,9 +43,11 @@ def print_comparison(ours: Evaluation, theirs: Evaluation, name: str) -> None:
         print(f"DIFFERENT PROTOCOLS, not comparable with {name}:")
         for line in lines:
             print(f"  {line}")
-    print(f"{'compared with ' + name:34s} {'this':>12s} {'that':>12s} {'difference':>12s}")
     # names carry the extractor and the count: different protocols may share no name
     names = list(dict.fromkeys([*ours.values, *theirs.values]))
+    width = name_width(names)
+    head = f"{'compared with ' + name:{width + 2}s}"
+    print(f"{head} {'this':>12s} {'that':>12s} {'difference':>12s}")
     shared = ours.values.keys() & theirs.values.keys()
     columns = [
         [format_metric(ours.values[key]) if key in ours.values else "-" for key in names],
@@ -50,7 +58,7 @@ def print_comparison(ours: Evaluation, theirs: Evaluation, name: str) -> None:
         ],
     ]
     for key, *cells in zip(names, *map(align_points, columns), strict=True):
-        print(f"  {key:32s} {cells[0]:>12s} {cells[1]:>12s} {cells[2]:>12s}".rstrip())
+        print(f"  {key:{width}s} {cells[0]:>12s} {cells[1]:>12s} {cells[2]:>12s}".rstrip())
 
 
 def save_curve(evaluations: Sequence[Evaluation], run: Path) -> Path:

@@ -27,9 +27,12 @@ class ReferenceImages:
         count: int,
         view: str = "real",
         choose: Callable[[Tensor], Tensor] | None = None,
+        *,
+        setting: str = "num_samples",
     ) -> None:
         """`view`: the part of each image that counts, see `Dataset.views`. `choose`: the labels of
-        all images -> (N,) bool, those that are taken; None: all."""
+        all images -> (N,) bool, those that are taken; None: all. `setting` of the metrics is what
+        gave `count`."""
         self.dataset = dataset
         self.split = split
         self.view = view
@@ -39,10 +42,9 @@ class ReferenceImages:
         available = len(rows)
         if available < count:
             raise UserError(
-                f"metrics.num_real={count} (null: as many as metrics.num_samples) is more than the "
-                f"{available} images of the split {split}. Give metrics.num_samples={available} or "
-                "less, or another metrics.reference (train, test, all): the numbers then belong to "
-                "another protocol."
+                f"metrics.{setting}={count} is more than the {available} images of the split "
+                f"{split}. Give metrics.{setting}={available} or less, or another "
+                "metrics.reference (train, test, all): the numbers then belong to another protocol."
             )
         self.rows = random_subset(count, rows)
         self.images = select_rows(images, self.rows)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crgan_cli.data.images import to_uint8
-from crgan_cli.evaluation.evaluator import Fakes
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.features import require_finite_images
 from crgan_cli.evaluation.metrics.perceptual_path import STEP
 from crgan_cli.evaluation.metrics.protocol import Protocol

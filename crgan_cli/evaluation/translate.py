@@ -31,6 +31,10 @@ SHORTAGES = ("out of memory", "allocate memory", "not enough memory")
 """What torch says of a device without a type of error for it: CPU, MPS."""
 
 
+LARGEST_TILE = 1024
+"""Pixels; half of it is what is advised first, for a large image."""
+
+
 class Options(NamedTuple):
     """How files are translated."""
 
@@ -117,10 +121,12 @@ class FileTranslator:
                 raise
         else:
             return
-        half = max(1, (self.tile or 1024) // 2 // self.multiple) * self.multiple
+        side = min(self.tile or LARGEST_TILE, max(image.shape[1:]))
+        half = max(1, side // 2 // self.multiple) * self.multiple
+        advice = f"--tile {half}, or a smaller --size" if half < side else "a smaller --size"
         raise Untranslatable(
             f"{image.shape[2]}x{image.shape[1]} pixels need more memory than there is: type "
-            f"--tile {half}, or a smaller --size"
+            f"{advice}"
         )
 
     def describe_mode(self) -> str:

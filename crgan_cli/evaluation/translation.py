@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from crgan_cli.data.images import Dataset, Images, to_float
-from crgan_cli.evaluation.evaluator import Fakes
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.evaluation.sampler import MARGIN, ProtocolSampler, make_grid

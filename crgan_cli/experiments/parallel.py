@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from crgan_cli.errors import UserError
+from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.sweep_state import SweepState
 from crgan_cli.system import mps
 from crgan_cli.system.threads import split_threads
@@ -84,12 +84,15 @@ def shut_down_workers() -> Iterator[None]:
 def forward_first_signal(state: SweepState) -> Iterator[None]:
     """Forward the first Ctrl-C or SIGTERM to the jobs, which save and end. The second ends all.
 
-    Without this the launcher would kill the jobs at once.
+    Without this the launcher would kill the jobs at once. After a signal the body ends with
+    Interrupted, also if no job was there to hear it, or if it ended a process that had no job.
     """
+    received: list[int] = []
 
     def on_first_signal(signum: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, before[each])
+        received.append(signum)
         state.stop()
         print(
             "Stopping: waiting for the jobs to save. Press Ctrl-C again to quit now.",
@@ -104,9 +107,15 @@ def forward_first_signal(state: SweepState) -> Iterator[None]:
         signal.signal(each, on_first_signal)
     try:
         yield
+    except Exception as error:
+        if received:
+            raise Interrupted(received[0]) from error
+        raise
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+    if received:
+        raise Interrupted(received[0])
 
 
 def child_processes() -> list[int]:

@@ -4,6 +4,7 @@ A data set that is joined from several has a group for each, and a row knows the
 only: the mask vector of Choi et al. 2018 (arXiv:1711.09020) section 3.3.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -50,7 +51,16 @@ class Labels:
         Raise UserError if it has none.
         """
         parts = dataset.get("parts") or {"": dataset}
-        groups = [cls._group_from_settings(part, class_names) for part in parts.values()]
+        sizes = [
+            len(part.get("attributes") or ()) or int(part.get("classes") or 0)
+            for part in parts.values()
+        ]
+        known = class_names if len(class_names) == sum(sizes) else ()  # of all parts, in order
+        ends = itertools.accumulate(sizes)
+        groups = [
+            cls._group_from_settings(part, known[end - size : end])
+            for part, size, end in zip(parts.values(), sizes, ends, strict=True)
+        ]
         return cls(groups)
 
     @staticmethod

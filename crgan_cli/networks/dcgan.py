@@ -6,6 +6,7 @@ Radford et al. 2016 (arXiv:1511.06434), as built in compare_gan/architectures/dc
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution
 from crgan_cli.networks.layers import ToUnitInterval, require_resolution, scale_channels
 from crgan_cli.networks.sequential import SequentialDiscriminator, SequentialGenerator
 
@@ -20,7 +21,7 @@ def _require_multiple_of_16(resolution: int) -> None:
     )
 
 
-class SameDeconv5(nn.ConvTranspose2d):
+class SameDeconv5(TransposedConvolution):
     """TensorFlow's SAME 5x5 transposed convolution, stride 2: (H, W) -> (2H, 2W).
 
     It crops 1 from the top and left and 2 from the bottom and right; torch's output_padding can
@@ -94,4 +95,4 @@ def _norm_relu(channels: int) -> list[nn.Module]:
 def _down(c_in: int, c_out: int, norm: nn.Module) -> list[nn.Module]:
     # TensorFlow's SAME at 5x5 stride 2 pads 1 at the top and left, 2 at the bottom and right.
     pad = nn.ZeroPad2d((1, 2, 1, 2))
-    return [pad, nn.Conv2d(c_in, c_out, 5, stride=2), norm, nn.LeakyReLU(0.2)]
+    return [pad, Convolution(c_in, c_out, 5, stride=2), norm, nn.LeakyReLU(0.2)]

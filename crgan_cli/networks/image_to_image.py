@@ -9,6 +9,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
+from crgan_cli.networks.fast.convolution import TransposedConvolution
 from crgan_cli.networks.fast.fused_resample import NearestConv3
 from crgan_cli.networks.layers import require_resolution
 
@@ -25,6 +26,8 @@ def upsample(
     """
     if kind == "resize":
         return NearestConv3(c_in, c_out, bias=bias)
+    if kernel == 4:
+        return TransposedConvolution(c_in, c_out, 4, 2, 1, bias=bias)
     return nn.ConvTranspose2d(c_in, c_out, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
 
 

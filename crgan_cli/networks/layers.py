@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
+from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.instance_norm import NormalizeInstances
 from crgan_cli.system import rng
 
@@ -247,7 +248,7 @@ class LogitLayer(InFullPrecision, nn.Linear):
     """A linear map to the logit."""
 
 
-class LogitConv(InFullPrecision, nn.Conv2d):
+class LogitConv(InFullPrecision, Convolution):
     """A convolution to a map of logits."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.errors import UserError
+from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     LogitConv,
@@ -54,10 +55,10 @@ class PatchDiscriminator(nn.Module):
         widths = [scale_channels(64 * min(2**i, 8), width) for i in range(max(d_layers, 1) + 1)]
         kernel, padding, halve = (4, 1, 2) if d_layers else (1, 0, 1)
         bias = needs_bias(d_norm)
-        layers = [nn.Conv2d(d_in_channels, widths[0], kernel, halve, padding), nn.LeakyReLU(0.2)]
+        layers = [Convolution(d_in_channels, widths[0], kernel, halve, padding), nn.LeakyReLU(0.2)]
         for i, (c_in, c_out) in enumerate(pairwise(widths), start=1):
             stride = halve if i < d_layers else 1
-            layers.append(nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias))
+            layers.append(Convolution(c_in, c_out, kernel, stride, padding, bias=bias))
             layers += [*norm_layers(d_norm, c_out), nn.LeakyReLU(0.2)]
         logits = LogitConv(widths[-1], 1, kernel, 1, padding, bias=bias or d_layers > 0)
         layers.append(logits)

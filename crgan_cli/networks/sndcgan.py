@@ -6,6 +6,7 @@ Miyato et al. 2018 (arXiv:1802.05957), table 3, as built in compare_gan/architec
 from torch import nn
 
 from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution
 from crgan_cli.networks.layers import require_resolution, scale_channels
 from crgan_cli.networks.sequential import SequentialDiscriminator, SequentialGenerator
 
@@ -41,7 +42,7 @@ class SNDCGANGenerator(SequentialGenerator):
             *_up(a, b),
             *_up(b, c),
             *_up(c, d),
-            nn.Conv2d(d, channels, 3, padding=1),
+            Convolution(d, channels, 3, padding=1),
             nn.Tanh(),
         ]
         super().__init__(layers, z_dim=z_dim, resolution=resolution, channels=channels)
@@ -68,12 +69,12 @@ class SNDCGANDiscriminator(SequentialDiscriminator):
 
 
 def _up(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [TransposedConvolution(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
 
 
 def _same(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, c_out, 3, 1, 1), nn.LeakyReLU(0.1)]
+    return [Convolution(c_in, c_out, 3, 1, 1), nn.LeakyReLU(0.1)]
 
 
 def _down(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.1)]
+    return [Convolution(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.1)]

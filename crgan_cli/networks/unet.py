@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.bounds import DropoutRate, Positive, PositiveInt
+from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.image_to_image import Upsampling, require_sides, upsample
 from crgan_cli.networks.layers import (
     NormKind,
@@ -64,7 +65,7 @@ class UNetGenerator(nn.Module):
         self.down = nn.ModuleList()
         for i, c_out in enumerate(widths):
             relu = [nn.LeakyReLU(0.2)] if i else []
-            conv = nn.Conv2d(widths[i - 1] if i else in_channels, c_out, 4, 2, 1, bias=bias)
+            conv = Convolution(widths[i - 1] if i else in_channels, c_out, 4, 2, 1, bias=bias)
             after = norm_layers(norm, c_out) if 0 < i < last else []
             self.down.append(nn.Sequential(*relu, conv, *after))
         self.up = nn.ModuleList()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME
+from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, is_below
 from crgan_cli.report.model import RunFiles, Value
 
 COMPARED_ANYWAY = ("steps", "engine")
@@ -26,11 +26,7 @@ Settings = Mapping[str, Value]
 
 def identifying_settings(config: Settings) -> dict[str, Value]:
     """Return the settings in which rows may differ."""
-    return {
-        key: value
-        for key, value in config.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPARED)
-    }
+    return {key: value for key, value in config.items() if not is_below(key, NOT_COMPARED)}
 
 
 def find_row_settings(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]], tuple[str, ...]]:

@@ -46,6 +46,8 @@ def values_agree(key: str, a: object, b: object) -> bool:
         return True
     if key == "weights" and "auto" in (a, b):  # EMA if the run has one, as both have
         return True
+    if key == "batch_size" and None in (a, b):
+        return True  # it has no effect in one of them: another batch_norm, or a translation
     return a == b
 
 

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import select
+import stat
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -46,8 +47,9 @@ class SafeStream(io.FileIO):
 
     def give_up(self, error: OSError) -> None:
         """Redirect the descriptor to nowhere. Say why on stderr, unless the reader has left."""
+        is_file = stat.S_ISREG(os.fstat(self.fileno()).st_mode)  # EIO of a file: its disk fails
         redirect_to_nowhere(self.fileno())
-        if error.errno in LEFT or self.fileno() != STDOUT:
+        if (error.errno in LEFT and not is_file) or self.fileno() != STDOUT:
             return
         failures.append(error)
         log.warning(

@@ -3,9 +3,12 @@
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crgan_cli.config.bounds import Decay
+
+Pairs = tuple[list[Tensor], list[Tensor]]
+"""The average's tensors, and those of the network that it follows."""
 
 
 class EMA:
@@ -19,6 +22,8 @@ class EMA:
         self.G = deepcopy(G).requires_grad_(False)
         self.decay = decay
         self.start = start
+        self.followed: nn.Module | None = None  # the network of `pairs`
+        self.pairs: list[Pairs] = []
 
     def lerp_weight(self, step: int) -> float:
         """Return how far the average moves towards G after step `step`, counted from 1."""
@@ -27,16 +32,28 @@ class EMA:
     @torch.no_grad()
     def update(self, G: nn.Module, lerp_weight: float) -> None:
         """average <- average + lerp_weight * (G - average), in a few kernels for all weights."""
-        torch._foreach_lerp_(list(self.G.parameters()), list(G.parameters()), lerp_weight)  # type: ignore
-        pairs = list(zip(self.G.buffers(), G.buffers(), strict=True))
-        for floating in (True, False):  # a list of both would be copied one by one
-            some = [pair for pair in pairs if pair[0].is_floating_point() == floating]
-            if some:
-                mine, new = map(list, zip(*some, strict=True))
-                torch._foreach_copy_(mine, new)  # type: ignore
+        if self.followed is not G:
+            self.followed, self.pairs = G, pair_tensors(self.G, G)
+        torch._foreach_lerp_(*self.pairs[0], lerp_weight)  # type: ignore
+        for mine, new in self.pairs[1:]:
+            torch._foreach_copy_(mine, new)  # type: ignore
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return self.G.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
         self.G.load_state_dict(state_dict)
+
+
+def pair_tensors(mine: nn.Module, new: nn.Module) -> list[Pairs]:
+    """Return the parameters, the floating-point buffers and the others of two equal networks.
+
+    A list of both kinds of buffers would be copied one by one.
+    """
+    pairs: list[Pairs] = [(list(mine.parameters()), list(new.parameters()))]
+    buffers = list(zip(mine.buffers(), new.buffers(), strict=True))
+    for floating in (True, False):
+        some = [pair for pair in buffers if pair[0].is_floating_point() == floating]
+        if some:
+            pairs.append(([a for a, _ in some], [b for _, b in some]))
+    return pairs

@@ -11,6 +11,8 @@ inputs and one for that of the weights. Gradients that no parameter needs are no
               and for each set of images whose gradient is penalised
               6 more by double backward, or 4 through the adjoint network
     G's turn  G 3 for each role that it draws, D 2 (its weights get no gradient)
+              and for images that are differentiated by their latents (path length)
+              G 6 more by double backward
 
 The gradient of the first layer's input is counted although it is not needed, so true counts are
 a little lower.
@@ -26,6 +28,7 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, to_plain
 from crgan_cli.config.schema import FILLED_BY_CODE
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
+from crgan_cli.gan.regularizers.path_length import PathLength
 from crgan_cli.gan.types import Generator
 
 IMAGES = 2  # in a counted batch; batch norm refuses one image
@@ -96,7 +99,12 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
     for part in parts:
         passes = DOUBLE_BACKWARD if part.needs_double_backward(counted.D) else ADJOINT
         d += passes * part.gradient_views / part.every * net.d
-    return TurnFlops(d=d, g=FORWARD_BACKWARD * drawn * net.g + 2 * net.d)
+    g = FORWARD_BACKWARD * drawn * net.g + 2 * net.d
+    for part in parts:
+        if part.differentiates_G:
+            shrink = part.pl_batch_shrink if isinstance(part, PathLength) else 1
+            g += DOUBLE_BACKWARD / part.every / shrink * net.g
+    return TurnFlops(d=d, g=g)
 
 
 def flops_per_step(turns: TurnFlops, *, n_dis: int, batch_size: int) -> float:

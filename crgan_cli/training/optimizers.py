@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
@@ -87,7 +87,7 @@ class Adam(Optimization):
 
     def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
         """Build the Adam of one player. Fused: one pass over all parameters."""
-        return TorchAdam(parameters, **self.settings(who, parameters[0].device))
+        return AdamInMemoryOrder(parameters, **self.settings(who, parameters[0].device))
 
     def settings(self, who: str, device: torch.device) -> dict:
         return {
@@ -143,6 +143,26 @@ class SGD(Optimization):
             "lr": self.lr[who] * max(self.decay_factor**-step, self.lr_floor),
             "momentum": (1 - share) * self.momentum + share * self.final_momentum,
         }
+
+
+class AdamInMemoryOrder(TorchAdam):
+    """PyTorch's Adam, which on a CPU sees tensors in channels_last as contiguous ones.
+
+    Its fused kernel copies what is not contiguous: half of its time. The bits are the same.
+    """
+
+    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, group: dict, *lists: list[Tensor]
+    ) -> bool:
+        has_complex = super()._init_group(group, *lists)
+        for i, parameter in enumerate(lists[0]):
+            if parameter.device.type != "cpu" or parameter.ndim != 4 or parameter.is_contiguous():
+                continue
+            views = [each[i].permute(0, 2, 3, 1) for each in lists[:4]]  # weight, gradient, moments
+            if all(view.is_contiguous() for view in views):
+                for each, view in zip(lists, views, strict=False):
+                    each[i] = view
+        return has_complex
 
 
 @torch.no_grad()

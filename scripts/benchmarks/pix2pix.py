@@ -50,6 +50,9 @@ class GTwice(Pix2Pix):
 
     turns = ("d", "g")
 
+    def players_run(self, who: str) -> tuple[str, ...]:
+        return self.turns
+
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         if who == "d":
             x, _ = split_pair(reals["real"].x, self.channels_in)

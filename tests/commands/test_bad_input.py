@@ -132,7 +132,7 @@ def test_more_classes_than_there_are(refused: Answer, tmp_path: Path) -> None:
 
 def test_more_samples_than_real_images(refused: Answer) -> None:
     said = refused("metrics.num_samples=5000")
-    assert "metrics.num_real=5000" in said
+    assert "metrics.num_samples=5000 is more than the 4000 images" in said
     assert "Give metrics.num_samples=4000" in said
 
 

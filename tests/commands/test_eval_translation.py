@@ -16,6 +16,7 @@ from crgan_cli.data.images import build_dataset
 from crgan_cli.evaluation.metrics.pairwise import NAMES, compare_pairs
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.report import plots
+from crgan_cli.runs.protocol import differences
 from crgan_cli.system.numbers import format_number
 
 KID, FD = (f"{name}_effnetlite0_32_n8" for name in ("kid", "fd"))
@@ -96,6 +97,15 @@ def test_all_checkpoints_the_best_and_another_protocol(translator: Path, crgan: 
     assert demo["protocol"]["protocol"] == "demopairs_8_test"  # running means, no dropout
     assert demo[f"{FD}_floor"] > 0
     assert not PAIRWISE & demo.keys()
+
+
+def test_translations_do_not_depend_on_the_batch_and_so_compare_whatever_it_is(
+    translator: Path, exported: tuple[Path, dict], crgan: Crgan
+) -> None:
+    found, _ = scores(crgan, translator, "metrics.batch_size=3")
+    assert "batch_size" not in found["protocol"]
+    assert not differences(found["protocol"], exported[1]["protocol"])
+    assert found[KID] == pytest.approx(exported[1][KID], abs=1e-6)
 
 
 def test_files_are_compared_as_sets_with_the_targets(

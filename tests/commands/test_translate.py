@@ -234,11 +234,30 @@ def test_without_memory_for_an_image_the_tile_that_fits_is_named(
     words = ("translate", translator, "in", "--device", "cpu")
     code, _, err = crgan(*words, "--out", "out")
     assert code == 1
-    assert "large.png (64x96 pixels need more memory than there is: type --tile 512," in err
+    assert "large.png (64x96 pixels need more memory than there is: type --tile 32," in err
     assert [path.name for path in Path("out").iterdir()] == ["small.png"]
     code, _, err = crgan(*words, "--out", "out2", "--tile", "64")
     assert "type --tile 32," in err
     assert crgan(*words, "--out", "out3", "--tile", "32")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "width", "advice"),
+    [([], 4000, "--tile 512, or "), (["--tile", "32"], 96, ""), ([], 32, ""), ([], 20, "")],
+    ids=["large", "smallest tile", "one tile", "less than a tile"],
+)
+def test_a_tile_is_advised_only_if_it_is_smaller_than_what_failed(
+    words: list[str],
+    width: int,
+    advice: str,
+    translator: Path,
+    crgan: Crgan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture(width, 16).save("in.png")
+    monkeypatch.setattr(FileTranslator, "apply", fail_at(0, MemoryError()))
+    typed = ("translate", translator, "in.png", "--out", "o.png", "--device", "cpu", *words)
+    assert f"than there is: type {advice}a smaller --size" in crgan(*typed)[2]
 
 
 def test_another_error_of_the_network_is_not_taken_for_a_file_s_fault(

@@ -31,6 +31,7 @@ def test_every_choice_composes_and_is_right() -> None:
         needs_root = dataset in Choices().with_key("dataset", "root")
         needs_path = "extractor=torchscript" in overrides
         given = [*(["dataset.root=x"] * needs_root), *(["extractor.path=x"] * needs_path)]
+        given += ["dataset.attributes=[Male]"] * (dataset == "attributes")
         compose([*overrides, *given])
 
 

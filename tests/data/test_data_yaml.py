@@ -2,36 +2,47 @@
 
 import importlib
 import inspect
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
-from crgan_cli.config.compose import add_up
+from crgan_cli.config.compose import compose
+from crgan_cli.config.resolve import to_plain
 from crgan_cli.data.domains import UnpairedImages
 from crgan_cli.data.images import Dataset
 from crgan_cli.data.pairs import PairedImages
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 FILES = sorted(CONF.glob("*.yaml"))
-LABELLED = {"demo_attributes", "demo_traits"}
+LABELLED = {"attributes", "celeba_attributes", "demo_attributes", "demo_traits"}
+JOINED = {"joint", "demo_joint"}
+TYPED = {
+    **{name: ["dataset.root=x"] for name in ("folder", "pairs", "domains")},
+    "attributes": ["dataset.root=x", "dataset.attributes=[Male]"],
+    "joint": [
+        "dataset@dataset.parts.first=celeba_attributes",
+        "dataset@dataset.parts.second=folder",
+        "dataset.parts.second.root=x",
+        "dataset.parts.second.classes=8",
+        "dataset.parts.second.resolution=128",
+    ],
+}
+"""What a user must type besides the choice."""
 
 
+@cache
 def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
-    """The class that a file names, and its other keys."""
-    keys = yaml.safe_load(path.read_text())
-    keys.pop("defaults", None)
-    if "channels_in" in keys:
-        keys["channels"] = add_up(keys["channels_in"], keys["channels_out"])
-    if "channels_a" in keys:
-        keys["channels_a"] = keys["channels_b"] = keys["channels"]
+    """The class that a file names, and its other keys, with what a user must type."""
+    keys = to_plain(compose([f"dataset={path.stem}", *TYPED.get(path.stem, [])]).dataset)
     module, name = keys.pop("_target_").rsplit(".", 1)
     return getattr(importlib.import_module(module), name), keys
 
 
 def test_every_data_set_of_the_issue_has_a_file():
     expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
-    translated = {"pairs", "domains", "demo_pairs", "demo_domains", *LABELLED}
+    translated = {"pairs", "domains", "demo_pairs", "demo_domains", *LABELLED, *JOINED}
     assert {path.stem for path in FILES} == expected | translated
 
 
@@ -49,7 +60,7 @@ def test_a_file_states_the_facts_of_its_data(path: Path):
     if data.facts is not None:
         assert (data.resolution, data.channels, data.classes) == data.facts[:3]
     # the authors of pix2pix, CycleGAN and StarGAN flip; the papers of CR do not
-    flips = isinstance(data, PairedImages | UnpairedImages) or path.stem in LABELLED
+    flips = isinstance(data, PairedImages | UnpairedImages) or path.stem in LABELLED | JOINED
     assert (data.fraction, data.flip) == (1.0, flips)
 
 

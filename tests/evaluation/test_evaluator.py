@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Dataset, Images, Split, to_float
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics import classifier
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features
 from crgan_cli.evaluation.metrics.features import FeatureSet
@@ -236,8 +237,11 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_too_few_real_images_is_an_error_with_the_numbers():
-    with pytest.raises(UserError, match=r"metrics.num_real=41 .* the 40 images of the split test"):
+    said = "metrics.{0}=41 is more than the 40 images .* Give metrics.{0}=40 or less"
+    with pytest.raises(UserError, match=said.format("num_samples")):
         evaluator(num_samples=41).prepare(Noise())
+    with pytest.raises(UserError, match=said.format("num_real")):
+        evaluator(num_samples=20, num_real=41).prepare(Noise())
 
 
 def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCaptureFixture):

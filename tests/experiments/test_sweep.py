@@ -21,7 +21,7 @@ from support.runs import TINY, Crgan, command, different, environment, tiny
 from support.runs import crgan as in_a_process
 
 from crgan_cli.config.choices import Choices
-from crgan_cli.errors import UserError
+from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments import parallel
 from crgan_cli.experiments.check import SweepPlan, check_jobs
 from crgan_cli.experiments.job import count_new_images, count_steps_done
@@ -173,6 +173,39 @@ def test_ctrl_c_lets_jobs_side_by_side_save(everybody: bool, tmp_path: Path) -> 
         assert int(saved.stem[5:]) >= steps_logged(run) > 0
     assert not (tmp_path / "sweep" / "seed=3" / "config.yaml").exists()
     assert "Resume with the same command with out=sweep" in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("a worker was terminated")])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_two_jobs_is_an_interruption_too(
+    kind: signal.Signals,
+    failure: Exception | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No job is there to hear it, or it ends an idle process of the launcher."""
+    monkeypatch.setattr(parallel, "child_processes", list)
+    state, before = SweepState(tmp_path, 3), signal.getsignal(kind)
+    state.clear()
+
+    def hear() -> None:
+        with parallel.forward_first_signal(state):
+            signal.raise_signal(kind)
+            if failure:
+                raise failure
+
+    with pytest.raises(Interrupted) as stopped:
+        hear()
+    assert stopped.value.signum == kind
+    assert state.stopped
+    assert signal.getsignal(kind) == before
+
+
+def test_a_sweep_without_a_signal_ends_as_its_body_does(tmp_path: Path) -> None:
+    with parallel.forward_first_signal(SweepState(tmp_path, 3)):
+        pass
+    with pytest.raises(ZeroDivisionError), parallel.forward_first_signal(SweepState(tmp_path, 3)):
+        _ = 1 / 0
 
 
 def steps_logged(run: Path) -> int:

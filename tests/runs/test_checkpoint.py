@@ -209,7 +209,14 @@ def test_another_version_names_the_crgan_that_wrote_it(version: object, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("config", None), ("config", {"a": 1}), ("states", [1]), ("step", "3")]
+    ("key", "value"),
+    [
+        ("config", None),
+        ("config", {"a": 1}),
+        ("states", [1]),
+        ("step", "3"),
+        ("class_names", "cat"),
+    ],
 )
 def test_a_part_that_is_missing_or_of_another_kind_is_named(
     key: str, value: object, tmp_path: Path

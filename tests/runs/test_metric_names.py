@@ -28,6 +28,13 @@ from crgan_cli.runs.metric_names import higher_is_better, is_secondary, may_lead
         ("class_fd_3_effnetlite0_224_n500", False, True, False),
         ("class_accuracy", True, False, False),
         ("class_accuracy_real", True, True, False),
+        ("kid_effnetlite0_224_n100-120", False, False, True),
+        ("kid_effnetlite0_224_n100_to_b", False, True, False),
+        ("kid_effnetlite0_224_n100_of_input_to_b", False, True, False),
+        ("cycle_error", False, False, False),
+        ("identity_error_to_a", False, True, False),
+        ("domain_accuracy", True, False, False),
+        ("domain_accuracy_real", True, True, False),
         ("isolation", False, False, False),  # not `is`: a name starts with whole words
         ("step", False, False, False),
     ],

@@ -85,6 +85,26 @@ def test_a_full_disk_below_stdout_is_told_once_and_a_reader_that_left_is_not() -
         assert done.stderr.decode() == (said and said + "crgan goes on without it\n")
 
 
+def test_a_file_whose_disk_fails_is_told_of_although_a_lost_terminal_fails_alike(
+    tmp_path: Path,
+) -> None:
+    code = (
+        SAFE
+        + """
+import errno, os, sys
+raw = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)  # unbuffered, it is the raw one
+raw.give_up(OSError(errno.EIO, os.strerror(errno.EIO)))
+"""
+    )
+    file = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    for stdout, said in ((file, "(Input/output error); crgan goes on"), (lost_terminal(), "")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, env=environment()
+        )
+        assert (done.returncode, bool(done.stderr)) == (0, bool(said))
+        assert said in done.stderr.decode()
+
+
 def test_what_only_prints_fails_on_a_full_disk() -> None:
     done = subprocess.run(
         command("--help"), stdout=full_disk(), stderr=subprocess.PIPE, env=environment()

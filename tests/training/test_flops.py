@@ -18,6 +18,7 @@ from crgan_cli.gan.regularizers.consistency import (
     ConsistencyRegularization,
     LatentConsistency,
 )
+from crgan_cli.gan.regularizers.path_length import PathLength
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.types import Batch
@@ -129,6 +130,7 @@ def test_the_passes_by_hand() -> None:
     assert d_turn(JSRegularizer(1.0, 1, "autograd")) == 118
     assert flops.flops_per_turn(net, game()).g == 302
     assert flops.flops_per_turn(net, game(LatentConsistency(1.0, 1.0, 0.1))).g == 602
+    assert flops.flops_per_turn(net, game(PathLength(1.0, 0.9, 2, 4))).g == 302 + 600 / 2 / 4
     assert flops.flops_per_step(flops.TurnFlops(d=2, g=3), n_dis=5, batch_size=10) == 130e9
 
 
@@ -167,6 +169,7 @@ class Executed(TorchDispatchMode):
         ["regularizer=gp", "regularizer.gradient=autograd"],
         ["regularizer=gp"],
         ["regularizer=jsr"],
+        ["regularizer=path_length", "regularizer.pl_batch_shrink=1", "regularizer.pl_every=1"],
     ],
     ids=lambda words: "-".join(word.partition("=")[2] for word in words),
 )

@@ -275,7 +275,8 @@ def test_the_larger_architectures_train(tmp_path: Path, side: int, names: list[s
 
 def test_the_matrix_has_every_dataset() -> None:
     pairs = {"pairs", "demo_pairs"}  # see test_translation_runs.py
-    others = {"domains", "demo_domains", "demo_attributes", "demo_traits"}  # of other tasks
+    own = {"domains", "attributes", "joint"}  # for other tasks
+    others = {*own, *(f"demo_{name}" for name in own), "demo_traits", "celeba_attributes"}
     known = {*DATASETS, *DATASETS_WITH_CHECKSUMS, "folder", *pairs, *others}
     assert known == set(GROUPS["dataset"])
 

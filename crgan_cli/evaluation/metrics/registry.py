@@ -1,7 +1,9 @@
 """The metrics that `metrics.measures` may name."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.class_accuracy import ClassAccuracy
 from crgan_cli.evaluation.metrics.class_frechet import ClassFrechet
@@ -40,3 +42,30 @@ MetricChoice = Literal[
     "fid_infinity",
     "ppl",
 ]
+
+
+def build_metrics(
+    measures: Sequence[MetricChoice],
+    *,
+    is_splits: int,
+    kid_subsets: int,
+    kid_subset_size: int | None,
+) -> list[Metric]:
+    """Build the metrics of `metrics.measures`, each once, with their settings."""
+    settings: dict[str, dict[str, int | None]] = {
+        "is": {"splits": is_splits},
+        "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
+    }
+    return [METRICS[name](**settings.get(name, {})) for name in dict.fromkeys(measures)]
+
+
+def choose_primary(metrics: Sequence[Metric]) -> Metric:
+    """Return the first metric that may choose the best checkpoint. Raise UserError without one."""
+    for metric in metrics:
+        if metric.may_lead:
+            return metric
+    leaders = ", ".join(name for name, metric in METRICS.items() if metric.may_lead)
+    raise UserError(
+        f"metrics.measures=[{','.join(metric.name for metric in metrics)}] has no distance by "
+        f"which to choose the best checkpoint: add one of {leaders}."
+    )

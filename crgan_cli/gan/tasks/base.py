@@ -114,6 +114,10 @@ class Task(nn.Module):
         player = self.player(who)
         return list(player.values()) if isinstance(player, nn.ModuleDict) else [player]
 
+    def players_run(self, who: str) -> tuple[str, ...]:
+        """The players whose networks run in a turn of `who`."""
+        return tuple(dict.fromkeys(self.turns))
+
     def set_turn(self, who: str, turn: int) -> None:
         """Prepare for turn number `turn` of `who`, counted from 0 over the whole run."""
 

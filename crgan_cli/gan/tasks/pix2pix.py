@@ -100,6 +100,9 @@ class Pix2Pix(TwoPlayers):
             )
         }
 
+    def players_run(self, who: str) -> tuple[str, ...]:
+        return ("d",) if who == "d" else ("g", "d")
+
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         x, y = split_pair(reals["real"].x, self.channels_in)
         if who == "g":

@@ -6,7 +6,7 @@ If a weight is used several times, its gradients are added in bf16, as autocast 
 it casts once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import is_parametrized
 
+from crgan_cli.networks.fast.convolution import TransposedConvolution
 from crgan_cli.networks.fast.fused_resample import FusedResampleConv3
 from crgan_cli.networks.fast.spectral import SpectralNorm
 
 MATMUL_FORWARDS = {
     nn.Conv2d.forward,
     nn.ConvTranspose2d.forward,
+    TransposedConvolution.forward,
     nn.Linear.forward,
     FusedResampleConv3.forward,
 }
@@ -45,7 +47,14 @@ def bf16_weights(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> I
     Use it within autocast, which casts the layers' inputs, and within `fixed_spectral_norm`, whose
     normalised weights are cast. A cast has a graph if its weight requires a gradient at the start.
     """
-    weights = _find_weights(networks)
+    with cast_layers(find_cast_layers(*networks), dtype):
+        yield
+
+
+@contextmanager
+def cast_layers(layers: Iterable[nn.Module], dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+    """`bf16_weights` for what `find_cast_layers` has found."""
+    weights = _find_weights(layers)
     assert not any(name in vars(holder) for holder, name in weights), (
         "bf16_weights within bf16_weights"
     )
@@ -61,7 +70,8 @@ def bf16_weights(*networks: nn.Module, dtype: torch.dtype = torch.bfloat16) -> I
 @contextmanager
 def full_precision(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Compute `network` in fp32, also inside `bf16_weights` and autocast."""
-    slots = [slot for slot in _find_weights((network,)) if slot.name in vars(slot.holder)]
+    weights = _find_weights(find_cast_layers(network))
+    slots = [slot for slot in weights if slot.name in vars(slot.holder)]
     casts = {slot: vars(slot.holder).pop(slot.name) for slot in slots}
     try:
         with torch.autocast(device.type, enabled=False):
@@ -75,13 +85,17 @@ def _put(casts: dict[WeightSlot, Tensor]) -> None:
         vars(holder)[name] = cast
 
 
-def _find_weights(networks: tuple[nn.Module, ...]) -> dict[WeightSlot, Tensor]:
-    """Find what autocast would cast in these networks. Shared layers count once."""
+def find_cast_layers(*networks: nn.Module) -> list[nn.Module]:
+    """Find the layers whose weights autocast would cast."""
     layers = (m for network in networks for m in network.modules())
+    return [layer for layer in layers if type(layer).forward in MATMUL_FORWARDS]
+
+
+def _find_weights(layers: Iterable[nn.Module]) -> dict[WeightSlot, Tensor]:
+    """Find what is cast in these layers. Shared layers count once."""
     return {
         slot: weight
         for layer in layers
-        if type(layer).forward in MATMUL_FORWARDS
         for slot, weight in _find_layer_weights(layer)
         if weight.dtype == torch.float32
     }

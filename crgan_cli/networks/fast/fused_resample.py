@@ -17,6 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crgan_cli.networks.fast.convolution import convolve, convolve_transposed
+from crgan_cli.networks.fast.convolution_forms import Geometry
+
+HALVING = Geometry(kernel=4, stride=2, padding=1)
+
 Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -51,7 +56,7 @@ class PooledConv3(FusedResampleConv3):
 
     @staticmethod
     def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, with_average_pool(weight, divisor=4), bias, stride=2, padding=1)
+        return convolve(x, with_average_pool(weight, divisor=4), bias, HALVING)
 
 
 class NearestConv3(FusedResampleConv3):
@@ -68,7 +73,7 @@ class NearestConv3(FusedResampleConv3):
     @staticmethod
     def fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         kernel = with_average_pool(transpose_kernel(weight), divisor=1)
-        return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+        return convolve_transposed(x, kernel, bias, HALVING)
 
 
 class ZeroInsertionConv3(FusedResampleConv3):

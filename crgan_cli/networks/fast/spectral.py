@@ -117,7 +117,7 @@ class NormedWeight(NamedTuple):
     weight: Tensor
 
 
-def _find_norms(networks: tuple[nn.Module, ...]) -> list[NormedWeight]:
+def find_norms(*networks: nn.Module) -> list[NormedWeight]:
     """Find the spectral norms of all networks. Shared layers count once."""
     norms: dict[SpectralNorm, Tensor] = {}
     for network in networks:
@@ -135,7 +135,13 @@ def fixed_spectral_norm(*networks: nn.Module, together: bool = True) -> Iterator
     `together` computes all layers in a few kernels, otherwise each layer has its own: the same
     numbers up to rounding. A weight has a graph if it requires a gradient at the start.
     """
-    layers = _find_norms(networks)
+    with fixed_norms(find_norms(*networks), together=together):
+        yield
+
+
+@contextmanager
+def fixed_norms(layers: list[NormedWeight], *, together: bool) -> Iterator[None]:
+    """`fixed_spectral_norm` for what `find_norms` has found."""
     assert all(norm.cached_weight is None for norm, _ in layers), (
         "fixed_spectral_norm within fixed_spectral_norm"
     )

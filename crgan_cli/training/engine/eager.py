@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -23,8 +23,8 @@ from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
 from crgan_cli.networks.fast import fused_resample
-from crgan_cli.networks.fast.bf16_weights import bf16_weights
-from crgan_cli.networks.fast.spectral import fixed_spectral_norm
+from crgan_cli.networks.fast.bf16_weights import cast_layers, find_cast_layers
+from crgan_cli.networks.fast.spectral import find_norms, fixed_norms
 from crgan_cli.networks.sync_batchnorm import convert_sync_batchnorm
 from crgan_cli.system import threads as cpu_threads
 from crgan_cli.system.device import Precision, allow_tf32, best_precision
@@ -124,6 +124,13 @@ class Eager:
             convert_sync_batchnorm(self.task)
         self.players = {who: task.player(who) for who in dict.fromkeys(task.turns)}
         self.reals: Views = {}
+        # found once: to walk through all modules in every turn takes a share of a small step
+        self.parameters = {who: list(player.parameters()) for who, player in self.players.items()}
+        self.norms = find_norms(*self.players.values())
+        self.cast_layers = {
+            who: find_cast_layers(*(self.players[other] for other in task.players_run(who)))
+            for who in self.players
+        }
 
     def attach(
         self,
@@ -173,11 +180,12 @@ class Eager:
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         )
 
-    def bf16_weights(self) -> AbstractContextManager[None]:
-        """Cast all weights to bf16 at once. Not for Inductor, which would recompile."""
+    def bf16_weights(self, who: str) -> AbstractContextManager[None]:
+        """Cast all weights that a turn of `who` uses to bf16 at once. Not for Inductor, which would
+        recompile."""
         if self.precision != "bf16" or self.compile:
             return nullcontext()
-        return bf16_weights(*self.players.values())
+        return cast_layers(self.cast_layers[who])
 
     def turn(
         self,
@@ -206,21 +214,22 @@ class Eager:
 
     def run_turn(self, turn: Turn, inputs: BatchInputs) -> TurnLog:
         """Run the operations of a turn, the same on every engine."""
-        for name, player in self.players.items():
-            player.requires_grad_(name == turn.who)
+        for name, parameters in self.parameters.items():
+            for parameter in parameters:
+                parameter.requires_grad_(name == turn.who)
         if inputs:
             self.hold_reals(self.batches.to_views(*inputs))
         assert self.reals, "the first turn of a run has real images of its own"
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
-        with fixed_spectral_norm(*self.players.values(), together=self.spectral_norm == "together"):
-            with self.autocast(), self.bf16_weights():
+        with fixed_norms(self.norms, together=self.spectral_norm == "together"):
+            with self.autocast(), self.bf16_weights(turn.who):
                 loss = self.task.player_loss(turn.who, self.reals)
             total = torch.stack(list(loss.terms.values())).sum()
             total.backward()
-        player = self.players[turn.who]
-        average_gradients(player.parameters())
-        norm = {f"gradient_norm/{turn.who}": gradient_norm(player)} if turn.measure else {}
+        mine = self.parameters[turn.who]
+        average_gradients(mine)
+        norm = {f"gradient_norm/{turn.who}": gradient_norm(mine)} if turn.measure else {}
         optimizer.step()
         if self.ema and turn.lerp_weight is not None:
             self.ema.update(self.task.player("g"), turn.lerp_weight)
@@ -281,9 +290,9 @@ def turn_log(who: str, loss: PlayerLoss, total: Tensor, norm: Mapping[str, Tenso
     return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
 
 
-def gradient_norm(player: nn.Module) -> Tensor:
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the Euclidean norm of a player's whole gradient, ()."""
-    gradients = [p.grad for p in player.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     # foreach=False: `torch._foreach_norm` may copy a table of addresses from the host, and a graph
     # that is replayed would read that memory after it has been freed
     return get_total_norm(gradients, foreach=False)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.evaluator import Evaluator, Fakes
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.perceptual_path import PerceptualPathLength, path_length
 from crgan_cli.evaluation.sampler import EvalSampler, move
 from crgan_cli.gan.tasks.generation import Prior

@@ -56,6 +56,15 @@ def test_a_label_tells_of_every_departure(change: dict, label: str):
     assert differences(PLAIN.record(), changed.record())
 
 
+def test_the_batch_of_batch_statistics_counts_unless_a_record_says_it_has_no_effect():
+    three, four = (PLAIN._replace(batch_norm="batch", batch_size=n).record() for n in (3, 4))
+    assert differences(three, four) == ["batch_size: 3, 4"]
+    translated = {key: value for key, value in three.items() if key != "batch_size"}
+    assert not differences(three, translated)  # a record from before it was left out
+    running = PLAIN.record()
+    assert differences(three, running) == ["batch_norm: batch, running"]
+
+
 def test_the_average_where_there_is_one_compares_with_either_choice():
     auto, ema, raw = (PLAIN._replace(weights=each).record() for each in ("auto", "ema", "raw"))
     assert PLAIN._replace(weights="raw").label("cifar10") == "cifar10_10k_test_raw"

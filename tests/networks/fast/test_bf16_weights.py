@@ -90,7 +90,7 @@ def assert_equal(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None
 class Alone(Eager):
     """Leaves all casts to autocast."""
 
-    def bf16_weights(self) -> AbstractContextManager[None]:
+    def bf16_weights(self, who: str) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -228,7 +228,7 @@ def test_an_engine_in_fp32_or_with_a_compiler_casts_nothing(precision: str, comp
     task = small("regularizer=none")
     engine = Eager(precision, compile=compile)  # type: ignore[arg-type]
     engine.prepare(task, CPU)
-    with engine.bf16_weights():
+    with engine.bf16_weights("d"):
         assert set(types(task).values()) == {torch.float32}
 
 
