@@ -19,8 +19,8 @@ MISSING = "???"  # OmegaConf's mark of a value that the user must give
 READ_BY_OTHERS: dict[str, dict[str, object]] = {
     # Keys that are not read by the group's own classes.
     "architecture": {"prior": Literal["uniform", "normal"]},
-    # metrics=none accepts it too, so that an experiment that sets it can be run without metrics
-    "metrics": {"every": PositiveInt},
+    # metrics=none accepts them too, so that an experiment that sets them can be run without metrics
+    "metrics": {"every": PositiveInt, "num_samples": PositiveInt | None},
 }
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {

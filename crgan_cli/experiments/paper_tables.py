@@ -27,6 +27,7 @@ class PaperTable(NamedTuple):
     title: str
     protocol: str  # of the published numbers
     rows: tuple[PaperRow, ...]
+    scales: Mapping[str, tuple[str, ...]]  # scale -> overrides in place of the scale's own
 
 
 class Scale(NamedTuple):
@@ -56,7 +57,8 @@ def load_table(name: str) -> PaperTable:
         raise UserError(unknown_name("table", name, table_names()))
     content = read_yaml(TABLES / f"{name}.yaml")
     rows = tuple(parse_row(each) for each in content["rows"])
-    return PaperTable(name, content["title"], content["protocol"], rows)
+    scales = {scale: tuple(each) for scale, each in content.get("scales", {}).items()}
+    return PaperTable(name, content["title"], content["protocol"], rows, scales)
 
 
 def parse_row(content: dict) -> PaperRow:

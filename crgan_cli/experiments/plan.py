@@ -56,6 +56,8 @@ def plan_jobs(
     require_own_folder(out, table)
     require_not_reserved(typed)
     typed = quote_overrides(typed)
+    if scale.name in table.scales:
+        scale = scale._replace(overrides=table.scales[scale.name], architectures={})
     settings = {row.name: compose_row(row, job_overrides(row, scale, typed)) for row in table.rows}
     return [
         TableJob(

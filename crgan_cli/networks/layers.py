@@ -111,11 +111,14 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape: each channel of each image with mean 0, variance 1."""
-        if input.device.type == "cpu" and not input.is_contiguous() and input[0, 0].numel() > 1:
+        # where it was measured to pay
+        wide = input.device.type == "cpu" and input.dtype.itemsize >= 4
+        channels_last = input.is_contiguous(memory_format=torch.channels_last)
+        if wide and channels_last and not input.is_contiguous() and input[0, 0].numel() > 1:
             normalized = NormalizeInstances.apply(input, self.weight, self.bias, self.eps)
             assert isinstance(normalized, Tensor)
             return normalized
-        return keep_format(super().forward(input), input)  # on other devices not measured
+        return keep_format(super().forward(input), input)
 
 
 def keep_format(y: Tensor, x: Tensor) -> Tensor:

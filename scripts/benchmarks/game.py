@@ -22,12 +22,13 @@ from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.cyclegan import CycleGAN
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
+from crgan_cli.gan.tasks.stargan import StarGAN
 from crgan_cli.gan.types import Batch, Views
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.trainer import Trainer
 
-from . import cyclegan, pictures, pix2pix
+from . import cyclegan, pictures, pix2pix, stargan
 from .equality import Mirror, compare
 from .peers import PeerStep, Sets, Settings
 
@@ -61,6 +62,9 @@ TRANSLATIONS = {
     "unet": Translation(Pix2Pix, pix2pix.DEFAULTS, pix2pix.PairedPeerStep, pix2pix.require_equal),
     "translator": Translation(
         CycleGAN, cyclegan.DEFAULTS, cyclegan.CyclePeerStep, cyclegan.require_equal
+    ),
+    "stargan": Translation(
+        StarGAN, stargan.DEFAULTS, stargan.RelabellingPeerStep, stargan.require_equal
     ),
 }
 """Architecture -> what it is timed with. All others make images from latents."""

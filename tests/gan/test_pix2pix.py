@@ -197,3 +197,16 @@ def test_g_goes_first_and_both_see_the_same_pairs() -> None:
     g1, d1, g2, d2 = seen
     assert [(who, new) for who, new, _ in seen] == [("g", True), ("d", False)] * 2
     assert g1[2] == d1[2] != g2[2] == d2[2]
+
+
+def test_the_d_step_runs_no_network_of_g_and_casts_none_of_its_weights() -> None:
+    task = game().float()
+    engine = Eager("bf16")
+    engine.prepare(task, CPU)
+    task.player_loss("g", {"real": Batch(PAIRS)})
+    assert "g" not in task.players_run("d")
+    with engine.bf16_weights("d"):
+        cast = {who: any("weight" in vars(m) for m in task.player(who).modules()) for who in "gd"}
+    assert cast == {"g": False, "d": True}
+    task.G.register_forward_pre_hook(lambda *_: pytest.fail("G runs in D's step"))
+    task.player_loss("d", {"real": Batch(PAIRS)})

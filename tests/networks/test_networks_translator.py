@@ -11,7 +11,7 @@ from crgan_cli import networks
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.errors import UserError
-from crgan_cli.networks.image_to_image import ReflectionPad, Upsampling
+from crgan_cli.networks.image_to_image import Reflect, ReflectionPad, Upsampling
 from crgan_cli.networks.layers import NormKind
 from crgan_cli.networks.translator import ResnetTranslator
 
@@ -148,15 +148,17 @@ def test_reflection_is_torchs_forward_bit_for_bit_and_in_its_gradient(
     padding: int, shape: tuple[int, ...], memory: torch.memory_format
 ) -> None:
     x = torch.randn(shape).double().contiguous(memory_format=memory).requires_grad_()
-    ours, theirs = ReflectionPad(padding)(x), nn.ReflectionPad2d(padding)(x)
-    assert torch.equal(ours, theirs)
-    assert ours.is_contiguous(memory_format=memory)
-    probe = torch.randn_like(ours)
-    (one,) = torch.autograd.grad(ours, x, probe, retain_graph=True)
-    (other,) = torch.autograd.grad(theirs, x, probe)
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
-    assert torch.autograd.gradcheck(ReflectionPad(padding), (x,))
-    assert torch.autograd.gradgradcheck(ReflectionPad(padding), (x,))
+    theirs = nn.ReflectionPad2d(padding)(x)
+    for pad in (ReflectionPad(padding), lambda x: Reflect.apply(x, padding)):  # a CPU's, CUDA's
+        ours = pad(x)
+        assert torch.equal(ours, theirs)
+        assert ours.is_contiguous(memory_format=memory)
+        probe = torch.randn_like(ours)
+        (one,) = torch.autograd.grad(ours, x, probe, retain_graph=True)
+        (other,) = torch.autograd.grad(theirs, x, probe, retain_graph=True)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+        assert torch.autograd.gradcheck(pad, (x,))
+        assert torch.autograd.gradgradcheck(pad, (x,))
 
 
 @pytest.mark.parametrize(("side", "other"), [(30, 32), (4, 8), (1, 8), (33, 32)])

@@ -278,6 +278,45 @@ def test_the_steps_of_two_sets_have_the_structure_that_they_say() -> None:
     assert [len(pool.kept) for pool in peer.pools.values()] == [4, 4]
 
 
+TINY_LABELS = ("dataset.resolution=24", "architecture.width=0.05", "architecture.blocks=1")
+
+
+@pytest.mark.parametrize("regularizer", ["gp", "cr", "bcr", "bcr+gp"])
+@pytest.mark.parametrize("more", [(), ("architecture.spectral_norm=true", "dataset.classes=3")])
+def test_both_sides_play_the_same_game_of_labels(regularizer: str, more: tuple[str, ...]) -> None:
+    parts = f"classification+{regularizer}"
+    config = game.compose_config("stargan", parts, *TINY_LABELS, *more)
+    game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_stargan_without_classification_is_refused() -> None:
+    config = game.compose_config("stargan", "gp", *TINY_LABELS)
+    with pytest.raises(UserError, match=r"Type --reg classification\+gp"):
+        game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_the_steps_of_labels_have_the_structure_that_they_say() -> None:
+    """Two D turns and one of G: four G calls on both sides. D: one call a turn, or one a view."""
+    words = (*TINY_LABELS, "engine=eager", "engine.threads=1", "optimizer.n_dis=2")
+    config = game.compose_config("stargan", "classification+gp", *words)
+    sets = game.random_images(config, 8)
+    ours = game.Ours(config, sets, CPU)
+    peer = game.build_peer(config, game.build_game(config), sets, CPU)
+    for side, G, D, of_d in (
+        (ours, ours.task.player("g"), ours.task.player("d"), [8, 8, 4]),  # GP by the adjoint
+        (peer, peer.G, peer.D, [4, 4, 4] * 2 + [4]),
+    ):
+        calls: dict[str, list[int]] = {"g": [], "d": []}
+        for who, network in (("g", G), ("d", D)):
+            network.register_forward_hook(
+                lambda module, args, out, seen=calls[who]: seen.append(len(args[0]))
+            )
+        side.run(1)
+        assert calls == {"g": [4] * 4, "d": of_d}
+    assert all(each.grad is not None for each in peer.D.parameters())
+    assert set(peer.read) >= {"adversarial/d", "classification/d", "gp", "reconstruction"}
+
+
 def test_the_peers_pool_swaps_image_by_image() -> None:
     pool = cyclegan.Pool(3)
     numbers = torch.arange(40.0).view(40, 1, 1, 1)

@@ -1,7 +1,7 @@
 """One turn: whose parameters it changes, in which precision, and what it never waits for."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -28,6 +28,7 @@ from crgan_cli.gan.types import Batch
 from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.system.device import best_precision, resolve_device
+from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager, gradient_norm
 
 REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
@@ -93,6 +94,21 @@ def test_the_gradient_norm_is_that_of_all_parameters_together(who: str) -> None:
         torch.cat(gradients).square().sum().sqrt().item(), rel=1e-5
     )
     assert f"gradient_norm/{who}" not in played(engine, who)
+
+
+def test_no_turn_walks_through_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine did, once; the average of G does at its first update."""
+    task = game(BalancedConsistency(10.0, 10.0)).float()
+    ema = EMA(task.player("g"), 0.9, 0)
+    prepared(task, engine := Eager("bf16"), ema=ema)
+    ema.update(task.player("g"), 0.1)
+
+    def refuse(*args: object, **kwargs: object) -> Iterator[object]:
+        raise AssertionError("a turn walks through a network")
+
+    monkeypatch.setattr(nn.Module, "named_modules", refuse)
+    for who in ("d", "g"):
+        engine.turn(who, 0, engine.batches.inputs(0), measure=True, lerp_weight=0.1)
 
 
 def test_the_gradient_norm_by_hand() -> None:

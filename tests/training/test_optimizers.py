@@ -5,12 +5,13 @@ from copy import deepcopy
 import pytest
 import torch
 from support.tiny import TinyDiscriminator, TinyGenerator
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
-from crgan_cli.training.optimizers import SGD, Adam, Optimization
+from crgan_cli.training.optimizers import SGD, Adam, AdamInMemoryOrder, Optimization
 
 
 def adam(**changed: object) -> Adam:
@@ -74,6 +75,21 @@ def test_decay_from_a_share_of_the_steps_by_hand() -> None:
     settings = adam(decay="linear", decay_from=0.5)
     rates = [settings.learning_rate("g", step, 8) / 1e-3 for step in range(8)]
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "n_dis", "at_three_quarters"),
+    [("cyclegan", 2e-4, 1, 0.5), ("stargan", 1e-4, 5, 1.0), ("stargan_paper", 1e-4, 5, 0.5)],
+)
+def test_the_settings_of_unpaired_translation(
+    name: str, rate: float, n_dis: int, at_three_quarters: float
+) -> None:
+    settings = build_group(compose([f"optimizer={name}"]).optimizer)
+    assert isinstance(settings, Adam)
+    assert (settings.betas, settings.n_dis) == ((0.5, 0.999), n_dis)
+    for who in ("g", "d"):
+        assert settings.learning_rate(who, 100, 200) == pytest.approx(rate)
+        assert settings.learning_rate(who, 150, 200) == pytest.approx(rate * at_three_quarters)
 
 
 def test_without_decay_the_rate_stays() -> None:
@@ -277,3 +293,40 @@ def test_a_resumed_descent_is_the_one_that_went_on() -> None:
     descend(resumed, settings, other, range(3, 6))
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+# --- memory order --------------------------------------------------------------------------------
+
+
+class FusedArguments(TorchDispatchMode):
+    """Keeps what the fused kernel was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_fused_adam_" in func.overloadpacket.__name__:
+            self.tensors = [x for each in args[:4] for x in each]
+        return func(*args, **(kwargs or {}))
+
+
+def test_fused_adam_has_nothing_to_copy_and_gives_the_same_bits() -> None:
+    """PyTorch's copies the gradients of weights in channels_last, so that they lie as in NCHW."""
+    ends = []
+    for kind in (torch.optim.Adam, AdamInMemoryOrder):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = kind(layer.parameters(), lr=torch.tensor(0.1), fused=True)
+        for _ in range(3):
+            for parameter in layer.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            with FusedArguments() as seen:
+                optimizer.step()
+        assert len(seen.tensors) == 8  # weight and bias: values, gradients and two moments
+        contiguous = {x.is_contiguous() for x in seen.tensors}
+        assert contiguous == ({True, False} if kind is torch.optim.Adam else {True})
+        state = optimizer.state[layer.weight]
+        assert state["exp_avg"].shape == layer.weight.shape  # a checkpoint looks as before
+        ends.append((layer.weight.detach(), state["exp_avg"], state["exp_avg_sq"]))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
