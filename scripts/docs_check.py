@@ -155,7 +155,7 @@ def scale_train(rest: list[str]) -> list[str]:
     experiment = chosen.get("experiment", "demo")
     if experiment.endswith("facades"):
         scaled["metrics.num_samples"] = "4"  # all that the folders have
-    elif experiment not in ("demo", "demo_pix2pix"):
+    elif "dataset" not in chosen and not re.search("^demo$|pix2pix|cyclegan|stargan", experiment):
         scaled |= {"dataset": "demo", "metrics": "demo"}
     if "class_fid" in chosen.get("metrics.measures", ""):
         scaled["metrics.num_samples"] = "100"  # it needs two of each class
@@ -202,6 +202,11 @@ def prepare(folder: Path) -> None:
     photos(folder / "sketches", 40)  # 48 pixels wide: two images side by side
     photos(folder / "facades/train", 8)
     photos(folder / "facades/test", 4)
+    for domain in ("trainA", "trainB", "testA", "testB"):
+        photos(folder / "horse2zebra" / domain, 8)
+    photos(folder / "faces", 40)
+    rows = (f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(40))
+    (folder / "faces/labels.csv").write_text("\n".join(["file,Male,Young", *rows]))
     for name, other in (("drawing", "0"), ("large", "1")):
         shutil.copy(folder / f"photos/{other}.png", folder / f"{name}.png")
     for name, source in (("photos", "photos"), ("maps", "sketches")):
