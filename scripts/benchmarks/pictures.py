@@ -62,5 +62,18 @@ def other_network(network: nn.Module, device: torch.device) -> Any:
             if isinstance(child, RowDropout):
                 setattr(parent, name, nn.Dropout(child.p))
             if isinstance(child, ImageConv):
-                child.__class__ = nn.Conv2d
+                setattr(parent, name, plain_convolution(child))
     return network.to(memory_format=torch.contiguous_format).requires_grad_()  # type: ignore[call-overload]
+
+
+def plain_convolution(ours: nn.Conv2d) -> nn.Conv2d:
+    """PyTorch's convolution with the same weights."""
+    theirs = nn.Conv2d(
+        ours.in_channels,
+        ours.out_channels,
+        ours.kernel_size,  # type: ignore[arg-type]
+        padding=ours.padding,  # type: ignore[arg-type]
+        bias=ours.bias is not None,
+    )
+    theirs.load_state_dict(ours.state_dict())
+    return theirs.to(ours.weight.device)

@@ -106,12 +106,16 @@ class RelabellingPeerStep:
     def run(self, steps: int) -> None:
         """So many steps."""
         for _ in range(steps):
-            for _ in range(self.settings.n_dis):
-                x, y = next(self.batches)
-                real = self.relabel(x, y, y[torch.randperm(len(y))])
-                fake = self.G(real.x, real.target)
-                self.take_turn("d", self.d_terms(real, fake))
-            self.take_turn("g", self.g_terms(real, self.G(real.x, real.target)))
+            reals = [self.next_batch() for _ in range(self.settings.n_dis)]
+            for real in reals:
+                self.take_turn("d", self.d_terms(real, self.G(real.x, real.target)))
+            last = reals[-1]
+            self.take_turn("g", self.g_terms(last, self.G(last.x, last.target)))
+
+    def next_batch(self) -> Relabelled:
+        """Real images, each to become what another one of the batch is."""
+        x, y = next(self.batches)
+        return self.relabel(x, y, y[torch.randperm(len(y))])
 
     def take_turn(self, who: str, terms: Terms) -> None:
         """One update of a player. The gradients of both are forgotten before it."""

@@ -16,13 +16,14 @@ MOST_CHANNELS = 4
 
 
 class ImageConv(nn.Conv2d):
-    """A convolution with stride 1 to an image. Folded on a CPU, if both sides are even.
+    """A convolution with stride 1 to an image. Folded in training on a CPU, if both sides are even.
 
     Not measured on other devices, so not used there.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not self.is_foldable(input):
+        # only in training: samples and scores do not depend on the form
+        if not self.training or input.device.type != "cpu" or not self.is_foldable(input):
             return super().forward(input)
         kernel = fold_places(self.weight)
         y = F.pixel_shuffle(F.conv2d(input, kernel, None, 2, self.padding), 2)

@@ -33,7 +33,7 @@ class NormalizeInstances(torch.autograd.Function):
         mean = x.mean(PLACES, keepdim=True)
         centred = x - mean
         inverse = find_inverse_deviation(centred, eps)
-        ctx.save_for_backward(x, mean, inverse, gain)
+        ctx.save_for_backward(x, mean, inverse, gain)  # type: ignore[arg-type]  # None is allowed
         ctx.eps = eps
         if gain is None or shift is None:
             return centred.mul_(inverse)

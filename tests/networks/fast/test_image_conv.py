@@ -56,12 +56,15 @@ def test_both_forms_are_equal(
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(("channels", "sides"), [(3, (9, 8)), (3, (8, 9)), (5, (8, 8))])
-def test_odd_sides_and_many_channels_stay_plain(
-    monkeypatch: pytest.MonkeyPatch, channels: int, sides: tuple[int, int]
+@pytest.mark.parametrize(
+    ("channels", "sides", "training"),
+    [(3, (9, 8), True), (3, (8, 9), True), (5, (8, 8), True), (3, (8, 8), False)],
+)
+def test_odd_sides_many_channels_and_evaluation_stay_plain(
+    monkeypatch: pytest.MonkeyPatch, channels: int, sides: tuple[int, int], training: bool
 ) -> None:
     monkeypatch.delattr(image_conv, "fold_places")
-    layer, x = ImageConv(2, channels, 3, padding=1), torch.randn(1, 2, *sides)
+    layer, x = ImageConv(2, channels, 3, padding=1).train(training), torch.randn(1, 2, *sides)
     assert torch.equal(layer(x), nn.Conv2d.forward(layer, x))
 
 
