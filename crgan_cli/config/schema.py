@@ -8,7 +8,7 @@ mistake is reported before torch is loaded, and an untrusted configuration runs 
 import math
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 from crgan_cli.config.bounds import Bound, NamedGroups, PositiveInt
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
@@ -20,7 +20,7 @@ READ_BY_OTHERS: dict[str, dict[str, object]] = {
     # Keys that are not read by the group's own classes.
     "architecture": {"prior": Literal["uniform", "normal"]},
     # metrics=none accepts them too, so that an experiment that sets them can be run without metrics
-    "metrics": {"every": PositiveInt, "num_samples": PositiveInt | None},
+    "metrics": {"every": PositiveInt, "num_samples": Optional[PositiveInt]},  # noqa: UP045 - a value
 }
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {

@@ -17,8 +17,9 @@ from crgan_cli.data.standard import FASHION_NAMES
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load, translate
 from crgan_cli.gan.labels import LabelGroup, Labels
-from crgan_cli.gan.tasks.base import GeneratedView, allow_none, is_groups_of_names, is_names
+from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
+from crgan_cli.gan.tasks.stored_values import allow_none, is_groups_of_names, is_names
 from crgan_cli.gan.types import Verdict
 
 KID = "kid_effnetlite0_32_n8"

@@ -18,8 +18,12 @@ from crgan_cli.gan.losses import LeastSquares
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, ConsistencyRegularization
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty
+from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.cyclegan import CycleGAN
+from crgan_cli.gan.tasks.generation import Generation
+from crgan_cli.gan.tasks.pix2pix import Pix2Pix
 from crgan_cli.gan.tasks.pool import ImagePool
+from crgan_cli.gan.tasks.stargan import StarGAN
 from crgan_cli.gan.types import Batch, Views
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
@@ -278,3 +282,20 @@ def test_a_resumed_game_is_one_that_never_stopped(stop: int) -> None:
 def test_bf16_learns_as_well() -> None:
     found = run(trainer(Eager(precision="bf16"), REGULARIZERS["cr"]()), 3)
     assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "words"),
+    [
+        (Generation, {"channels_a": 1, "channels_b": 1}, "task=cyclegan"),
+        (Generation, {"channels_in": 1, "channels_out": 1}, "task=pix2pix"),
+        (CycleGAN, {"channels": 3}, "dataset=domains"),
+        (Pix2Pix, {"channels_a": 1, "channels_b": 1}, "dataset=pairs"),
+        (StarGAN, {"channels": 3, "classes": 0}, "dataset=attributes"),
+    ],
+)
+def test_a_data_set_of_another_kind_is_answered_with_what_fits(
+    task: type[Task], dataset: dict, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        task.casting({"dataset": dataset, "task": {}})

@@ -81,6 +81,11 @@ class Generation(TwoPlayers):
                 "task=generation draws single images, and this data set has pairs. Type "
                 "task=pix2pix architecture=unet, or dataset=folder for single images."
             )
+        if "channels_a" in config.get("dataset", {}):
+            raise UserError(
+                "task=generation draws images of one set, and this data set is two. Type "
+                "task=cyclegan architecture=translator, or dataset=folder for one set."
+            )
         return super().casting(config)
 
     @classmethod
