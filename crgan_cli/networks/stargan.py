@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import Residual
+from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.image_conv import ImageConv
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.image_to_image import (
@@ -75,9 +76,9 @@ class StarGANGenerator(nn.Module):
         self.layers = nn.Sequential(
             *normed(nn.Conv2d(channels + label_planes, c1, 7, 1, 3, bias=False), c1),
             nn.ReLU(),
-            *normed(nn.Conv2d(c1, c2, 4, 2, 1, bias=False), c2),
+            *normed(Convolution(c1, c2, 4, 2, 1, bias=False), c2),
             nn.ReLU(),
-            *normed(nn.Conv2d(c2, c3, 4, 2, 1, bias=False), c3),
+            *normed(Convolution(c2, c3, 4, 2, 1, bias=False), c3),
             nn.ReLU(),
             *(block() for _ in range(blocks)),
             *normed(upsample(upsampling, c3, c2, bias=False), c2),
@@ -128,7 +129,7 @@ class StarGANDiscriminator(nn.Module):
         layers = [
             layer
             for c_in, c_out in pairwise(widths)
-            for layer in (nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.01))
+            for layer in (Convolution(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.01))
         ]
         self.layers = nn.Sequential(*layers)
         self.source = LogitConv(widths[-1], 1, 3, 1, 1, bias=False)

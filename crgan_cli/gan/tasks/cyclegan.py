@@ -134,6 +134,9 @@ class CycleGAN(Task):
     def players_with_double_backward(self) -> tuple[str, ...]:
         return self.named_adversaries["a"].players_with_double_backward
 
+    def players_run(self, who: str) -> tuple[str, ...]:
+        return ("d",) if who == "d" else ("g", "d")
+
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         if who == "d":
             return self.discriminators_loss(reals)
