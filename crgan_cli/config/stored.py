@@ -238,6 +238,9 @@ def default_value(settings: Settings, key: str) -> object:
 def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths of data absolute: a run may be resumed from another folder."""
     config.data_root = str(Path(config.data_root).expanduser().absolute())
-    for key in path_keys({"dataset": config.dataset}):
+    keys = set(path_keys({"dataset": config.dataset}))
+    if config.dataset.get("root") is not None:  # also of a class that is no longer there
+        keys.add("dataset.root")
+    for key in keys:
         path = str(Path(OmegaConf.select(config, key)).expanduser().absolute())
         OmegaConf.update(config, key, path)

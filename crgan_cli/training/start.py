@@ -170,23 +170,23 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     """Train to the end, write the result and return the primary metric."""
     run, trainer = training.run, training.trainer
     step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
-    recorder = make_recorder(run, step=step, hooks_done=hooks_done)
     stop = StopSignal()
-    try:
-        crowd = watch_crowding(training)
-        watch = TrainingProgress(trainer.steps, step=step, crowd=crowd)
-        with stop.handling_signals(), watch as progress:
-            hooks, checkpoints = training.build_hooks(recorder, progress)
-            if found:
-                checkpoints.load(trainer, found)
-                found.content["states"].clear()  # its tensors are as large as the run's own
-            trainer.begin()
-            evaluate = checkpoints.evaluate
-            log_plan(training, evaluate, found, recorder)
-            trainer.fit(recorder, hooks, checkpoints, progress, stop)
-            recorder.finish()
-    finally:
-        recorder.close()
+    with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
+        recorder = make_recorder(run, step=step, hooks_done=hooks_done)
+        watch = TrainingProgress(trainer.steps, step=step, crowd=watch_crowding(training))
+        try:
+            with watch as progress:
+                hooks, checkpoints = training.build_hooks(recorder, progress)
+                if found:
+                    checkpoints.load(trainer, found)
+                    found.content["states"].clear()  # its tensors are as large as the run's own
+                trainer.begin()
+                evaluate = checkpoints.evaluate
+                log_plan(training, evaluate, found, recorder)
+                trainer.fit(recorder, hooks, checkpoints, progress, stop)
+                recorder.finish()
+        finally:
+            recorder.close()
     write_summary(training, evaluate)
     return evaluate.last.get(evaluate.evaluator.headline) if evaluate else None
 

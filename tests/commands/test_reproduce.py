@@ -69,7 +69,7 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
 
 
 def test_the_tables_are_the_papers() -> None:
-    assert tuple(paper_tables.table_names()) == TABLES
+    assert set(paper_tables.table_names()) == {*TABLES, "translation"}
     experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
     assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
@@ -100,8 +100,20 @@ def test_at_the_demo_scale_every_row_is_small_and_needs_no_download(name: str) -
         assert job.config["engine"]["threads"] == 1
 
 
+@pytest.mark.parametrize("scale", ["full", "demo"])
+def test_translation_has_each_system_without_with_cr_and_with_bcr(scale: str) -> None:
+    """No paper has this table: its rows are the demos, on the included images at both scales."""
+    jobs = jobs_of("translation", scale)
+    tasks = [job.config["task"]["_target_"].rpartition(".")[2] for job in jobs]
+    assert tasks == [name for name in ("Pix2Pix", "CycleGAN", "StarGAN") for _ in range(3)]
+    parts = [set(job.config["regularizer"]["_target_"]) - {"classification"} for job in jobs]
+    assert parts == [set(), {"cr"}, {"bcr"}] * 3
+    assert {job.config["published"]["fid"] for job in jobs} == {None}
+    assert all(job.config["steps"] == 200 for job in jobs) == (scale == "demo")
+
+
 def test_no_two_rows_share_a_folder() -> None:
-    for name in TABLES:
+    for name in (*TABLES, "translation"):
         rows = [row.name for row in load_table(name).rows]
         assert len(set(rows)) == len(rows)
 

@@ -224,7 +224,7 @@ def test_force_goes_on_with_what_was_changed(tmp_path: Path) -> None:
 
 def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path)
-    monkeypatch.setattr("crgan_cli.training.build.fingerprint", lambda images: "0" * 64)
+    monkeypatch.setattr("crgan_cli.training.build.fingerprint_sets", lambda images: "0" * 64)
     with pytest.raises(UserError, match="other images"):
         train(tmp_path, "steps=8")
 

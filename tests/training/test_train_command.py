@@ -176,7 +176,8 @@ def regularizers(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 
 def test_the_matrix_has_every_regularizer() -> None:
-    assert set(GROUPS["regularizer"]) | {"[cr,gp]"} == set(REGULARIZERS)
+    of_classes = {"classification"}  # test_domain_runs trains it
+    assert set(GROUPS["regularizer"]) - of_classes | {"[cr,gp]"} == set(REGULARIZERS)
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
