@@ -116,7 +116,8 @@ def report_table(
     begun = [job.folder for job in jobs if RunDir(job.folder).is_run()]
     if not begun:
         raise UserError(f"no run of the table {table.name} has begun in {out}.")
-    found = rename_settings(build_report(collect(begun), title=report_title(table, scale)), jobs)
+    report = build_report(collect(begun), title=report_title(table, scale), force=table.mixed)
+    found = rename_settings(report, jobs)
     print_report(found)
     for path in write_report(found, make_report_folder(out / "report"), FORMATS):
         print(path)

@@ -28,6 +28,7 @@ class PaperTable(NamedTuple):
     protocol: str  # of the published numbers
     rows: tuple[PaperRow, ...]
     scales: Mapping[str, tuple[str, ...]]  # scale -> overrides in place of the scale's own
+    mixed: bool  # whether its rows have different protocols, so that not all can be compared
 
 
 class Scale(NamedTuple):
@@ -58,7 +59,8 @@ def load_table(name: str) -> PaperTable:
     content = read_yaml(TABLES / f"{name}.yaml")
     rows = tuple(parse_row(each) for each in content["rows"])
     scales = {scale: tuple(each) for scale, each in content.get("scales", {}).items()}
-    return PaperTable(name, content["title"], content["protocol"], rows, scales)
+    mixed = bool(content.get("mixed", False))
+    return PaperTable(name, content["title"], content["protocol"], rows, scales, mixed)
 
 
 def parse_row(content: dict) -> PaperRow:

@@ -118,6 +118,10 @@ class InstanceNorm(nn.InstanceNorm2d):
             normalized = NormalizeInstances.apply(input, self.weight, self.bias, self.eps)
             assert isinstance(normalized, Tensor)
             return normalized
+        if channels_last and len(input) == 1 and not self.track_running_stats:
+            # the same for one image. torch's own instance norm, kept in channels last, has a wrong
+            # gradient in bf16 on a CPU then (PyTorch 2.15)
+            return F.batch_norm(input, None, None, self.weight, self.bias, True, eps=self.eps)
         return keep_format(super().forward(input), input)
 
 

@@ -69,3 +69,21 @@ def test_images_of_one_place_are_refused_as_by_torch() -> None:
     for layer in (InstanceNorm(3), nn.InstanceNorm2d(3)):
         with pytest.raises(ValueError, match="more than 1 spatial element"):
             layer(x)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("affine", [False, True])
+def test_the_gradient_in_bf16_is_that_of_fp32(
+    n: int, layout: torch.memory_format, affine: bool
+) -> None:
+    """Torch's own is not, for one image in channels last whose gradient is in channels last."""
+    torch.manual_seed(0)
+    x, w = (torch.randn(n, 16, 8, 8).contiguous(memory_format=layout) for _ in range(2))
+    norm = InstanceNorm(16, affine=affine)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        own = x.bfloat16().to(dtype).requires_grad_()
+        (found,) = torch.autograd.grad((norm(own).relu() * w.to(dtype)).float().sum(), own)
+        gradients.append(found.float())
+    assert torch.cosine_similarity(*(each.flatten() for each in gradients), 0) > 0.999
