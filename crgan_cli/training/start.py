@@ -27,8 +27,8 @@ from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.build import TrainingRun
+from crgan_cli.training.stop import StopSignal
 from crgan_cli.training.summary import log_plan, write_summary
-from crgan_cli.training.trainer import StopSignal
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")

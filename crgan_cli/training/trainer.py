@@ -1,11 +1,9 @@
 """The training loop: the turns of a step, then what is due after it."""
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,15 +16,14 @@ from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
 from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.record import MetricBuffer, Recorder
-from crgan_cli.system.distributed.objects import StopFlag
 from crgan_cli.system.numbers import format_flop, format_rate, format_share
 from crgan_cli.system.progress import TrainingProgress
-from crgan_cli.system.signals import handle_signals
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.engine.graphs import CaptureFailed
 from crgan_cli.training.hooks import CheckpointManager, Hook
 from crgan_cli.training.optimizers import Optimization
+from crgan_cli.training.stop import StopSignal
 
 log = logging.getLogger(__name__)
 
@@ -41,36 +38,6 @@ def reseed(seed: int, step: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes half a millisecond
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(number)
-
-
-ONE_SIGNAL_SECONDS = 0.5
-"""A Ctrl-C reaches a sweep's jobs twice, from the terminal and from the sweep: it counts once."""
-
-
-class StopSignal:
-    """Stop between two steps on Ctrl-C, SIGTERM or SIGHUP; on a second signal, at once."""
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self.received_at = 0.0
-        self.poll = StopFlag()
-
-    def handling_signals(self) -> AbstractContextManager[None]:
-        """Handles the signals while the body runs."""
-        return handle_signals(self.on_signal)
-
-    def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        now = time.monotonic()
-        if self.signum is not None and now - self.received_at > ONE_SIGNAL_SECONDS:
-            raise KeyboardInterrupt
-        if self.signum is None:
-            self.signum, self.received_at = signum, now
-
-    def check(self) -> None:
-        """Raise Interrupted if any process of the run has received a signal."""
-        if self.poll(self.signum is not None):
-            raise Interrupted(self.signum or signal.SIGTERM)
 
 
 class StepCost(NamedTuple):
