@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.games import different, go_on, run
 from support.ranks import in_processes
 from support.tapes import Taped
 from support.tiny import TinyPatchDiscriminator, TinyTranslator
@@ -241,28 +242,11 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
     )
 
 
-def state(of: Trainer) -> dict[str, Tensor]:
-    """Everything of a run that has a state."""
-    assert of.ema
-    found = dict(of.task.state_dict())
-    for who, optimizer in of.optimizers.items():
-        for number, each in optimizer.state_dict()["state"].items():
-            found |= {f"{who}.{number}.{key}": value for key, value in each.items()}
-    return found | {f"ema.{key}": value for key, value in of.ema.state_dict().items()}
-
-
-def run(of: Trainer, steps: int) -> dict[str, Tensor]:
-    of.begin()
-    for _ in range(steps):
-        of.train_step()
-    return {key: value.clone() for key, value in state(of).items()}
-
-
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_captured_turns_give_the_bits_of_eager_ones(name: str) -> None:
     one = run(trainer(Eager(), REGULARIZERS[name]()), 14)
     other = run(trainer(Taped(), REGULARIZERS[name]()), 14)
-    assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert different(one, other) == []
 
 
 @pytest.mark.parametrize("stop", [1, 5])  # the pool is full after 3 steps
@@ -272,11 +256,9 @@ def test_a_resumed_game_is_one_that_never_stopped(stop: int) -> None:
     first, second = trainer(Eager(), parts()), trainer(Eager(), parts())
     run(first, stop)
     assert (first.task.state_dict()["pools.a.count"] == 3) == (stop == 5)
-    for name, part in second.stateful_parts().items():
-        part.load_state_dict(first.stateful_parts()[name].state_dict())
-    second.step = stop
+    go_on(first, second, stop)
     resumed = run(second, 9 - stop)
-    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert different(whole, resumed) == []
 
 
 def test_bf16_learns_as_well() -> None:

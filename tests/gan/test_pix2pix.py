@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.games import different, go_on, run
 from support.tapes import Taped
 from support.tiny import TinyPatchDiscriminator, TinyTranslator
 from torch import Tensor, nn
@@ -147,29 +148,11 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
     )
 
 
-def state(of: Trainer) -> dict[str, Tensor]:
-    """All that has been learnt."""
-    found = dict(of.task.state_dict())
-    for who, optimizer in of.optimizers.items():
-        for number, each in optimizer.state_dict()["state"].items():
-            found |= {f"{who}.{number}.{key}": value for key, value in each.items()}
-    assert of.ema
-    return found | {f"ema.{key}": value for key, value in of.ema.state_dict().items()}
-
-
-def run(of: Trainer, steps: int) -> dict[str, Tensor]:
-    of.begin()
-    for _ in range(steps):
-        of.train_step()
-    return {key: value.clone() for key, value in state(of).items()}
-
-
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_captured_turns_give_the_bits_of_eager_ones(name: str) -> None:
     one = run(trainer(Eager(), REGULARIZERS[name]()), 14)
     other = run(trainer(Taped(), REGULARIZERS[name]()), 14)
-    assert one.keys() == other.keys()
-    assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert different(one, other) == []
 
 
 def test_a_resumed_game_is_one_that_never_stopped() -> None:
@@ -177,11 +160,9 @@ def test_a_resumed_game_is_one_that_never_stopped() -> None:
     first = trainer(Eager(), REGULARIZERS["lazy"]())
     run(first, 5)
     second = trainer(Eager(), REGULARIZERS["lazy"]())
-    for name, part in second.stateful_parts().items():
-        part.load_state_dict(first.stateful_parts()[name].state_dict())
-    second.step = 5
+    go_on(first, second, 5)
     resumed = run(second, 4)
-    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert different(whole, resumed) == []
 
 
 def test_g_goes_first_and_both_see_the_same_pairs() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.games import different, go_on, run
 from support.ranks import in_processes
 from support.tapes import Taped
 from torch import Tensor, nn
@@ -83,9 +84,7 @@ def draw_rows(labels: Labels) -> Tensor:
     return torch.cat([y, torch.zeros(N, 2), torch.tensor([[1, 0]]).expand(N, 2)], 1).long()
 
 
-@pytest.mark.parametrize(
-    "labels", [CLASSES, ATTRIBUTES, JOINT], ids=["classes", "attributes", "joint"]
-)
+@KINDS
 def test_the_losses_are_the_papers_formulas(labels: Labels) -> None:
     task = game(labels).double()
     x = torch.rand(N, C, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).double() * 2 - 1
@@ -239,32 +238,16 @@ def trainer(engine: Eager, labels: Labels) -> Trainer:
     )
 
 
-def run(of: Trainer, steps: int) -> dict[str, Tensor]:
-    """Take steps; return everything that has a state."""
-    of.begin()
-    for _ in range(steps):
-        of.train_step()
-    found = dict(of.task.state_dict())
-    for who, optimizer in of.optimizers.items():
-        for number, each in optimizer.state_dict()["state"].items():
-            found |= {f"{who}.{number}.{key}": value for key, value in each.items()}
-    return {key: value.clone() for key, value in found.items()}
-
-
-@pytest.mark.parametrize(
-    "labels", [CLASSES, ATTRIBUTES, JOINT], ids=["classes", "attributes", "joint"]
-)
+@KINDS
 def test_captured_turns_give_the_bits_of_eager_ones(labels: Labels) -> None:
     one, other = run(trainer(Eager(), labels), 9), run(trainer(Taped(), labels), 9)
-    assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert different(one, other) == []
 
 
 def test_a_resumed_game_is_one_that_never_stopped() -> None:
     whole = run(trainer(Eager(), JOINT), 7)
     first, second = trainer(Eager(), JOINT), trainer(Eager(), JOINT)
     run(first, 3)
-    for name, part in second.stateful_parts().items():
-        part.load_state_dict(first.stateful_parts()[name].state_dict())
-    second.step = 3
+    go_on(first, second, 3)
     resumed = run(second, 4)
-    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert different(whole, resumed) == []

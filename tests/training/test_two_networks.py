@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 import torch
+from support.games import different, go_on, run
 from support.ranks import in_processes
 from support.tapes import Taped
 from support.tiny import SIDE, TinyDiscriminator, TinyGenerator
@@ -102,25 +103,10 @@ def trainer(engine: Eager, *, resampling: bool = False) -> Trainer:
     )
 
 
-def run(of: Trainer, steps: int) -> dict[str, Tensor]:
-    """Take steps; return everything that has a state."""
-    of.begin()
-    for _ in range(steps):
-        of.train_step()
-    parts = {name: part.state_dict() for name, part in of.stateful_parts().items()}
-    found = {**parts["task"], **{f"ema.{key}": value for key, value in parts["ema"].items()}}
-    for who in "dg":
-        for number, each in parts[f"optimizer_{who}"]["state"].items():
-            found |= {f"{who}.{number}.{key}": value for key, value in each.items()}
-    return {key: value.clone() for key, value in found.items()}
-
-
 def resume(stopped: Trainer, *, resampling: bool = False) -> Trainer:
     """A new trainer with all that a checkpoint of another one holds."""
     made = trainer(Eager(fold="auto"), resampling=resampling)
-    for name, part in made.stateful_parts().items():
-        part.load_state_dict(stopped.stateful_parts()[name].state_dict())
-    made.step = stopped.step
+    go_on(stopped, made, stopped.step)
     return made
 
 
@@ -140,8 +126,7 @@ def test_both_networks_of_a_player_learn_and_are_averaged() -> None:
 )
 def test_captured_turns_give_the_bits_of_eager_ones(settings: dict) -> None:
     one, other = run(trainer(Eager(**settings)), 10), run(trainer(Taped(**settings)), 10)
-    assert one.keys() == other.keys()
-    assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert different(one, other) == []
 
 
 def test_a_resumed_game_is_one_that_never_stopped() -> None:
@@ -149,7 +134,7 @@ def test_a_resumed_game_is_one_that_never_stopped() -> None:
     first = trainer(Eager())
     run(first, 5)
     resumed = run(resume(first), 4)
-    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert different(whole, resumed) == []
 
 
 # --- folded convolutions -------------------------------------------------------------------------
@@ -194,8 +179,7 @@ def test_captured_turns_of_folded_twins_give_the_bits_of_eager_ones(
 ) -> None:
     engines = (kind(fold="always", precision=precision) for kind in (Eager, Taped))
     one, other = (run(trainer(engine, resampling=True), 10) for engine in engines)
-    assert one.keys() == other.keys()
-    assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert different(one, other) == []
 
 
 @pytest.mark.parametrize("folded", [True, False])
@@ -210,7 +194,7 @@ def test_resumed_twins_fold_as_before_and_give_the_same_bits(
     second = resume(first, resampling=True)
     resumed = run(second, 4)
     assert second.engine.folds == dict.fromkeys(FOLDABLE, folded)
-    assert not [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert different(whole, resumed) == []
 
 
 # --- compiling, and several processes ------------------------------------------------------------
