@@ -20,7 +20,7 @@ from crgan_cli.data.domain_files import list_domains
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
-from crgan_cli.data.pairs import log_grey, require_load_size
+from crgan_cli.data.pairs import log_grey, require_convertible, require_load_size
 from crgan_cli.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,12 +93,7 @@ class Domains(UnpairedImages):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("channels_a", "channels_b"):
-            if getattr(self, key) not in (1, 3, 4):
-                raise UserError(
-                    f"dataset.{key}={getattr(self, key)}: images are converted to 1 channel "
-                    "(grey), 3 (colour) or 4 (colour and alpha, such as a mask)."
-                )
+        require_convertible(channels_a=self.channels_a, channels_b=self.channels_b)
 
     @property
     def name(self) -> str:

@@ -79,12 +79,7 @@ class Pairs(PairedImages):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("channels_in", "channels_out"):
-            if getattr(self, key) not in (1, 3, 4):
-                raise UserError(
-                    f"dataset.{key}={getattr(self, key)}: images are converted to 1 channel "
-                    "(grey), 3 (colour) or 4 (colour and alpha, such as a mask)."
-                )
+        require_convertible(channels_in=self.channels_in, channels_out=self.channels_out)
 
     @property
     def name(self) -> str:
@@ -172,6 +167,16 @@ def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
     if width <= height:
         raise ValueError(f"it is {width}x{height}, not two images side by side")
     return picture.crop((0, 0, width // 2, height)), picture.crop((width // 2, 0, width, height))
+
+
+def require_convertible(**channels: int) -> None:
+    """Raise UserError for a number of channels that images are not converted to, by its key."""
+    for key, count in channels.items():
+        if count not in (1, 3, 4):
+            raise UserError(
+                f"dataset.{key}={count}: images are converted to 1 channel (grey), 3 (colour) or 4 "
+                "(colour and alpha, such as a mask)."
+            )
 
 
 def require_load_size(load_size: int, resolution: int) -> None:

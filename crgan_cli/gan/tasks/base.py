@@ -138,6 +138,15 @@ class Task(nn.Module):
         raise NotImplementedError
 
 
+def require_one_d_step(task: str, n_dis: int) -> None:
+    """Raise UserError unless a G step has one D step, on the images that G has made in it."""
+    if n_dis != 1:
+        raise UserError(
+            f"task={task} takes one D step per G step, and optimizer.n_dis is {n_dis}. Type "
+            "optimizer.n_dis=1"
+        )
+
+
 @torch.no_grad()
 def hold(place: Tensor | None, x: Tensor) -> Tensor:
     """Copy x to the place of the last turn, where the turns of a CUDA graph read it. Return it."""

@@ -10,7 +10,15 @@ from crgan_cli.config.bounds import NonNegative, NonNegativeInt, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.scoring import at_least_fp32, mixes_samples
-from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, Task, hold, l1_distance
+from crgan_cli.gan.tasks.base import (
+    Casting,
+    GeneratedView,
+    Part,
+    Task,
+    hold,
+    l1_distance,
+    require_one_d_step,
+)
 from crgan_cli.gan.tasks.pool import ImagePool
 from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views
@@ -57,11 +65,7 @@ class CycleGAN(Task):
     ) -> None:
         """`batch_shapes`: (N, C, H, W) of the batches of each side."""
         super().__init__()
-        if n_dis != 1:
-            raise UserError(
-                f"task=cyclegan takes one D step per G step, and optimizer.n_dis is {n_dis}. Type "
-                "optimizer.n_dis=1"
-            )
+        require_one_d_step("cyclegan", n_dis)
         channels = {name: shape[1] for name, shape in batch_shapes.items()}
         if lambda_identity and channels["a"] != channels["b"]:
             raise UserError(

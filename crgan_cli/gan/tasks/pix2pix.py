@@ -16,6 +16,7 @@ from crgan_cli.gan.tasks.base import (
     Part,
     hold,
     l1_distance,
+    require_one_d_step,
 )
 from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.tasks.two_players import TwoPlayers
@@ -57,11 +58,7 @@ class Pix2Pix(TwoPlayers):
         conditional: bool = True,
     ) -> None:
         super().__init__(G, adversary)
-        if n_dis != 1:
-            raise UserError(
-                f"task=pix2pix takes one D step per G step, and optimizer.n_dis is {n_dis}. Type "
-                "optimizer.n_dis=1"
-            )
+        require_one_d_step("pix2pix", n_dis)
         self.channels_in = channels_in
         self.lambda_l1 = lambda_l1
         self.show: Callable[[Tensor, Tensor], Tensor] = join_pair if conditional else second
