@@ -22,7 +22,6 @@ from crgan_cli.networks.blocks import (
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    PlainBatchNorm,
     ProjectionHead,
     SelfAttention,
     ToUnitInterval,
@@ -30,8 +29,8 @@ from crgan_cli.networks.layers import (
     init_weights,
     require_resolution,
     scale_channels,
-    vector_batch_norm,
 )
+from crgan_cli.networks.norms import PlainBatchNorm, vector_batch_norm
 
 
 def _blocks_up(resolution: int, multipliers: int) -> int:

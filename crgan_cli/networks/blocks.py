@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.networks.fast.fused_resample import NearestConv3, PooledConv3, ZeroInsertionConv3
-from crgan_cli.networks.layers import Norm, logit_head, sum_pool
+from crgan_cli.networks.layers import logit_head, sum_pool
+from crgan_cli.networks.norms import Norm
 
 STEM_SIDE = 4
 """Side of the first feature map of every residual generator."""

@@ -15,14 +15,12 @@ from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
     LogitConv,
-    NormKind,
     init_norm_gains,
     init_normal_002,
     init_weights,
-    needs_bias,
-    norm_layers,
     scale_channels,
 )
+from crgan_cli.networks.norms import NormKind, needs_bias, norm_layers
 
 RECEPTIVE_FIELDS = (1, 16, 34, 70, 142, 286)
 """Side of the patch, in pixels, that one logit depends on; by `d_layers`."""

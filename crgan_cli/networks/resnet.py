@@ -19,7 +19,6 @@ from crgan_cli.networks.blocks import (
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    PlainBatchNorm,
     ToUnitInterval,
     init_normal_002,
     init_weights,
@@ -28,6 +27,7 @@ from crgan_cli.networks.layers import (
     scale_channels,
     sigmoid_image,
 )
+from crgan_cli.networks.norms import PlainBatchNorm
 from crgan_cli.networks.resnet32 import ResNet32Discriminator, ResNet32Generator
 
 

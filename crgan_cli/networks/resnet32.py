@@ -8,14 +8,8 @@ from torch import nn
 from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.networks.blocks import ResidualDiscriminator, ResidualGenerator
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
-from crgan_cli.networks.layers import (
-    Norm,
-    PlainBatchNorm,
-    count_labels,
-    label_batch_norm,
-    require_resolution,
-    scale_channels,
-)
+from crgan_cli.networks.layers import count_labels, require_resolution, scale_channels
+from crgan_cli.networks.norms import Norm, PlainBatchNorm, label_batch_norm
 
 
 def _require_32(resolution: int, name: str) -> None:

@@ -8,7 +8,8 @@ the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, G
 from torch import nn
 
 from crgan_cli.networks.blocks import nearest_block, residual_1x1
-from crgan_cli.networks.layers import ConditionalBatchNorm, init_glorot_sngan, init_weights
+from crgan_cli.networks.layers import init_glorot_sngan, init_weights
+from crgan_cli.networks.norms import ConditionalBatchNorm
 from crgan_cli.networks.resnet32 import ResNet32Discriminator, ResNet32Generator
 
 

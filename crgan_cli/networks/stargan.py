@@ -22,7 +22,8 @@ from crgan_cli.networks.image_to_image import (
     require_sides,
     upsample,
 )
-from crgan_cli.networks.layers import InstanceNorm, LogitConv, keep_format, scale_channels
+from crgan_cli.networks.layers import LogitConv, scale_channels
+from crgan_cli.networks.norms import InstanceNorm, keep_format
 from crgan_cli.networks.verdict import Verdict
 
 MOST_LAYERS = 6

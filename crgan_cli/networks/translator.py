@@ -20,15 +20,8 @@ from crgan_cli.networks.image_to_image import (
     require_sides,
     upsample,
 )
-from crgan_cli.networks.layers import (
-    NormKind,
-    init_norm_gains,
-    init_normal_002,
-    init_weights,
-    needs_bias,
-    norm_layers,
-    scale_channels,
-)
+from crgan_cli.networks.layers import init_norm_gains, init_normal_002, init_weights, scale_channels
+from crgan_cli.networks.norms import NormKind, needs_bias, norm_layers
 
 FEW_BLOCKS, MANY_BLOCKS = 6, 9
 """The authors' residual blocks: below 256 px, and from there on."""

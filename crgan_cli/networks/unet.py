@@ -11,16 +11,14 @@ from crgan_cli.config.bounds import DropoutRate, Positive, PositiveInt
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.image_to_image import Upsampling, require_sides, upsample
 from crgan_cli.networks.layers import (
-    NormKind,
     RowDropout,
     init_norm_gains,
     init_normal_002,
     init_weights,
-    needs_bias,
-    norm_layers,
     require_resolution,
     scale_channels,
 )
+from crgan_cli.networks.norms import NormKind, needs_bias, norm_layers
 
 LEAST_HALVINGS, MOST_HALVINGS = 5, 8
 """The port's network for the smallest images, and the authors' for 256 px."""

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from crgan_cli.networks import blocks
 from crgan_cli.networks.fast.fused_resample import insert_zeros
-from crgan_cli.networks.layers import PlainBatchNorm
+from crgan_cli.networks.norms import PlainBatchNorm
 
 
 def test_a_1x1_before_upsampling_equals_one_after() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crgan_cli.errors import UserError
-from crgan_cli.networks import layers
+from crgan_cli.networks import layers, norms
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_sngan_weights_have_gain_root_two_in_3x3_kernels_only() -> None:
 
 
 def test_conditional_batch_norm_is_one_plus_the_maps_of_the_code() -> None:
-    norm = layers.vector_batch_norm(4)(3).double()
+    norm = norms.vector_batch_norm(4)(3).double()
     x, code = torch.randn(6, 3, 5, 5).double(), torch.randn(6, 4).double()
     mean = x.mean((0, 2, 3), keepdim=True)
     var = x.var((0, 2, 3), keepdim=True, correction=0)
@@ -48,7 +48,7 @@ def test_conditional_batch_norm_is_one_plus_the_maps_of_the_code() -> None:
 
 
 def test_label_norm_without_classes_is_plain_batch_norm() -> None:
-    norm = layers.label_batch_norm(0)(3)
+    norm = norms.label_batch_norm(0)(3)
     x = torch.randn(4, 3, 2, 2)
     assert torch.equal(norm(x, None), nn.BatchNorm2d(3)(x))
 
@@ -96,7 +96,7 @@ def test_conditional_without_classes_says_what_to_type() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_instance_norm_keeps_the_memory_format(layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 4, 4).contiguous(memory_format=layout)
-    y = layers.InstanceNorm(3)(x)
+    y = norms.InstanceNorm(3)(x)
     assert y.is_contiguous(memory_format=layout)
     torch.testing.assert_close(y, nn.InstanceNorm2d(3)(x))
     torch.testing.assert_close(y.mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)

@@ -19,7 +19,7 @@ from crgan_cli.gan.scoring import ScoredViews, mixes_samples
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.fast.adjoint import input_gradient, is_piecewise_linear
 from crgan_cli.networks.fast.spectral import SpectralNorm
-from crgan_cli.networks.layers import NormKind
+from crgan_cli.networks.norms import NormKind
 from crgan_cli.networks.patchgan import RECEPTIVE_FIELDS, PatchDiscriminator
 
 LAYERS = range(6)

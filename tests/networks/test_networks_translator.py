@@ -12,7 +12,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.errors import UserError
 from crgan_cli.networks.image_to_image import Reflect, ReflectionPad, Upsampling
-from crgan_cli.networks.layers import NormKind
+from crgan_cli.networks.norms import NormKind
 from crgan_cli.networks.translator import ResnetTranslator
 
 

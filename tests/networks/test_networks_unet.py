@@ -13,7 +13,7 @@ from crgan_cli.config.resolve import to_plain
 from crgan_cli.errors import UserError
 from crgan_cli.networks.fast.fused_resample import NearestConv3
 from crgan_cli.networks.image_to_image import Upsampling
-from crgan_cli.networks.layers import NormKind
+from crgan_cli.networks.norms import NormKind
 from crgan_cli.networks.unet import UNetGenerator
 
 

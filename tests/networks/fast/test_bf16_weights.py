@@ -17,7 +17,7 @@ from crgan_cli.gan.tasks.base import Task
 from crgan_cli.networks.fast.bf16_weights import bf16_weights, full_precision
 from crgan_cli.networks.fast.fused_resample import PooledConv3
 from crgan_cli.networks.fast.spectral import apply_spectral_norm, fixed_spectral_norm
-from crgan_cli.networks.layers import ConditionalBatchNorm
+from crgan_cli.networks.norms import ConditionalBatchNorm
 from crgan_cli.training.engine.eager import Eager
 
 BF16 = torch.bfloat16

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.fast.instance_norm import NormalizeInstances
-from crgan_cli.networks.layers import InstanceNorm
+from crgan_cli.networks.norms import InstanceNorm
 
 
 @pytest.fixture(autouse=True)
