@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Self
 
@@ -109,9 +109,18 @@ class Mark(NamedTuple):
 class TrainingProgress(LiveDisplay):
     """The step, images per second, the last metric and the time left, on stderr."""
 
-    def __init__(self, steps: int, *, step: int, crowd: CrowdWatch | None = None) -> None:
-        """`step`: where a resumed run starts. `crowd`: notices that the CPUs are busy."""
+    def __init__(
+        self,
+        steps: int,
+        *,
+        step: int,
+        crowd: CrowdWatch | None = None,
+        costs: Sequence[tuple[int, float]] = ((0, 1.0),),
+    ) -> None:
+        """`step`: where a resumed run starts. `crowd`: notices that the CPUs are busy. `costs`: how
+        long a step takes from some step on, in any unit; the first from 0 on."""
         self.steps = steps
+        self.costs = costs
         self.step = self.first = step
         self.metric = self.images_per_second = ""
         super().__init__(
@@ -181,9 +190,18 @@ class TrainingProgress(LiveDisplay):
     def time_left(self, mark: Mark) -> str:
         """Return the time left by the recent speed, and by the mean time of all else so far."""
         recent = self.marks[0]
-        training = (mark.seconds - recent.seconds) / max(mark.step - recent.step, 1)
+        training = (mark.seconds - recent.seconds) / (self.work(recent.step, mark.step) or 1)
         pauses = self.paused_seconds / max(mark.step - self.first, 1)
-        return format_duration((training + pauses) * (self.steps - mark.step))
+        left = training * self.work(mark.step, self.steps) + pauses * (self.steps - mark.step)
+        return format_duration(left)
+
+    def work(self, first: int, end: int) -> float:
+        """Return the cost of the steps from `first` to before `end`."""
+        ends = [step for step, _ in self.costs[1:]] + [self.steps]
+        parts = zip(self.costs, ends, strict=True)
+        return sum(
+            cost * max(min(end, last) - max(first, start), 0) for (start, cost), last in parts
+        )
 
     def show_metric(self, name: str, value: float) -> None:
         """Show the result of an evaluation."""
