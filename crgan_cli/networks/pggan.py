@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.equalized import (
+    SLOPE,
     EqualizedConv,
+    EqualizedLeakyConv,
     EqualizedLinear,
     EqualizedLogit,
     EqualizedNearestConv3,
@@ -65,7 +67,7 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 def leaky(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2."""
-    return F.leaky_relu(x, 0.2)
+    return F.leaky_relu(x, SLOPE)
 
 
 class MinibatchStd(nn.Module):
@@ -115,12 +117,12 @@ class PGGANFirstBlock(nn.Module):
         super().__init__()
         self.dense = EqualizedLinear(c_in, c_out * FIRST_SIDE**2, gain=2**0.5 / 4, bias=False)
         self.bias = nn.Parameter(torch.zeros(c_out))
-        self.conv = EqualizedConv(c_out, c_out, 3)
+        self.conv = EqualizedLeakyConv(c_out, c_out, 3)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).unflatten(1, (-1, FIRST_SIDE, FIRST_SIDE))
         x = pixel_norm(leaky(x + self.bias.to(x.dtype)[:, None, None]))
-        return pixel_norm(leaky(self.conv(x)))
+        return pixel_norm(self.conv(x))
 
 
 class PGGANUpBlock(nn.Module):
@@ -129,10 +131,10 @@ class PGGANUpBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.up = EqualizedNearestConv3(c_in, c_out)
-        self.conv = EqualizedConv(c_out, c_out, 3)
+        self.conv = EqualizedLeakyConv(c_out, c_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return pixel_norm(leaky(self.conv(pixel_norm(leaky(self.up(x))))))
+        return pixel_norm(self.conv(pixel_norm(leaky(self.up(x)))))
 
 
 class PGGANGenerator(nn.Module):
@@ -198,11 +200,11 @@ class PGGANDownBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.conv1 = EqualizedConv(c_in, c_in, 3)
-        self.conv2 = EqualizedConv(c_in, c_out, 3)
+        self.conv1 = EqualizedLeakyConv(c_in, c_in, 3)
+        self.conv2 = EqualizedLeakyConv(c_in, c_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return halve(leaky(self.conv2(leaky(self.conv1(x)))))
+        return halve(self.conv2(self.conv1(x)))
 
 
 class PGGANLastBlock(nn.Module):
@@ -211,11 +213,11 @@ class PGGANLastBlock(nn.Module):
     def __init__(self, c: int, features: int, mbstd_group: int) -> None:
         super().__init__()
         self.mbstd = MinibatchStd(mbstd_group)
-        self.conv = EqualizedConv(c + 1, c, 3)
+        self.conv = EqualizedLeakyConv(c + 1, c, 3)
         self.dense = EqualizedLinear(c * FIRST_SIDE**2, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = leaky(self.conv(self.mbstd(x)))
+        x = self.conv(self.mbstd(x))
         return leaky(self.dense(x.flatten(1)))
 
 
@@ -249,7 +251,7 @@ class PGGANDiscriminator(nn.Module):
         self.classes = known if labels == "projection" else 0
         """Number of classes that the logit is conditioned on."""
         self.growth = Growth(levels - 1)
-        self.from_rgb = nn.ModuleList(EqualizedConv(channels, c, 1) for c in widths)
+        self.from_rgb = nn.ModuleList(EqualizedLeakyConv(channels, c, 1) for c in widths)
         self.blocks = nn.ModuleList(map(PGGANDownBlock, widths[1:], widths[:-1]))
         self.last = PGGANLastBlock(widths[0], features, mbstd_group)
         self.logits = EqualizedLogit(features, 1 + known * self.classifies, gain=1.0)
@@ -259,11 +261,11 @@ class PGGANDiscriminator(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor | Verdict:
         """Images of the size of the level, and (N,) class ids -> (N,) logits, or a Verdict."""
         level = self.growth.level
-        h = leaky(self.from_rgb[level](x))
+        h = self.from_rgb[level](x)
         for i in reversed(range(level)):
             h = self.blocks[i](h)
             if i == level - 1:
-                h = self.growth.fade(leaky(self.from_rgb[i](halve(x))), h)
+                h = self.growth.fade(self.from_rgb[i](halve(x)), h)
         h = self.last(h)
         logits = self.logits(h)
         if self.classifies:
