@@ -22,14 +22,17 @@ class Growth(nn.Module):
         """`top` is the last level: where networks are that do not grow."""
         super().__init__()
         self.top = self.level = top
+        self.fading = False
+        """Whether the level before takes part: alpha < 1."""
         self.register_buffer("stored_level", torch.tensor(top))
         self.register_buffer("alpha", torch.ones(()))
 
     def follow(self, level: int, alpha: float) -> None:
-        """Set the level, which decides what networks compute, and alpha, which does not."""
+        """Set the level and alpha. Level and `fading` decide what networks compute."""
         if level != self.level:
             self.level = level
             self.stored_level.fill_(level)
+        self.fading = level > 0 and alpha < 1
         self.alpha.fill_(alpha)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -38,9 +41,10 @@ class Growth(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.level = int(self.stored_level)
+        self.fading = self.level > 0 and bool(self.alpha < 1)
 
     def fade(self, old: Tensor, new: Tensor) -> Tensor:
-        """(1 - alpha) old + alpha new; exactly `new` at alpha = 1, also in bf16."""
+        """(1 - alpha) old + alpha new."""
         return torch.lerp(old, new, self.alpha.to(new.dtype))
 
 

@@ -20,6 +20,7 @@ from crgan_cli.networks.equalized import (
     EqualizedLogit,
     EqualizedNearestConv3,
 )
+from crgan_cli.networks.fast.pixel_norm import NormalizePixels
 from crgan_cli.networks.growth import Growth, double, halve
 from crgan_cli.networks.layers import (
     at_least_fp32,
@@ -61,6 +62,8 @@ def choose_widths(levels: int, fmap_base: int, fmap_max: int, width: float) -> l
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean over channels of x^2 + 1e-8), section 4.2. The mean is in fp32."""
+    if x.device.type == "cpu" and x.ndim == 4 and not torch.compiler.is_compiling():
+        return NormalizePixels.apply(x, EPSILON)
     square = at_least_fp32(x).square().mean(1, keepdim=True)
     return x * (square + EPSILON).rsqrt().to(x.dtype)
 
@@ -140,7 +143,7 @@ class PGGANUpBlock(nn.Module):
 class PGGANGenerator(nn.Module):
     """Normalised latents and labels -> 4x4, then a block per level; each level has a toRGB.
 
-    The image of the newest level is faded in over the doubled one of the level before. toRGB is
+    The image of the newest level fades in over the doubled one of the level before. toRGB is
     linear: values are about in [-1, 1], and clamped where they are shown or scored.
 
     A generator that has not grown up yet makes smaller images in training. In evaluation mode they
@@ -179,7 +182,7 @@ class PGGANGenerator(nn.Module):
         for block in self.blocks[:level]:
             before, x = x, block(x)
         image = self.to_rgb[level](x)
-        if level > 0:
+        if self.growth.fading:
             # in fp32: bf16 has 8 bits for alpha
             old = double(at_least_fp32(self.to_rgb[level - 1](before)))
             image = self.growth.fade(old, at_least_fp32(image))
@@ -264,7 +267,7 @@ class PGGANDiscriminator(nn.Module):
         h = self.from_rgb[level](x)
         for i in reversed(range(level)):
             h = self.blocks[i](h)
-            if i == level - 1:
+            if i == level - 1 and self.growth.fading:
                 h = self.growth.fade(self.from_rgb[i](halve(x)), h)
         h = self.last(h)
         logits = self.logits(h)
