@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from crgan_cli.networks.fast.convolution import convolve, find_forms, to_autocast
 from crgan_cli.networks.fast.convolution_forms import (
+    LIBRARY,
     Correlate,
     Forms,
     Geometry,
@@ -79,16 +80,21 @@ class ConvolveLeaky(torch.autograd.Function):
         ctx: Context, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
-        for_x, for_weight, for_bias = needed(ctx)
+        mask, (at, forms) = needed(ctx), ctx.rest
+        for_x, for_weight, for_bias = mask
+        if forms == LIBRARY and not torch.is_grad_enabled():  # two calls in the place of twelve
+            grad = torch.ops.aten.leaky_relu_backward(grad, y, ctx.slope, True)
+            return *in_this_precision(differentiate_by_library, grad, x, weight, at, mask), *REST
         grad = Slopes.apply(grad, y.detach(), ctx.slope)
         return (
             SpreadOut.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
             Correlate.apply(x, grad, *ctx.rest) if for_weight else None,
             grad.sum((0, 2, 3)) if for_bias else None,
-            None,
-            None,
-            None,
+            *REST,
         )
+
+
+REST = (None, None, None)  # the gradients of what is no tensor
 
 
 class Slopes(torch.autograd.Function):
@@ -119,3 +125,11 @@ def multiply_leaky(
     return torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, *side, "leaky_relu", [slope], None
     )
+
+
+def differentiate_by_library(
+    grad: Tensor, x: Tensor, weight: Tensor, at: Geometry, mask: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a convolution's image, weight and bias, as far as the mask has them."""
+    side: Any = ([at.stride] * 2, [at.padding] * 2, [1, 1], False, [0, 0], 1)
+    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *side, list(mask))
