@@ -168,7 +168,8 @@ class Ours:
         self.engine = engine.for_device(device)
         self.task = build_game(config, g_twice=g_twice)
         self.engine.prepare(self.task, device)
-        ema = config.ema
+        ema, stages = config.ema, Stages.from_settings(config)
+        stage = stages.at(first)
         self.trainer = Trainer(
             self.task,
             self.engine,
@@ -176,14 +177,14 @@ class Ours:
             make_batches(
                 sets,
                 dict.fromkeys(sets, ()),
-                batch_size=config.batch_size,
+                batch_size=stage.batch_size,
                 seed=config.seed,
                 device=device,
                 flip=config.dataset.flip,
-                crop=config.dataset.resolution,
+                crop=stage.resolution,
                 layout=self.engine.layout,
             ),
-            Stages.from_settings(config),
+            stages,
             ema=EMA(self.task.player("g"), ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,
