@@ -65,9 +65,7 @@ SETUPS = {
     "translator": Setup(
         CycleGAN, cyclegan.DEFAULTS, cyclegan.CyclePeerStep, cyclegan.require_equal
     ),
-    "stargan": Setup(
-        StarGAN, stargan.DEFAULTS, stargan.RelabellingPeerStep, stargan.require_equal
-    ),
+    "stargan": Setup(StarGAN, stargan.DEFAULTS, stargan.RelabellingPeerStep, stargan.require_equal),
     "pggan": Setup(
         Progressive,
         pggan.DEFAULTS,

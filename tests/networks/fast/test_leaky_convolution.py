@@ -86,9 +86,7 @@ def test_only_in_training_on_a_cpu_is_it_one_function(monkeypatch: pytest.Monkey
 
     def made_by(training: bool, x: Tensor) -> str:
         device = x.device
-        y = convolve_leaky(
-            x, weight.to(device), bias.to(device), SLOPE, SAME, training=training
-        )
+        y = convolve_leaky(x, weight.to(device), bias.to(device), SLOPE, SAME, training=training)
         return type(y.grad_fn).__name__
 
     assert made_by(True, x) == "ConvolveLeakyBackward"
