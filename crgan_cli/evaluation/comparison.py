@@ -20,6 +20,7 @@ from crgan_cli.evaluation.metrics.features import (
     Stop,
     extract,
     require_finite_images,
+    shift_progress,
 )
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.metrics.reference import PreparedReference
@@ -74,10 +75,6 @@ class ImageComparison:
         def draw(start: int, count: int) -> Tensor:
             return self.to_pixels(fakes.draw(first + start, count), count)
 
-        def report_progress(done: int, total: int) -> None:
-            if progress:
-                progress(first + done, n * self.protocol.repeats)
-
         fake = extract(
             self.extractor,
             draw,
@@ -87,7 +84,7 @@ class ImageComparison:
             required=self.required - {"steps"},
             y=None if fakes.y is None else fakes.y[first : first + n],
             classify=self.classifying.predict if self.classifying else None,
-            progress=report_progress,
+            progress=shift_progress(progress, first, n * self.protocol.repeats),
             stop=stop,
         )
 

@@ -41,6 +41,13 @@ class FeatureSet(NamedTuple):
         return self.pool
 
 
+def shift_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Return the progress of a part of some work, of whose `total` images `before` are done."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)
+
+
 def extract(
     extractor: Extractor,
     draw: Draw,

@@ -22,6 +22,7 @@ from crgan_cli.evaluation.metrics.features import (
     Progress,
     Stop,
     extract,
+    shift_progress,
 )
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -97,7 +98,10 @@ def prepare_reference(
 ) -> PreparedReference:
     """Load the reference from a file of the user or the cache, or compute it."""
 
-    def extract_images(images: Images) -> FeatureSet:
+    count = len(real.images.x)
+    total = count + (len(real.others.x) if real.others else 0)
+
+    def extract_images(images: Images, before: int = 0) -> FeatureSet:
         return extract(
             extractor,
             lambda start, n: images.x[start : start + n],
@@ -106,16 +110,17 @@ def prepare_reference(
             which="real",
             required=required,
             y=images.y if real.labelled else None,
-            progress=progress,
+            progress=shift_progress(progress, before, total),
             stop=stop,
         )
 
     def compute() -> Reference:
+        log.info("features of %d real images: once, then from the cache", total)
         features = extract_images(real.images)
         if real.others is None:
             return Reference(features, None)
         with naming_failures("the real-vs-real distance"):
-            floor = frechet_distance(features.moments, extract_images(real.others).moments)
+            floor = frechet_distance(features.moments, extract_images(real.others, count).moments)
         return Reference(features, floor)
 
     provenance = real.describe(extractor)
