@@ -115,6 +115,11 @@ class Evaluator(ImageComparison):
         return self.protocol.metric_name(key, self.extractor)
 
     @property
+    def count_of_real(self) -> int:
+        """How many real images are looked at, with those of the real-vs-real distance."""
+        return self.protocol.num_real + self.floor * self.protocol.num_samples
+
+    @property
     def label(self) -> str:
         """The protocol's short name."""
         return self.protocol.label(self.reference.dataset)

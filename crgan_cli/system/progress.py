@@ -116,24 +116,25 @@ class EvalProgress(LiveDisplay):
         super().__init__(columns, crowd)
         self.bar = self.line.add_task("images", total=None)
         self.what = what
-        self.done, self.total = 0, 0
+        self.done = self.total = self.works = 0
         self.began = self.shown = self.last_printed
 
     def show(self, done: int, total: int) -> None:
         """Show how many of all images are done, and the time left by the mean speed so far.
 
-        Other work begins where a count falls, or another total is shown.
+        Other work begins behind a whole one, or where the count falls.
         """
         now = time.monotonic()
-        if done < self.done or total != self.total:
+        if done < self.done or self.done == self.total:
             self.began = self.shown
-            self.line.reset(self.bar, total=total)
+            self.works += 1
+            self.line.reset(self.bar)
         self.done, self.total, self.shown = done, total, now
-        self.line.update(self.bar, completed=done)
+        self.line.update(self.bar, completed=done, total=total)
         if self.claim_plain_line(now):
             left = format_duration((now - self.began) / max(done, 1) * (total - done))
             log.info("%s: %d of %d, %s left", self.what, done, total, left)
-        self.look_at_others(f"{self.what} of {total}", Mark(now, done), now)
+        self.look_at_others(f"{self.what} {self.works}", Mark(now, done), now)
 
 
 class TrainingProgress(LiveDisplay):
@@ -217,4 +218,4 @@ class TrainingProgress(LiveDisplay):
         self.line.update(self.images, visible=done < total, completed=done, total=total)
         self.line.update(self.bar, visible=done >= total)
         now = time.monotonic()
-        self.look_at_others(f"scoring of {total}", Mark(now, done), now)
+        self.look_at_others("scoring", Mark(now, done), now)

@@ -197,7 +197,7 @@ def test_training_looks_at_others_every_ten_seconds_of_steps_or_of_scoring(
             watch.show_scoring(5 * (second - 40), 65)
     for second in range(54, 65):
         at(watch, clock, second, second)
-    assert crowd.looks[2:] == [("scoring of 65", 10, 5), ("steps", 10, 1)]
+    assert crowd.looks[2:] == [("scoring", 10, 5), ("steps", 10, 1)]
 
 
 def test_what_counts_images_looks_at_others_too_and_apart_for_each_work(
@@ -208,5 +208,5 @@ def test_what_counts_images_looks_at_others_too_and_apart_for_each_work(
         for done, total in ((10, 30), (20, 30), (30, 30), (1, 9), (2, 9), (3, 9)):
             clock.seconds += 6
             watch.show(done, total)
-    assert crowd.looks == [("scoring of 30", 12, 10 / 6), ("scoring of 9", 12, 1 / 6)]
+    assert crowd.looks == [("scoring 1", 12, 10 / 6), ("scoring 2", 12, 1 / 6)]
     assert said.messages.count("others") == 1

@@ -20,9 +20,9 @@ from crgan_cli.evaluation.metrics.features import (
     FeatureKind,
     FeatureSet,
     Progress,
+    ProgressParts,
     Stop,
     extract,
-    shift_progress,
 )
 from crgan_cli.evaluation.metrics.frechet import frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -98,10 +98,10 @@ def prepare_reference(
 ) -> PreparedReference:
     """Load the reference from a file of the user or the cache, or compute it."""
 
-    count = len(real.images.x)
-    total = count + (len(real.others.x) if real.others else 0)
+    total = len(real.images.x) + (len(real.others.x) if real.others else 0)
+    parts = ProgressParts(progress, total)
 
-    def extract_images(images: Images, before: int = 0) -> FeatureSet:
+    def extract_images(images: Images) -> FeatureSet:
         return extract(
             extractor,
             lambda start, n: images.x[start : start + n],
@@ -110,7 +110,7 @@ def prepare_reference(
             which="real",
             required=required,
             y=images.y if real.labelled else None,
-            progress=shift_progress(progress, before, total),
+            progress=parts.next(len(images.x)),
             stop=stop,
         )
 
@@ -120,7 +120,7 @@ def prepare_reference(
         if real.others is None:
             return Reference(features, None)
         with naming_failures("the real-vs-real distance"):
-            floor = frechet_distance(features.moments, extract_images(real.others, count).moments)
+            floor = frechet_distance(features.moments, extract_images(real.others).moments)
         return Reference(features, floor)
 
     provenance = real.describe(extractor)
