@@ -204,8 +204,8 @@ def prepare(folder: Path) -> None:
     photos(folder / "facades/test", 4)
     for domain in ("trainA", "trainB", "testA", "testB"):
         photos(folder / "horse2zebra" / domain, 8)
-    photos(folder / "faces", 40)
-    rows = (f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(40))
+    photos(folder / "faces")
+    rows = (f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(100))
     (folder / "faces/labels.csv").write_text("\n".join(["file,Male,Young", *rows]))
     for name, other in (("drawing", "0"), ("large", "1")):
         shutil.copy(folder / f"photos/{other}.png", folder / f"{name}.png")
