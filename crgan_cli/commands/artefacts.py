@@ -119,7 +119,7 @@ def split_arguments(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def build_extractor(settings: "DictConfig", device: "torch.device") -> "Extractor":
-    """Build the extractor of `settings`. Raise UserError if its weights are missing."""
+    """Build the extractor of `settings`. Raise UserError without weights, or without features."""
     from crgan_cli.config.build import build_group
     from crgan_cli.errors import UserError
 
@@ -127,6 +127,11 @@ def build_extractor(settings: "DictConfig", device: "torch.device") -> "Extracto
         extractor = build_group(settings.extractor)
     except UserError as error:
         raise UserError(f"{error} Or measure pixels only, with --pixels-only.") from error
+    if not extractor.dims:
+        raise UserError(
+            f"extractor={extractor.name} has no features to compare. Type another one, for example "
+            "extractor=efficientnet_lite0, or measure pixels only, with --pixels-only."
+        )
     extractor.to(device)
     return extractor
 

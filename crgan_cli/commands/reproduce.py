@@ -184,7 +184,7 @@ def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
     done = 0 if state == NEW else steps if state == FINISHED else count_steps_done(job.folder)
     if scale.cpu_minutes is not None:
         return scale.cpu_minutes * (steps - done) / steps
-    return gpu_minutes(job.config, steps - done)
+    return gpu_minutes(job.config, steps, done)
 
 
 def format_totals(

@@ -131,7 +131,7 @@ def trace_keys(overrides: Sequence[str], choices: Choices) -> Callable[[str], st
 
     An experiment's keys belong to the choices that it makes, and here another one was typed.
     """
-    typed = dict(text.partition("=")[::2] for text in overrides)
+    typed = {key: value for key, _, value in (text.partition("=") for text in overrides)}
     experiments = re.findall(r"[\w/.-]+", typed.get("experiment", ""))
 
     def trace(key: str) -> str:

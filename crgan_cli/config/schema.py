@@ -25,7 +25,7 @@ READ_BY_OTHERS: dict[str, dict[str, object]] = {
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {
     # Parameters that look like keys, but that the code fills from another group.
-    "task": ("n_dis", "channels_in"),  # of other groups: see Task.arguments
+    "task": ("n_dis", "channels_in", "stages"),  # of other groups: see Task.arguments
     # the channels of the two sides of an image-to-image data set, and of what D sees of them; the
     # columns of the labels that G sees, and the labels that D classifies
     "architecture": ("in_channels", "out_channels", "d_in_channels", "label_planes", "d_labels"),

@@ -5,6 +5,7 @@ list of positions, and a flip is another position. A larger one stays in (memory
 and a thread reads one batch ahead. Random crops are offsets beside the positions; the device cuts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +16,7 @@ from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages
 from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
+from crgan_cli.gan.stages import Stage
 from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.system.distributed.world import world
 
@@ -30,7 +32,32 @@ def fits_in_memory(pixels: int, memory: int | None) -> bool:
     return pixels <= (MAX_BYTES_WITHOUT_GPU if memory is None else memory // 4)
 
 
-class Batches:
+class TrainingImages(ABC):
+    """Where a run's real images come from, a batch at a time."""
+
+    batch_size: int
+    """Images of each set, of all processes."""
+
+    @abstractmethod
+    def inputs(self, index: int) -> BatchInputs:
+        """Return what `to_views` needs for batch `index` >= 0.
+
+        The tensors may be views of internal state: do not write to them.
+        """
+
+    @abstractmethod
+    def to_views(self, *inputs: Tensor) -> Views:
+        """Return the real images of a turn by view, on the device.
+
+        No random numbers and no synchronisation: a CUDA graph can capture it.
+        """
+
+    def at(self, stage: Stage) -> "TrainingImages":
+        """Return the batches of a stage, counted from 0 within it."""
+        return self
+
+
+class Batches(TrainingImages):
     """batches[i] is batch i of an endless shuffled sequence. To resume, ask for i.
 
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
@@ -85,18 +112,11 @@ class Batches:
             self._source = HostImages(images, sampler, crop=crop, device=device, layout=layout)
 
     def inputs(self, index: int) -> BatchInputs:
-        """Return what `to_views` needs for batch `index` >= 0.
-
-        The tensors may be views of internal state: do not write to them.
-        """
         return self._source.inputs(index)
 
     def to_views(self, *inputs: Tensor) -> Views:
         """Return the view `name`: x (n, C, H, W) float32 in [-1, 1], in `layout`, and the labels y
-        (n,) or (n, planes), on the device.
-
-        No random numbers and no synchronisation: a CUDA graph can capture it.
-        """
+        (n,) or (n, planes), on the device."""
         x, y = self._source.to_batch(*inputs)
         return {self.name: Batch(to_float(x), y)}
 
@@ -105,7 +125,7 @@ class Batches:
         return self.to_views(*self.inputs(index))[self.name]
 
 
-class SideBySideBatches:
+class SideBySideBatches(TrainingImages):
     """Batch i of each of several sets, which may have unlike counts: a view per set.
 
     The sets must have been given different streams, or their orders would be tied.
@@ -114,14 +134,11 @@ class SideBySideBatches:
     def __init__(self, sets: Sequence[Batches]) -> None:
         self.sets = tuple(sets)
         self.batch_size = self.sets[0].batch_size
-        """Images of each set."""
 
     def inputs(self, index: int) -> BatchInputs:
-        """Return what `to_views` needs for batch `index` >= 0."""
         return tuple(tensor for each in self.sets for tensor in each.inputs(index))
 
     def to_views(self, *inputs: Tensor) -> Views:
-        """Return the batch of each set under its name; see `Batches.to_views`."""
         views: Views = {}
         for each in self.sets:
             views |= each.to_views(*inputs[: each.inputs_count])
@@ -139,8 +156,12 @@ def make_batches(
     flip: bool,
     crop: int | None,
     layout: torch.memory_format,
-) -> Batches | SideBySideBatches:
-    """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`."""
+    stream: int = 0,
+) -> TrainingImages:
+    """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`.
+
+    The sets have the streams from `stream` on.
+    """
     made = [
         Batches(
             images,
@@ -152,9 +173,9 @@ def make_batches(
             layout=layout,
             name=name,
             parts=parts[name],
-            stream=stream,
+            stream=number,
         )
-        for stream, (name, images) in enumerate(sets.items())
+        for number, (name, images) in enumerate(sets.items(), stream)
     ]
     return made[0] if len(made) == 1 else SideBySideBatches(made)
 

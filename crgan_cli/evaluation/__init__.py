@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from crgan_cli.evaluation.evaluator import Evaluator as Evaluator
     from crgan_cli.evaluation.metrics.efficientnet import EfficientNetLite0 as EfficientNetLite0
     from crgan_cli.evaluation.metrics.extractors import Extractor as Extractor
+    from crgan_cli.evaluation.metrics.extractors import NoExtractor as NoExtractor
     from crgan_cli.evaluation.metrics.inception import Inception as Inception
     from crgan_cli.evaluation.metrics.pretrained import CLIP as CLIP
     from crgan_cli.evaluation.metrics.pretrained import VGG16 as VGG16

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from crgan_cli.data.images import to_uint8, to_unrounded
+from crgan_cli.data.images import Images, to_uint8, to_unrounded
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.base import Metric, naming_failures
@@ -37,6 +37,7 @@ class ImageComparison:
     required: frozenset[FeatureKind]
     classifying: ClassAccuracy | None
     reference: PreparedReference
+    constants: dict[tuple[str, str], float]  # see `compare_real`
     primary: Metric
 
     @torch.no_grad()
@@ -57,6 +58,7 @@ class ImageComparison:
             values[key, "_sd"] = stdev(each[key] for each in sets)
         if reference.floor is not None:
             values["fd", "_floor"] = reference.floor
+        values |= self.constants
         if self.classifying and self.classifying.classifier:
             values["class_accuracy", "_real"] = self.classifying.classifier.accuracy
         return values
@@ -107,6 +109,23 @@ class ImageComparison:
             return numbers
 
         return broadcast_from_main(compute)
+
+    def compare_real(self, others: Images | None) -> dict[tuple[str, str], float]:
+        """Return (key, end of the name) -> number, of pixels, that do not depend on G.
+
+        These are the numbers of the real images themselves, and the distance to `others`.
+        """
+        reference = self.reference.statistics
+        assert reference is not None, "call prepare(dataset) first"
+        compared = {"_real": (reference.real, [each for each in self.metrics if each.shows_real])}
+        if others:
+            distances = [each for each in self.metrics if each.may_lead and not each.of_features]
+            compared["_floor"] = reference.real._replace(images=others.x), distances
+        return {
+            (key, end): value
+            for end, (images, metrics) in compared.items()
+            for key, value in self.compare(images, metrics).items()
+        }
 
     def _extract_step(self, drawn: Draw, first: int, stop: Stop | None) -> Tensor:
         """Return the features of images that are not rounded, (N, dims)."""

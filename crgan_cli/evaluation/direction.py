@@ -37,6 +37,11 @@ class Direction:
         """The number of images that are translated."""
         return self.evaluator.protocol.num_samples
 
+    @property
+    def count_of_real(self) -> int:
+        """How many real images are looked at, with those of the real-vs-real distance."""
+        return self.evaluator.protocol.num_real + self.evaluator.floor * self.count
+
     def describe(self) -> str:
         """Say how many images are compared."""
         return f"{self.count} translated, {self.evaluator.protocol.num_real} real"

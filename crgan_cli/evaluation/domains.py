@@ -62,11 +62,11 @@ class DomainsEvaluator(Evaluator):
             for name, view in draws.items()
         }
         directions, groups = list(self.directions.values()), list(self._by_source())
-        images = sum(each.evaluator.count_of_real for each in directions)
+        images = sum(each.count_of_real for each in directions)
         images += sum(group[0].count for group in groups) + bool(labels) * classifier.STEPS
         parts = ProgressParts(progress, images)
         for direction in directions:
-            shown = parts.next(direction.evaluator.count_of_real)
+            shown = parts.next(direction.count_of_real)
             direction.evaluator.prepare(dataset, direction.view.target, progress=shown, stop=stop)
         found = held_out = None
         if labels:

@@ -72,6 +72,8 @@ class Evaluator(ImageComparison):
         is_splits: PositiveInt = 10,
         kid_subsets: PositiveInt = 100,
         kid_subset_size: PositiveInt | None = None,
+        swd_directions: PositiveInt = 512,
+        ms_ssim_pairs: PositiveInt = 10000,
     ) -> None:
         self.extractor = extractor
         self.protocol = Protocol(
@@ -88,7 +90,12 @@ class Evaluator(ImageComparison):
         )
         self.all_real = num_real is None
         self.metrics: list[Metric] = build_metrics(
-            measures, is_splits=is_splits, kid_subsets=kid_subsets, kid_subset_size=kid_subset_size
+            measures,
+            is_splits=is_splits,
+            kid_subsets=kid_subsets,
+            kid_subset_size=kid_subset_size,
+            swd_directions=swd_directions,
+            ms_ssim_pairs=ms_ssim_pairs,
         )
         self.required: frozenset[FeatureKind] = frozenset().union(
             *(metric.required for metric in self.metrics)
@@ -101,6 +108,7 @@ class Evaluator(ImageComparison):
         if num_samples is not None:
             require_possible(self.metrics, self.protocol, self.extractor)
         self.reference = PreparedReference()
+        self.constants = {}
         self.target = "real"
         self.warns = True  # of few images
         self.choose: Callable[[Tensor], Tensor] | None = None  # see `GeneratedView`
@@ -113,11 +121,6 @@ class Evaluator(ImageComparison):
     def name(self, key: str) -> str:
         """Return a number's name in reports; see `Protocol.metric_name`."""
         return self.protocol.metric_name(key, self.extractor)
-
-    @property
-    def count_of_real(self) -> int:
-        """How many real images are looked at, with those of the real-vs-real distance."""
-        return self.protocol.num_real + self.floor * self.protocol.num_samples
 
     @property
     def label(self) -> str:
@@ -268,6 +271,8 @@ class Evaluator(ImageComparison):
         class_accuracy learns from `training`; without, from the given images.
         """
         require_classes(self.metrics, labelled, f"{name} has")
+        for metric in self.metrics:
+            metric.require_shape(tuple(images.x.shape[1:]))
         if self.warns:
             warn_of_few_samples(self.protocol, self.extractor)
         self.reference = prepare_reference(
@@ -275,10 +280,11 @@ class Evaluator(ImageComparison):
             RealImages(name, self.protocol.reference, images, others, labelled),
             self.reference_file,
             self.protocol.batch_size,
-            self.required & {"pool"},  # no metric needs more of real images
+            self.required & {"pool", "images"},  # no metric needs more of real images
             progress,
             stop,
         )
+        self.constants = self.compare_real(others)
         if self.classifying:
             learnt_from = images if training is None else training
             self.classifying.fit(learnt_from, progress, stop)

@@ -17,6 +17,12 @@ log = logging.getLogger(__name__)
 def require_possible(metrics: Iterable[Metric], protocol: Protocol, extractor: Extractor) -> None:
     """Raise UserError if the extractor or the counts of images do not do for a metric."""
     for metric in metrics:
+        if metric.of_features and not extractor.dims:
+            raise UserError(
+                f"{metric.name} compares features, and extractor={extractor.name} has none. Type "
+                f"an extractor, for example extractor=efficientnet_lite0, or remove {metric.name} "
+                "from metrics.measures."
+            )
         if "logits" in metric.required and not extractor.has_logits:
             raise UserError(
                 f"The extractor {extractor.name} has no classes, but 'is', the Inception "

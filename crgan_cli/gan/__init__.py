@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from crgan_cli.gan.losses import NonSaturating as NonSaturating
     from crgan_cli.gan.losses import Wasserstein as Wasserstein
     from crgan_cli.gan.regularizers.base import Regularizer as Regularizer
+    from crgan_cli.gan.regularizers.classification import (
+        AuxiliaryClassifier as AuxiliaryClassifier,
+    )
     from crgan_cli.gan.regularizers.classification import Classification as Classification
     from crgan_cli.gan.regularizers.consistency import BalancedConsistency as BalancedConsistency
     from crgan_cli.gan.regularizers.consistency import (
         ConsistencyRegularization as ConsistencyRegularization,
     )
     from crgan_cli.gan.regularizers.consistency import LatentConsistency as LatentConsistency
+    from crgan_cli.gan.regularizers.drift import Drift as Drift
     from crgan_cli.gan.regularizers.path_length import PathLength as PathLength
     from crgan_cli.gan.regularizers.penalties import DRAGAN as DRAGAN
     from crgan_cli.gan.regularizers.penalties import R1 as R1
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from crgan_cli.gan.tasks.cyclegan import CycleGAN as CycleGAN
     from crgan_cli.gan.tasks.generation import Generation as Generation
     from crgan_cli.gan.tasks.pix2pix import Pix2Pix as Pix2Pix
+    from crgan_cli.gan.tasks.progressive import Progressive as Progressive
     from crgan_cli.gan.tasks.stargan import StarGAN as StarGAN
     from crgan_cli.gan.types import Batch as Batch
     from crgan_cli.gan.types import Discriminator as Discriminator

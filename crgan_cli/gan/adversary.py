@@ -9,13 +9,13 @@ from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.scoring import (
     Origin,
     ScoredViews,
-    at_least_fp32,
     concatenate,
     mixes_samples,
     score,
     split_views,
 )
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
+from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.system import rng
 
 

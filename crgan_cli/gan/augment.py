@@ -20,14 +20,25 @@ from crgan_cli.system import rng
 
 
 class Augment(nn.Module):
-    """A stochastic map from images to images of the same shape. Labels stay as they are."""
+    """A stochastic map from images to images of the same shape. Labels stay as they are.
+
+    Lengths in its settings are pixels of images at full size. While networks grow, smaller images
+    get the same share of their side, rounded.
+    """
+
+    full_side: int | None = None  # of the run's images; None: lengths are pixels of any image
+
+    def scale_length(self, pixels: int, side: int) -> int:
+        """`pixels` of an image at full size as pixels of one with this side."""
+        return pixels if self.full_side is None else round(pixels * side / self.full_side)
 
     def transform(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> the same shape, with random numbers of its own per image."""
         raise NotImplementedError
 
-    def require_size(self, side: int) -> None:
-        """Raise UserError if the settings make no sense for images of `side` pixels."""
+    def set_full_side(self, side: int) -> None:
+        """Say how large the run's images are. Raise UserError if the settings make no sense."""
+        self.full_side = side
 
     def forward(self, batch: Batch) -> Batch:
         """T(batch)."""
@@ -42,9 +53,9 @@ class Chain(Augment):
         self.transforms = nn.ModuleDict(transforms)
         self.members = transforms  # the same, as a type checker knows them
 
-    def require_size(self, side: int) -> None:
+    def set_full_side(self, side: int) -> None:
         for T in self.members.values():
-            T.require_size(side)
+            T.set_full_side(side)
 
     def transform(self, x: Tensor) -> Tensor:
         for T in self.members.values():
@@ -68,7 +79,8 @@ class FlipShift(Augment):
         self.padding = padding
         self._tables: dict[tuple[torch.Size, torch.device], SourceTables] = {}
 
-    def require_size(self, side: int) -> None:
+    def set_full_side(self, side: int) -> None:
+        super().set_full_side(side)
         if self.shift >= side:
             raise UserError(
                 f"augment.shift={self.shift} can move images of {side} pixels out of view. Give at "
@@ -76,7 +88,7 @@ class FlipShift(Augment):
             )
 
     def transform(self, x: Tensor) -> Tensor:
-        moves = 2 * self.shift + 1
+        moves = 2 * self.scale_length(self.shift, x.shape[-1]) + 1
         tables = self.tables(x)
         down, right = rng.randint(0, moves, len(x), 2, device=x.device).unbind(1)
         flipped = rng.rand(len(x), device=x.device) < self.flip
@@ -90,7 +102,8 @@ class FlipShift(Augment):
         key = x.shape, x.device
         if key not in self._tables:
             n, _, h, w = x.shape
-            rows, columns = (shifted_positions(size, self.shift, x.device) for size in (h, w))
+            shift = self.scale_length(self.shift, w)
+            rows, columns = (shifted_positions(size, shift, x.device) for size in (h, w))
             fill = mark_outside if self.padding == "zero" else reflect
             self._tables[key] = SourceTables(
                 fill(rows, h) * w,
@@ -175,7 +188,8 @@ class Cutout(Augment):
         self.size = size
         self._visible: dict[tuple[int, torch.device], Tensor] = {}
 
-    def require_size(self, side: int) -> None:
+    def set_full_side(self, side: int) -> None:
+        super().set_full_side(side)
         if self.size > side:
             raise UserError(
                 f"augment.size={self.size} is larger than images of {side} pixels. Give at most "
@@ -198,6 +212,7 @@ class Cutout(Augment):
         key = length, device
         if key not in self._visible:
             position = torch.arange(length, device=device)
-            first = position[:, None] - self.size // 2
-            self._visible[key] = (position < first) | (position >= first + self.size)
+            size = self.scale_length(self.size, length)
+            first = position[:, None] - size // 2
+            self._visible[key] = (position < first) | (position >= first + size)
         return self._visible[key]

@@ -76,7 +76,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     Raise UserError if T makes no sense for the resolution, or a regularizer none for the task.
     """
     T = Chain(**build_group(config.augment))
-    T.require_size(config.dataset.resolution)
+    T.set_full_side(config.dataset.resolution)
     task = get_task_class(config)
     arguments = task.arguments(config)
     labels = arguments.get("labels")  # of a task that changes them

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.gan.types import Batch, Discriminator, Generator, Views
+from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.networks.verdict import Verdict
 from crgan_cli.system import rng
 
@@ -58,11 +59,6 @@ def split_views(together: Batch, views: Views) -> Views:
     sizes = [len(batch.x) for batch in views.values()]
     parts = zip(views.items(), together.x.split(sizes), strict=True)
     return {role: batch._replace(x=x) for (role, batch), x in parts}
-
-
-def at_least_fp32(logits: Tensor) -> Tensor:
-    """fp32 or wider: consistency terms are small differences of logits, which bf16 would lose."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def score(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from crgan_cli.networks.mlp_maxout import MLPMaxoutDiscriminator as MLPMaxoutDiscriminator
     from crgan_cli.networks.mlp_maxout import MLPMaxoutGenerator as MLPMaxoutGenerator
     from crgan_cli.networks.patchgan import PatchDiscriminator as PatchDiscriminator
+    from crgan_cli.networks.pggan import PGGANDiscriminator as PGGANDiscriminator
+    from crgan_cli.networks.pggan import PGGANGenerator as PGGANGenerator
     from crgan_cli.networks.resnet import ResNet5Discriminator as ResNet5Discriminator
     from crgan_cli.networks.resnet import ResNet5Generator as ResNet5Generator
     from crgan_cli.networks.resnet import ResNetDiscriminator as ResNetDiscriminator

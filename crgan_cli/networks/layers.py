@@ -34,18 +34,24 @@ def require_resolution(
         )
 
 
-def count_labels(conditional: bool, classes: int) -> int:
+def count_labels(conditional: bool, classes: int, off: str = "conditional=false") -> int:
     """Return the number of classes that a network is conditioned on, 0 if none.
 
-    Raises UserError for a conditional network and a data set without labels.
+    Raises UserError for a conditional network and a data set without labels. `off` is the setting
+    of the architecture that makes it unconditional.
     """
     if conditional and classes == 0:
         raise UserError(
-            "architecture.conditional=true needs a data set with classes, but dataset.classes is "
-            "0. Use architecture.conditional=false, or a data set with labels (cifar10, demo, or "
-            "a folder with one sub-folder per class)."
+            "a conditional architecture needs a data set with classes, but dataset.classes is 0. "
+            f"Use architecture.{off}, or a data set with labels (cifar10, demo, or a folder with "
+            "one sub-folder per class)."
         )
     return classes if conditional else 0
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """fp32 or wider: bf16 would lose small differences of logits, and long sums."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 # --- initialisation ------------------------------------------------------------------------------

@@ -110,6 +110,12 @@ def list_remarks(report: Report) -> list[str]:
         for name, spread in row.numbers.items()
         if name.endswith("_floor")
     }
+    reals = {
+        f"{name} {format_number(spread.mean)}: that of real images"
+        for row in report.rows
+        for name, spread in row.numbers.items()
+        if name.endswith("_real")
+    }
     baselines = {
         f"{name} {format_number(spread.mean)}: {BASELINES[end]}, which learns nothing"
         for row in report.rows
@@ -117,7 +123,13 @@ def list_remarks(report: Report) -> list[str]:
         for end in BASELINES
         if name.endswith(end)
     }
-    return [*remarks, *sorted(floors), *sorted(baselines), *sorted(sources), *report.warnings]
+    return [
+        *remarks,
+        *sorted(floors),
+        *sorted(baselines | reals),
+        *sorted(sources),
+        *report.warnings,
+    ]
 
 
 def format_protocols(report: Report) -> str:

@@ -13,6 +13,7 @@ class MetricTraits(NamedTuple):
     higher_is_better: bool
     may_lead: bool  # may be the primary metric, which picks the best checkpoint
     of_features: bool = True  # whether it depends on the extractor
+    counted: bool = False  # if not: whether its name says the number of images
 
 
 DISTANCE = MetricTraits(higher_is_better=False, may_lead=True)
@@ -40,6 +41,10 @@ TRAITS = {
     "ppl": MetricTraits(higher_is_better=False, may_lead=False),
     "psnr": SCORE,
     "ssim": SCORE,
+    "swd": DISTANCE._replace(of_features=False, counted=True),
+    "ms_ssim": MetricTraits(
+        higher_is_better=False, may_lead=False, of_features=False, counted=True
+    ),
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
 
@@ -53,8 +58,8 @@ TO = "_to_"
 """Before the name of what images are translated to, at the end of a number's name."""
 
 SECONDARY = re.compile(
-    rf"_(sd|std|single|floor)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
-    rf"|^(class|domain)_accuracy_real$|{TO}"
+    rf"_(sd|std|single|floor|real)(_|$)|({'|'.join(BASELINES)})$|^class_fi?d_\d+(_|$)"
+    rf"|^swd_\d+(_|$)|{TO}"
 )
 
 
@@ -75,8 +80,8 @@ def may_lead(name: str) -> bool:
 def is_secondary(name: str) -> bool:
     """Return whether a number only comes with another one.
 
-    These are its spread, its real-vs-real distance, its value for one class, for one translation of
-    several or for real images, and its baselines.
+    These are its spread, its real-vs-real distance, its value for one class, for one scale, for one
+    translation of several or for real images, and its baselines.
     """
     return bool(SECONDARY.search(name))
 

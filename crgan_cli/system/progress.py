@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Self
 
@@ -93,13 +93,13 @@ class LiveDisplay:
 
     def begin_work(self, work: str, mark: Mark, now: float) -> None:
         """Start the first interval of some work in which others are looked at."""
-        self.work, self.looked, self.looked_at = work, mark, now
+        self.looked_work, self.looked, self.looked_at = work, mark, now
         if self.crowd:
             self.crowd.begin()
 
     def look_at_others(self, work: str, mark: Mark, now: float) -> None:
         """Say if others crowd the CPUs since the last look. `mark` is how far `work` is."""
-        if work != self.work or mark.done < self.looked.done:
+        if work != self.looked_work or mark.done < self.looked.done:
             self.begin_work(work, mark, now)
         elif self.crowd and mark.seconds - self.looked.seconds >= LOOK_SECONDS:
             speed = mark.speed_since(self.looked)
@@ -140,9 +140,18 @@ class EvalProgress(LiveDisplay):
 class TrainingProgress(LiveDisplay):
     """The step, images per second, the last metric and the time left, on stderr."""
 
-    def __init__(self, steps: int, *, step: int, crowd: CrowdWatch | None) -> None:
-        """`step`: where a resumed run starts."""
+    def __init__(
+        self,
+        steps: int,
+        *,
+        step: int,
+        crowd: CrowdWatch | None,
+        costs: Sequence[tuple[int, float]] = ((0, 1.0),),
+    ) -> None:
+        """`step`: where a resumed run starts. `costs`: how long a step takes from some step on, in
+        any unit; the first from 0 on."""
         self.steps = steps
+        self.costs = costs
         self.step = self.first = step
         self.metric = self.images_per_second = ""
         super().__init__(
@@ -205,9 +214,18 @@ class TrainingProgress(LiveDisplay):
     def time_left(self, mark: Mark) -> str:
         """Return the time left by the recent speed, and by the mean time of all else so far."""
         recent = self.marks[0]
-        training = (mark.seconds - recent.seconds) / max(mark.done - recent.done, 1)
+        training = (mark.seconds - recent.seconds) / (self.work(recent.done, mark.done) or 1)
         pauses = self.paused_seconds / max(mark.done - self.first, 1)
-        return format_duration((training + pauses) * (self.steps - mark.done))
+        left = training * self.work(mark.done, self.steps) + pauses * (self.steps - mark.done)
+        return format_duration(left)
+
+    def work(self, first: int, end: int) -> float:
+        """Return the cost of the steps from `first` to before `end`."""
+        ends = [step for step, _ in self.costs[1:]] + [self.steps]
+        parts = zip(self.costs, ends, strict=True)
+        return sum(
+            cost * max(min(end, last) - max(first, start), 0) for (start, cost), last in parts
+        )
 
     def show_metric(self, name: str, value: float) -> None:
         """Show the result of an evaluation."""

@@ -1,12 +1,15 @@
 """The parts of a training run, built and checked before the first step."""
 
+from collections.abc import Mapping
+
 from omegaconf import DictConfig
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
-from crgan_cli.data.batches import make_batches
-from crgan_cli.data.images import build_dataset, fingerprint_sets
+from crgan_cli.data.batches import TrainingImages, make_batches, require_valid_batch_size
+from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
+from crgan_cli.data.levels import GrowingBatches
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
@@ -16,7 +19,9 @@ from crgan_cli.evaluation.drawing import (
     make_painter,
 )
 from crgan_cli.gan import build
+from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.networks.pggan import require_groups
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.provenance import collect_provenance
@@ -25,6 +30,7 @@ from crgan_cli.system.device import describe_device, resolve_device, watch_crowd
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
+from crgan_cli.system.distributed.world import world
 from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
@@ -59,6 +65,7 @@ class TrainingRun:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(self.device)
         optimization = build_group(config.optimizer)
+        stages = Stages.from_settings(config)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
@@ -68,21 +75,13 @@ class TrainingRun:
             self.task,
             self.engine,
             optimization,
-            make_batches(
-                sets,
-                {name: self.dataset.set_sizes(images) for name, images in sets.items()},
-                batch_size=self.settings.batch_size,
-                seed=self.settings.seed,
-                device=self.device,
-                flip=self.dataset.flip,
-                crop=self.dataset.resolution,
-                layout=self.engine.layout,
-            ),
+            self.make_images(sets, stages),
+            stages,
             ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            step_cost=self.cost_of_step(),
+            step_costs=self.cost_of_steps(stages),
         )
 
         # Metrics, now, so that those that are not available fail at the start.
@@ -108,6 +107,39 @@ class TrainingRun:
                 "generator_weights": "ema" if averaged else "raw",
             }
 
+    def make_images(self, sets: Mapping[str, Images], stages: Stages) -> TrainingImages:
+        """Return where the real images of all stages come from. Raise UserError for a batch size
+        that the images or D do not allow."""
+        sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
+
+        def make(sets: Mapping[str, Images], stage: Stage, stream: int = 0) -> TrainingImages:
+            return make_batches(
+                sets,
+                sizes,
+                batch_size=stage.batch_size,
+                seed=self.settings.seed,
+                device=self.device,
+                flip=self.dataset.flip,
+                crop=stage.resolution,
+                layout=self.engine.layout,
+                stream=stream,
+            )
+
+        ranks = world().world_size
+        for stage in stages:
+            require_groups(self.task, max(1, stage.batch_size // ranks))
+        if len(stages) == 1:
+            return make(sets, stages.at(0))
+        ((name, images),) = sets.items()
+        for stage in stages:
+            require_valid_batch_size(stage.batch_size, len(images.x), ranks)
+        numbers = {stage.resolution: number for number, stage in enumerate(stages)}
+        return GrowingBatches(
+            images,
+            self.provenance["training_images_sha256"],
+            lambda shrunk, stage: make({name: shrunk}, stage, numbers[stage.resolution]),
+        )
+
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:
         """Raise UserError if the ranks or the checkpoint have other training images."""
         key = "training_images_sha256"
@@ -123,17 +155,19 @@ class TrainingRun:
                 "(their SHA-256 differ). Restore the data set, or start a new run with out=FOLDER."
             )
 
-    def cost_of_step(self) -> StepCost | None:
-        """FLOP of a step; None for networks that cannot be counted."""
-        flops = costs.estimate_step_flops(self.config)
-        if flops is None:
-            return None
+    def cost_of_steps(self, stages: Stages) -> dict[Stage, StepCost]:
+        """FLOP of a step of each stage; empty for networks that cannot be counted."""
+        flops = {stage: costs.estimate_step_flops(self.config, stage) for stage in stages}
         precision = self.engine.precision
         peak = peaks.peak(self.device, precision)
         on_cpu = self.device.type == "cpu"
         name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
         peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
-        return StepCost(flops, peak, peak_name)
+        return {
+            stage: StepCost(each, peak, peak_name)
+            for stage, each in flops.items()
+            if each is not None
+        }
 
     def build_hooks(
         self, recorder: Recorder, progress: TrainingProgress

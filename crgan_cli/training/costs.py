@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, flatten, to_plain
+from crgan_cli.gan.stages import Stage, Stages
 
 if TYPE_CHECKING:
     from crgan_cli.gan.regularizers.base import CombinedRegularizer
@@ -23,32 +24,52 @@ LAUNCHES_PER_PART = 35  # which scores further images with D, or differentiates 
 LAUNCHES_PER_LATENT_PART = 65  # of a part that draws further images from G [as above]
 SECONDS_PER_LAUNCH = 2.5e-6  # of a kernel in a CUDA graph [derived: performance model]
 FLOPS_PER_SECOND = 200e12  # a quarter of what an H200 reaches in bf16 [derived: performance model]
+SECONDS_ON_CPU = 0.02  # of a step, besides its FLOP [measured: PGGAN, width 0.25, bf16, 1 thread]
+FLOPS_ON_CPU = 75e9  # [as above]
 SECONDS_PER_SCORED_IMAGE = 3e-4  # 10,000 images in 3 s on one H200 [derived: performance model]
 
 
-def gpu_minutes(config: Settings, steps: int) -> float | None:
-    """Estimate the minutes for `steps` on one H200, with evaluations [derived: performance model,
-    not measured]; None for networks that cannot be counted without being built."""
-    flop = estimate_step_flops(config)
-    if flop is None:
-        return None
-    training = steps * seconds_per_step(config, flop)
-    return (training + scoring_seconds(flatten(config), steps)) / 60
+def gpu_minutes(config: Settings, steps: int, done: int = 0) -> float | None:
+    """Estimate the minutes from step `done` to `steps` on one H200, with evaluations [derived:
+    performance model, not measured]; None for networks that cannot be counted without being
+    built."""
+    training = 0.0
+    for stage, first, end in Stages.from_settings(config).between(done, steps):
+        flop = estimate_step_flops(config, stage)
+        if flop is None:
+            return None
+        training += (end - first) * seconds_per_step(config, flop)
+    return (training + scoring_seconds(flatten(config), steps - done)) / 60
 
 
-def estimate_step_flops(config: Settings) -> float | None:
-    """Return FLOP of all turns of a step, as the networks are written; None for tasks without
-    latents, and for networks that cannot be counted without being built."""
+def relative_costs(config: Settings, device: str) -> list[tuple[int, float]]:
+    """Return the first step of each stage and how long one of its steps takes, in any unit. For the
+    time that is left: a run finds its own speed out."""
+    stages = list(Stages.from_settings(config))
+    if len(stages) == 1:
+        return [(0, 1.0)]
+    flops = [estimate_step_flops(config, stage) or 0.0 for stage in stages]
+    return [
+        (stage.first, SECONDS_ON_CPU + flop / FLOPS_ON_CPU)
+        if device == "cpu"
+        else (stage.first, seconds_per_step(config, flop))
+        for stage, flop in zip(stages, flops, strict=True)
+    ]
+
+
+def estimate_step_flops(config: Settings, stage: Stage) -> float | None:
+    """Return FLOP of all turns of a step of a stage, as the networks are written; None for tasks
+    without latents, and for networks that cannot be counted without being built."""
     from crgan_cli.gan.build import get_task_class
     from crgan_cli.training import flops  # brings torch: counted when first asked for
 
     if not get_task_class(config).has_latents:
         return None  # the cost of a turn that translates images is not worked out yet
-    counted = count_networks_once(config)
+    counted = count_networks_once(config, stage.resolution)
     if counted is None:
         return None
     turns = flops.flops_per_turn(counted, build_regularizer(config))
-    return flops.flops_per_step(turns, n_dis=n_dis(config), batch_size=int(config["batch_size"]))
+    return flops.flops_per_step(turns, n_dis=n_dis(config), batch_size=stage.batch_size)
 
 
 def build_regularizer(config: Settings) -> "CombinedRegularizer":
@@ -63,10 +84,10 @@ def n_dis(config: Settings) -> int:
     return int(config["optimizer"]["n_dis"])
 
 
-def count_networks_once(config: Settings) -> "CountedNetworks | None":
-    """Count the networks, once for all runs that share them."""
+def count_networks_once(config: Settings, resolution: int) -> "CountedNetworks | None":
+    """Count the networks for images of this size, once for all runs that share them."""
     architecture, dataset = to_plain(config)["architecture"], config["dataset"]
-    return _networks(json.dumps(architecture), int(dataset["resolution"]), int(dataset["channels"]))
+    return _networks(json.dumps(architecture), resolution, int(dataset["channels"]))
 
 
 @lru_cache

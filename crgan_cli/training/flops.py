@@ -30,6 +30,7 @@ from crgan_cli.config.schema import FILLED_BY_CODE
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.path_length import PathLength
 from crgan_cli.gan.types import Generator
+from crgan_cli.networks.growth import Growth
 
 IMAGES = 2  # in a counted batch; batch norm refuses one image
 FORWARD_BACKWARD = 3
@@ -59,7 +60,8 @@ class CountedNetworks(NamedTuple):
 
 
 def count_networks(architecture: Settings, *, resolution: int, channels: int) -> CountedNetworks:
-    """Count the networks of `architecture`, for images of this size.
+    """Count the networks of `architecture`, for images of this size; of networks that grow, as far
+    as they have grown then.
 
     Raises NotImplementedError for a generator without z: the turns of its task have another cost.
     """
@@ -73,6 +75,11 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
     G, D = built["generator"], built["discriminator"]
     if not hasattr(G, "z_dim"):
         raise NotImplementedError(f"{type(G).__name__} makes no images from noise")
+
+    if isinstance(growth := getattr(G, "growth", None), Growth):
+        doublings = (settings["resolution"] // resolution).bit_length() - 1
+        growth.follow(growth.top - doublings, 1.0)
+        D.growth = growth
 
     def passed(network: nn.Module, x: Tensor) -> float:
         classes = getattr(network, "classes", 0)

@@ -46,12 +46,24 @@ class Optimization(ABC):
         """Return a player's learning rate in step `step` of `steps`, counted from 0."""
         return self.scheduled(who, step, steps).get("lr", self.lr[who])
 
-    def schedule(self, optimizers: Mapping[str, Optimizer], step: int, steps: int) -> None:
-        """Set the settings of step `step` of `steps`, counted from 0."""
+    def schedule(
+        self, optimizers: Mapping[str, Optimizer], step: int, steps: int, rate: float = 1.0
+    ) -> None:
+        """Set the settings of step `step` of `steps`, counted from 0. `rate` is a factor of the
+        learning rates."""
         for who, optimizer in optimizers.items():
-            for key, value in self.scheduled(who, step, steps).items():
+            settings = {"lr": self.lr[who], **self.scheduled(who, step, steps)}
+            settings["lr"] *= rate
+            for key, value in settings.items():
                 for group in optimizer.param_groups:
                     group[key].fill_(value)
+
+    def reset(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """Forget all moments, where they lie: captured turns read them there."""
+        for optimizer in optimizers.values():
+            for state in optimizer.state.values():
+                for value in state.values():
+                    value.zero_()
 
     def refresh(self, optimizers: Mapping[str, Optimizer]) -> None:
         """After loading a checkpoint: use this configuration's settings, not the saved ones."""

@@ -25,6 +25,7 @@ from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.build import TrainingRun
+from crgan_cli.training.costs import relative_costs
 from crgan_cli.training.stop import StopSignal
 from crgan_cli.training.summary import log_plan, write_summary
 
@@ -174,7 +175,12 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     stop = StopSignal()
     with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
         recorder = make_recorder(run, step=step, hooks_done=hooks_done)
-        watch = TrainingProgress(trainer.steps, step=step, crowd=training.crowd)
+        watch = TrainingProgress(
+            trainer.steps,
+            step=step,
+            crowd=training.crowd,
+            costs=relative_costs(training.config, training.device.type),
+        )
         try:
             with watch as progress:
                 hooks, checkpoints = training.build_hooks(recorder, progress)

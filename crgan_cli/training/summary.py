@@ -64,8 +64,18 @@ def log_plan(
     for line in training.task.describe_turns():
         log.info("%s", line)
     warn_of_noisy_consistency(training.task, config.architecture)
-    if cost := trainer.step_cost:
-        log.info("a step is %s, with the networks as they are written", format_flop(cost.flops))
+    for stage, cost in trainer.step_costs.items():
+        size = f" at {stage.resolution} pixels" if len(trainer.stages) > 1 else ""
+        log.info("a step%s is %s, networks as they are written", size, format_flop(cost.flops))
+    left_out = [str(stage.resolution) for stage in trainer.stages if stage.first >= trainer.steps]
+    if left_out:
+        log.warning(
+            "steps=%d ends before the stages of %s pixels begin; for all of them type steps=%d or "
+            "more, or fewer images per stage",
+            trainer.steps,
+            " and ".join(left_out),
+            trainer.stages.grown_at + 1,
+        )
     if evaluate:
         evaluator = evaluate.evaluator
         log.info(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from crgan_cli.data.batches import Batches, SideBySideBatches
+from crgan_cli.data.batches import TrainingImages
 from crgan_cli.errors import Interrupted, RunFailed
+from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
 from crgan_cli.runs.folder import shell_quoted
@@ -62,28 +63,32 @@ class Trainer:
         task: Task,
         engine: Eager,
         optimization: Optimization,
-        batches: Batches | SideBySideBatches,
+        images: TrainingImages,
+        stages: Stages,
         *,
         ema: EMA | None,
         seed: int,
         steps: int,
         log_every: int,
-        step_cost: StepCost | None = None,
+        step_costs: Mapping[Stage, StepCost] | None = None,
     ) -> None:
         self.task = task
         self.engine = engine
         self.optimization = optimization
         self.optimizers = optimization.build(engine.players)
-        self.batches = batches
+        self.images = images
+        self.stages = stages
         self.ema = ema
-        engine.attach(self.optimizers, batches, ema)
+        engine.attach(self.optimizers, ema)
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
-        self.step_cost = step_cost
-        self.windows = 0
+        self.step_costs = step_costs or {}
+        self.windows = 0  # of this stage, in this session
         self.window = MetricBuffer()
         self.step = 0
+        self.stage: Stage | None = None
+        self.batches = images  # of the stage
         self.batch = -1  # the number of the one that the engine holds
         self.hooks_done = True
         self.seconds_before = 0.0  # of earlier sessions
@@ -93,7 +98,7 @@ class Trainer:
     @property
     def images_seen(self) -> int:
         """Real images that D has seen, repeats counted."""
-        return self.step * self.turns_per_step["d"] * self.batches.batch_size
+        return self.stages.images(self.step)
 
     @property
     def seconds(self) -> float:
@@ -175,30 +180,42 @@ class Trainer:
 
     def begin(self) -> None:
         """Prepare the first step of a session. Call it after loading a checkpoint."""
-        self.batch = -1
         self.optimization.refresh(self.optimizers)
-        self.engine.begin()
+        self.enter(self.stages.at(self.step))
+
+    def enter(self, stage: Stage) -> None:
+        """Draw the batches of a stage from now on: turns have shapes of their own in it."""
+        self.engine.end()
+        self.stage, self.batch, self.windows = stage, -1, 0
+        self.batches = self.images.at(stage)
+        self.engine.begin(self.batches)
 
     def train_step(self) -> None:
         """Run all turns of one step. G's turn gets the batch of D's last turn.
 
         If G plays first, it gets the batch of D's next turn.
         """
+        stage = self.stages.at(self.step)
+        if stage is not self.stage:
+            self.enter(stage)
+        if self.step == stage.first > 0:
+            self.optimization.reset(self.optimizers)
         self.engine.capture_ready_turns()
 
         # Random numbers and learning rates of this step.
         reseed(self.seed, self.step, self.engine.device)
-        self.optimization.schedule(self.optimizers, self.step, self.steps)
+        self.optimization.schedule(self.optimizers, self.step, self.steps, stage.rate)
 
         measure = self.should_log(self.step + 1)
         lerp_weight = self.ema.lerp_weight(self.step + 1) if self.ema else None
         done = dict.fromkeys(self.turns_per_step, 0)
         last = len(self.task.turns) - 1
         for index, who in enumerate(self.task.turns):
-            # Turn numbers count over the whole run. D's is the number of its batch.
+            # Turn numbers count over the whole run. D's is the number of its batch, counted over
+            # the stage.
             turn = self.step * self.turns_per_step[who] + done[who]
             last_d_turn = max(0, done["d"] - (who != "d"))
-            batch = self.step * self.turns_per_step["d"] + last_d_turn
+            batch = (self.step - stage.first) * self.turns_per_step["d"] + last_d_turn
             inputs = self.batches.inputs(batch) if batch != self.batch else ()
             self.batch = batch
 
@@ -214,17 +231,21 @@ class Trainer:
     def log_window(self, recorder: Recorder, progress: TrainingProgress, clock: "Clock") -> None:
         """Log the means of the window, the learning rates and the speed."""
         means = self.window.pop_means()
+        last, factor = self.step - 1, self.stages.at(self.step - 1).rate
         rates = {
-            f"learning_rate/{who}": self.optimization.learning_rate(who, self.step - 1, self.steps)
+            f"learning_rate/{who}": factor * self.optimization.learning_rate(who, last, self.steps)
             for who in self.optimizers
         }
 
-        # Speed, and once its share of the device's peak.
+        # Speed, and once per stage its share of the device's peak.
+        images = self.images_seen - self.stages.images(clock.step)
+        steps = self.step - clock.step
         steps_per_second = clock.steps_per_second(self.step)
-        speed = steps_per_second * self.turns_per_step["d"] * self.batches.batch_size
+        speed = steps_per_second * images / steps
         self.windows += 1
-        if self.step_cost and self.windows == WARM_WINDOWS:
-            cost = self.step_cost.describe(steps_per_second)
+        step_cost = self.step_costs.get(self.stage) if self.stage else None
+        if step_cost and self.windows == WARM_WINDOWS:
+            cost = step_cost.describe(steps_per_second)
             log.info("%s images/s, %s", format_rate(speed), cost)
         progress.show_speed(speed)
 

@@ -18,6 +18,7 @@ from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.gan import build
 from crgan_cli.gan.adversary import Adversary
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.cyclegan import CycleGAN
 from crgan_cli.gan.tasks.generation import Generation
@@ -151,6 +152,7 @@ class Ours:
                 crop=config.dataset.resolution,
                 layout=self.engine.layout,
             ),
+            Stages.from_settings(config),
             ema=EMA(self.task.player("g"), ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 
 from crgan_cli.data.images import Images
-from crgan_cli.gan.scoring import at_least_fp32
 from crgan_cli.gan.tasks.base import hold
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views, split_pair
+from crgan_cli.networks.layers import at_least_fp32
 
 from .equality import compare, make_repeatable
 from .peers import Scored, Sets, Settings, build_adams, find_terms, flip_and_shift, load

@@ -39,7 +39,8 @@ def test_every_choice_composes_and_is_right() -> None:
 def test_every_experiment_composes_and_is_right(name: str) -> None:
     published = compose([f"experiment={name}"]).published
     ours = name.startswith(("demo", "sweep_"))  # nothing published that they are to reproduce
-    if ours or name.endswith(("_facades", "_mnist", "stargan_celeba")):  # their papers have no FID
+    without_fid = ("_facades", "_mnist", "stargan_celeba")  # nor have the papers of PGGAN's presets
+    if ours or name.endswith(without_fid) or name.startswith("pggan_"):
         assert published.fid is None
         return
     assert published.fid > 0
@@ -76,7 +77,7 @@ def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
         ("+regularizr=icr", "Unknown setting 'regularizr'. Did you mean 'regularizer'?"),
         (
             "regularizer=icrr",
-            "'icrr' in regularizer. Did you mean 'regularizer=icr'? Choices: bcr,",
+            "'icrr' in regularizer. Did you mean 'regularizer=icr'? Choices: ac,",
         ),
         (
             "regularizer=[cr,gpp]",

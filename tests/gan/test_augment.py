@@ -162,8 +162,8 @@ def test_what_would_leave_nothing_of_an_image_is_refused(T: Augment) -> None:
     with pytest.raises(
         UserError, match=r"images of 8 pixels.*Give at most augment\.s(hift=7|ize=8);"
     ):
-        T.require_size(8)
-    T.require_size(16)
+        T.set_full_side(8)
+    T.set_full_side(16)
 
 
 def test_gradients_reach_the_pixels(T: Augment) -> None:

@@ -19,6 +19,7 @@ from crgan_cli.gan.losses import LeastSquares
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, ConsistencyRegularization
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.cyclegan import CycleGAN
 from crgan_cli.gan.tasks.generation import Generation
@@ -235,6 +236,7 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear", decay_from=0.5),
         SideBySideBatches(sets),
+        Stages.single(32, 4, 1),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
         steps=20,

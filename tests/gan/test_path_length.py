@@ -13,6 +13,7 @@ from crgan_cli.data.images import Images
 from crgan_cli.gan.regularizers.consistency import LatentConsistency
 from crgan_cli.gan.regularizers.path_length import PathLength
 from crgan_cli.gan.scoring import Origin, ScoredViews
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.types import Batch
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
@@ -130,7 +131,17 @@ def trainer(engine: Eager) -> Trainer:
     batches = Batches(images, batch_size=4, seed=1, device=device, flip=False)
     optimization = Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "none")
     ema = EMA(task.G, 0.9, start=3)
-    return Trainer(task, engine, optimization, batches, ema=ema, seed=1, steps=40, log_every=3)
+    return Trainer(
+        task,
+        engine,
+        optimization,
+        batches,
+        Stages.single(32, 4, 1),
+        ema=ema,
+        seed=1,
+        steps=40,
+        log_every=3,
+    )
 
 
 def learnt(of: Trainer, steps: int) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from crgan_cli.gan.losses import NonSaturating
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, ConsistencyRegularization
 from crgan_cli.gan.regularizers.penalties import R1, GradientPenalty
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
 from crgan_cli.gan.types import Batch, split_pair
 from crgan_cli.training.ema import EMA
@@ -141,6 +142,7 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
             device=CPU,
             flip=True,
         ),
+        Stages.single(32, 4, 1),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
         steps=20,

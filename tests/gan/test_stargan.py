@@ -18,6 +18,7 @@ from crgan_cli.gan.losses import Wasserstein
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.classification import Classification
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.stargan import StarGAN, make_translation, shuffle_rows
 from crgan_cli.gan.types import Batch, Verdict
 from crgan_cli.training.ema import EMA
@@ -231,6 +232,7 @@ def trainer(engine: Eager, labels: Labels) -> Trainer:
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 3, "none"),
         Batches(Images(x, y), batch_size=4, seed=1, device=CPU, flip=True, parts=(8, 4)),
+        Stages.single(32, 4, 3),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
         steps=20,

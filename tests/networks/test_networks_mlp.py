@@ -229,7 +229,7 @@ def test_flops_by_hand(words: list[str]) -> None:
     facts = ["dataset.resolution=8", "dataset.channels=1", "dataset.classes=3"]
     for name in ("mlp", "mlp_maxout"):
         config = compose([f"architecture={name}", *facts, *words])
-        counted = costs.count_networks_once(config)
+        counted = costs.count_networks_once(config, 8)
         assert counted is not None
         nets = build_group(config.architecture)
         for net, flops in zip(nets.values(), (counted.net.g, counted.net.d), strict=True):
@@ -238,4 +238,4 @@ def test_flops_by_hand(words: list[str]) -> None:
 
 
 def test_what_makes_no_images_from_noise_is_not_counted() -> None:
-    assert costs.count_networks_once(compose(["architecture=unet", "dataset=demo"])) is None
+    assert costs.count_networks_once(compose(["architecture=unet", "dataset=demo"]), 32) is None

@@ -96,6 +96,16 @@ def test_under_the_table_stand_protocol_sources_floor_and_warnings(report: Repor
     assert not any("flatter" in line for line in list_remarks(report))
 
 
+def test_the_number_of_real_images_stands_under_the_table(tmp_path: Path) -> None:
+    others = {"class_accuracy": 0.8, "class_accuracy_real": 0.9, "ms_ssim_n9_real": 0.3}
+    write_run(tmp_path / "a", {300: 20.0}, others=others)
+    said = list_remarks(build_report(collect([tmp_path]), title="A report"))
+    assert said[-2:] == [
+        "class_accuracy_real 0.9000: that of real images",
+        "ms_ssim_n9_real 0.3000: that of real images",
+    ]
+
+
 def test_markdown_has_as_many_cells_in_every_line(report: Report) -> None:
     lines = to_markdown(report._replace(title=AWKWARD)).splitlines()
     assert lines[0] == "# a\\_b\\|c & 5% #1 $x$ {y} ~^\\\\ \\<b\\>"

@@ -35,6 +35,11 @@ from crgan_cli.runs.metric_names import higher_is_better, is_secondary, may_lead
         ("identity_error_to_a", False, True, False),
         ("domain_accuracy", True, False, False),
         ("domain_accuracy_real", True, True, False),
+        ("swd_n1000", False, False, True),
+        ("swd_16_n1000", False, True, False),  # one scale
+        ("swd_n1000_floor", False, True, False),
+        ("ms_ssim_n1000", False, False, False),
+        ("ms_ssim_n1000_real", False, True, False),
         ("isolation", False, False, False),  # not `is`: a name starts with whole words
         ("step", False, False, False),
     ],

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from crgan_cli.data.batches import TrainingImages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.training.ema import EMA
@@ -23,7 +24,7 @@ def real(n: int = 6, channels: int = 3, side: int = SIDE, classes: int = 0) -> B
     return Batch(x, torch.arange(n) % classes if classes else None)
 
 
-class Given:
+class Given(TrainingImages):
     """Batches whose tickets are the images themselves."""
 
     def __init__(self, batch: Batch) -> None:
@@ -32,16 +33,16 @@ class Given:
     def inputs(self, index: int) -> BatchInputs:
         return tuple(part for part in self.batch if part is not None)
 
-    def to_views(self, x: Tensor, y: Tensor | None = None) -> Views:
-        return {"real": Batch(x, y)}
+    def to_views(self, *inputs: Tensor) -> Views:
+        return {"real": Batch(*inputs)}
 
 
 def prepared(task: Task, engine: Eager, batch: Batch | None = None, ema: EMA | None = None) -> Task:
     """The task on the CPU, and the engine ready for its turns, with new optimizers."""
     engine = engine.for_device(CPU)
     engine.prepare(task, CPU)
-    engine.attach(ADAM.build(engine.players), Given(batch or real()), ema)  # type: ignore
-    engine.begin()
+    engine.attach(ADAM.build(engine.players), ema)
+    engine.begin(Given(batch or real()))
     return task
 
 

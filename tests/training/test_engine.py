@@ -413,13 +413,13 @@ def folding_engine() -> Eager:
     task = build_task(config, build_networks(config))
     engine = Eager(fold="auto").for_device(CPU)
     engine.prepare(task, CPU)
-    engine.attach(ADAM.build(engine.players), Given(real(4, 1, 32)), None)  # type: ignore
+    engine.attach(ADAM.build(engine.players), None)
     return engine
 
 
 def test_auto_follows_the_table_and_the_engine_says_how_many_are_folded() -> None:
     engine = folding_engine()
-    engine.begin()
+    engine.begin(Given(real(4, 1, 32)))
     assert engine.folds
     assert set(engine.folds.values()) == {fused_resample.FUSED_PAYS["cpu"]}
     folded = sum(engine.folds.values())
@@ -432,7 +432,7 @@ def test_a_resumed_run_folds_as_its_checkpoint_says(folded: bool) -> None:
     resumed = folding_engine()
     folds = dict.fromkeys(fused_resample.fusable_layers(resumed.task), folded)
     resumed.load_state_dict({"precision": "fp32", "folds": folds})
-    resumed.begin()
+    resumed.begin(Given(real(4, 1, 32)))
     layers = fused_resample.fusable_layers(resumed.task).values()
     assert layers
     assert all(layer.use_fused == folded for layer in layers)

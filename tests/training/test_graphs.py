@@ -29,6 +29,7 @@ from crgan_cli.gan.regularizers.consistency import (
 )
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
 from crgan_cli.gan.scoring import ScoredViews
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.types import Terms, TurnLog
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.auto import Auto
@@ -77,6 +78,7 @@ def trainer(
         engine,
         optimization or Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, n_dis, "linear"),
         Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
+        Stages.single(32, 4, n_dis),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
         steps=2 * STEPS,

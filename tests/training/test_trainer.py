@@ -13,6 +13,7 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.regularizers.consistency import ConsistencyRegularization
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.types import BatchInputs, TurnLog
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.engine.eager import Eager, Turn
@@ -56,8 +57,9 @@ def trainer(
     device = torch.device("cpu")
     engine.prepare(task, device)
     batches = Batches(IMAGES, batch_size=2, seed=seed, device=device, flip=False)
+    stages = Stages.single(8, 2, n_dis)
     return Trainer(
-        task, engine, optimization, batches, ema=None, seed=seed, steps=steps, log_every=2
+        task, engine, optimization, batches, stages, ema=None, seed=seed, steps=steps, log_every=2
     )
 
 
@@ -77,7 +79,8 @@ def test_d_moves_n_dis_times_and_g_once_on_the_last_batch_of_d() -> None:
 
 
 def batch_of(made: Trainer, index: int) -> tuple[int, ...]:
-    return tuple(((made.batches[index].x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
+    x = made.images.to_views(*made.images.inputs(index))["real"].x
+    return tuple(((x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
 
 
 def test_d_sees_every_image_once_before_any_twice() -> None:

@@ -17,6 +17,7 @@ from crgan_cli.gan.augment import FlipShift
 from crgan_cli.gan.losses import NonSaturating
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency
+from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
 from crgan_cli.networks.fast import fused_resample
@@ -96,6 +97,7 @@ def trainer(engine: Eager, *, resampling: bool = False) -> Trainer:
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear"),
         Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
+        Stages.single(32, 4, 1),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
         steps=20,

@@ -34,9 +34,10 @@ from crgan_cli.evaluation.artefacts.inputs import (
 )
 from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
 from crgan_cli.gan.augment import Augment, Cutout, FlipShift, GaussianNoise
-from crgan_cli.gan.scoring import at_least_fp32, mixes_samples
+from crgan_cli.gan.scoring import mixes_samples
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.gan.types import Batch
+from crgan_cli.networks.layers import at_least_fp32
 
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

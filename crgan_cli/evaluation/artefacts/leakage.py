@@ -105,7 +105,7 @@ def fit_estimator(
     Both are (N, C, H, W) uint8. The other half gives AUC, floor and ceiling. torch's random state
     is restored. Raise UserError for too few images, or a T that makes no sense for their size.
     """
-    T.require_size(train.shape[2])
+    T.set_full_side(train.shape[2])
     require_real(train, held_out)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():

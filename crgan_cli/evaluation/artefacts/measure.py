@@ -68,7 +68,7 @@ def load_subject(
     dataset = build_dataset(config)
     train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
     T = Chain(**build_group(config.augment))
-    T.require_size(config.dataset.resolution)
+    T.set_full_side(config.dataset.resolution)
     D = load.load_discriminator(checkpoint, device)
     for name, network in (("generator", generator.G), ("discriminator", D)):
         if not all(part.isfinite().all() for part in network.state_dict().values()):

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
-from crgan_cli.runs.metric_names import higher_is_better, may_lead
+from crgan_cli.runs.metric_names import find_traits, higher_is_better, may_lead
 from crgan_cli.system.numbers import name_nonfinite
 
 
 class Metric(ABC):
-    """A function of the features of real and generated images.
+    """A function of the features, or of the pixels, of real and generated images.
 
     To add one, write a subclass, add it to both lists of `registry`, and its numbers to
     `runs.metric_names`, where `higher_is_better` and `may_lead` (whether it may be the primary
@@ -29,15 +29,21 @@ class Metric(ABC):
     name: ClassVar[str]  # in `metrics.measures`
     key: ClassVar[str]  # its main number
     required: ClassVar[Set[FeatureKind]] = frozenset()  # per image, besides the moments
+    shows_real: ClassVar[bool] = False  # also reported of the real images, as `..._real`
     needs_labels: ClassVar[bool] = False  # needs the class of every image, on both sides
     higher_is_better: ClassVar[bool]
     may_lead: ClassVar[bool]
+    of_features: ClassVar[bool]  # whether it needs an extractor
 
     def __init_subclass__(cls) -> None:
         cls.higher_is_better, cls.may_lead = higher_is_better(cls.name), may_lead(cls.name)
+        cls.of_features = find_traits(cls.name).of_features
 
     def require(self, real: int, fake: int, dims: int) -> None:  # noqa: B027 (optional)
         """Raise UserError if so many images of `dims` features cannot be compared."""
+
+    def require_shape(self, shape: tuple[int, ...]) -> None:  # noqa: B027 (optional)
+        """Raise UserError if images of this shape (channels, height, width) are too small."""
 
     def describe(self) -> dict[str, str | int | float]:
         """Return the settings that change the numbers. Keys are unique among all metrics."""
@@ -85,4 +91,14 @@ def require_counts(real: int, fake: int, *, least: int, why: str) -> None:
         raise UserError(
             f"{real} real and {fake} generated images are too few: {why}. Give at least "
             f"metrics.num_samples={least}, and as many real images."
+        )
+
+
+def require_side(metric: str, shape: tuple[int, ...], least: int) -> None:
+    """Raise UserError if a side of images of `shape` has fewer than `least` pixels."""
+    if min(shape[1:]) < least:
+        raise UserError(
+            f"{metric} needs images of at least {least} x {least} pixels, and these have "
+            f"{shape[1]} x {shape[2]}. Remove it from metrics.measures, or type a larger "
+            "dataset.resolution."
         )

@@ -1,7 +1,7 @@
 """The base class of all frozen networks from images to features.
 
 The networks: `inception` (defines FID and IS), `efficientnet` (no download), `pretrained` (VGG16,
-CLIP, DINOv2) and `torchscript` (the user's own).
+CLIP, DINOv2) and `torchscript` (the user's own). `NoExtractor` stands for none.
 """
 
 from abc import ABC, abstractmethod
@@ -81,6 +81,27 @@ class Extractor(ABC):
     @abstractmethod
     def features(self, rgb: Tensor) -> Features:
         """(N, 3, H, W) float32 in [0, 255] on the network's device -> features."""
+
+
+class NoExtractor(Extractor):
+    """No features: for metrics that compare pixels. Needs no weights and takes no time."""
+
+    name = sha256 = resize = "none"
+    dims = 0
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+
+    @property
+    def precision(self) -> str:
+        return "no"
+
+    def __call__(self, images: Tensor) -> Features:
+        to_rgb(images)  # refuses other images
+        return Features(torch.zeros(len(images), 0, device=self.device))
+
+    def features(self, rgb: Tensor) -> Features:
+        raise NotImplementedError
 
 
 @contextmanager

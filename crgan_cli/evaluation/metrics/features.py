@@ -16,7 +16,7 @@ from crgan_cli.system.distributed.world import world
 Draw = Callable[[int, int], Tensor]  # (start, n) -> images start .. start + n
 Progress = Callable[[int, int], None]  # (images done, images in total)
 Stop = Callable[[], None]  # called between two batches; raises to end an evaluation
-FeatureKind = Literal["pool", "logits", "predicted", "steps"]  # of an image
+FeatureKind = Literal["pool", "logits", "predicted", "steps", "images"]  # of an image
 Classify = Callable[[Tensor], Tensor]  # (N, C, H, W) uint8, or float in [0, 255] -> (N,) int64
 Side = Literal["real", "generated"]  # which images
 
@@ -34,11 +34,17 @@ class FeatureSet(NamedTuple):
     predicted: Tensor | None = None  # (N,) int64 class ids that a classifier sees in them
     # (N, dims) float32 each: the features before and after a small step of the latents
     steps: tuple[Tensor, Tensor] | None = None
+    images: Tensor | None = None  # (N, C, H, W) uint8, or float32 in [0, 255], on the CPU
 
     def require_pool(self) -> Tensor:
         """Return `pool`, which must be there."""
         assert self.pool is not None, "a metric that needs the features has 'pool' in `required`"
         return self.pool
+
+    def require_images(self) -> Tensor:
+        """Return `images`, which must be there."""
+        assert self.images is not None, "a metric of pixels has 'images' in `required`"
+        return self.images
 
 
 class ProgressParts:
@@ -93,7 +99,8 @@ def extract(
 
     The images are uint8, or float32 in [0, 255] if they are not to be rounded. Memory grows with
     `count` only for the features in `required`: 8 KB per image for Inception's pool, 4 KB for its
-    logits. `classify` predicts classes, if "predicted" is required.
+    logits, a byte per value of the "images" themselves (4 if not rounded). `classify` predicts
+    classes, if "predicted" is required.
 
     Several processes take turns with the batches, and each gets what a single one would have got.
     All call `stop` equally often. Raises UserError or RunFailed for features that are not finite.
@@ -104,6 +111,8 @@ def extract(
         features = extractor(images)._asdict()
         if classify:
             features["predicted"] = classify(images).to(features["pool"].device)
+        if "images" in required:
+            features["images"] = images.cpu()
         return features
 
     moments = Moments(extractor.dims)
@@ -130,7 +139,14 @@ def extract(
         if progress:
             progress(min((batch + used) * batch_size, count), count)
     joined = {kind: torch.cat(parts) for kind, parts in batches.items()}
-    return FeatureSet(moments, joined.get("pool"), joined.get("logits"), y, joined.get("predicted"))
+    return FeatureSet(
+        moments,
+        joined.get("pool"),
+        joined.get("logits"),
+        y,
+        joined.get("predicted"),
+        images=joined.get("images"),
+    )
 
 
 def require_finite_features(

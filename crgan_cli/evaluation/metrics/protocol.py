@@ -49,13 +49,14 @@ class Protocol(NamedTuple):
         return "_".join([dataset, format_count(self.num_samples), self.reference, *real, *words])
 
     def metric_name(self, key: str, extractor: "Extractor") -> str:
-        """Return a number's name in reports: fid, or fd_EXTRACTOR_nCOUNT.
+        """Return a number's name in reports: fid, fd_EXTRACTOR_nCOUNT, or swd_nCOUNT.
 
         The names fid, is and kid belong to the standard Inception. A number that does not depend on
-        the extractor keeps its name.
+        the extractor is not named by it.
         """
-        if not find_traits(key).of_features:
-            return key
+        traits = find_traits(key)
+        if not traits.of_features:
+            return f"{key}_n{self.num_samples}" if traits.counted else key
         if extractor.standard:
             return key.replace("fd", "fid")
         return f"{key}_{extractor.name}_n{self.num_samples}"

@@ -108,7 +108,7 @@ def prepare_reference(
             len(images.x),
             batch_size,
             which="real",
-            required=required,
+            required=required - {"images"},  # these are there, and are not cached
             y=images.y if real.labelled else None,
             progress=parts.next(len(images.x)),
             stop=stop,
@@ -117,7 +117,7 @@ def prepare_reference(
     def compute() -> Reference:
         log.info("features of %d real images: once, then from the cache", total)
         features = extract_images(real.images)
-        if real.others is None:
+        if real.others is None or not extractor.dims:
             return Reference(features, None)
         with naming_failures("the real-vs-real distance"):
             floor = frechet_distance(features.moments, extract_images(real.others).moments)
@@ -129,12 +129,15 @@ def prepare_reference(
         statistics = load_given_file(file, provenance, with_features=with_features)
     else:
         statistics = load_or_compute(provenance, compute, with_features=with_features)
+    statistics = statistics.to(extractor.device)
+    if "images" in required:
+        statistics = statistics._replace(real=statistics.real._replace(images=real.images.x))
     return PreparedReference(
         real.dataset,
         str(provenance["images"]),
         str(provenance["floor_images"]),
         tuple(real.images.x.shape[1:]),
-        statistics.to(extractor.device),
+        statistics,
     )
 
 

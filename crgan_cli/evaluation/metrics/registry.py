@@ -12,8 +12,10 @@ from crgan_cli.evaluation.metrics.frechet import FrechetDistance
 from crgan_cli.evaluation.metrics.inception_score import InceptionScore
 from crgan_cli.evaluation.metrics.infinity import FrechetInfinity
 from crgan_cli.evaluation.metrics.kid import KID
+from crgan_cli.evaluation.metrics.ms_ssim import MultiScaleSSIM
 from crgan_cli.evaluation.metrics.perceptual_path import PerceptualPathLength
 from crgan_cli.evaluation.metrics.precision_recall import PrecisionRecall
+from crgan_cli.evaluation.metrics.sliced_wasserstein import SlicedWasserstein
 
 METRICS: dict[str, type[Metric]] = {
     metric.name: metric
@@ -27,6 +29,8 @@ METRICS: dict[str, type[Metric]] = {
         ClassAccuracy,
         FrechetInfinity,
         PerceptualPathLength,
+        SlicedWasserstein,
+        MultiScaleSSIM,
     )
 }
 
@@ -41,6 +45,8 @@ MetricChoice = Literal[
     "class_accuracy",
     "fid_infinity",
     "ppl",
+    "swd",
+    "ms_ssim",
 ]
 
 
@@ -50,11 +56,15 @@ def build_metrics(
     is_splits: int,
     kid_subsets: int,
     kid_subset_size: int | None,
+    swd_directions: int,
+    ms_ssim_pairs: int,
 ) -> list[Metric]:
     """Build the metrics of `metrics.measures`, each once, with their settings."""
     settings: dict[str, dict[str, int | None]] = {
         "is": {"splits": is_splits},
         "kid": {"subsets": kid_subsets, "subset_size": kid_subset_size},
+        "swd": {"directions": swd_directions},
+        "ms_ssim": {"pairs": ms_ssim_pairs},
     }
     return [METRICS[name](**settings.get(name, {})) for name in dict.fromkeys(measures)]
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import Decay, NonNegative, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.regularizers.penalties import EPSILON
-from crgan_cli.gan.scoring import Origin, ScoredViews, at_least_fp32
+from crgan_cli.gan.scoring import Origin, ScoredViews
 from crgan_cli.gan.types import Terms
 from crgan_cli.networks.fast.bf16_weights import full_precision
+from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.system import rng
 from crgan_cli.system.distributed.tensors import all_reduce_mean
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from crgan_cli.config.bounds import NonNegative, PositiveInt
+from crgan_cli.config.bounds import NonNegative, Positive, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
-from crgan_cli.gan.scoring import ScoredViews, as_verdict, at_least_fp32, concatenate, mixes_samples
+from crgan_cli.gan.scoring import ScoredViews, as_verdict, concatenate, mixes_samples
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.bf16_weights import full_precision
+from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
 
@@ -81,29 +82,37 @@ def mean_over_places(scores: Tensor) -> Tensor:
     return scores if scores.ndim == 1 else scores.flatten(1).mean(1)
 
 
-def unit_norm_penalty(gradient: Tensor) -> Tensor:
-    """E (||g|| - 1)^2."""
-    return ((squared_norm(gradient) + EPSILON).sqrt() - 1).square().mean()
+def norm_penalty(gradient: Tensor, target: float = 1.0) -> Tensor:
+    """E (||g|| - target)^2 / target^2."""
+    return ((squared_norm(gradient) + EPSILON).sqrt() - target).square().mean() / target**2
 
 
 class GradientPenalty(GradientRegularizer):
     """GP, Gulrajani et al. 2017 (arXiv:1704.00028) eq. 3: lambda_gp * E (||grad D(x_hat)|| - 1)^2.
 
     x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair, with the label of the real image.
+
+    With a `target` gamma other than 1 it is lambda_gp * E (||grad D(x_hat)|| - gamma)^2 / gamma^2,
+    Karras et al. 2018 (arXiv:1710.10196) appendix B.
     """
 
     def __init__(
-        self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
+        self,
+        lambda_gp: NonNegative,
+        every: PositiveInt = 1,
+        gradient: GradientMethod = "auto",
+        target: Positive = 1.0,
     ) -> None:
         super().__init__(every, gradient)
         self.lambda_gp = lambda_gp
+        self.target = target
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         real, fake = scored.views["real"], scored.views["fake"]
         a = rng.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
         x_hat = Batch(a * real.x + (1 - a) * fake.x, real.y)
         (gradient,) = self.input_gradient(scored.D, x_hat)
-        return {"gp": self.lambda_gp * unit_norm_penalty(gradient)}
+        return {"gp": self.lambda_gp * norm_penalty(gradient, self.target)}
 
 
 class DRAGAN(GradientRegularizer):
@@ -128,7 +137,7 @@ class DRAGAN(GradientRegularizer):
         variance = tensors.all_reduce_mean((x - tensors.all_reduce_mean(x.mean())).square().mean())
         delta = 0.5 * variance.sqrt() * u
         (gradient,) = self.input_gradient(scored.D, real._replace(x=x + a * delta))
-        return {"dragan": self.lambda_dr * unit_norm_penalty(gradient)}
+        return {"dragan": self.lambda_dr * norm_penalty(gradient)}
 
 
 class JSRegularizer(GradientRegularizer):

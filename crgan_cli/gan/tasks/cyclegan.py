@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import NonNegative, NonNegativeInt, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
-from crgan_cli.gan.scoring import at_least_fp32, mixes_samples
+from crgan_cli.gan.scoring import mixes_samples
 from crgan_cli.gan.tasks.base import (
     Casting,
     GeneratedView,
@@ -22,6 +22,7 @@ from crgan_cli.gan.tasks.base import (
 from crgan_cli.gan.tasks.pool import ImagePool
 from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.types import Batch, PlayerLoss, Terms, Views
+from crgan_cli.networks.layers import at_least_fp32
 
 
 class CycleGAN(Task):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
-from crgan_cli.gan.scoring import at_least_fp32
 from crgan_cli.gan.tasks.base import (
     Casting,
     GeneratedView,
@@ -21,6 +20,7 @@ from crgan_cli.gan.tasks.base import (
 from crgan_cli.gan.tasks.stored_values import StoredValues, is_count
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views, split_pair
+from crgan_cli.networks.layers import at_least_fp32
 
 
 class Pix2Pix(TwoPlayers):

@@ -12,7 +12,6 @@ from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.labels import Labels
-from crgan_cli.gan.scoring import at_least_fp32
 from crgan_cli.gan.tasks.base import Casting, GeneratedView, Part, l1_distance
 from crgan_cli.gan.tasks.stored_values import (
     StoredValues,
@@ -23,6 +22,7 @@ from crgan_cli.gan.tasks.stored_values import (
 )
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, PlayerLoss, Views
+from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.system import rng
 from crgan_cli.system.distributed.tensors import all_gather
 from crgan_cli.system.distributed.world import as_single_process, world

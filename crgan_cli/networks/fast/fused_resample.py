@@ -39,9 +39,13 @@ class FusedResampleConv3(nn.Conv2d):
         self.use_fused = False
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.resample(input, self.weight)
+
+    def resample(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution of x with another weight of the same shape."""
         # only in training: samples and scores do not depend on the form
         form = self.fused if self.use_fused and self.training else self.plain
-        return form(input, self.weight, self.bias)
+        return form(x, weight, self.bias)
 
 
 class PooledConv3(FusedResampleConv3):

@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.batches import Batches, SideBySideBatches
+from crgan_cli.data.batches import TrainingImages
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
@@ -51,8 +51,9 @@ class Eager:
 
     1. `for_device(device)` checks that the device can do it, and settles the precision.
     2. `prepare(task, device)` moves the players there and sets PyTorch's global flags.
-    3. `attach(optimizers, batches, ema)` hands over what a turn also works with.
-    4. `begin()` starts a session, after a checkpoint has been loaded (`load_state_dict`).
+    3. `attach(optimizers, ema)` hands over what a turn also works with.
+    4. `begin(batches)` starts a session, after a checkpoint has been loaded (`load_state_dict`), or
+       a stage, whose turns have other shapes. `end()` comes before, if there was a stage.
     5. `turn(who, number, inputs)` runs one update of one player, as often as the run needs.
        Between two steps, `capture_ready_turns()` may prepare those to come.
     6. `end()` ends the session, also after an error.
@@ -123,7 +124,6 @@ class Eager:
         if world().world_size > 1:
             convert_sync_batchnorm(self.task)
         self.players = {who: task.player(who) for who in dict.fromkeys(task.turns)}
-        self.reals: Views = {}
         # found once: to walk through all modules in every turn takes a share of a small step
         self.parameters = {who: list(player.parameters()) for who, player in self.players.items()}
         self.norms = find_norms(*self.players.values())
@@ -135,16 +135,16 @@ class Eager:
     def attach(
         self,
         optimizers: Mapping[str, Optimizer],
-        batches: Batches | SideBySideBatches,
         ema: EMA | None,
     ) -> None:
         """Hand over what a turn works with besides the task."""
         self.optimizers = optimizers
-        self.batches = batches
         self.ema = ema
 
-    def begin(self) -> None:
-        """Start a session. Call it after loading a checkpoint."""
+    def begin(self, batches: TrainingImages) -> None:
+        """Start a session, or a stage of it. Call it after loading a checkpoint."""
+        self.batches = batches
+        self.reals: Views = {}
         if self.folds is None:
             self.folds = fused_resample.choose_fused(self.task, self.fold, self.device)
         fused_resample.set_fused(self.task, self.folds)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 
+from crgan_cli.data.batches import TrainingImages
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, TurnLog, Views
@@ -68,14 +69,14 @@ class Graphs(Eager):
 
     def prepare(self, task: Task, device: torch.device) -> None:
         super().prepare(task, device)
-        self.static_inputs: BatchInputs = ()
+        self.captured: dict[Turn, Captured] = {}
         self.open_memory()
 
-    def begin(self) -> None:
-        super().begin()  # a checkpoint that was loaded may have put tensors elsewhere
+    def begin(self, batches: TrainingImages) -> None:
+        super().begin(batches)  # a checkpoint that was loaded may have put tensors elsewhere
+        self.static_inputs: BatchInputs = ()
         self.played: Counter[Turn] = Counter()
         self.ready: dict[Turn, ReadyTurn] = {}
-        self.captured: dict[Turn, Captured] = {}
 
     def turn(
         self,

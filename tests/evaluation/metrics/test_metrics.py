@@ -47,12 +47,21 @@ def features(pool: Tensor, classes: int | None = None) -> FeatureSet:
     """What an extractor would have kept; labels 0, 1, ... in turn."""
     y = None if classes is None else torch.arange(len(pool)) % classes
     moments = Moments.from_features(pool)
-    return FeatureSet(moments, pool, logits=pool, y=y, predicted=y, steps=(pool, pool + 1e-4))
+    random = torch.Generator().manual_seed(len(pool))
+    images = torch.randint(0, 256, (len(pool), 1, 16, 16), generator=random, dtype=torch.uint8)
+    steps = (pool, pool + 1e-4)
+    return FeatureSet(moments, pool, logits=pool, y=y, predicted=y, steps=steps, images=images)
 
 
 def line(*points: float) -> Tensor:
     """Features of one dimension."""
     return torch.tensor(points).unsqueeze(1)
+
+
+def build(name: str) -> Metric:
+    """A metric with its defaults, but for those that take long."""
+    quick = {"swd": {"directions": 16}, "ms_ssim": {"pairs": 50}}
+    return METRICS[name](**quick.get(name, {}))
 
 
 def numbers(name: str, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
@@ -305,7 +314,7 @@ def test_the_choices_of_the_yaml_are_the_metrics():
 def test_direction_and_lead_are_known_for_every_number():
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(50, 6, seed=2), classes=3)
     for name, metric in METRICS.items():
-        found = metric()(real, fake)
+        found = build(name)(real, fake)
         assert metric.key in found
         assert name in TRAITS or all(key in TRAITS for key in found)
         for key in found:
@@ -317,6 +326,7 @@ def test_direction_and_lead_are_known_for_every_number():
         "kid",
         "class_fid",
         "fid_infinity",
+        "swd",
     ]
 
 
@@ -398,7 +408,7 @@ def test_calculate_metrics_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_takes_float32_gives_finite_floats_and_leaves_the_generators_alone(name: str):
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(50, 6, seed=2), classes=3)
-    metric = METRICS[name]()
+    metric = build(name)
     metric.require(60, 50, 6)
     before = torch.random.get_rng_state(), pickle.dumps(np.random.get_state())
     found = metric(real, fake)
@@ -411,7 +421,7 @@ def test_a_metric_takes_float32_gives_finite_floats_and_leaves_the_generators_al
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_keeps_what_it_reads(name: str):
-    metric = METRICS[name]()
+    metric = build(name)
     real, fake = features(rows(60, 6, seed=1), classes=3), features(rows(60, 6, seed=2), classes=3)
     dropped = {column: None for column in ("pool", "logits") if column not in metric.required}
     assert metric(real._replace(**dropped), fake._replace(**dropped)) == metric(real, fake)
@@ -436,6 +446,13 @@ def test_settings_are_described():
         "ppl_step": 1e-4,
         "ppl_left_out": 0.01,
         "ppl_space": "z, full path, fp32",
+        "swd_patches": 128,
+        "swd_directions": 512,
+        "swd_images": "min(real, generated)",
+        "swd_seed": 0,
+        "ms_ssim_pairs": 10000,
+        "ms_ssim_scales": 5,
+        "ms_ssim_seed": 0,
     }
     assert KID(subset_size=50).describe()["kid_subset_size"] == 50
 

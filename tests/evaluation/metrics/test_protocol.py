@@ -35,6 +35,8 @@ def protocol_of(name: str) -> Protocol:
         ("fid50k_train", "cifar10_50k_train"),
         ("fid1k_train", "cifar10_1k_train"),
         ("demo", "cifar10_500_test"),
+        ("pggan", "cifar10_16384_train"),
+        ("pggan_small", "cifar10_1k_train"),
     ],
 )
 def test_the_protocols_of_conf_have_labels_of_their_own(name: str, label: str):
