@@ -137,6 +137,20 @@ def test_the_time_left_follows_the_recent_speed(
     assert said.messages[-1] == "step 7515 of 10000, 640 images/s, 2 h 45 min left"
 
 
+def test_steps_to_come_count_by_what_they_cost(clock: Time, said: pytest.LogCaptureFixture) -> None:
+    """60 cheap steps, then 40 of ten times the cost, as in a run whose networks grow."""
+    watch = TrainingProgress(100, step=0, costs=[(0, 2.0), (60, 20.0)])
+    watch.begin()
+    for second in range(1, 21):
+        at(watch, clock, second, second)
+    assert said.messages[-1].endswith("7 min 20 s left")  # 40 s and 400 s
+    for second in range(21, 61):
+        at(watch, clock, second, second)
+    for number in range(1, 5):
+        at(watch, clock, 60 + 10 * number, 60 + number)
+    assert said.messages[-1].endswith("6 min 0 s left")  # 36 of 10 s
+
+
 def test_pauses_count_by_their_mean_and_not_as_a_slow_step(
     clock: Time, said: pytest.LogCaptureFixture
 ) -> None:
