@@ -178,8 +178,17 @@ def read_evaluations(
     if not lines:
         return (), {}
     newest = lines[-1]["protocol"]
-    by_step = {line["step"]: keep_numbers(line) for line in lines if line["protocol"] == newest}
+    by_step = {
+        line["step"]: keep_numbers(line)
+        for line in lines
+        if without_side(line["protocol"]) == without_side(newest)
+    }
     return tuple(by_step[step] for step in sorted(by_step)), newest
+
+
+def without_side(protocol: Mapping[str, object]) -> dict[str, object]:
+    """Return a protocol without how far the networks of its checkpoint had grown."""
+    return {key: value for key, value in protocol.items() if key != "generator_side"}
 
 
 def guess_primary_metric(evals: Sequence[Line]) -> str:
