@@ -26,7 +26,7 @@ from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.device import describe_device, resolve_device
+from crgan_cli.system.device import describe_device, resolve_device, watch_crowding
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
@@ -43,12 +43,16 @@ from crgan_cli.training.trainer import StepCost, Trainer
 class TrainingRun:
     """All parts of a run. The constructor checks all that can be checked before the first step."""
 
-    def __init__(self, config: DictConfig, run: RunDir, found: LoadedCheckpoint | None) -> None:
+    def __init__(
+        self, config: DictConfig, run: RunDir, found: LoadedCheckpoint | None, command: str
+    ) -> None:
+        """`command` is what was typed."""
         self.config = config
         self.run = run
         self.settings = Run.from_config(config)
         ema = self.settings.ema
         self.device = device_for_rank(resolve_device(self.settings.device))
+        self.crowd = watch_crowding(self.device, command)
 
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
 
@@ -93,7 +97,7 @@ class TrainingRun:
                     "metrics.weights=auto."
                 )
             self.evaluator.to(self.device)
-            with EvalProgress() as progress:
+            with EvalProgress(self.crowd, "preparing metrics") as progress:
                 labels = get_labels(config, self.draws, names)
                 self.evaluator.prepare_draws(
                     self.dataset, self.draws, labels, progress=progress.show
