@@ -12,10 +12,14 @@ from torch.nn import functional as F
 
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.fused_resample import NearestConv3
+from crgan_cli.networks.fast.leaky_convolution import convolve_leaky
 from crgan_cli.networks.layers import InFullPrecision
 
 HE_GAIN = math.sqrt(2)
 """Before a (leaky) ReLU, He et al. 2015 (arXiv:1502.01852)."""
+
+SLOPE = 0.2
+"""Of all leaky ReLUs of PGGAN."""
 
 
 def equalize(layer: nn.Linear | nn.Conv2d, gain: float) -> float:
@@ -51,6 +55,15 @@ class EqualizedConv(Convolution):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight * self.scale, self.bias)
+
+
+class EqualizedLeakyConv(EqualizedConv):
+    """With a leaky ReLU of slope 0.2 after it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight * self.scale, self.bias
+        assert bias is not None
+        return convolve_leaky(input, weight, bias, SLOPE, self.geometry, training=self.training)
 
 
 class EqualizedNearestConv3(NearestConv3):
