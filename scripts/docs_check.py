@@ -92,6 +92,8 @@ def read_blocks(page: Path) -> list[Block]:
     for match in FENCE.finditer(text):
         before = text[: match.start()]
         reason, file = REASON.search(before), FILE.search(before)
+        if match[1] == "sh":
+            file = None  # a name in the sentence before commands
         line = before.count("\n") + 1
         blocks.append(Block(page, line, match[1], match[2], reason and reason[1], file and file[1]))
     return blocks
@@ -153,15 +155,16 @@ def scale_train(rest: list[str]) -> list[str]:
     if chosen.get("architecture") == "dense":
         del scaled["architecture.width"]
     experiment = chosen.get("experiment", "demo")
+    translates = re.search("pix2pix|cyclegan|stargan", experiment)
     if experiment.endswith("facades"):
         scaled["metrics.num_samples"] = "4"  # all that the folders have
-    elif "dataset" not in chosen and not re.search("^demo$|pix2pix|cyclegan|stargan", experiment):
+    elif "dataset" not in chosen and experiment != "demo" and not translates:
         scaled |= {"dataset": "demo", "metrics": "demo"}
     if "class_fid" in chosen.get("metrics.measures", ""):
         scaled["metrics.num_samples"] = "100"  # it needs two of each class
     if experiment.startswith("sweep"):
         scaled["hydra.sweeper.params.seed"] = "1"
-    if chosen.get("dataset") == "folder":
+    if chosen.get("dataset") == "folder" and not translates:
         scaled["metrics"] = "demo"
     elif not {"dataset", "dataset.root", "dataset.fraction"} & chosen.keys():
         scaled["dataset.fraction"] = "0.005"
@@ -204,8 +207,8 @@ def prepare(folder: Path) -> None:
     photos(folder / "facades/test", 4)
     for domain in ("trainA", "trainB", "testA", "testB"):
         photos(folder / "horse2zebra" / domain, 8)
-    photos(folder / "faces", 40)
-    rows = (f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(40))
+    photos(folder / "faces")
+    rows = (f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(100))
     (folder / "faces/labels.csv").write_text("\n".join(["file,Male,Young", *rows]))
     for name, other in (("drawing", "0"), ("large", "1")):
         shutil.copy(folder / f"photos/{other}.png", folder / f"{name}.png")

@@ -158,6 +158,8 @@ def test_every_train_command_composes(line: str) -> None:
     words = shlex.split(line)
     jobs: list[list[str]] = [[]]
     for word in words:
+        if word.startswith("~"):
+            jobs = [[*job, word] for job in jobs]
         if "=" not in word or word.startswith(("-", "hydra")):
             continue
         key, _, values = word.partition("=")

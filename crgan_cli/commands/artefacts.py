@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.evaluation.artefacts.inputs import MeasureOptions
     from crgan_cli.evaluation.artefacts.measure import load_subject, measure_one
     from crgan_cli.system.console import log_to_stderr
-    from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.device import resolve_device, watch_crowding
     from crgan_cli.system.progress import EvalProgress
 
     with log_to_stderr():
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             extractor = build_extractor(settings, device)
         print(f"{checkpoint.path} at step {subject.step}, {subject.weights} weights")
         for name in names:
-            with EvalProgress(name) as live:
+            with EvalProgress(watch_crowding(device), name) as live:
                 options = MeasureOptions(args.n, args.seed, args.batch_size, extractor, live.show)
                 measurement = measure_one(subject, name, options, folder)
             print(name)

@@ -130,5 +130,5 @@ def resume_run(args: argparse.Namespace) -> int:
     from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
 
     cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    train_run(cfg, list(args.overrides), {}, None)
+    train_run(cfg, ["--from", args.start, *args.overrides], {}, None)
     return 0

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         require_other_place,
     )
     from crgan_cli.system.console import log_to_stderr
-    from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.device import resolve_device, watch_crowding
     from crgan_cli.system.progress import EvalProgress
 
     with log_to_stderr():
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         with (
             open_file_writer(args.out, single=len(files) == 1) as write,
             quiet_pillow(),
-            EvalProgress("translating") as progress,
+            EvalProgress(watch_crowding(device), "translating") as progress,
         ):
             for done, file in enumerate(files, start=1):
                 try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 import crgan_cli
+from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError, missing_file
 
 
@@ -71,6 +72,18 @@ class Choices:
                 content |= {f"_target_.{part}": path for part, path in target.items()}
             settings |= content
         return settings
+
+    def file_with(self, group: str, name: str, key: str) -> str | None:
+        """Return the file of a choice, or of a parent of it, that sets the dotted key."""
+        file = f"{group}/{name}.yaml"
+        for text in self._texts(file)[:1]:
+            content = yaml.safe_load(text) or {}
+            parents = [each for each in content.pop("defaults", []) if isinstance(each, str)]
+            if key in flatten(content):
+                return file
+            found = (self.file_with(group, each, key) for each in parents if each != "_self_")
+            return next(filter(None, found), None)
+        return None
 
     def defaults(self) -> dict[str, str]:
         """Return group -> its default choice."""

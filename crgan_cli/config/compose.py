@@ -51,7 +51,8 @@ def compose(
         for override in parsed:
             messages.require_one_value(override, choices)
         config = drop_hydra_node(compose_unchecked(overrides, choices, config_name))
-    require_code_typed(require_valid(config), {o.key_or_group for o in parsed}, "a YAML file")
+    require_valid(config, messages.trace_keys(overrides, choices))
+    require_code_typed(config, {o.key_or_group for o in parsed}, "a YAML file")
     return config
 
 
@@ -119,12 +120,11 @@ def require_own_paths(hydra: DictConfig) -> None:
             raise UserError(f"hydra.{key}={shown} is not for crgan: {reason}. Leave it out.")
 
 
-def require_valid(config: DictConfig) -> DictConfig:
-    """Return the same configuration. UserError with everything that is wrong with it."""
-    problems = schema.find_problems(to_plain(config))
+def require_valid(config: DictConfig, hint: schema.Hint = lambda key: "") -> None:
+    """UserError with everything that is wrong with a configuration."""
+    problems = schema.find_problems(to_plain(config), hint)
     if len(problems) == 1:
         raise UserError(problems[0])
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise UserError(f"The configuration has {len(problems)} problems:{lines}")
-    return config

@@ -6,7 +6,7 @@ So none of its advice reaches the user.
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -92,7 +92,7 @@ def _parse(text: str, choices: Choices, parser: OverridesParser) -> Override:
 def _explain_syntax(text: str, choices: Choices, reason: str) -> str:
     key, equals, value = text.partition("=")
     if text.startswith("~"):
-        return _cannot_delete(key[1:], choices)
+        return cannot_delete(key[1:], choices)
     if not equals:
         group = next((group for group, names in choices.groups.items() if text in names), None)
         hint = f"Did you mean {group}={text}?" if group else f"Type {text}=VALUE."
@@ -112,7 +112,9 @@ def _check(override: Override, choices: Choices) -> None:
     if override.is_hydra_override():
         return
     if override.is_delete():
-        raise UserError(_cannot_delete(key, choices))
+        group, _, last = key.partition(".")
+        if not last or group not in choices.groups or last.startswith("_"):
+            raise UserError(cannot_delete(key, choices))
     if override.package is not None and not PART.fullmatch(f"{key}@{override.package}"):
         raise UserError(
             f"'{text}': a group of crgan cannot be moved. Type it without '@...'. Only a part of "
@@ -124,7 +126,27 @@ def _check(override: Override, choices: Choices) -> None:
         raise UserError(unknown_name("group", key, choices.groups))
 
 
-def _cannot_delete(key: str, choices: Choices) -> str:
+def trace_keys(overrides: Sequence[str], choices: Choices) -> Callable[[str], str]:
+    """Return what says of a key that the typed choice does not have which file sets it.
+
+    An experiment's keys belong to the choices that it makes, and here another one was typed.
+    """
+    typed = {key: value for key, _, value in (text.partition("=") for text in overrides)}
+    experiments = re.findall(r"[\w/.-]+", typed.get("experiment", ""))
+
+    def trace(key: str) -> str:
+        group = key.partition(".")[0]
+        if key in typed or group not in typed:
+            return ""
+        files = (choices.file_with("experiment", name, key) for name in experiments)
+        file = next(filter(None, files), None)
+        return f"{file} sets it, for its own {group}. Add '~{key}' to drop it." if file else ""
+
+    return trace
+
+
+def cannot_delete(key: str, choices: Choices) -> str:
+    """The message for `~key` where something needs it."""
     instead = f" Type {key}=none." if "none" in choices.groups.get(key, []) else ""
     return f"'~{key}': {key} cannot be removed from the configuration.{instead}"
 
@@ -213,7 +235,8 @@ def explain(exception: BaseException, choices: Choices, keys: Sequence[str] = ()
         if part := re.search(r"Could not override '(dataset@[^']+)'", str(error)):
             known = re.findall(r"dataset@[\w.]+", str(error).partition("Did you mean")[2])
             return unknown_name("part", part[1], sorted({*known} - {part[1]}), hint=NO_PART)
-        if key := re.search(r"Could not override '([^']+)'", str(error)):
+        key = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
+        if key:
             return f"{_in_file(str(error))}{unknown_key(key[1], choices, keys)}"
     return _innermost_message(exception)
 

@@ -6,7 +6,7 @@ mistake is reported before torch is loaded, and an untrusted configuration runs 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
@@ -32,7 +32,11 @@ FILLED_BY_CODE: dict[str, tuple[str, ...]] = {
 }
 
 
-def find_problems(config: Mapping[str, object]) -> list[str]:
+Hint = Callable[[str], str]
+"""Says of an unknown dotted key where it comes from; "" if that is plain."""
+
+
+def find_problems(config: Mapping[str, object], hint: Hint = lambda key: "") -> list[str]:
     """List everything that is wrong with a resolved configuration."""
     groups = {
         key: value
@@ -42,7 +46,7 @@ def find_problems(config: Mapping[str, object]) -> list[str]:
     rest = {key: value for key, value in config.items() if key not in groups}
     problems = list(_check_keys("", rest, parameters(ROOT), others=[*groups]))
     for group, settings in groups.items():
-        problems += _check_group(group, settings)
+        problems += _check_group(group, settings, hint)
     return problems
 
 
@@ -58,7 +62,9 @@ def target_paths(settings: Mapping[str, object]) -> list[str]:
     )
 
 
-def _check_group(group: str, settings: Mapping[str, object]) -> Iterator[str]:
+def _check_group(
+    group: str, settings: Mapping[str, object], hint: Hint = lambda key: ""
+) -> Iterator[str]:
     extra = {
         name: Parameter(name, kind, True) for name, kind in READ_BY_OTHERS.get(group, {}).items()
     }
@@ -69,7 +75,7 @@ def _check_group(group: str, settings: Mapping[str, object]) -> Iterator[str]:
         return
     known = {name: p for name, p in known.items() if name not in FILLED_BY_CODE.get(group, ())}
     rest = {key: value for key, value in settings.items() if key != "_target_"}
-    yield from _check_keys(group, rest, extra | known)
+    yield from _check_keys(group, rest, extra | known, hint=hint)
 
 
 def _check_keys(
@@ -77,6 +83,7 @@ def _check_keys(
     settings: Mapping[str, object],
     known: Mapping[str, Parameter],
     others: list[str] | None = None,
+    hint: Hint = lambda key: "",
 ) -> Iterator[str]:
     """Check one mapping. `others`: valid names that are not checked here."""
     keys: dict[str, object] = {name: p.kind for name, p in known.items() if p.kind is not None}
@@ -85,7 +92,9 @@ def _check_keys(
         if key not in keys:
             kind, prefix = ("key", f"{where}.") if where else ("setting", "")
             names = [*(others or []), *keys]
-            yield unknown_name(kind, str(key), sorted(names), where=where, prefix=prefix)
+            yield unknown_name(
+                kind, str(key), sorted(names), where=where, prefix=prefix, hint=hint(path)
+            )
         elif isinstance(keys[key], dict):
             yield from _check_nested(path, value, keys[key])
         elif keys[key] == NamedGroups and isinstance(value, Mapping):

@@ -139,6 +139,8 @@ def _parse_typed(
             reason = "takes the run's own settings"
             raise _cannot_change(typed.changeable, override, typed.purpose, reason)
         messages.require_one_value(override, choices)
+        if override.is_delete():  # a run has the keys of its own choices only
+            raise UserError(messages.cannot_delete(override.key_or_group, choices))
     return parsed
 
 

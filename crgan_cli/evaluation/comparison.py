@@ -17,6 +17,7 @@ from crgan_cli.evaluation.metrics.features import (
     FeatureKind,
     FeatureSet,
     Progress,
+    ProgressParts,
     Stop,
     extract,
     require_finite_images,
@@ -48,9 +49,9 @@ class ImageComparison:
         assert reference is not None, "call prepare(dataset) first"
         require_classes(self.metrics, fakes.y is not None, "the generated images have")
         require_steps(self.required, bool(fakes.steps))
-        sets = [
-            self._score(fakes, number, progress, stop) for number in range(self.protocol.repeats)
-        ]
+        count, repeats = self.protocol.num_samples, self.protocol.repeats
+        parts = ProgressParts(progress, count * repeats)
+        sets = [self._score(fakes, number, parts.next(count), stop) for number in range(repeats)]
         values = {(key, ""): fmean(each[key] for each in sets) for key in sets[0]}
         if len(sets) > 1:
             key = self.primary.key
@@ -76,10 +77,6 @@ class ImageComparison:
         def draw(start: int, count: int) -> Tensor:
             return self.to_pixels(fakes.draw(first + start, count), count)
 
-        def report_progress(done: int, total: int) -> None:
-            if progress:
-                progress(first + done, n * self.protocol.repeats)
-
         fake = extract(
             self.extractor,
             draw,
@@ -89,7 +86,7 @@ class ImageComparison:
             required=self.required - {"steps"},
             y=None if fakes.y is None else fakes.y[first : first + n],
             classify=self.classifying.predict if self.classifying else None,
-            progress=report_progress,
+            progress=progress,
             stop=stop,
         )
 

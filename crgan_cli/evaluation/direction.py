@@ -9,7 +9,7 @@ from crgan_cli.data.images import Images
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.classifier import Classifier
-from crgan_cli.evaluation.metrics.features import FeatureSet, Stop
+from crgan_cli.evaluation.metrics.features import FeatureSet, Progress, Stop
 from crgan_cli.evaluation.reference_images import choose_rows, random_subset, select_rows
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
@@ -17,9 +17,6 @@ from crgan_cli.system.distributed.world import world
 
 Numbers = dict[tuple[str, str], float]
 """(key, end of the name) -> number, as `Evaluator.measure` returns them."""
-
-Show = Callable[[int], None]
-"""Gets the number of images done."""
 
 MOST_SEEN = 1000
 """Held-out real images of a domain on which the classifier is tested."""
@@ -39,6 +36,11 @@ class Direction:
     def count(self) -> int:
         """The number of images that are translated."""
         return self.evaluator.protocol.num_samples
+
+    @property
+    def count_of_real(self) -> int:
+        """How many real images are looked at, with those of the real-vs-real distance."""
+        return self.evaluator.protocol.num_real + self.evaluator.floor * self.count
 
     def describe(self) -> str:
         """Say how many images are compared."""
@@ -64,7 +66,7 @@ class Direction:
                 seen = [choose(found.predict(part)).double() for part in images.x.split(256)]
                 self.constants["domain_accuracy", end] = float(torch.cat(seen).mean())
 
-    def measure(self, fakes: Fakes, show: Show, stop: Stop | None) -> Numbers:
+    def measure(self, fakes: Fakes, progress: Progress | None, stop: Stop | None) -> Numbers:
         """Return the numbers of the translations."""
         errors, seen = Means(self.count), Means(self.count)
 
@@ -77,9 +79,7 @@ class Direction:
                 seen.put(start, self.view.choose(self.classifier.predict(pixels)))
             return images
 
-        values = self.evaluator.measure(
-            fakes._replace(draw=draw), lambda done, total: show(done), stop
-        )
+        values = self.evaluator.measure(fakes._replace(draw=draw), progress, stop)
         if fakes.cycle:
             values["cycle_error", ""] = errors.mean()
         if fakes.identity:

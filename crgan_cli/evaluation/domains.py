@@ -13,7 +13,7 @@ from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics import classifier
 from crgan_cli.evaluation.metrics.base import require_finite_numbers
 from crgan_cli.evaluation.metrics.classifier import Classifier, load_or_train_classifier
-from crgan_cli.evaluation.metrics.features import FeatureSet, Progress, Stop
+from crgan_cli.evaluation.metrics.features import FeatureSet, Progress, ProgressParts, Stop
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.metrics.reference import RealImages, prepare_reference
 from crgan_cli.evaluation.reference_images import (
@@ -61,26 +61,34 @@ class DomainsEvaluator(Evaluator):
             name: Direction(view, self._evaluator_for(dataset, view))
             for name, view in draws.items()
         }
-        for direction in self.directions.values():
-            target = direction.view.target
-            direction.evaluator.prepare(dataset, target, progress=progress, stop=stop)
+        directions, groups = list(self.directions.values()), list(self._by_source())
+        images = sum(each.count_of_real for each in directions)
+        images += sum(group[0].count for group in groups) + bool(labels) * classifier.STEPS
+        parts = ProgressParts(progress, images)
+        for direction in directions:
+            shown = parts.next(direction.count_of_real)
+            direction.evaluator.prepare(dataset, direction.view.target, progress=shown, stop=stop)
         found = held_out = None
         if labels:
             training = dataset.load_cropped("train")
-            found = load_or_train_classifier(training, progress, stop, labels=labels)
+            found = load_or_train_classifier(
+                training, parts.next(classifier.STEPS), stop, labels=labels
+            )
             held_out = select_rows(training, classifier.split_rows(len(training.x))[0])
-        for group in self._by_source():
+        for group in groups:
             first = group[0].evaluator.protocol
             source = group[0].view.source
             inputs = ReferenceImages(dataset, first.reference, first.num_samples, source).images
             if inputs.x.shape[1] in (1, 3):  # what extractors take
-                features = self._extract_inputs(dataset.name, inputs, progress, stop)
+                shown = parts.next(first.num_samples)
+                features = self._extract_inputs(dataset.name, inputs, shown, stop)
                 for direction in group:
                     direction.measure_inputs(features)
             if found and held_out:
                 for direction in group:
                     direction.use_classifier(found, inputs, held_out)
-        smallest = min(self.directions.values(), key=lambda each: each.count)
+        parts.end()
+        smallest = min(directions, key=lambda each: each.count)
         self.protocol = smallest.evaluator.protocol
         warn_of_few_samples(self.protocol, self.extractor)
         self.reference = self.reference._replace(
@@ -166,15 +174,11 @@ class DomainsEvaluator(Evaluator):
         stop: Stop | None = None,
     ) -> dict[str, float]:
         """Return name -> number: first the means over the directions, then those of each."""
-        total, found, before = sum(each.count for each in self.directions.values()), {}, 0
-        for name, direction in self.directions.items():
-
-            def show(done: int, before: int = before) -> None:
-                if progress:
-                    progress(before + done, total)
-
-            found[name] = direction.measure(drawn[name], show, stop)
-            before += direction.count
+        parts = ProgressParts(progress, sum(each.count for each in self.directions.values()))
+        found = {
+            name: direction.measure(drawn[name], parts.next(direction.count), stop)
+            for name, direction in self.directions.items()
+        }
         values = {
             self.name(key) + end: fmean(each[key, end] for each in found.values())
             for key, end in find_common(list(found.values()))

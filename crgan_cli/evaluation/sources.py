@@ -23,7 +23,7 @@ from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import Record
-from crgan_cli.system.device import resolve_device
+from crgan_cli.system.device import resolve_device, watch_crowding
 from crgan_cli.system.progress import EvalProgress
 
 Accept = Callable[[Record], None]
@@ -143,5 +143,6 @@ def evaluate_two_folders(
 @contextmanager
 def make_scorer(config: DictConfig, accept: Accept) -> Iterator[Scorer]:
     """Build a scorer that shows its progress."""
-    with EvalProgress() as progress:
-        yield Scorer(config, resolve_device(config.device), progress.show, accept)
+    device = resolve_device(config.device)
+    with EvalProgress(watch_crowding(device)) as progress:
+        yield Scorer(config, device, progress.show, accept)

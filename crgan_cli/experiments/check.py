@@ -62,7 +62,7 @@ def check_jobs(
                 compose.require_own_paths(composed.hydra)
                 composed = compose.drop_hydra_node(composed)
                 if whole or resolve.is_complete(composed):
-                    compose.require_valid(composed)
+                    compose.require_valid(composed, messages.trace_keys(job, choices))
                     require_code_typed(composed, typed, "an experiment's file")
             except UserError as error:
                 raise UserError(

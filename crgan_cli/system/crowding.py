@@ -1,7 +1,7 @@
-"""Notice that other processes use the CPUs that training needs, and say once what to do.
+"""Notice that other processes use the CPUs that long work needs, and say once what to do.
 
-Threads that wait for each other lose far more than their share to one busy process. The run's own
-number of threads never changes by itself: equal commands give equal bits.
+Threads that wait for each other lose far more than their share to one busy process. The number of
+threads never changes by itself: equal commands give equal bits.
 
 Linux only: /proc/stat (proc_stat(5)) is read; elsewhere nothing is noticed. Imports no torch.
 """
@@ -10,9 +10,9 @@ import math
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from crgan_cli.system.threads import ROOT, allowed_cpus, read
+from crgan_cli.system.threads import ROOT, VARIABLE, allowed_cpus, read
 
 TICKS = 100.0
 """Units of /proc/stat per second (USER_HZ): 100 on every architecture that PyTorch runs on."""
@@ -21,7 +21,7 @@ MARGIN = 0.5
 """CPUs that others may use before it counts: a desktop always does something."""
 
 SLOW = 0.5
-"""Share of the run's own best speed below which it is worth looking again."""
+"""Share of the work's own best speed below which it is worth looking again."""
 
 
 class CpuSeconds(NamedTuple):
@@ -48,50 +48,60 @@ def read_cpu_seconds(
 
 
 class CrowdWatch:
-    """Tells once whether others use CPUs that this run's threads need."""
+    """Tells whether others use CPUs that the threads of this process need: once in a process."""
+
+    told: ClassVar[bool] = False
 
     def __init__(
         self,
-        threads: int,
-        command: str,
+        count_threads: Callable[[], int],
+        command: str | None = None,
         *,
         cpus: int | None = None,
         measure: Callable[[], CpuSeconds | None] = read_cpu_seconds,
     ) -> None:
-        """`command` goes on with the run; `cpus` are those that this process may use."""
-        self.threads, self.command, self.measure = threads, command, measure
+        """`count_threads` returns those that work now. `command` does the rest of the work if
+        engine.threads=N is added to it; None: only the environment sets how many there are.
+        `cpus` are those that this process may use."""
+        self.count_threads, self.command, self.measure = count_threads, command, measure
         self.cpus = len(allowed_cpus()) if cpus is None else cpus
         self.last: CpuSeconds | None = None
-        self.best = 0.0
-        self.done = threads < 2  # one thread waits for no other: nothing to advise
+        self.best: dict[str, float] = {}  # speeds by kind of work
 
     def begin(self) -> None:
-        """Start the first interval."""
-        if not self.done:
+        """Start an interval."""
+        if not CrowdWatch.told:
             self.last = self.measure()
 
-    def look(self, seconds: float, speed: float) -> str | None:
-        """Look at an interval that ends now. Returns a notice, at most one per run.
+    def look(self, work: str, seconds: float, speed: float) -> str | None:
+        """Look at an interval of some work that ends now. Returns a notice, or None.
 
-        The first interval is always looked at, later ones if `speed`, in any unit, is far below the
-        best so far.
+        The first interval of each work is looked at, later ones if `speed`, in any unit, is far
+        below its best so far.
         """
-        if self.done:
+        threads = self.count_threads()
+        if CrowdWatch.told or threads < 2:  # one thread waits for no other: nothing to advise
             return None
         before, self.last = self.last, self.measure()
-        is_first, self.best = not self.best, max(self.best, speed)
-        if before is None or self.last is None or not (is_first or speed < SLOW * self.best):
+        best = self.best.get(work, 0.0)
+        self.best[work] = max(best, speed)
+        if before is None or self.last is None or (best and speed >= SLOW * best):
             return None
         everyone, own = self.last.everyone - before.everyone, self.last.own - before.own
         others = max(everyone - own, 0.0) / seconds
-        if others <= self.cpus - self.threads + MARGIN:
+        if others <= self.cpus - threads + MARGIN:
             return None
-        self.done = True
-        fewer = min(max(math.floor(self.cpus - others + MARGIN), 1), self.threads - 1)
+        CrowdWatch.told = True
+        fewer = min(max(math.floor(self.cpus - others + MARGIN), 1), threads - 1)
         return (
-            f"other processes use {others:.1f} of the {self.cpus} CPUs, and this run's "
-            f"{self.threads} threads wait for each other, which slows it down. It may be faster "
-            f"with fewer threads: stop it with Ctrl-C and type `{self.command} "
-            f"engine.threads={fewer}`. Nothing is changed by itself, since another number of "
-            "threads rounds differently and gives other bits"
+            f"other processes use {others:.1f} of the {self.cpus} CPUs, and the {threads} threads "
+            "of this one wait for each other, which slows it down. It may be faster with fewer "
+            f"threads: stop it with Ctrl-C and type {self.advise(fewer)}. Nothing is changed by "
+            "itself, since another number of threads rounds differently and gives other bits"
         )
+
+    def advise(self, threads: int) -> str:
+        """Say what to type for so many threads."""
+        if self.command:
+            return f"`{self.command} engine.threads={threads}`"
+        return f"`{VARIABLE}={threads}` and the same command behind it, on one line"

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from crgan_cli.errors import UserError, not_available
+from crgan_cli.system.crowding import CrowdWatch
 
 log = logging.getLogger(__name__)
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -86,6 +87,14 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def watch_crowding(device: torch.device, command: str | None = None) -> CrowdWatch | None:
+    """Return what notices that others use the CPUs of work on `device`; None on other devices.
+
+    `command`: see `CrowdWatch`.
+    """
+    return CrowdWatch(torch.get_num_threads, command) if device.type == "cpu" else None
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -52,13 +52,30 @@ def hide_live_lines() -> AbstractContextManager[None]:
     return set_environment({SWEEP_TABLE_VAR: "1"})
 
 
-class LiveDisplay:
-    """A live line that is shown inside a `with` block, or plain lines if there is no terminal."""
+class Mark(NamedTuple):
+    """How much of a work was done at a time, which counts nothing but that work."""
 
-    def __init__(self, columns: list[ProgressColumn]) -> None:
+    seconds: float
+    done: int  # steps or images
+
+    def speed_since(self, before: "Mark") -> float:
+        """Return what was done per second."""
+        return (self.done - before.done) / (self.seconds - before.seconds)
+
+
+class LiveDisplay:
+    """A live line that is shown inside a `with` block, or plain lines if there is no terminal.
+
+    All long work has one, so here is where a crowded machine is noticed.
+    """
+
+    def __init__(self, columns: list[ProgressColumn], crowd: CrowdWatch | None) -> None:
+        """`crowd` notices that others use the CPUs; None for work on other devices."""
         self.line = live_progress(columns)
         self.live = not self.line.disable or SWEEP_TABLE_VAR in os.environ
+        self.crowd = crowd
         self.last_printed = time.monotonic()
+        self.begin_work("", Mark(0.0, 0), self.last_printed)
 
     def __enter__(self) -> Self:
         self.line.start()
@@ -74,36 +91,50 @@ class LiveDisplay:
             self.last_printed = now
         return is_due
 
+    def begin_work(self, work: str, mark: Mark, now: float) -> None:
+        """Start the first interval of some work in which others are looked at."""
+        self.looked_work, self.looked, self.looked_at = work, mark, now
+        if self.crowd:
+            self.crowd.begin()
+
+    def look_at_others(self, work: str, mark: Mark, now: float) -> None:
+        """Say if others crowd the CPUs since the last look. `mark` is how far `work` is."""
+        if work != self.looked_work or mark.done < self.looked.done:
+            self.begin_work(work, mark, now)
+        elif self.crowd and mark.seconds - self.looked.seconds >= LOOK_SECONDS:
+            speed = mark.speed_since(self.looked)
+            if notice := self.crowd.look(work, now - self.looked_at, speed):
+                log.warning("%s", notice)
+            self.looked, self.looked_at = mark, now
+
 
 class EvalProgress(LiveDisplay):
-    """The progress of a stand-alone evaluation."""
+    """The progress of what counts images, one kind of work after another."""
 
-    def __init__(self, what: str = "scoring") -> None:
-        super().__init__(
-            [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        )
+    def __init__(self, crowd: CrowdWatch | None, what: str = "scoring") -> None:
+        columns = [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        super().__init__(columns, crowd)
         self.bar = self.line.add_task("images", total=None)
         self.what = what
-        self.began = self.last_printed
+        self.done = self.total = self.works = 0
+        self.began = self.shown = self.last_printed
 
     def show(self, done: int, total: int) -> None:
-        """Show how many of all images are done, and the time left by the mean speed so far."""
-        self.line.update(self.bar, completed=done, total=total)
+        """Show how many of all images are done, and the time left by the mean speed so far.
+
+        Other work begins behind a whole one, or where the count falls.
+        """
         now = time.monotonic()
+        if done < self.done or self.done == self.total:
+            self.began = self.shown
+            self.works += 1
+            self.line.reset(self.bar)
+        self.done, self.total, self.shown = done, total, now
+        self.line.update(self.bar, completed=done, total=total)
         if self.claim_plain_line(now):
             left = format_duration((now - self.began) / max(done, 1) * (total - done))
             log.info("%s: %d of %d, %s left", self.what, done, total, left)
-
-
-class Mark(NamedTuple):
-    """How far training was at a time, which counts no samples, metrics and checkpoints."""
-
-    seconds: float
-    step: int
-
-    def speed_since(self, before: "Mark") -> float:
-        """Return steps per second."""
-        return (self.step - before.step) / (self.seconds - before.seconds)
+        self.look_at_others(f"{self.what} {self.works}", Mark(now, done), now)
 
 
 class TrainingProgress(LiveDisplay):
@@ -114,11 +145,11 @@ class TrainingProgress(LiveDisplay):
         steps: int,
         *,
         step: int,
-        crowd: CrowdWatch | None = None,
+        crowd: CrowdWatch | None,
         costs: Sequence[tuple[int, float]] = ((0, 1.0),),
     ) -> None:
-        """`step`: where a resumed run starts. `crowd`: notices that the CPUs are busy. `costs`: how
-        long a step takes from some step on, in any unit; the first from 0 on."""
+        """`step`: where a resumed run starts. `costs`: how long a step takes from some step on, in
+        any unit; the first from 0 on."""
         self.steps = steps
         self.costs = costs
         self.step = self.first = step
@@ -130,9 +161,9 @@ class TrainingProgress(LiveDisplay):
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[note]}"),
                 TextColumn("{task.fields[left]}"),
-            ]
+            ],
+            crowd,
         )
-        self.crowd = crowd
         self.restart(self.last_printed)
         self.bar = self.line.add_task("step", total=steps, completed=step, note="", left="")
         self.images = self.line.add_task("scoring", total=None, visible=False, note="", left="")
@@ -141,15 +172,12 @@ class TrainingProgress(LiveDisplay):
         """Start the clock: the time before does not count."""
         self.last_printed = time.monotonic()
         self.restart(self.last_printed)
-        if self.crowd:
-            self.crowd.begin()
 
     def restart(self, now: float) -> None:
         """Forget all time before now."""
         self.began, self.paused_seconds = now, 0.0
-        self.looked = Mark(0.0, self.step)
-        self.looked_at = now
-        self.marks = deque([self.looked])
+        self.marks = deque([Mark(0.0, self.step)])
+        self.begin_work("steps", self.marks[0], now)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -172,11 +200,7 @@ class TrainingProgress(LiveDisplay):
         if self.claim_plain_line(now):
             parts = [f"step {step} of {self.steps}", *self.note(), f"{self.time_left(mark)} left"]
             log.info("%s", ", ".join(parts))
-        if self.crowd and mark.seconds - self.looked.seconds >= LOOK_SECONDS:
-            speed = mark.speed_since(self.looked)
-            if notice := self.crowd.look(now - self.looked_at, speed):
-                log.warning("%s", notice)
-            self.looked, self.looked_at = mark, now
+        self.look_at_others("steps", mark, now)
 
     def note(self) -> list[str]:
         """Return the speed and the last metric, if known."""
@@ -190,9 +214,9 @@ class TrainingProgress(LiveDisplay):
     def time_left(self, mark: Mark) -> str:
         """Return the time left by the recent speed, and by the mean time of all else so far."""
         recent = self.marks[0]
-        training = (mark.seconds - recent.seconds) / (self.work(recent.step, mark.step) or 1)
-        pauses = self.paused_seconds / max(mark.step - self.first, 1)
-        left = training * self.work(mark.step, self.steps) + pauses * (self.steps - mark.step)
+        training = (mark.seconds - recent.seconds) / (self.work(recent.done, mark.done) or 1)
+        pauses = self.paused_seconds / max(mark.done - self.first, 1)
+        left = training * self.work(mark.done, self.steps) + pauses * (self.steps - mark.done)
         return format_duration(left)
 
     def work(self, first: int, end: int) -> float:
@@ -211,3 +235,5 @@ class TrainingProgress(LiveDisplay):
         """Show an evaluation's images instead of the steps, until it is done."""
         self.line.update(self.images, visible=done < total, completed=done, total=total)
         self.line.update(self.bar, visible=done >= total)
+        now = time.monotonic()
+        self.look_at_others("scoring", Mark(now, done), now)

@@ -26,7 +26,7 @@ from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.device import describe_device, resolve_device
+from crgan_cli.system.device import describe_device, resolve_device, watch_crowding
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
@@ -43,12 +43,18 @@ from crgan_cli.training.trainer import StepCost, Trainer
 class TrainingRun:
     """All parts of a run. The constructor checks all that can be checked before the first step."""
 
-    def __init__(self, config: DictConfig, run: RunDir, found: LoadedCheckpoint | None) -> None:
+    def __init__(
+        self, config: DictConfig, run: RunDir, found: LoadedCheckpoint | None, command: str
+    ) -> None:
+        """`command` is what was typed."""
         self.config = config
         self.run = run
         self.settings = Run.from_config(config)
         ema = self.settings.ema
         self.device = device_for_rank(resolve_device(self.settings.device))
+        self.crowd = watch_crowding(self.device, command)
+
+        stages = Stages.from_settings(config)  # first: a mistake in it is said at once
 
         # Data. Every rank must have the images of the others, and of the checkpoint.
         self.evaluator = load.build_evaluator(config)
@@ -61,7 +67,6 @@ class TrainingRun:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(self.device)
         optimization = build_group(config.optimizer)
-        stages = Stages.from_settings(config)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
@@ -92,15 +97,17 @@ class TrainingRun:
                     "metrics.weights=auto."
                 )
             self.evaluator.to(self.device)
-            with EvalProgress() as progress:
+            with EvalProgress(self.crowd, "preparing metrics") as progress:
                 labels = get_labels(config, self.draws, names)
                 self.evaluator.prepare_draws(
                     self.dataset, self.draws, labels, progress=progress.show
                 )
             averaged = ema.decay is not None and weights != "raw"
+            side = stages.describe_growth(self.settings.steps)  # at the last evaluation
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
                 "generator_weights": "ema" if averaged else "raw",
+                **({"generator_side": side} if side else {}),
             }
 
     def make_images(self, sets: Mapping[str, Images], stages: Stages) -> TrainingImages:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from crgan_cli.config.resolve import Settings
@@ -21,7 +20,6 @@ from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.console import log_to_file, log_to_stderr
-from crgan_cli.system.crowding import CrowdWatch
 from crgan_cli.system.distributed.errors import name_lost_peer
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
@@ -43,6 +41,7 @@ def train_run(
 ) -> float | None:
     """Train, or resume training, and return the primary metric; None without metrics.
 
+    `overrides` is what was typed behind `crgan train`.
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
@@ -76,13 +75,15 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
         return primary_metric(result)
 
     # Build, write the configuration, train.
-    training = TrainingRun(config, run, found)
+    command = shlex.join(["crgan", "train", *overrides])
+    training = TrainingRun(config, run, found, command)
     if is_main():
         if not resumed:
-            command = shlex.join(["crgan", "train", *overrides])
             write_text(run.overrides, command + "\n")
         write_text(run.config, to_text(config))  # last: from now on a run is here
     run.write_result({"status": Status.RUNNING})
+    if training.crowd:
+        training.crowd.command = f"crgan train --from {shell_quoted(run.path)}"
     with recording_failure(run), name_lost_peer():
         return train(training, found)
 
@@ -177,7 +178,7 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
         watch = TrainingProgress(
             trainer.steps,
             step=step,
-            crowd=watch_crowding(training),
+            crowd=training.crowd,
             costs=relative_costs(training.config, training.device.type),
         )
         try:
@@ -195,11 +196,3 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
             recorder.close()
     write_summary(training, evaluate)
     return evaluate.last.get(evaluate.evaluator.headline) if evaluate else None
-
-
-def watch_crowding(training: TrainingRun) -> CrowdWatch | None:
-    """Return what notices that others use the CPUs of a run; None on other devices."""
-    if training.device.type != "cpu":
-        return None
-    command = f"crgan train --from {shell_quoted(training.run.path)}"
-    return CrowdWatch(torch.get_num_threads(), command)

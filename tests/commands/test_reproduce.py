@@ -24,6 +24,7 @@ from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
 from crgan_cli.experiments.run_table import job_state
+from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
 
@@ -148,6 +149,26 @@ def test_minutes_are_the_model_by_hand() -> None:
     g_turn = (3 * g + 2 * d) + 3 * g
     seconds = 200000 * 64 * (5 * d_turn + g_turn) / 200e3 + scoring
     assert costs.gpu_minutes(large, 200000) == pytest.approx(seconds / 60, rel=1e-3)
+
+
+def test_a_run_that_grows_costs_the_sum_of_its_stages() -> None:
+    words = ["experiment=pggan_cifar10", "metrics=none", "task.fade_images=160"]
+    config = compose([*words, "task.stable_images=160"])  # 10 steps, then twice 20, then 32 pixels
+    sides = {4: 10, 8: 20, 16: 20, 32: 50}
+    seconds = 0.0
+    for side, steps in sides.items():
+        stage = next(each for each in Stages.from_settings(config) if each.resolution == side)
+        flop = costs.estimate_step_flops(config, stage)
+        assert flop is not None
+        # every stage with its own images, and each costs more than the one before
+        seconds += steps * costs.seconds_per_step(config, flop)
+    assert costs.gpu_minutes(config, 100) == pytest.approx(seconds / 60)
+    half = costs.gpu_minutes(config, 100, done=50)
+    assert half == pytest.approx(50 * costs.seconds_per_step(config, flop) / 60)
+    firsts, each = zip(*costs.relative_costs(config, "cpu"), strict=True)
+    assert firsts == (0, 10, 30, 50)
+    assert list(each) == sorted(each)
+    assert costs.relative_costs(compose([]), "cpu") == [(0, 1.0)]
 
 
 def test_networks_that_cannot_be_counted_have_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

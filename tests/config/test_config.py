@@ -10,7 +10,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import quote_overrides
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.settings import Run
-from crgan_cli.config.stored import difference, from_text, to_text
+from crgan_cli.config.stored import Typed, difference, from_text, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.gan.losses import Hinge
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, LatentConsistency
@@ -127,6 +127,10 @@ def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
             "regularizer cannot be removed from the configuration. Type regularizer=none.",
         ),
         ("~loss", "'~loss': loss cannot be removed from the configuration."),
+        ("~ema.decay", "'~ema.decay': ema.decay cannot be removed"),
+        ("~loss._target_", "loss._target_ cannot be removed"),
+        ("~architecture.widht", "Unknown key 'widht' in architecture. Did you mean"),
+        ("~architecture.width", "architecture.width has no value yet"),
         ("+experiment=x", "experiment is always there. Type experiment=x"),
         ("++loss=hinge", "loss is always there. Type loss=hinge"),
         ("loss@x=hinge", "Type it without '@...'"),
@@ -317,3 +321,27 @@ def test_the_channels_of_a_pair_are_the_sum_and_no_mistake_hides_in_it(tmp_path:
 
 def test_a_value_that_is_not_finite_is_refused() -> None:
     assert "must be a number" in refused("regularizer.lambda_cr=nan")
+
+
+def test_a_key_of_an_experiment_for_another_choice_is_dropped_as_the_message_says(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    child = tmp_path / "experiment/child.yaml"
+    child.write_text("# @package _global_\ndefaults: [demo_cyclegan]\nsteps: 5\n")
+    for experiment in ("demo_cyclegan", "child"):
+        words = [f"experiment={experiment}", "architecture=unet"]
+        message = refused(*words, config_dir=tmp_path)
+        said = "experiment/demo_cyclegan.yaml sets it, for its own architecture. "
+        assert f"'blocks' in architecture. {said}Add '~architecture.blocks' to drop it" in message
+        config = compose([*words, "~architecture.blocks"], str(tmp_path))
+        assert "blocks" not in config.architecture
+        assert config.architecture.width == 0.25  # what both have stays
+        typed = refused(*words, "architecture.blocks=3", config_dir=tmp_path)
+        assert "Unknown key 'blocks' in architecture. Keys:" in typed
+
+
+def test_a_key_of_a_stored_run_cannot_be_dropped() -> None:
+    stored = to_text(compose([]))
+    with pytest.raises(UserError, match=r"engine\.threads cannot be removed"):
+        from_text(stored, "a run", typed=Typed(["~engine.threads"], ("engine",), "--from"))

@@ -125,6 +125,27 @@ def test_the_same_numbers_again_and_without_the_cache(tmp_path: Path) -> None:
     assert scorer.extractor.seen == 11  # only the translations  # pyright: ignore
 
 
+def test_the_preparation_is_one_progress_over_all_directions_and_ends_where_it_says() -> None:
+    """Attributes: 2 domains, their classifier and the inputs; two sets: the inputs are known."""
+
+    def prepared(data: Dataset, draws: Draws, labels: Labels | None = None) -> list:
+        seen: list[tuple[int, int]] = []
+        scorer = evaluator()
+        scorer.prepare_draws(data, draws, labels, progress=lambda *counts: seen.append(counts))
+        return seen
+
+    seen = prepared(Halves("attributes"), by_labels(ATTRIBUTES), ATTRIBUTES)
+    domains = [int((Halves("attributes").load("test").y[:, i] == 1).sum()) for i in (0, 1)]
+    total = sum(domains) + 60 + 40
+    assert {of for _, of in seen} == {total}
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert {domains[0], sum(domains), sum(domains) + 60} < {done for done, _ in seen}
+    assert seen[-1] == (total, total)
+    seen = prepared(TwoSets(a=12, b=9), cycle(Shifts(0), Shifts(0)).draws)
+    assert (seen[0][1], seen[-1]) == (42, (21, 21))
+    assert prepared(TwoSets(a=12, b=9), cycle(Shifts(0), Shifts(0)).draws) == []
+
+
 @pytest.mark.parametrize("kind", ["classes", "attributes"])
 def test_domain_accuracy_of_a_perfect_and_an_idle_generator(kind: str) -> None:
     """A G that paints the label is right as often as real images; one that does nothing is as good

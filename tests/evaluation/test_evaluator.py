@@ -244,6 +244,17 @@ def test_too_few_real_images_is_an_error_with_the_numbers():
         evaluator(num_samples=20, num_real=41).prepare(Noise())
 
 
+def test_features_of_real_images_are_said_and_counted_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "crgan_cli")
+    seen: list[tuple[int, int]] = []
+    for _ in range(2):
+        evaluator().prepare(Noise(), progress=lambda *counts: seen.append(counts))
+    assert seen == [(done, 80) for done in (16, 32, 40, 56, 72, 80)]  # 40, and 40 for the floor
+    assert caplog.messages.count("features of 80 real images: once, then from the cache") == 1
+
+
 def test_without_further_real_images_there_is_no_floor(caplog: pytest.LogCaptureFixture):
     scorer = evaluator()
     scorer.prepare(Noise(train=10))

@@ -60,6 +60,8 @@ REGULARIZERS = {
     "cr_gp": Expected({"cr/real", "gp"}, "real fake T(real)"),
     "[cr,gp]": Expected({"cr/real", "gp"}, "real fake T(real)"),
     "path_length": Expected({"path_length"}, "real fake"),
+    "drift": Expected({"drift"}, "real fake"),
+    "gp_drift": Expected({"gp", "drift"}, "real fake"),
 }
 AT_32 = [name for name in GENERATION if name != "resnet5"]
 WITH_LABELS = Choices().with_key("architecture", "conditional")
@@ -176,7 +178,7 @@ def regularizers(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 
 def test_the_matrix_has_every_regularizer() -> None:
-    of_classes = {"classification"}  # test_domain_runs trains it
+    of_classes = {"classification", "ac"}  # test_domain_runs and test_growing_runs train them
     assert set(GROUPS["regularizer"]) - of_classes | {"[cr,gp]"} == set(REGULARIZERS)
 
 
@@ -193,7 +195,7 @@ def test_every_regularizer_trains_and_logs_its_terms(regularizers: Sweep, name: 
         assert total == pytest.approx(line["loss/d"] + line["loss/g"], rel=1e-5)
     views = REGULARIZERS[name].views
     plan = f"1 D call for {len(views.split())} views: {views}"
-    penalised = ("gp", "cr_gp", "[cr,gp]", "dragan", "jsr", "r1")
+    penalised = ("gp", "gp_drift", "cr_gp", "[cr,gp]", "dragan", "jsr", "r1")
     plan += "; 1 more for a gradient, by adjoint network" if name in penalised else ""
     assert f"{plan}\n" in (run / "train.log").read_text()
 

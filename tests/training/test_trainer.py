@@ -193,7 +193,7 @@ class Noted:
 def fit(made: Trainer, stop: StopSignal) -> list[tuple[str, int]]:
     notes: list[tuple[str, int]] = []
     hook, keeper = Noted("hook", 2, notes), Noted("save", 3, notes)
-    watch = TrainingProgress(made.steps, step=made.step)
+    watch = TrainingProgress(made.steps, step=made.step, crowd=None)
     try:
         made.fit(Noted("log", 0, notes), [hook], keeper, watch, stop)  # pyright: ignore
     except Interrupted:

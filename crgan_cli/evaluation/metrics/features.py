@@ -47,6 +47,41 @@ class FeatureSet(NamedTuple):
         return self.images
 
 
+class ProgressParts:
+    """One progress over several parts of some work, one after the other.
+
+    A part that shows nothing, since its result is known, leaves the total again.
+    """
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        """`total` images are in all parts, as far as is known before."""
+        self.progress, self.total = progress, total
+        self.before = self.size = 0
+        self.shown = False  # whether the part that is being done was
+
+    def next(self, size: int) -> Progress | None:
+        """Return the progress of the next part, of about `size` images."""
+        self.end()
+        self.size, self.shown = size, False
+        return self._show if self.progress else None
+
+    def _show(self, done: int, size: int) -> None:
+        assert self.progress is not None, "`next` gives this only if there is one"
+        self.total += size - self.size
+        self.size, self.shown = size, True
+        self.progress(self.before + done, self.total)
+
+    def end(self) -> None:
+        """End the part that is being done."""
+        if self.shown:
+            self.before += self.size
+        elif self.size:
+            self.total -= self.size
+            if self.progress and self.before:
+                self.progress(self.before, self.total)
+        self.size = 0
+
+
 def extract(
     extractor: Extractor,
     draw: Draw,

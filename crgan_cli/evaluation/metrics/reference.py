@@ -20,6 +20,7 @@ from crgan_cli.evaluation.metrics.features import (
     FeatureKind,
     FeatureSet,
     Progress,
+    ProgressParts,
     Stop,
     extract,
 )
@@ -97,6 +98,9 @@ def prepare_reference(
 ) -> PreparedReference:
     """Load the reference from a file of the user or the cache, or compute it."""
 
+    total = len(real.images.x) + (len(real.others.x) if real.others else 0)
+    parts = ProgressParts(progress, total)
+
     def extract_images(images: Images) -> FeatureSet:
         return extract(
             extractor,
@@ -106,11 +110,12 @@ def prepare_reference(
             which="real",
             required=required - {"images"},  # these are there, and are not cached
             y=images.y if real.labelled else None,
-            progress=progress,
+            progress=parts.next(len(images.x)),
             stop=stop,
         )
 
     def compute() -> Reference:
+        log.info("features of %d real images: once, then from the cache", total)
         features = extract_images(real.images)
         if real.others is None or not extractor.dims:
             return Reference(features, None)

@@ -153,7 +153,9 @@ class Eager:
             self.compile_players()
 
     def compile_players(self) -> None:
-        """Compile in place, so that all weights keep their names."""
+        """Compile in place, so that all weights keep their names. Forget the code of the stage
+        before: PyTorch keeps 8 versions of a function, and then silently compiles no more."""
+        torch.compiler.reset()
         # the compiler looks at the gradients of the normalised weights, which have none
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
         from torch._inductor import config as inductor  # takes seconds

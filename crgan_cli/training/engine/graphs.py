@@ -70,10 +70,10 @@ class Graphs(Eager):
     def prepare(self, task: Task, device: torch.device) -> None:
         super().prepare(task, device)
         self.captured: dict[Turn, Captured] = {}
-        self.open_memory()
 
     def begin(self, batches: TrainingImages) -> None:
         super().begin(batches)  # a checkpoint that was loaded may have put tensors elsewhere
+        self.open_memory()
         self.static_inputs: BatchInputs = ()
         self.played: Counter[Turn] = Counter()
         self.ready: dict[Turn, ReadyTurn] = {}
@@ -163,7 +163,10 @@ class Graphs(Eager):
     # --- what only a CUDA device can do ----------------------------------------------------------
 
     def open_memory(self) -> None:
-        """Make the stream and the memory pool that all graphs of the run share."""
+        """Make the stream and the memory pool that all graphs of the stage share.
+
+        A pool whose graphs are all released must not be given to another graph.
+        """
         # Adam says at its first uncaptured step that `capturable` costs time: it is meant
         warnings.filterwarnings("ignore", message=".*capturable=True.*")
         self.stream = torch.cuda.Stream(self.device)
