@@ -13,10 +13,11 @@ programs for PyTorch in words and code of our own:
 """
 
 from types import MethodType
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
@@ -44,13 +45,16 @@ DEFAULTS = (
 # --- the networks --------------------------------------------------------------------------------
 
 
-def scaled(layer: nn.Linear | nn.Conv2d) -> Tensor:
+def scaled(layer: Any) -> Tensor:
     """The weight of a layer with an equalised learning rate."""
-    assert isinstance(layer.scale, float)
     return layer.weight * layer.scale
 
 
-def convolve_3x3(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def convolve_1x1(layer: Any, x: Tensor) -> Tensor:
+    return F.conv2d(x, scaled(layer), layer.bias)
+
+
+def convolve_3x3(layer: Any, x: Tensor) -> Tensor:
     """With leaky ReLU."""
     return F.leaky_relu(F.conv2d(x, scaled(layer), layer.bias, padding=1), 0.2)
 
@@ -72,14 +76,15 @@ def draw(G: PGGANGenerator, z: Tensor, y: Tensor | None) -> Tensor:
     x = F.linear(normalise(z), scaled(first.dense)).view(len(z), -1, 4, 4)
     x = normalise(F.leaky_relu(x + first.bias.view(1, -1, 1, 1), 0.2))
     x = before = normalise(convolve_3x3(first.conv, x))
-    for block in list(G.blocks)[:level]:
+    blocks: list[Any] = list(G.blocks)[:level]
+    for block in blocks:
         before = x
         x = normalise(convolve_3x3(block.up, upsample(x)))
         x = normalise(convolve_3x3(block.conv, x))
-    image = F.conv2d(x, scaled(G.to_rgb[level]), G.to_rgb[level].bias)
+    image = convolve_1x1(G.to_rgb[level], x)
     if level == 0 or alpha == 1:
         return image
-    old = F.conv2d(before, scaled(G.to_rgb[level - 1]), G.to_rgb[level - 1].bias)
+    old = convolve_1x1(G.to_rgb[level - 1], before)
     return (1 - alpha) * upsample(old) + alpha * image
 
 
@@ -88,11 +93,11 @@ def judge(D: PGGANDiscriminator, x: Tensor, y: Tensor | None) -> Tensor | Verdic
     level, alpha = D.growth.level, D.growth.alpha.item()
 
     def see(x: Tensor, i: int) -> Tensor:
-        return F.leaky_relu(F.conv2d(x, scaled(D.from_rgb[i]), D.from_rgb[i].bias), 0.2)
+        return F.leaky_relu(convolve_1x1(D.from_rgb[i], x), 0.2)
 
     h = see(x, level)
     for i in reversed(range(level)):
-        block = D.blocks[i]
+        block: Any = D.blocks[i]
         h = F.avg_pool2d(convolve_3x3(block.conv2, convolve_3x3(block.conv1, h)), 2)
         if i == level - 1 and alpha < 1:
             h = (1 - alpha) * see(F.avg_pool2d(x, 2), i) + alpha * h

@@ -259,7 +259,7 @@ class Correlate(torch.autograd.Function):
         )
 
 
-def in_this_precision(compute: Callable[..., Tensor], *args: object) -> Tensor:
+def in_this_precision(compute: Callable[..., Any], *args: object) -> Any:
     """Call `compute` without autocast, which would cast fp32 operands of a backward pass."""
     if not torch.is_autocast_enabled("cpu"):  # entering a context takes 10 us
         return compute(*args)

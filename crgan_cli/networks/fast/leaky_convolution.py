@@ -48,7 +48,7 @@ def convolve_plainly(x: Tensor, weight: Tensor, bias: Tensor, at: Geometry) -> T
     return F.conv2d(x, weight, bias, at.stride, at.padding)
 
 
-class Context(FunctionCtx):
+class LeakyContext(FunctionCtx):
     """What `ConvolveLeaky` and `Slopes` save for backward."""
 
     saved_tensors: tuple[Tensor, ...]
@@ -62,7 +62,7 @@ class ConvolveLeaky(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Context,
+        ctx: LeakyContext,
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -77,7 +77,7 @@ class ConvolveLeaky(torch.autograd.Function):
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, grad: Tensor
+        ctx: LeakyContext, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
         mask, (at, forms) = needed(ctx), ctx.rest
@@ -101,14 +101,14 @@ class Slopes(torch.autograd.Function):
     """The gradient of a leaky ReLU with result y: grad where y > 0, else slope * grad."""
 
     @staticmethod
-    def forward(ctx: Context, grad: Tensor, y: Tensor, slope: float) -> Tensor:
+    def forward(ctx: LeakyContext, grad: Tensor, y: Tensor, slope: float) -> Tensor:
         ctx.save_for_backward(y)
         ctx.slope = slope
         return torch.ops.aten.leaky_relu_backward(grad, y, slope, True)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, grad: Tensor
+        ctx: LeakyContext, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         return Slopes.apply(grad, y, ctx.slope), None, None

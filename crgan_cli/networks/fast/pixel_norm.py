@@ -9,7 +9,7 @@ from torch.autograd.function import FunctionCtx
 from crgan_cli.networks.fast.convolution_forms import in_this_precision
 
 
-class NormContext(FunctionCtx):
+class PixelContext(FunctionCtx):
     """What `NormalizePixels` saves for backward."""
 
     saved_tensors: tuple[Tensor, Tensor]
@@ -23,7 +23,7 @@ class NormalizePixels(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: NormContext, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx: PixelContext, x: Tensor, eps: float) -> Tensor:
         """(N, C, ...) -> the same shape."""
         inverse = in_this_precision(find_inverse_length, x, eps)
         ctx.save_for_backward(x, inverse)
@@ -32,7 +32,7 @@ class NormalizePixels(torch.autograd.Function):
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: NormContext, grad: Tensor
+        ctx: PixelContext, grad: Tensor
     ) -> tuple[Tensor, None]:
         x, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward: through the length too
