@@ -75,7 +75,7 @@ KILLED_AT = LONG - 2
 
 GROWING = [
     *f"experiment=demo_pggan device={DEVICE} metrics=none engine.deterministic=true".split(),
-    *"task.fade_images=128 task.stable_images=96 batch_size=16 steps=60 log.every=3".split(),
+    *["task.fade_images=128", "task.stable_images=96", "batch_size=16", "steps=60", "log.every=3"],
     *SMALL,
 ]
 

@@ -287,7 +287,7 @@ def test_the_level_before_is_computed_only_while_it_fades_out() -> None:
         assert " ".join(calls) == names
         other = generator()
         other.load_state_dict(G.state_dict())
-        assert other.growth.fading == G.growth.fading == (alpha < 1)
+        assert other.growth.mixes == G.growth.mixes == (alpha < 1)
 
 
 def test_at_alpha_1_nothing_of_the_old_level_is_left_in_any_precision() -> None:

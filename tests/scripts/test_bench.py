@@ -365,7 +365,7 @@ def test_the_steps_of_growth_have_the_structure_that_they_say(fade: bool) -> Non
         D.register_forward_hook(lambda module, args, out, seen=seen: seen.append(args[0].shape))
         side.run(1)
         assert seen == [(4, 3, 16, 16)] * 4
-        assert (D.growth.level, D.growth.fading) == (2, fade)
+        assert (D.growth.level, D.growth.mixes) == (2, fade)
     assert 0.4 < peer.growth.alpha < 0.6 or not fade
     assert all(each.grad is not None for each in peer.D.logits.parameters())
 
