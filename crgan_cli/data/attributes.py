@@ -11,7 +11,8 @@ from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.data.decode import DECODE_ERRORS, check_channels
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
 from crgan_cli.data.label_files import LabelTable, read_labels
@@ -73,6 +74,9 @@ class Attributes(Dataset):
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
         files = self.find_images()
         content, source = self._read_labels_file(files)
+        if split == "train":
+            names = (each.name for each in files.others)
+            files.log_left_out(used=[name for name in names if source == f"{files.root}/{name}"])
         table = read_labels(content, source, self.attributes)
         rows = self._match(files, table, source, quiet=split == "test")
         entries = hold_out(list(rows), [""] * len(rows), self.holdout, split, str(files.root))

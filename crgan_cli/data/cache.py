@@ -31,7 +31,8 @@ from rich.progress import track
 from torch import Tensor
 
 from crgan_cli.data.decode import DECODE_ERRORS, decode, quiet_pillow
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.cache import cache_folder
 

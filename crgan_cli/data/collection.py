@@ -19,7 +19,8 @@ from torch import Tensor
 
 from crgan_cli.data.cache import decode_cached, decode_readable, format_reason, require_readable
 from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
-from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import UserError
 
@@ -29,7 +30,7 @@ CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
 IN_MEMORY_BYTES = 1024**3
 """Pixels up to this size are decoded into memory, larger sets into the cache on disk."""
 
-JPEGS = (".jpg", ".jpeg", ".jfif")
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXPORT_FOLDERS = {"generated", "real"}  # the folders of `crgan eval --export`
 REPAIR_HINT = "Repair or remove them, or generate them again."
 
@@ -89,6 +90,7 @@ def read_collection(path: Path, option: str = "--samples") -> ImageCollection:
     Raises UserError unless all are readable, have one size, and are all grey or all RGB.
     """
     files = ImageFiles(str(path), option)
+    files.log_left_out()
     located = strip_outer_folder(files.entries)
     tops = {parts[0] if parts else "" for _, parts in located}
     if tops == EXPORT_FOLDERS:

@@ -102,6 +102,8 @@ class Domains(UnpairedImages):
     def read_domains(self, split: Split) -> dict[str, Images]:
         """Return both domains: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
+        if split == "train":
+            files.log_left_out()
         side = self.stored_resolution if split == "train" else self.resolution
         domains = {}
         # an order of its own for each: images of one name are no pairs

@@ -12,7 +12,8 @@ import torch
 from crgan_cli.config.bounds import DataPath, PositiveFraction
 from crgan_cli.data.cache import SquareDecoder, decode_cached
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
 from crgan_cli.errors import UserError
 
@@ -55,6 +56,8 @@ class Folder(Dataset):
     def read(self, split: Split) -> Images:
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
+        if split == "train":
+            files.log_left_out()
         splits = {
             key: _label_by_folder(part) for key, part in _split_by_folder(files.entries).items()
         }

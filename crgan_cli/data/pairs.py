@@ -19,7 +19,8 @@ from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import Item, decode_cached
 from crgan_cli.data.collection import read_header
 from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
 from crgan_cli.data.pair_files import list_pairs
@@ -88,6 +89,8 @@ class Pairs(PairedImages):
     def read(self, split: Split) -> Images:
         """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
+        if split == "train":
+            files.log_left_out()
         splits = list_pairs(files)
         tests = [name for name in TEST_NAMES if name in splits]
         if tests:
