@@ -18,7 +18,8 @@ from PIL import Image, ImageFile
 from torch import Tensor
 
 from crgan_cli.data.cache import decode_cached, decode_readable, format_reason, require_readable
-from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
+from crgan_cli.data.decode import DECODE_ERRORS, ONLY_FIRST, Reading, quiet_pillow
+from crgan_cli.data.file_facts import SetFacts, log_moving
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Images, fingerprint
@@ -59,6 +60,10 @@ class UnchangedDecoder(NamedTuple):
     @property
     def skip_unreadable(self) -> bool:
         return False
+
+    @property
+    def reading(self) -> Reading:
+        return ONLY_FIRST
 
     @property
     def hint(self) -> str:
@@ -208,8 +213,9 @@ def read_pixels(files: ImageFiles, decoder: UnchangedDecoder) -> Tensor:
     shape = (len(files.entries), *decoder.shape)
     if np.prod(shape, dtype=np.int64) > IN_MEMORY_BYTES:
         return decode_cached(files, files.entries, decoder).x
-    x = np.empty(shape, dtype=np.uint8)
+    x, facts = np.empty(shape, dtype=np.uint8), SetFacts()
     with quiet_pillow():
-        for position, pixels in decode_readable(files, files.entries, decoder):
+        for position, pixels in decode_readable(files, files.entries, decoder, facts):
             x[position] = pixels
+    log_moving(facts.moving, len(x), files, decoder.reading)
     return torch.from_numpy(x)

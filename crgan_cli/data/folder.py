@@ -12,7 +12,7 @@ import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction
 from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
-from crgan_cli.data.decode import check_channels
+from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
@@ -44,8 +44,11 @@ class Folder(Dataset):
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
     labels: LabelSource = "auto"
+    range: list[float] | None = None  # black and white of deep grey pixels
+    frames: Frames = "first"
 
     def __post_init__(self) -> None:
+        self.reading = make_reading(self.range, self.frames)
         check_channels(self.channels)
         if self.labels == "none" and self.classes:
             one, other = "dataset.labels=none", f"dataset.classes={self.classes}"
@@ -69,7 +72,8 @@ class Folder(Dataset):
         items = shuffle(
             splits[split] if "test" in splits else self._hold_out(splits["train"], split)
         )
-        decoder = SquareDecoder(self.resolution, self.channels, None, self.skip_unreadable)
+        options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
+        decoder = SquareDecoder(*options)
         x, indices = decode_cached(files, [item.entry for item in items], decoder)
         y = [labels.get(items[index].label or "", 0) for index in indices]
         return Images(x, torch.tensor(y, dtype=torch.int64))
