@@ -222,7 +222,8 @@ class PGGANLastBlock(nn.Module):
 class PGGANDiscriminator(nn.Module):
     """The generator mirrored: a fromRGB and a block per level, down to 4x4; no norm.
 
-    The features of the newest fromRGB and block fade in over those of the halved image.
+    The features of the newest fromRGB and block fade in over those of the halved image. In
+    evaluation mode, images that are larger than those of the level are halved to it.
 
     `labels`: "ac", logits of the classes beside the real one (AC-GAN, Odena et al. 2017,
     arXiv:1610.09585), as the authors; "projection", <embed(y), features> is added to the logit
@@ -259,6 +260,8 @@ class PGGANDiscriminator(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor | Verdict:
         """Images of the size of the level, and (N,) class ids -> (N,) logits, or a Verdict."""
         level = self.growth.level
+        while not self.training and x.shape[-1] > FIRST_SIDE << level:
+            x = halve(x)
         h = leaky(self.from_rgb[level](x))
         for i in reversed(range(level)):
             h = self.blocks[i](h)

@@ -246,3 +246,10 @@ def test_a_side_that_is_no_power_of_two_is_answered_with_the_next(side: int, ins
     for network in (generator, discriminator):
         with pytest.raises(UserError, match=rf"{side}.*dataset.resolution={instead}"):
             network(side)
+
+
+def test_a_d_that_has_not_grown_up_is_measured_on_images_of_the_full_size() -> None:
+    D = discriminator(16)
+    D.growth.follow(1, 0.5)
+    x = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(D.eval()(x, None), D.train()(half(x), None))

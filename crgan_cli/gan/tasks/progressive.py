@@ -51,6 +51,12 @@ class Progressive(Generation):
         if not isinstance(growth, Growth) or not hasattr(adversary.D, "growth"):
             raise UserError(f"{type(G).__name__} cannot grow. {self.needs}")
         self.growth = adversary.D.growth = growth  # one of both
+        smallest = stages.stages[-1].resolution >> growth.top
+        if first_resolution < smallest:
+            raise UserError(
+                f"task.first_resolution is {first_resolution}, and {type(G).__name__} begins at "
+                f"{smallest} pixels. Type task.first_resolution={smallest}"
+            )
         self.schedule = stages
         self.full = stages.stages[-1].resolution
         self.set_turn("d", 0)
