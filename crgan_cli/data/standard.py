@@ -213,7 +213,8 @@ class Cifar10(FilesInFolder):
         *files, last = self._list_names()
         return (
             f"{self._format_found()}Download {self._source.url} on a machine with a network and "
-            f"unpack it into {self.data_root}, so that {self._folder} holds {', '.join(files)} and {last}."
+            f"unpack it into {self.data_root}, so that {self._folder} holds {', '.join(files)} "
+            f"and {last}."
         )
 
 
