@@ -142,13 +142,40 @@ def test_a_zip_gives_what_its_folder_gives(tmp_path: Path):
         assert torch.equal(from_folder.y, from_zip.y)
 
 
-def test_hidden_files_links_and_other_files_do_not_count(tmp_path: Path):
+def test_hidden_and_other_files_do_not_count_and_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     root = write(tmp_path / "images", [*numbered("", 4), ".hidden.png", ".git/a.png"])
-    write(root, ["__MACOSX/a.png"])
-    (root / "notes.txt").write_text("no image")
-    os.symlink(root / "000.png", root / "linked.png")
-    os.symlink(write(tmp_path / "elsewhere", ["a.png"]), root / "linked")
+    write(root, ["__MACOSX/a.png", "b.heic"])
     assert values(load_both(root)) == [*range(4)]
+    assert caplog.text.count("4 images, and 4 left out: 3 hidden") == 1
+
+
+def test_a_folder_of_links_gives_what_the_folder_gives(tmp_path: Path):
+    root = cats_and_dogs(tmp_path / "images")
+    (tmp_path / "links").mkdir()
+    for name in ("cat", "dog"):
+        os.symlink(root / name, tmp_path / "links" / name)
+    for split in ("train", "test"):
+        for one, other in zip(
+            folder(root, classes=2).load(split),
+            folder(tmp_path / "links", classes=2).load(split),
+            strict=True,
+        ):
+            assert torch.equal(one, other)
+
+
+def test_a_zip_from_windows_has_splits_and_classes(tmp_path: Path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for value, name in enumerate(
+            ["train\\cat\\a.png", "train\\dog\\a.png", "test\\dog\\a.png"]
+        ):
+            out.writestr(name, png(value))
+    data = folder(archive, classes=2)
+    assert values(data.load("train").x) == [0, 1]
+    assert values(data.load("test").x) == [2]
+    assert data.load("test").y.tolist() == [1]
 
 
 def test_images_are_resized_and_coloured_as_asked(tmp_path: Path):
@@ -347,7 +374,7 @@ def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pyte
     [
         (lambda root: None, "There is nothing at .*images"),
         (lambda root: root.mkdir(), "images holds no file"),
-        (lambda root: write(root, ["a.txt", "b.npy", "c"]), r"3 files .* \(none\) \.npy \.txt"),
+        (lambda root: write(root, ["a.txt", "b.npy"]), r"2 files but no image: 1 \.npy .* 1 \.txt"),
         (lambda root: root.write_bytes(b"PK, but no zip"), "neither a folder nor a zip"),
         (lambda root: root.write_bytes(b""), "neither a folder nor a zip"),
         (lambda root: write(root, ["a.png"]), r"holdout=0\.1 of the 1 image.* leaves none"),
