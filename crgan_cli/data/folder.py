@@ -32,10 +32,10 @@ class Folder(Dataset):
     """Images below `root`, centre-cropped to squares and resized once to `resolution`.
 
     `train/` and `test/` (or `val/`) are the splits if both exist. Otherwise a fraction `holdout` of
-    each class is the test split. Classes are in a `dataset.json` or else are the sub-folders, in
-    sorted order; `labels` chooses. `classes` must be their number; with `classes: 0` they have no
-    meaning. A single outer folder is skipped. The images are shuffled, always in the same order, so
-    that the first N are a fair sample.
+    each class is the test split. Classes are in a `dataset.json` or else are the sub-folders,
+    sorted as a person counts; `labels` chooses. `classes` must be their number; with `classes: 0`
+    they have no meaning. A single outer folder is skipped. The images are shuffled, always in the
+    same order, so that the first N are a fair sample.
     """
 
     title = "dataset=folder"
@@ -64,7 +64,8 @@ class Folder(Dataset):
         if split == "train":
             files.log_left_out()
         found = _split_by_folder(files.entries)
-        splits, self.class_names = classify(files, found, self.labels, self.classes)
+        splits, names = classify(files, found, self.labels, self.classes)
+        self.class_names = self.renumber(names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
             numbered = [f"{label} {name}" for name, label in labels.items()]

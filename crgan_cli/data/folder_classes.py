@@ -1,6 +1,8 @@
 """The classes of a user's own images: sub-folders, or the numbers of a `dataset.json`."""
 
 import logging
+import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from crgan_cli.data.cache import format_names
@@ -30,6 +32,16 @@ class Classified(NamedTuple):
 
     splits: dict[str, list[Item]]
     names: tuple[str, ...]
+
+
+def sort_naturally(names: Iterable[str]) -> list[str]:
+    """Sort as a person counts: 2 before 10."""
+
+    def count(name: str) -> tuple[list[str | int], str]:
+        parts = re.split(r"(\d+)", name)  # every second one is a number
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+    return sorted(names, key=count)
 
 
 def classify(files: ImageFiles, found: SplitFiles, source: LabelSource, classes: int) -> Classified:
@@ -88,7 +100,7 @@ def _require_sub_folders(
     """Return the names of the sub-folders of the training split. Raise UserError if an image is in
     none of them."""
     loose = [item.entry.name for item in splits["train"] if item.label is None]
-    names = sorted({item.label for item in splits["train"] if item.label is not None})
+    names = sort_naturally({item.label for item in splits["train"] if item.label is not None})
     if loose:
         raise UserError(
             f"dataset.classes={classes} needs every image of {files.root} in the "
