@@ -16,7 +16,8 @@ from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
-from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
+from crgan_cli.data.images import Images, Split, choose_stratified
+from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
-class Folder(Dataset):
+class Folder(LabelledDataset):
     """Images below `root`, centre-cropped to squares and resized once to `resolution`.
 
     `train/` and `test/` (or `val/`) are the splits if both exist. Otherwise a fraction `holdout` of
@@ -64,7 +65,8 @@ class Folder(Dataset):
         if split == "train":
             files.log_left_out()
         found = _split_by_folder(files.entries)
-        splits, names = classify(files, found, self.labels, self.classes)
+        count = None if self.only_classes else self.classes
+        splits, names = classify(files, found, self.labels, count)
         self.class_names = self.renumber(names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
@@ -80,7 +82,7 @@ class Folder(Dataset):
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
     def _hold_out(self, items: list[Item], split: Split) -> list[Item]:
-        strata = [(item.label or "") if self.classes else "" for item in items]
+        strata = [(item.label or "") if self.class_names else "" for item in items]
         return hold_out(items, strata, self.holdout, split, self.root)
 
 

@@ -119,6 +119,11 @@ class Dataset:
         return type(self).__name__.lower()
 
     @property
+    def described(self) -> str:
+        """The name, and what is used of it, for protocols."""
+        return self.name
+
+    @property
     def stored_resolution(self) -> int:
         """The side of the stored training images; `Batches` cuts them down to `resolution`."""
         return self.resolution
@@ -148,13 +153,17 @@ class Dataset:
         """Return all images of a split in a fixed order, with their labels, if any."""
         raise NotImplementedError
 
+    def read_used(self, split: Split) -> Images:
+        """Return what `read` does of the classes that are used."""
+        return self.read(split)
+
     def load(self, split: Split) -> Images:
         """Return the images of a split; of the training split, only `fraction` of each class.
 
         Raises UserError if the data are missing, damaged, or not as the YAML says.
         """
         self.require_facts()
-        return self.finish(self.read(split), split, self.channels)
+        return self.finish(self.read_used(split), split, self.channels)
 
     def finish(self, images: Images, split: Split, channels: int) -> Images:
         """Return what `load` does of images that were read: checked, and a part of them.
@@ -203,9 +212,13 @@ class Dataset:
         """Return the views of images. A data set of pairs also has "input" and "target"."""
         return {"real": images}
 
+    def get_facts(self) -> DatasetInfo | None:
+        """Return the facts of a published data set, of the part that is used."""
+        return self.facts
+
     def require_facts(self) -> None:
         """Raise UserError if the YAML of a published data set contradicts its facts."""
-        facts = self.facts
+        facts = self.get_facts()
         if facts is None:
             return
         wrong = [
