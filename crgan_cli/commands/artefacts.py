@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_positive_int, parse_seed
+from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_seed
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
     add(
         "words",
         nargs="*",
@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--n", type=parse_positive_int, default=1000, help="images of each kind (1000)")
     add("--best", action="store_true", help="the best checkpoint of a run, not the newest")
     add("--weights", choices=("ema", "raw"), help="of the generator (ema if there is one)")
-    add("--out", type=Path, metavar="FOLDER", help="output folder (the run's artefacts/)")
+    add("--out", type=parse_path, metavar="FOLDER", help="output folder (the run's artefacts/)")
     add("--seed", type=parse_seed, default=0, help="of latents, images and detectors (0)")
     add(
         "--batch-size",

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crgan_cli.commands.sample import parse_path
 from crgan_cli.evaluation.overrides import CHANGEABLE
+from crgan_cli.system.paths import expand_home
 from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
@@ -47,11 +49,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="of a run: all checkpoints, not only the newest")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
     add("--weights", choices=("ema", "raw"), help="which generator: short for metrics.weights=")
-    add("--samples", type=Path, metavar="PATH", help="score the images in a folder or a zip")
-    add("--export", type=Path, metavar="PATH", help="write all scored images to a folder or a zip")
-    add("--against", type=Path, metavar="PATH", help="show the last numbers of another run as well")
+    add("--samples", type=parse_path, metavar="PATH", help="score the images in a folder or a zip")
+    add(
+        "--export",
+        type=parse_path,
+        metavar="PATH",
+        help="write all scored images to a folder or a zip",
+    )
+    add(
+        "--against",
+        type=parse_path,
+        metavar="PATH",
+        help="show the last numbers of another run as well",
+    )
     add("--force", action="store_true", help="with --against: also if the protocols differ")
-    add("--json", type=Path, metavar="FILE", help="also add the numbers, one JSON line each")
+    add("--json", type=parse_path, metavar="FILE", help="also add the numbers, one JSON line each")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def split_paths_and_overrides(words: list[str]) -> tuple[list[Path], list[str]]:
     """Return paths, and overrides: every KEY=VALUE that is not an existing file."""
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    return [Path(word) for word in words if word not in overrides], overrides
+    return [expand_home(word) for word in words if word not in overrides], overrides
 
 
 def check_arguments(args: argparse.Namespace, paths: list[Path]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from crgan_cli.commands.sample import parse_path
 from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
 
 help = "Compare runs: a table over seeds, curves and samples, from files only."
@@ -26,10 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add("folders", nargs="+", metavar="DIR", type=Path, help="runs, or folders of runs")
+    add("folders", nargs="+", metavar="DIR", type=parse_path, help="runs, or folders of runs")
     add(
         "--out",
-        type=Path,
+        type=parse_path,
         metavar="FOLDER",
         help="where to write (DIR/report, or report for several DIRs)",
     )

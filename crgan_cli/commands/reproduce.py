@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_seed
+from crgan_cli.commands.sample import parse_path, parse_seed
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
 from crgan_cli.experiments.sweep_state import exit_code
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="full, as published (the default), or demo",
     )
     add("--seeds", type=parse_seeds, metavar="1,2,3", help="one run each (1,2,3; of the demo 1)")
-    add("--out", type=Path, metavar="FOLDER", help="of the runs (outputs/reproduce/TABLE)")
+    add("--out", type=parse_path, metavar="FOLDER", help="of the runs (outputs/reproduce/TABLE)")
     add("--dry-run", action="store_true", help="print the runs and what they cost; train nothing")
 
 

@@ -6,6 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crgan_cli.errors import UserError
+from crgan_cli.system.paths import expand_home
+
 if TYPE_CHECKING:
     from crgan_cli.evaluation.sampler import Latents
     from crgan_cli.gan.tasks.generation import Prior
@@ -30,6 +33,14 @@ def number_parser(
     return parse
 
 
+def parse_path(text: str) -> Path:
+    """Parse a path, which may begin with `~`. Every argument that is a path has this type."""
+    try:
+        return expand_home(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
 parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
 parse_seed = number_parser(int, lambda n: 0 <= n < 2**63, "a whole number from 0 on")
@@ -47,11 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
     add("--n", type=parse_positive_int, default=64, help="how many images (64)")
     add(
         "--out",
-        type=Path,
+        type=parse_path,
         default=Path("samples.png"),
         metavar="PATH",
         help="FILE.png: one grid; FILE.zip or a folder: one PNG per image (samples.png)",

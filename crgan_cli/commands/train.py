@@ -6,8 +6,8 @@ the jobs through Hydra; a job is `crgan_cli.training.start.train_run`.
 
 import argparse
 import os
-from pathlib import Path
 
+from crgan_cli.commands.sample import parse_path
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.launch import is_torchrun
@@ -35,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-c", "--cfg", choices=("job", "hydra", "all"))
     add("--resolve", action="store_true")
     add("-p", "--package")
-    add("-cd", "--config-dir", metavar="DIR")
-    add("--from", dest="start", metavar="RUN")
+    add("-cd", "--config-dir", metavar="DIR", type=parse_path)
+    add("--from", dest="start", metavar="RUN", type=parse_path)
     info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     add("-i", "--info", nargs="?", const="all", choices=info)
     add("--hydra-help", action="store_true")
@@ -118,17 +118,16 @@ def resume_run(args: argparse.Namespace) -> int:
     from crgan_cli.runs.settings import load_text
     from crgan_cli.system.console import log_to_stderr
 
-    folder = Path(args.start)
-    if not RunDir(folder).is_run():
+    if not RunDir(args.start).is_run():
         raise UserError(
             f"--from {args.start}: no run is there (it has no config.yaml). Give the folder of a "
             "run, as crgan train printed it."
         )
     typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
     with log_to_stderr():
-        cfg = stored.from_text(*load_text(RunDir(folder)), typed=typed)
+        cfg = stored.from_text(*load_text(RunDir(args.start)), typed=typed)
     from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
 
-    cfg["out"], cfg["resume"] = os.fspath(folder), "auto"
-    train_run(cfg, ["--from", args.start, *args.overrides], {}, None)
+    cfg["out"], cfg["resume"] = os.fspath(args.start), "auto"
+    train_run(cfg, ["--from", str(args.start), *args.overrides], {}, None)
     return 0

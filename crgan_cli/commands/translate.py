@@ -1,9 +1,8 @@
 """`crgan translate`: images through a trained generator that translates."""
 
 import argparse
-from pathlib import Path
 
-from crgan_cli.commands.sample import parse_positive_int, parse_seed
+from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_seed
 
 help = "Translate images with a trained run: a file, a folder or a zip."
 
@@ -16,9 +15,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "back. The same file and seed give the same image, alone or in a folder, and that of the "
         "run's grids and metrics. Names are kept; all become PNGs."
     )
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=Path)
-    add("input", metavar="INPUT", type=Path, help="an image, a folder or a zip of images")
-    add("--out", type=Path, required=True, metavar="PATH", help="FILE.png, FILE.zip or a folder")
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
+    add("input", metavar="INPUT", type=parse_path, help="an image, a folder or a zip of images")
+    add(
+        "--out",
+        type=parse_path,
+        required=True,
+        metavar="PATH",
+        help="FILE.png, FILE.zip or a folder",
+    )
     add("--to", metavar="NAME", help="which translation, if the run has several: b, or +Smiling")
     add("--size", type=parse_size, metavar="keep|N", help="pixels of the shorter side (keep)")
     add("--tile", type=parse_positive_int, metavar="N", help="tile by tile: needs less memory")

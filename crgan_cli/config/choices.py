@@ -30,7 +30,7 @@ class Choices:
     `groups`: group -> names of its choices.
     """
 
-    def __init__(self, config_dir: str | None = None) -> None:
+    def __init__(self, config_dir: str | Path | None = None) -> None:
         self.folders = [conf_dir()]
         if config_dir is not None:
             if not Path(config_dir).is_dir():

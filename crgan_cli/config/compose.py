@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import yaml
 from hydra import compose as hydra_compose
@@ -13,15 +14,16 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crgan_cli.config import messages, schema
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.hydra_files import require_plain_hydra
 from crgan_cli.config.resolve import flatten, to_plain
-from crgan_cli.config.trust import require_code_typed
+from crgan_cli.config.trust import path_keys, require_code_typed
 from crgan_cli.errors import UserError
+from crgan_cli.system.paths import expand_home
 
 
 def add_up(*numbers: object) -> object:
@@ -42,7 +44,9 @@ OWN_PATHS: tuple[tuple[str, object, str], ...] = (
 
 
 def compose(
-    overrides: Sequence[str], config_dir: str | None = None, config_name: str = "train"
+    overrides: Sequence[str],
+    config_dir: str | Path | None = None,
+    config_name: str = "train",
 ) -> DictConfig:
     """Compose and check a complete configuration. UserError if something is wrong with it."""
     choices = Choices(config_dir)
@@ -53,6 +57,7 @@ def compose(
         config = drop_hydra_node(compose_unchecked(overrides, choices, config_name))
     require_valid(config, messages.trace_keys(overrides, choices))
     require_code_typed(config, {o.key_or_group for o in parsed}, "a YAML file")
+    expand_paths(config)
     return config
 
 
@@ -107,6 +112,19 @@ def _known_keys(overrides: Sequence[str], choices: Choices, config_name: str) ->
 def drop_hydra_node(config: DictConfig) -> DictConfig:
     """Remove Hydra's own node. Interpolations stay."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def expand_paths(config: DictConfig) -> None:
+    """Put the home folder in the place of `~`, in every setting that is a path.
+
+    UserError: a user who is not there.
+    """
+    for key in ("out", "data_root", *path_keys(config)):
+        value = OmegaConf.select(config, key)
+        if isinstance(value, str) and value.startswith("~"):
+            OmegaConf.update(config, key, str(expand_home(value)))
+        elif isinstance(value, ListConfig):
+            OmegaConf.update(config, key, [str(expand_home(each)) for each in value])
 
 
 def require_own_paths(hydra: DictConfig) -> None:

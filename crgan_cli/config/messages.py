@@ -62,13 +62,17 @@ def quote_overrides(overrides: Sequence[str]) -> list[str]:
 def _quote_if_needed(override: str, parser: OverridesParser) -> str:
     """Quote a value that Hydra cannot read, such as a path with spaces or accents.
 
-    A value with quotes, brackets or commas is meant as Hydra's grammar, and is left as it is.
+    A value with quotes or brackets is meant as Hydra's grammar, and is left as it is. A comma
+    separates the values of a sweep.
     """
     try:
         parser.parse_override(override)
     except HydraException:
         key, equals, value = override.partition("=")
-        if equals and not set(value) & set("'\"[]{}(),$\\"):
+        if "," in value:
+            each = (_quote_if_needed(f"{key}={part}", parser) for part in value.split(","))
+            return f"{key}={','.join(part.partition('=')[2] for part in each)}"
+        if equals and not set(value) & set("'\"[]{}()$\\"):
             return f"{key}='{value}'"
     return override
 

@@ -17,6 +17,7 @@ from crgan_cli.config.compose import (
     compose,
     compose_unchecked,
     drop_hydra_node,
+    expand_paths,
     hydra_search_path,
     require_valid,
 )
@@ -94,6 +95,7 @@ def from_text(
         raise UserError(f"In {source}{changed}: {error}") from error
     require_code_typed(new, own, source)
     show_data_paths(new, own, source)
+    expand_paths(new)
     return new
 
 
@@ -132,7 +134,8 @@ def _parse_typed(
     typed: Typed, config: Settings, choices: Choices, parser: OverridesParser
 ) -> list[Override]:
     """Parse what was typed. UserError for what may not be changed, or has several values."""
-    parsed = messages.parse_overrides(typed.overrides, choices, parser)
+    quoted = messages.quote_overrides(typed.overrides)
+    parsed = messages.parse_overrides(quoted, choices, parser)
     changeable = (*typed.changeable, *path_keys(config))
     for override in parsed:
         if not is_below(override.key_or_group, changeable):
@@ -175,7 +178,7 @@ def compose_partial(
     overrides: Sequence[str], changeable: Sequence[str], purpose: str
 ) -> DictConfig:
     """Compose a new configuration of which only the keys and groups in `changeable` matter."""
-    choices = Choices()
+    choices, overrides = Choices(), messages.quote_overrides(overrides)
     with hydra_search_path(choices) as parser:
         for override in messages.parse_overrides(overrides, choices, parser):
             if not is_below(override.key_or_group, changeable):
@@ -239,10 +242,11 @@ def default_value(settings: Settings, key: str) -> object:
 
 def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths of data absolute: a run may be resumed from another folder."""
-    config.data_root = str(Path(config.data_root).expanduser().absolute())
+    expand_paths(config)
+    config.data_root = str(Path(config.data_root).absolute())
     keys = set(path_keys({"dataset": config.dataset}))
     if config.dataset.get("root") is not None:  # also of a class that is no longer there
         keys.add("dataset.root")
     for key in keys:
-        path = str(Path(OmegaConf.select(config, key)).expanduser().absolute())
+        path = str(Path(OmegaConf.select(config, key)).absolute())
         OmegaConf.update(config, key, path)

@@ -9,7 +9,7 @@ import io
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +92,71 @@ def _quiet_with_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-class Cifar10(TorchvisionDataset):
+class FilesInFolder(TorchvisionDataset):
+    """A data set of a few files of known names in one folder below `data_root`."""
+
+    def _require_files(self) -> None:
+        """Download the files if some are missing. UserError if they are in another place."""
+        if self._find_missing(self._folder):
+            self._require_outer_folder()
+            self._download_if_missing(lambda: self._find_missing(self._folder), self._download)
+
+    def _require_outer_folder(self) -> None:
+        """UserError if `data_root` is the folder of the files, one above it, or a file."""
+        root = self.data_root
+        if root.is_file():
+            raise UserError(
+                f"data_root={root} is a file. Give the folder in which crgan finds "
+                f"{self._inner} of {self.title}, or downloads it: data_root={root.parent}"
+            )
+        for outer in root.parents[: len(self._inner.parts)]:
+            inner = outer / self._inner
+            if inner.is_relative_to(root) and self._holds_some(inner):
+                raise UserError(
+                    f"data_root={root} leads into the folder of {self.title}. Give the folder that "
+                    f"holds {self._inner}: data_root={outer}"
+                )
+        if self._holds_some(root):
+            raise UserError(
+                f"data_root={root} holds the files of {self.title} themselves, and crgan looks for "
+                f"them in {self._folder}. Move them there."
+            )
+
+    def _holds_some(self, folder: Path) -> bool:
+        """Whether a folder has at least one of the files."""
+        return set(self._find_missing(folder)) < {*self._list_names()}
+
+    def _format_found(self) -> str:
+        """Say which part of the files is there, as a sentence with a space; "" if none is."""
+        if not self._holds_some(self._folder):
+            return ""
+        missing = ", ".join(self._find_missing(self._folder))
+        return f"{self._folder} holds a part of it; missing: {missing}. "
+
+    @property
+    def _folder(self) -> Path:
+        """The folder of the files."""
+        return self.data_root / self._inner
+
+    @property
+    def _inner(self) -> PurePath:
+        """The folder of the files, below `data_root`."""
+        raise NotImplementedError
+
+    def _list_names(self) -> list[str]:
+        """The names of the files."""
+        raise NotImplementedError
+
+    def _find_missing(self, folder: Path) -> list[str]:
+        """Which of the files are not in a folder."""
+        raise NotImplementedError
+
+    def _download(self) -> None:
+        """Download and unpack the files. Raises OSError, RuntimeError or EOFError."""
+        raise NotImplementedError
+
+
+class Cifar10(FilesInFolder):
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photos of 32x32, 10 classes."""
 
     title = "CIFAR-10"
@@ -106,19 +170,12 @@ class Cifar10(TorchvisionDataset):
 
     def read(self, split: Split) -> Images:
         """Return the official split in its official order. torchvision checks each file's md5."""
-        source = self._source
-        folder = self.data_root / source.base_folder
-        names = [name for name, _ in source.train_list + source.test_list]
-        names.append(source.meta["filename"])
-        self._download_if_missing(
-            lambda: [name for name in names if not (folder / name).is_file()],
-            lambda: source(self.data_root, download=True),
-        )
+        self._require_files()
         try:
-            data = source(self.data_root, train=split == "train")
+            data = self._source(self.data_root, train=split == "train")
         except RuntimeError as error:
             raise UserError(
-                f"The files in {folder} are not the official ones of {self.title}: an md5 "
+                f"The files in {self._folder} are not the official ones of {self.title}: an md5 "
                 "differs, so a file is damaged or changed. Delete that folder and run again to "
                 "download it again."
             ) from error
@@ -126,13 +183,39 @@ class Cifar10(TorchvisionDataset):
         x = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
         return Images(x, torch.tensor(data.targets, dtype=torch.int64))
 
-    def _format_manual_download(self) -> str:
+    @property
+    def _inner(self) -> PurePath:
+        return PurePath(self._source.base_folder)
+
+    def _list_names(self) -> list[str]:
         source = self._source
-        files = ", ".join(name for name, _ in source.train_list + source.test_list)
-        root = self.data_root
+        batches = [name for name, _ in source.train_list + source.test_list]
+        return [*batches, source.meta["filename"]]
+
+    def _find_missing(self, folder: Path) -> list[str]:
+        return [name for name in self._list_names() if not (folder / name).is_file()]
+
+    def _download(self) -> None:
+        self._source(self.data_root, download=True)
+
+    def _format_found(self) -> str:
+        from torchvision.datasets.utils import check_integrity
+
+        archive = self.data_root / self._source.filename
+        if archive.is_file() and not check_integrity(archive, self._source.tgz_md5):
+            megabytes = archive.stat().st_size / 1e6
+            return (
+                f"{archive} is there, and is not the whole archive ({megabytes:.1f} MB; its md5 "
+                f"differs). {super()._format_found()}"
+            )
+        return super()._format_found()
+
+    def _format_manual_download(self) -> str:
+        *files, last = self._list_names()
         return (
-            f"Download {source.url} on a machine with a network and unpack it into {root}, so that "
-            f"{root / source.base_folder} holds {files} and {source.meta['filename']}."
+            f"{self._format_found()}Download {self._source.url} on a machine with a network and "
+            f"unpack it into {self.data_root}, so that {self._folder} holds {', '.join(files)} "
+            f"and {last}."
         )
 
 
@@ -143,7 +226,7 @@ class Cifar100(Cifar10):
     facts = DatasetInfo(resolution=32, channels=3, classes=100)
 
 
-class Mnist(TorchvisionDataset):
+class Mnist(FilesInFolder):
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey digits of 28x28, padded to 32x32."""
 
     title = "MNIST"
@@ -153,33 +236,32 @@ class Mnist(TorchvisionDataset):
 
     def read(self, split: Split) -> Images:
         """Return the official split in its official order, from IDX files (gzipped or not)."""
-        self._download_if_missing(self._find_missing, self._download)
+        self._require_files()
         stem = "train" if split == "train" else "t10k"
         pixels, labels = (self._read_array(stem, kind) for kind in ("images-idx3", "labels-idx1"))
         if pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or labels.shape != pixels.shape[:1]:
             raise UserError(
-                f"{self._raw} holds {stem} images of shape {pixels.shape} and labels of shape "
+                f"{self._folder} holds {stem} images of shape {pixels.shape} and labels of shape "
                 f"{labels.shape}; {self.title} has (N, 28, 28) and (N,). Put its own files "
                 "there, or use dataset=folder for other images."
             )
         return pad_to_32(pixels, labels)
 
     @property
-    def _raw(self) -> Path:
-        return self.data_root / self.folder / "raw"
+    def _inner(self) -> PurePath:
+        return PurePath(self.folder, "raw")
 
     def _read_array(self, stem: str, kind: str) -> np.ndarray:
-        path = find_idx(self._raw, f"{stem}-{kind}-ubyte")
+        path = find_idx(self._folder, f"{stem}-{kind}-ubyte")
         assert path is not None  # _download_if_missing has checked it
         return read_idx(path)
 
-    def _find_missing(self) -> list[str]:
-        stems = [
-            f"{stem}-{kind}-ubyte"
-            for stem in ("train", "t10k")
-            for kind in ("images-idx3", "labels-idx1")
-        ]
-        return [stem for stem in stems if find_idx(self._raw, stem) is None]
+    def _list_names(self) -> list[str]:
+        kinds = ("images-idx3", "labels-idx1")
+        return [f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in kinds]
+
+    def _find_missing(self, folder: Path) -> list[str]:
+        return [name for name in self._list_names() if find_idx(folder, name) is None]
 
     def _download(self) -> None:
         from torchvision import datasets
@@ -188,8 +270,8 @@ class Mnist(TorchvisionDataset):
 
     def _format_manual_download(self) -> str:
         return (
-            f"Put the four IDX files of {self.title}, gzipped or not, into {self._raw}; "
-            f"missing: {', '.join(self._find_missing())}."
+            f"{self._format_found()}Put the four IDX files of {self.title}, gzipped or not, into "
+            f"{self._folder}: {', '.join(self._list_names())}."
         )
 
 

@@ -101,7 +101,11 @@ class Scorer:
         return Evaluation(
             {"checkpoint": str(checkpoint.path), "step": model.step},
             values,
-            {**self.evaluator.describe(), "generator_weights": model.weights},
+            {
+                **self.evaluator.describe(),
+                "generator_weights": model.weights,
+                **({"generator_side": model.side} if model.side else {}),
+            },
         )
 
     def score_images(self, path: Path, generated: ImageCollection) -> Evaluation:

@@ -6,7 +6,6 @@ generator does not score 0, but about the real-vs-real distance: that of two set
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -42,6 +41,7 @@ from crgan_cli.evaluation.requirements import (
 )
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
+from crgan_cli.system.paths import expand_home
 
 
 class Evaluator(ImageComparison):
@@ -102,7 +102,7 @@ class Evaluator(ImageComparison):
         )
         self.classifying = next((m for m in self.metrics if isinstance(m, ClassAccuracy)), None)
         self.floor = floor
-        self.reference_file = None if reference_file is None else Path(reference_file).expanduser()
+        self.reference_file = None if reference_file is None else expand_home(reference_file)
         self.every = every  # training steps between evaluations
         self.primary = choose_primary(self.metrics)
         if num_samples is not None:

@@ -1,5 +1,6 @@
 """Find checkpoints of runs, and load networks from them."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,8 +16,10 @@ from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
+from crgan_cli.gan.stages import describe_side
 from crgan_cli.gan.tasks.base import StoredValues, Task
 from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.networks.growth import Growth
 from crgan_cli.runs.checkpoint import (
     Content,
     LoadedCheckpoint,
@@ -27,6 +30,8 @@ from crgan_cli.runs.checkpoint import (
     restore,
 )
 from crgan_cli.runs.folder import RunDir
+
+log = logging.getLogger(__name__)
 
 BUILT = ("architecture", "engine", "task")
 """The groups that a network is built from: the engine chooses its memory format."""
@@ -128,6 +133,15 @@ class LoadedGenerator(NamedTuple):
             )
         return build_prior(self.config, self.G)
 
+    @property
+    def side(self) -> str:
+        """What a generator that has not grown up works at, as `describe_side` says it; else ""."""
+        growth = getattr(self.G, "growth", None)
+        if not isinstance(growth, Growth):
+            return ""
+        full = int(self.config.architecture.resolution)
+        return describe_side(full >> (growth.top - growth.level), full, float(growth.alpha))
+
 
 def read_network_config(checkpoint: LoadedCheckpoint) -> DictConfig:
     """Read the parts of a checkpoint's configuration that its networks are built from."""
@@ -166,7 +180,14 @@ def load_generator(
     part, prefix = ("ema", "") if weights == "ema" else ("task", "G.")
     G = load_network(build_networks(config).G, checkpoint, config, device, part, prefix)
     names = tuple(map(str, content.get("class_names", ())))
-    return LoadedGenerator(G, config, content["step"], weights, path, names)
+    model = LoadedGenerator(G, config, content["step"], weights, path, names)
+    if model.side:
+        log.info(
+            "the networks of %s have not grown up: they work at %s. Smaller images are doubled",
+            path.name,
+            model.side,
+        )
+    return model
 
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:

@@ -17,6 +17,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if "step" in source:
         weights = evaluation.protocol["generator_weights"]
         line += f" at step {source['step']}, {weights} weights"
+        if side := evaluation.protocol.get("generator_side"):
+            line += f", images of {side}"
     print(line)
     width = name_width(evaluation.values)
     for name, value in evaluation.values.items():

@@ -215,7 +215,6 @@ def list_inputs(path: Path) -> list[InputFile]:
 
     Raise UserError if two would get one name, or there are none.
     """
-    path = path.expanduser()
     if path.is_file() and path.suffix.lower() != ".zip":
         return [InputFile(path.name, f"{path.stem}.png", path.read_bytes)]
     files = ImageFiles(str(path), "INPUT")

@@ -10,6 +10,7 @@ from crgan_cli.config import resolve
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.parallel import count_workers, may_share_gpu
+from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
@@ -64,6 +65,7 @@ def check_jobs(
                 if whole or resolve.is_complete(composed):
                     compose.require_valid(composed, messages.trace_keys(job, choices))
                     require_code_typed(composed, typed, "an experiment's file")
+                    compose.expand_paths(composed)  # refuses a ~NAME of nobody
             except UserError as error:
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
@@ -80,7 +82,7 @@ def check_jobs(
     workers = count_workers(first.hydra.launcher, jobs)
     return SweepPlan(
         [o.get_key_element() for o in parsed if not o.is_sweep_override()],
-        Path(first.out or first.hydra.sweep.dir),
+        expand_home(first.out or first.hydra.sweep.dir),
         jobs,
         int(first.steps),
         parallel,

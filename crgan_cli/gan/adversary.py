@@ -123,16 +123,34 @@ class Adversary(nn.Module):
                         f"{', '.join(known)}. Type another, for example regularizer=bcr."
                     )
 
-    def require_classes(self) -> None:
-        """Raise UserError if a regularizer needs class logits, and D gives none."""
-        for name, part in self.regularizer.named_members.items():
-            if part.needs_classes and not getattr(self.D, "classifies", False):
-                switch = getattr(type(part), "needs_classes", False)
-                remedy = "another regularizer" if switch else "regularizer.classes=false"
+    def require_classes(self, *, latents: bool) -> None:
+        """Raise UserError if a regularizer needs class logits and D gives none, or is for another
+        kind of task; with `latents` also if nothing teaches D the classes that it gives."""
+        classifies = getattr(self.D, "classifies", False)
+        members = self.regularizer.named_members
+        for name, part in members.items():
+            if part.needs_classes and not classifies:
+                always = type(part).needs_classes
+                remedy = "another regularizer" if always else "regularizer.classes=false"
                 raise UserError(
                     f"regularizer={name} works on class logits, and {type(self.D).__name__} gives "
-                    f"none. Type task=stargan architecture=stargan, or {remedy}."
+                    f"none. Type architecture=pggan architecture.labels=ac for images from "
+                    f"latents, or task=stargan architecture=stargan, or {remedy}."
                 )
+            if part.classes_of not in ("", "latents" if latents else "images"):
+                instead = "ac" if latents else "classification"
+                raise UserError(
+                    f"regularizer={name} is for tasks that make images from "
+                    f"{part.classes_of}, and this one makes them from "
+                    f"{'latents' if latents else 'images'}. Type {instead} in its place."
+                )
+        taught = any(type(part).needs_classes for part in members.values())
+        if latents and classifies and not taught:
+            raise UserError(
+                f"{type(self.D).__name__} classifies, and no regularizer teaches it the classes: "
+                "it would learn nothing of them. Type regularizer=[gp_drift,ac], or ac beside your "
+                "own, or architecture.labels=none or projection."
+            )
 
 
 def has_dropout(module: nn.Module) -> bool:

@@ -85,7 +85,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
         regularizer = CombinedRegularizer(**build_group(config.regularizer, labels=labels))
         adversary = Adversary(D, build_group(config.loss), regularizer, T)
         adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)
-        adversary.require_classes()
+        adversary.require_classes(latents=task.has_latents)
         return adversary
 
     D = networks.D

@@ -130,6 +130,11 @@ class Stages:
         """The stage of a step, counted from 0."""
         return self.stages[bisect_right(self.firsts, step) - 1]
 
+    def describe_growth(self, step: int) -> str:
+        """How far networks have grown after so many steps, as `describe_side` says it."""
+        stage = self.at(last := max(step - 1, 0))
+        return describe_side(stage.resolution, self.stages[-1].resolution, stage.alpha(last))
+
     def images(self, step: int) -> int:
         """Real images that D has seen before a step, repeats counted."""
         stage = self.at(step)
@@ -142,6 +147,12 @@ class Stages:
             low, high = max(first, stage.first), min(end, stage_end)
             if low < high:
                 yield stage, low, high
+
+
+def describe_side(side: int, full: int, alpha: float) -> str:
+    """What networks that have not grown up work at: "8 of 32 pixels (alpha 0.4)"; "" for others."""
+    fading = f" (alpha {alpha:g})" if alpha < 1 else ""
+    return f"{side} of {full} pixels{fading}" if side < full or fading else ""
 
 
 def _explain_first(first: int, resolution: int) -> str:

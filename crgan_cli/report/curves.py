@@ -16,6 +16,7 @@ from crgan_cli.report.drawing import (
 )
 from crgan_cli.report.model import Report, Row
 from crgan_cli.report.series import Series, average_over_seeds
+from crgan_cli.report.stages import StageMarks
 from crgan_cli.report.tables import list_shown_metrics
 from crgan_cli.system.numbers import format_number
 
@@ -49,6 +50,7 @@ def plot_metrics(report: Report) -> Drawing | None:
     }
     if not curves:
         return None
+    marks = StageMarks([row for lines in curves.values() for _, row, _ in lines])
     figure, panels = make_step_panels(len(curves), "Metrics over training")
     for axes, (metric, lines) in zip(panels, curves.items(), strict=True):
         for i, row, series in lines:
@@ -59,6 +61,7 @@ def plot_metrics(report: Report) -> Drawing | None:
         if metric == report.headline:
             draw_levels(axes, report, values)
         draw_baselines(axes, report, metric, values)
+        marks.draw(axes, [row for _, row, _ in lines])
         axes.set_ylabel(f"{metric}\n({describe_direction(metric)})", fontsize=8)
     add_legend(figure, panels, columns=2)
     return Drawing(
@@ -66,10 +69,13 @@ def plot_metrics(report: Report) -> Drawing | None:
         "Metrics over steps: a line is the mean over the seeds that count in a row, its band "
         "reaches from the lowest to the highest of them."
         + describe_seeds([(row, series) for lines in curves.values() for _, row, series in lines])
+        + marks.describe()
+        + (" Images of less than the full size are doubled to it." if marks.begun else "")
         + describe_left_out(len(rows), len(report.rows)),
         "; ".join(
             f"{row.label} {describe_ends(series)}" for _, row, series in next(iter(curves.values()))
-        ),
+        )
+        + marks.describe(),
         figure,
     )
 
@@ -123,26 +129,31 @@ def plot_losses(report: Report) -> Drawing | None:
     if not terms:
         return None
     names = [term.removeprefix("terms/") for term in terms]
+    marks = StageMarks([row for _, row in rows])
     figure, panels = make_step_panels(len(terms), "Loss terms, weighted as in the sum")
     drawn: list[tuple[Row, Series]] = []
     for axes, term, name in zip(panels, terms, names, strict=True):
         values: list[float] = []
+        here: list[tuple[Row, Series]] = []
         for i, row in rows:
             trains = (run.train for run in row.shown)
             if series := average_over_seeds(trains, term, points=MAX_POINTS):
                 draw_series(axes, series, plots.get_style(i)._replace(marker=""), row.label)
                 values += series.values
-                drawn.append((row, series))
+                here.append((row, series))
         if plots.spans_decades(values):
             plots.set_log_scale(axes, "y", values)
+        marks.draw(axes, [row for row, _ in here])
         axes.set_title(name, fontsize=9)
+        drawn += here
     add_legend(figure, panels, columns=2)
     return Drawing(
         "losses",
         f"The loss terms of D and G as logged, averaged over {MAX_POINTS} intervals of training: "
         "mean over the seeds that count, band from the lowest to the highest seed."
         + describe_seeds(drawn)
+        + marks.describe()
         + describe_left_out(len(rows), len(report.rows)),
-        f"Small panels over steps: {', '.join(names)}.",
+        f"Small panels over steps: {', '.join(names)}.{marks.describe()}",
         figure,
     )

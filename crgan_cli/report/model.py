@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.status import Status
 
 Value = str | int | float | bool | None
@@ -35,6 +36,7 @@ class RunFiles(NamedTuple):
     samples: Path | None  # the newest sample grid
     artefacts: Mapping[str, dict]  # measurement -> its newest JSON
     not_finite: tuple[str, ...] = ()  # which numbers of its files are not finite
+    stages: Stages | None = None  # of a run that grows
 
 
 class Spread(NamedTuple):

@@ -13,7 +13,9 @@ from filelock import FileLock, Timeout
 from crgan_cli.config.choices import infer_choices
 from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError
+from crgan_cli.gan.stages import Stages
 from crgan_cli.report.model import Line, RunFiles, Value
+from crgan_cli.report.stages import read_stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.jsonl import is_evaluation, is_metrics_line, read_lines, read_records
 from crgan_cli.runs.metric_names import may_lead
@@ -34,7 +36,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     """Read one run's folder. Raises UserError if its configuration cannot be read."""
     run = RunDir(path)
     result = run.read_result()
-    config = read_config(run, result)
+    config, stages = read_config(run, result)
     train, evals = read_metrics(run.metrics)
     protocol = read_part(result, "protocol")
     if not evals or (metric and not any(metric in line for line in evals)):
@@ -73,6 +75,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         samples=max(run.samples.glob("step_*.png"), default=None),
         artefacts=read_artefacts(path / "artefacts"),
         not_finite=find_nonfinite(run, result),
+        stages=stages,
     )
 
 
@@ -88,8 +91,13 @@ def read_number(result: Mapping[str, object], key: str) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
-def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
-    """Return dotted key -> value. Raises UserError if the file is not a run's configuration."""
+def read_config(
+    run: RunDir, result: Mapping[str, object]
+) -> tuple[dict[str, Value], Stages | None]:
+    """Return dotted key -> value, and the stages of a run that grows.
+
+    Raises UserError if the file is not a run's configuration.
+    """
     try:
         content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Loader)
         config = flatten(content) if isinstance(content, dict) else {}
@@ -102,7 +110,7 @@ def read_config(run: RunDir, result: Mapping[str, object]) -> dict[str, Value]:
             f"{run.config} cannot be read as the configuration of a run.{writer} Leave the run out "
             "(give the folders of the others), or report it with the crgan that made it."
         ) from error
-    return {key: to_value(value) for key, value in config.items()}
+    return {key: to_value(value) for key, value in config.items()}, read_stages(content)
 
 
 def to_value(value: object) -> Value:
@@ -170,8 +178,17 @@ def read_evaluations(
     if not lines:
         return (), {}
     newest = lines[-1]["protocol"]
-    by_step = {line["step"]: keep_numbers(line) for line in lines if line["protocol"] == newest}
+    by_step = {
+        line["step"]: keep_numbers(line)
+        for line in lines
+        if without_side(line["protocol"]) == without_side(newest)
+    }
     return tuple(by_step[step] for step in sorted(by_step)), newest
+
+
+def without_side(protocol: Mapping[str, object]) -> dict[str, object]:
+    """Return a protocol without how far the networks of its checkpoint had grown."""
+    return {key: value for key, value in protocol.items() if key != "generator_side"}
 
 
 def guess_primary_metric(evals: Sequence[Line]) -> str:

@@ -192,7 +192,9 @@ def build_row(
         runs=tuple(runs),
         numbers=summarize_metrics(chosen, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=describe_runs(runs, counted, metric),
+        note=", ".join(
+            filter(None, (describe_runs(runs, counted, metric), describe_growth(counted, chosen)))
+        ),
         counted=tuple(counted),
         steps=tuple(sorted({int(line["step"]) for line in chosen})),
     )
@@ -228,6 +230,17 @@ def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
         if all(name in line for line in lines)
         and (values := [line[name] for line in lines if has_finite(line, name)])
     }
+
+
+def describe_growth(runs: Sequence[RunFiles], lines: Sequence[Line]) -> str:
+    """Return how far networks had grown, if any had not yet, at the evaluation of each run."""
+    states = dict.fromkeys(
+        run.stages.describe_growth(int(line["step"]))
+        for run, line in zip(runs, lines, strict=True)
+        if run.stages
+    )
+    states.pop("", None)
+    return f"grown to {', '.join(states)}" if states else ""
 
 
 def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles], metric: str) -> str:

@@ -11,13 +11,15 @@ INFORMATION = (
     "protocol",
     "headline",
     "generator_weights",
+    "generator_side",
     "precision",
     "floor_sha256",
     "measures",
 )
 """Parts of a record in which comparable numbers may differ.
 
-`protocol` is a name built from the others. `generator_weights` is the result of `weights`. TF32
+`protocol` is a name built from the others. `generator_weights` is the result of `weights`.
+`generator_side` is there for networks that had not grown up: their images were doubled. TF32
 changes an FID by less than 0.02 and is recorded as `precision`.
 """
 

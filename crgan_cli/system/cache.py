@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 from crgan_cli.system.atomic import atomic_path
+from crgan_cli.system.paths import expand_home
 
 log = logging.getLogger(__name__)
 
 
 def cache_folder(kind: str) -> Path:
     """Return ${CRGAN_CACHE:-~/.cache/crgan}/`kind`."""
-    root = os.environ.get("CRGAN_CACHE") or Path.home() / ".cache" / "crgan"
-    return Path(root).expanduser() / kind
+    return expand_home(os.environ.get("CRGAN_CACHE") or "~/.cache/crgan") / kind
 
 
 def cache_key(facts: Mapping[str, object]) -> str:

@@ -54,6 +54,8 @@ class TrainingRun:
         self.device = device_for_rank(resolve_device(self.settings.device))
         self.crowd = watch_crowding(self.device, command)
 
+        stages = Stages.from_settings(config)  # first: a mistake in it is said at once
+
         # Data. Every rank must have the images of the others, and of the checkpoint.
         self.evaluator = load.build_evaluator(config)
         names = found.content.get("class_names", ()) if found else ()
@@ -66,7 +68,6 @@ class TrainingRun:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(self.device)
         optimization = build_group(config.optimizer)
-        stages = Stages.from_settings(config)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
@@ -103,9 +104,11 @@ class TrainingRun:
                     self.dataset, self.draws, labels, progress=progress.show
                 )
             averaged = ema.decay is not None and weights != "raw"
+            side = stages.describe_growth(self.settings.steps)  # at the last evaluation
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
                 "generator_weights": "ema" if averaged else "raw",
+                **({"generator_side": side} if side else {}),
             }
 
     def make_images(self, sets: Mapping[str, Images], stages: Stages) -> TrainingImages:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from crgan_cli.config.compose import expand_paths
 from crgan_cli.config.resolve import Settings
 from crgan_cli.config.stored import difference, make_paths_absolute, read_stored, to_text
 from crgan_cli.errors import UserError
@@ -45,6 +46,7 @@ def train_run(
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
+    expand_paths(config)
     if config.out is not None:
         folder = Path(config.out)
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))

@@ -141,6 +141,8 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
             print(f"  {key:12s} {format_metric(value)}")
     if name in evaluate.best:
         best = format_metric(evaluate.best[name])
-        print(f"  best {name} {best} at step {evaluate.best['step']:.0f}")
+        at = int(evaluate.best["step"])
+        side = training.trainer.stages.describe_growth(at)
+        print(f"  best {name} {best} at step {at}{side and f', images of {side}'}")
     evals = [line for line in read_history(run) if line["kind"] == "eval" and name in line]
     print(f"  {name} over the run: {' '.join(format_number(line[name]) for line in evals)}")

@@ -158,9 +158,10 @@ def test_a_key_given_twice_counts_as_typed_last() -> None:
 
 
 def test_a_path_is_taken_as_it_is_typed() -> None:
-    for value in ("my photos/été 2025", "~/x", "a#b"):
+    for value in ("my photos/été 2025", "a~/x", "a#b"):
         (typed,) = quote_overrides([f"data_root={value}"])
         assert compose([typed]).data_root == value
+    assert quote_overrides(["dataset.root=~/a b,c,2"]) == ["dataset.root='~/a b',c,2"]  # a sweep
     assert quote_overrides(["regularizer=[cr"]) == [
         "regularizer=[cr"
     ]  # a mistake in the grammar stays one

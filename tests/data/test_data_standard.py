@@ -114,6 +114,47 @@ def test_cifar_without_files_and_network_says_what_goes_where(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("inside", ["cifar-10-batches-py", "MNIST", "MNIST/raw"])
+def test_a_root_that_leads_into_the_folder_of_the_files_is_named(tmp_path: Path, inside: str):
+    """And nothing is downloaded into it."""
+    write_mnist(tmp_path)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py/data_batch_2").touch()
+    before = sorted(tmp_path.rglob("*"))
+    kind = cifar10 if "cifar" in inside else mnist
+    with pytest.raises(UserError) as caught:
+        kind(tmp_path / inside).load("train")
+    assert f"data_root={tmp_path / inside} leads into the folder of" in str(caught.value)
+    assert str(caught.value).endswith(f": data_root={tmp_path}")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_without_their_folder_are_named(tmp_path: Path):
+    (tmp_path / "test_batch").touch()
+    with pytest.raises(UserError, match=r"files of CIFAR-10 themselves.*cifar-10-batches-py"):
+        cifar10(tmp_path).load("train")
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path: Path):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    archive.write_bytes(b"half")
+    with pytest.raises(UserError, match=rf"is a file.*data_root={tmp_path}$"):
+        cifar10(archive).load("train")
+
+
+@pytest.mark.usefixtures("offline")
+def test_what_is_there_of_a_broken_download_is_said(tmp_path: Path):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b" * 750_000)
+    with pytest.raises(
+        UserError, match=r"tar\.gz is there, and is not the whole archive \(1\.5 MB"
+    ):
+        cifar10(tmp_path).load("train")
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py/data_batch_1").touch()
+    with pytest.raises(UserError, match=r"batches-py holds a part of it; missing: data_batch_2,"):
+        cifar10(tmp_path).load("train")
+
+
 def test_cifar_is_32_pixels_and_says_so_before_it_looks_for_files(tmp_path: Path):
     with pytest.raises(UserError, match=r"CIFAR-10 is 32x32 .*dataset\.resolution=64.*folder"):
         cifar10(tmp_path, resolution=64).load("train")
@@ -166,7 +207,7 @@ def test_mnist_names_the_missing_file(tmp_path: Path, capsys: pytest.CaptureFixt
     (raw / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError) as caught:
         mnist(tmp_path).load("train")
-    assert f"into {raw}; missing: t10k-labels-idx1-ubyte." in str(caught.value)
+    assert f"{raw} holds a part of it; missing: t10k-labels-idx1-ubyte." in str(caught.value)
     assert "dataset=demo" in str(caught.value)
     assert capsys.readouterr().out == ""
 

@@ -156,7 +156,7 @@ def test_consistency_of_class_logits_has_the_weight_of_the_logits(classes: bool)
     cr = ConsistencyRegularization(10.0, classes=classes)
     bcr = BalancedConsistency(10.0, 7.0, classes=classes)
     game, seen = adversary(cr, bcr), views()
-    game.require_classes()
+    game.require_classes(latents=False)
     torch.manual_seed(3)
     terms = game.discriminator_loss(seen["real"], {"fake": seen["fake"]}).terms
     torch.manual_seed(3)
@@ -178,6 +178,7 @@ def test_consistency_of_class_logits_has_the_weight_of_the_logits(classes: bool)
 
 # --- refused when the run is built ----------------------------------------------------------------
 
+PGGAN = ("architecture.fmap_base=64", "architecture.fmap_max=8", "architecture.z_dim=4")
 SMALL = ("architecture=mlp", "architecture.width=0.01", "dataset=demo")
 
 
@@ -198,7 +199,38 @@ def test_class_logits_are_refused_where_d_gives_none(overrides: list[str], remed
         build_task(config, networks)
 
 
+AC = ("architecture=pggan", "architecture.labels=ac", "dataset=demo", "loss=wasserstein")
+
+
+@pytest.mark.parametrize("regularizer", ["gp_drift", "none", "bcr"])
+def test_classes_that_nothing_teaches_are_refused(regularizer: str) -> None:
+    config = compose([*AC, *PGGAN, f"regularizer={regularizer}"])
+    networks = build_networks(config)
+    with pytest.raises(UserError, match=r"no regularizer teaches .* regularizer=\[gp_drift,ac\]"):
+        build_task(config, networks)
+
+
+def test_class_logits_that_are_only_compared_teach_nothing() -> None:
+    config = compose([*AC, *PGGAN, "regularizer=cr", "regularizer.classes=true"])
+    with pytest.raises(UserError, match="no regularizer teaches it the classes"):
+        build_task(config, build_networks(config))
+
+
+def test_each_kind_of_classes_has_its_regularizer() -> None:
+    config = compose([*AC, *PGGAN, "regularizer=[gp_drift,classification]"])
+    with pytest.raises(UserError, match=r"from images, and this one .* latents. Type ac in its"):
+        build_task(config, build_networks(config))
+    stargan = ["task=stargan", "architecture=stargan", "architecture.width=0.1", "metrics=none"]
+    config = compose([*stargan, "dataset=demo_attributes", "regularizer=ac"])
+    with pytest.raises(UserError, match=r"from latents, and .* images. Type classification in its"):
+        build_task(config, build_networks(config))
+    config = compose([*stargan, "dataset=demo_attributes", "regularizer=gp"])
+    build_task(config, build_networks(config))  # StarGAN without its classes
+
+
 def test_a_d_that_classifies_is_not_refused() -> None:
-    adversary(Classification(1.0, labels=JOINT)).require_classes()
+    adversary(Classification(1.0, labels=JOINT)).require_classes(latents=False)
     with pytest.raises(UserError, match="regularizer=Classification works on class logits"):
-        adversary(Classification(1.0, labels=JOINT), classifies=False).require_classes()
+        adversary(Classification(1.0, labels=JOINT), classifies=False).require_classes(
+            latents=False
+        )

@@ -148,6 +148,16 @@ def test_a_run_without_metrics_has_those_of_crgan_eval(tmp_path: Path) -> None:
     assert (found.protocol, found.headline) == (PROTOCOL, "fid")
 
 
+def test_checkpoints_on_the_way_up_are_of_one_protocol(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {})
+    small = {**PROTOCOL, "generator_side": "8 of 32 pixels"}
+    (run / "evaluations.jsonl").write_text(
+        evaluation(100, fid=30.0, protocol=small) + evaluation(300, fid=8.0)
+    )
+    (found,) = collect([run])
+    assert [line["step"] for line in found.evals] == [100, 300]
+
+
 def test_a_metric_that_training_has_not_is_taken_from_crgan_eval(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", {300: 50.0})
     another = {**PROTOCOL, "num_samples": 5000}

@@ -139,7 +139,7 @@ def test_the_time_left_follows_the_recent_speed(
 
 def test_steps_to_come_count_by_what_they_cost(clock: Time, said: pytest.LogCaptureFixture) -> None:
     """60 cheap steps, then 40 of ten times the cost, as in a run whose networks grow."""
-    watch = TrainingProgress(100, step=0, costs=[(0, 2.0), (60, 20.0)])
+    watch = TrainingProgress(100, step=0, crowd=None, costs=[(0, 2.0), (60, 20.0)])
     watch.begin()
     for second in range(1, 21):
         at(watch, clock, second, second)

@@ -34,10 +34,9 @@ from crgan_cli.evaluation.artefacts.inputs import (
 )
 from crgan_cli.evaluation.sampler import Sampler, eval_mode, sample_latents
 from crgan_cli.gan.augment import Augment, Cutout, FlipShift, GaussianNoise
-from crgan_cli.gan.scoring import mixes_samples
+from crgan_cli.gan.scoring import as_verdict, mixes_samples
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.gan.types import Batch
-from crgan_cli.networks.layers import at_least_fp32
 
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -229,7 +228,7 @@ def draw_batch(G: nn.Module, sampler: Sampler, start: int, count: int) -> Batch:
 def compute_logits(D: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(N,) float64, on the CPU. Raise RunFailed if one is not finite."""
     y = None if batch.y is None else batch.y.to(device)
-    logits = at_least_fp32(D(batch.x.to(device), y)).double().cpu()
+    logits = as_verdict(D(batch.x.to(device), y)).logits.double().cpu()
     if broken := int((~logits.isfinite()).sum()):
         raise RunFailed(
             f"The discriminator's scores are not finite numbers for {broken} of {len(logits)} "

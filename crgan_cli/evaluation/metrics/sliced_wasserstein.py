@@ -144,16 +144,16 @@ def laplacian_band(x: Tensor, level: int, last: bool) -> Tensor:
     The last one is the image at that size, the others are what is lost by halving it.
     """
     for _ in range(level):
-        x = halve(x)
-    return x if last else x - double(halve(x))
+        x = reduce_level(x)
+    return x if last else x - expand_level(reduce_level(x))
 
 
-def halve(x: Tensor) -> Tensor:
+def reduce_level(x: Tensor) -> Tensor:
     """Smooth (N, C, H, W) and keep every second row and column."""
     return blur_binomial(x)[:, :, ::2, ::2]
 
 
-def double(x: Tensor) -> Tensor:
+def expand_level(x: Tensor) -> Tensor:
     """Put zeros between rows and columns of (N, C, H, W), and smooth."""
     n, c, h, w = x.shape
     spread = x.new_zeros(n, c, 2 * h, 2 * w)

@@ -1,7 +1,6 @@
 """A network of the user as a TorchScript file: no Python code is imported."""
 
 import re
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from crgan_cli.config.bounds import CodePath, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.extractors import Extractor, Features, resize_bicubic
 from crgan_cli.evaluation.metrics.weights import load_torchscript, sha256_hex
+from crgan_cli.system.paths import expand_home
 
 PROBE_SIDE = 32  # pixels of the images for the first test of the module, if no size is given
 
@@ -29,7 +29,7 @@ class TorchScript(Extractor):
     """
 
     def __init__(self, path: CodePath, resolution: PositiveInt | None = None) -> None:
-        file = Path(path).expanduser().absolute()
+        file = expand_home(path).absolute()
         if not file.is_file():
             raise UserError(
                 f"extractor.path={path} is not a file. It should be a module saved with "

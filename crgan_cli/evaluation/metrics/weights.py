@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import atomic_path
+from crgan_cli.system.paths import expand_home
 
 FOLDER = "CRGAN_WEIGHTS_DIR"
 """The environment variable that names a folder of weights files."""
@@ -136,7 +137,7 @@ def find_env_file(source: Source) -> Path | None:
         return require_file(name, f"the environment variable {source.variable}", source)
     if not (name := os.environ.get(FOLDER)):
         return None
-    folder = Path(name).expanduser().absolute()
+    folder = expand_home(name).absolute()
     if not folder.is_dir():
         raise UserError(
             f"the environment variable {FOLDER} names {folder}, which is not a folder. It should "
@@ -148,7 +149,7 @@ def find_env_file(source: Source) -> Path | None:
 
 def require_file(name: str, origin: str, source: Source) -> Path:
     """Return `name` as a path. Raise UserError if it is not a file."""
-    path = Path(name).expanduser().absolute()
+    path = expand_home(name).absolute()
     if not path.is_file():
         raise UserError(
             f"{origin} names {path}, which is not a file. It should be the weights of "

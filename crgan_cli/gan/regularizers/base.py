@@ -1,6 +1,7 @@
 """The interface of a regularizer, and the combination of several."""
 
 from itertools import compress
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -31,6 +32,9 @@ class Regularizer(nn.Module):
 
     needs_classes: bool = False
     """Whether D must classify: `scored.classes` is then there."""
+
+    classes_of: Literal["", "latents", "images"] = ""
+    """What G makes images from in the tasks whose class labels this takes; "" for both."""
 
     every: int = 1
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): the terms are

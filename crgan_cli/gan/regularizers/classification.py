@@ -23,6 +23,7 @@ class Classification(Regularizer):
     """
 
     needs_classes = True
+    classes_of = "images"
 
     def __init__(
         self, lambda_cls: NonNegative, every: PositiveInt = 1, labels: Labels | None = None
@@ -55,6 +56,7 @@ class AuxiliaryClassifier(Regularizer):
     """
 
     needs_classes = True
+    classes_of = "latents"
 
     def __init__(self, lambda_ac: NonNegative, every: PositiveInt = 1) -> None:
         super().__init__()

@@ -51,6 +51,12 @@ class Progressive(Generation):
         if not isinstance(growth, Growth) or not hasattr(adversary.D, "growth"):
             raise UserError(f"{type(G).__name__} cannot grow. {self.needs}")
         self.growth = adversary.D.growth = growth  # one of both
+        smallest = stages.stages[-1].resolution >> growth.top
+        if first_resolution < smallest:
+            raise UserError(
+                f"task.first_resolution is {first_resolution}, and {type(G).__name__} begins at "
+                f"{smallest} pixels. Type task.first_resolution={smallest}"
+            )
         self.schedule = stages
         self.full = stages.stages[-1].resolution
         self.set_turn("d", 0)
@@ -67,14 +73,14 @@ class Progressive(Generation):
         self.growth.follow(self.growth.top - levels_to_come, stage.alpha(step))
 
     def signature(self) -> Hashable:
-        return self.growth.level, super().signature()
+        return self.growth.level, self.growth.mixes, super().signature()
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         return super().player_loss(who, {"real": self.fade(reals["real"])})
 
     def fade(self, real: Batch) -> Batch:
         """Real images that fade like G's: from those of half the size to themselves."""
-        if self.growth.level == 0:
+        if not self.growth.mixes:
             return real
         return real._replace(x=self.growth.fade(double(halve(real.x)), real.x))
 
