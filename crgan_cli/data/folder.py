@@ -16,7 +16,8 @@ from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
-from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
+from crgan_cli.data.images import Images, Split, choose_stratified
+from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split
@@ -28,14 +29,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
-class Folder(Dataset):
+class Folder(LabelledDataset):
     """Images below `root`, centre-cropped to squares and resized once to `resolution`.
 
     `train/` and `test/` (or `val/`) are the splits if both exist. Otherwise a fraction `holdout` of
-    each class is the test split. Classes are in a `dataset.json` or else are the sub-folders, in
-    sorted order; `labels` chooses. `classes` must be their number; with `classes: 0` they have no
-    meaning. A single outer folder is skipped. The images are shuffled, always in the same order, so
-    that the first N are a fair sample.
+    each class is the test split. Classes are in a `dataset.json` or else are the sub-folders,
+    sorted as a person counts; `labels` chooses. `classes` must be their number; with `classes: 0`
+    they have no meaning. A single outer folder is skipped. The images are shuffled, always in the
+    same order, so that the first N are a fair sample.
     """
 
     title = "dataset=folder"
@@ -64,7 +65,9 @@ class Folder(Dataset):
         if split == "train":
             files.log_left_out()
         found = _split_by_folder(files.entries)
-        splits, self.class_names = classify(files, found, self.labels, self.classes)
+        count = None if self.only_classes else self.classes
+        splits, names = classify(files, found, self.labels, count)
+        self.class_names = self.renumber(names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
             numbered = [f"{label} {name}" for name, label in labels.items()]
@@ -79,7 +82,7 @@ class Folder(Dataset):
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
     def _hold_out(self, items: list[Item], split: Split) -> list[Item]:
-        strata = [(item.label or "") if self.classes else "" for item in items]
+        strata = [(item.label or "") if self.class_names else "" for item in items]
         return hold_out(items, strata, self.holdout, split, self.root)
 
 

@@ -84,6 +84,62 @@ def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path):
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
 
 
+def test_classes_are_counted_as_a_person_does_and_printed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    names = ["10", "2", "1", "a10b", "a9b", "a09b"]
+    root = write(tmp_path / "images", [f"{name}/{i}.png" for name in names for i in range(2)])
+    data = folder(root, classes=6)
+    data.load("train")
+    assert data.class_names == ("1", "2", "10", "a09b", "a9b", "a10b")
+    assert "6 classes: 0 1, 1 2, 2 10, 3 a09b, 4 a9b, 5 a10b" in caplog.text
+
+
+def test_only_some_classes_are_used_and_numbered_as_typed(tmp_path: Path):
+    root = write(cats_and_dogs(tmp_path / "images"), numbered("bird/", 10), start=200)
+    data = folder(root, classes=2, only_classes=["dog", "bird"])
+    data.keep_numbers(["dog", "bird"])
+    for split in ("train", "test"):
+        images = data.load(split)
+        assert data.class_names == ("dog", "bird")
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 200).long())
+        assert images.x.min() >= 100
+    assert len(data.load("train").x) == 18
+    without = folder(root, classes=0, only_classes=["bird"]).load("train")
+    assert without.x.min() >= 200
+    assert without.y.unique().tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        (["dog", "fish"], r"Unknown class 'fish' in dataset\.only_classes\..*cat, dog"),
+        (["dog"], r"must name dataset\.classes=2 classes.*Type dataset\.classes=1"),
+        (["dog", "dog"], r"each once"),
+    ],
+)
+def test_classes_to_use_must_be_there(tmp_path: Path, only: list[str], words: str):
+    with pytest.raises(UserError, match=words):
+        folder(cats_and_dogs(tmp_path / "images"), classes=2, only_classes=only).load("train")
+
+
+def test_a_run_keeps_the_numbers_of_its_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Such as one from before classes were counted, in another order."""
+    root = cats_and_dogs(tmp_path / "images")
+    data = folder(root, classes=2)
+    data.keep_numbers(["dog", "cat"])
+    for split in ("train", "test"):
+        images = data.load(split)
+        assert data.class_names == ("dog", "cat")
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] < 100).long())
+    assert "not those of the run" not in caplog.text
+    data.keep_numbers(["dog", "bird"])
+    data.load("train")
+    assert data.class_names == ("cat", "dog")
+    assert "its classes cat, dog are not those of the run, dog, bird" in caplog.text
+
+
 def test_the_first_images_are_of_both_classes(tmp_path: Path):
     data = folder(cats_and_dogs(tmp_path / "images", 50), classes=2)
     assert 2 < int(data.load("train").y[:20].sum()) < 18
