@@ -15,6 +15,10 @@ class RunFailed(RuntimeError):
     """The command was right and the run still failed (full disk, infinite loss): exit code 1."""
 
 
+class NotFinite(RunFailed):
+    """A number of a run became infinite or NaN. `runs.outcome` adds what to do next."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal stopped the run, which has been saved: exit code 128 + `signum`, and no next job."""
 

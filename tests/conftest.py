@@ -4,8 +4,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -67,6 +70,8 @@ def crgan(
 
     def answer(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
+        for stream in (sys.stdout, sys.stderr):  # as `protect_streams` makes the real ones
+            cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
         code = main.run_command([str(word) for word in words])
         out, err = capsys.readouterr()
         return code, out, err

@@ -1,7 +1,6 @@
 """`crgan reproduce`: train all rows of a published table, and report them next to its numbers."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from crgan_cli.commands.sample import parse_path, parse_seed
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
 from crgan_cli.experiments.sweep_state import exit_code
+from crgan_cli.system.paths import shell_joined
 from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def same_command(args: argparse.Namespace) -> str:
     words += ["--scale", args.scale] if args.scale != "full" else []
     words += ["--seeds", ",".join(map(str, args.seeds))] if args.seeds else []
     words += ["--out", str(args.out)] if args.out else []
-    return shlex.join(words)
+    return shell_joined(words)
 
 
 def report_table(

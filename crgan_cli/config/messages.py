@@ -15,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError, closest_name, conflict, unknown_name
+from crgan_cli.system.paths import shell_quoted
 
 PART = re.compile(r"dataset@dataset\.parts\.\w+")
 """A choice that is not the group itself, but one of the data sets that dataset=joint joins."""
@@ -45,10 +46,11 @@ def require_one_value(override: Override, choices: Choices) -> None:
     if override.is_sweep_override():
         text, key = override.input_line, override.key_or_group
         value = text.partition("=")[2] if text else ""
+        again = type_again(key, value.strip("'\""))
         both = f", or {key}=[{value}] for their sum in one run" if key in choices.groups else ""
         raise UserError(
             f"'{text}' has several values. Add -m to make one run of each{both}. "
-            f"For a literal comma, use quotes: '{key}=\"{value}\"'."
+            f"For a literal comma, use quotes: {again}."
         )
 
 
@@ -72,8 +74,9 @@ def _quote_if_needed(override: str, parser: OverridesParser) -> str:
         if "," in value:
             each = (_quote_if_needed(f"{key}={part}", parser) for part in value.split(","))
             return f"{key}={','.join(part.partition('=')[2] for part in each)}"
-        if equals and not set(value) & set("'\"[]{}()$\\"):
-            return f"{key}='{value}'"
+        # an apostrophe inside of it is no quote
+        if equals and not value.startswith("'") and not set(value) & set('"[]{}()$\\'):
+            return f"{key}={hydra_quoted(value)}"
     return override
 
 
@@ -84,6 +87,16 @@ def hydra_quoted(text: str) -> str:
         return text
     escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", text).replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def type_again(key: str, value: str | Sequence[str]) -> str:
+    """Return KEY=VALUE for texts, as a shell takes it and Hydra's grammar reads it."""
+    if not isinstance(value, str):
+        return shell_quoted(f"{key}=[{','.join(map(hydra_quoted, value))}]")
+    quoted = hydra_quoted(value)
+    if quoted != value and not set(value) & set("'\"\\"):
+        quoted = f'"{value}"'  # a shell's single quotes go around these
+    return shell_quoted(f"{key}={quoted}")
 
 
 def _parse(text: str, choices: Choices, parser: OverridesParser) -> Override:
@@ -104,7 +117,8 @@ def _explain_syntax(text: str, choices: Choices, reason: str) -> str:
     if not key:
         return INCOMPLETE.format(text)
     first = reason.splitlines()[0]
-    return f"The value in '{text}' cannot be read ({first}). Put it in quotes: '{key}=\"{value}\"'."
+    again = type_again(key, value)
+    return f"The value in '{text}' cannot be read ({first}). Put text in quotes: {again}"
 
 
 def _check(override: Override, choices: Choices) -> None:

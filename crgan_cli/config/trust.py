@@ -9,13 +9,12 @@ these are, those of plug-ins too.
 
 import logging
 import os
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, get_args, get_origin
 
 from crgan_cli.config.bounds import PathMark
-from crgan_cli.config.messages import hydra_quoted
+from crgan_cli.config.messages import type_again
 from crgan_cli.config.resolve import Settings, to_plain
 from crgan_cli.config.schema import target_paths
 from crgan_cli.config.signatures import parameters
@@ -31,12 +30,11 @@ def require_code_typed(config: Settings, typed: Collection[str], source: str) ->
     """
     for key, paths, mark in marked_paths(config):
         if mark.runs_code and key not in typed:
-            quoted = [hydra_quoted(path) for path in paths]
-            value = quoted[0] if len(quoted) == 1 else f"[{','.join(quoted)}]"
+            value = paths[0] if len(paths) == 1 else paths
             raise UserError(
                 f"{source} names {key}={printable(', '.join(paths))}. Reading such a file can run "
                 "code, so crgan opens it only if you name it yourself. If you trust that file, "
-                f"add to the command: {printable(shlex.quote(f'{key}={value}'))}"
+                f"add to the command: {printable(type_again(key, value))}"
             )
 
 

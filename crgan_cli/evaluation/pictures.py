@@ -124,7 +124,9 @@ class ZipWriter(PngWriter):
 
     def write(self, name: str, png: bytes) -> None:
         # without the time: the same images give the same file
-        self.file.writestr(zipfile.ZipInfo(name), png)
+        # names in a zip are UTF-8: the bytes of a file's name that are not become escapes
+        utf8 = name.encode("utf-8", "backslashreplace").decode()
+        self.file.writestr(zipfile.ZipInfo(utf8), png)
 
     def finish(self, columns: int = 0) -> None:
         self.file.close()

@@ -5,6 +5,7 @@ A job is known by its settings. So a sweep can grow: more values, more seeds, an
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection
 from functools import cache
@@ -21,7 +22,7 @@ from crgan_cli.config.stored import (
     make_paths_absolute,
 )
 from crgan_cli.experiments.check import override_key
-from crgan_cli.report.read import Loader
+from crgan_cli.report.read import parse_yaml
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.status import Status
 
@@ -55,7 +56,7 @@ def folder_name(overrides: str) -> str:
     name = re.sub(r"[^\w.,=+\[\]-]+", "-", overrides).rstrip("._-")
     if name == overrides and len(name) <= MAX_NAME:
         return name
-    return f"{name[: MAX_NAME - 10]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    return f"{name[: MAX_NAME - 10]}-{hashlib.sha256(os.fsencode(overrides)).hexdigest()[:8]}"
 
 
 def choose_folder(sweep: Path, config: "DictConfig", node: "HydraConf") -> Path:
@@ -131,7 +132,7 @@ def load_flat_settings(run: Path) -> dict[str, Any]:
 def parse_settings(file: Path, changed: int) -> dict[str, Any]:
     """Read a file once for each of its versions: every job of a sweep asks for all."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError):
         return {}
     return flatten(content) if isinstance(content, dict) else {}

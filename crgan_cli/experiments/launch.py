@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import hydra_quoted
+from crgan_cli.config.messages import hydra_quoted, type_again
 from crgan_cli.config.resolve import explained_interpolations
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.check import SweepPlan, override_key
@@ -26,8 +26,8 @@ from crgan_cli.experiments.parallel import parallel_jobs
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState, exit_code
 from crgan_cli.experiments.sweep_table import live_table
 from crgan_cli.experiments.throughput import format_throughput, read_throughput, write_throughput
-from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.status import Status
+from crgan_cli.system.paths import shell_quoted
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -105,7 +105,7 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
             hydra.multirun("train", partial(run_job_on_every_rank, state), typed)
             raise_interruption(state)
     except KeyboardInterrupt:
-        again = f"the same command with out={shell_quoted(plan.folder)}"
+        again = f"the same command with {type_again('out', str(plan.folder))}"
         print(f"Sweep stopped. Resume with {again}", file=sys.stderr)
         raise
     write_throughput(state, time.monotonic() - start)
@@ -158,7 +158,7 @@ def report_unfinished(state: SweepState, jobs: Sequence[SweepJob]) -> int:
         print(f"  job {job.number} ({job.name}): {job.error or job.status}", file=sys.stderr)
     print(
         "The same command, as it is or corrected, runs them again and skips what is done, "
-        f"if it has out={shell_quoted(state.typed)}",
+        f"if it has {type_again('out', str(state.typed))}",
         file=sys.stderr,
     )
     codes = [job.code for job in failed] + [1] * (len(lost) + absent)

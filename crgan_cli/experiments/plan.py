@@ -1,7 +1,6 @@
 """Plan the jobs that reproduce a table: one per row and seed."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from crgan_cli.config.messages import hydra_quoted, quote_overrides
 from crgan_cli.config.resolve import Settings
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.paper_tables import PaperRow, PaperTable, Scale
+from crgan_cli.system.paths import shell_joined
 
 RESERVED = {
     "out": "give --out FOLDER",
@@ -43,7 +43,7 @@ class TableJob(NamedTuple):
     @property
     def command(self) -> str:
         """The command that trains this run alone."""
-        return shlex.join(["crgan", *self.argv])
+        return shell_joined(["crgan", *self.argv])
 
 
 def plan_jobs(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -91,6 +92,11 @@ def read_number(result: Mapping[str, object], key: str) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
+def parse_yaml(text: str) -> Any:
+    """Read YAML. Raises yaml.YAMLError. The C version refuses names that are not UTF-8."""
+    return yaml.load(text, Loader=yaml.SafeLoader if "\\uDC" in text else Loader)
+
+
 def read_config(
     run: RunDir, result: Mapping[str, object]
 ) -> tuple[dict[str, Value], Stages | None]:
@@ -99,7 +105,7 @@ def read_config(
     Raises UserError if the file is not a run's configuration.
     """
     try:
-        content = yaml.load(run.config.read_text(encoding="utf-8"), Loader=Loader)
+        content = parse_yaml(run.config.read_text(encoding="utf-8"))
         config = flatten(content) if isinstance(content, dict) else {}
         for key in ("seed", "steps"):
             int(str(config[key]))

@@ -75,7 +75,7 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
                 write_text(out / name, render(report))
                 paths.append(out / name)
         if "md" in formats:
-            with open(out / "report.md", "a", encoding="utf-8") as file:
+            with open(out / "report.md", "a", encoding="utf-8", errors="backslashreplace") as file:
                 for path, caption in pictures:
                     link = quote(path.relative_to(out).as_posix())
                     file.write(f"\n![{caption}]({link})\n\n{caption}\n")

@@ -38,7 +38,7 @@ from typing import (
 
 import torch
 
-from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.errors import NotFinite, RunFailed, UserError
 from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
 from crgan_cli.system.digest import DigestWriter, check_digest
@@ -128,7 +128,8 @@ def load(path: Path) -> Content:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from torch; the errors below say it plainly
             require_undamaged(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # torch takes no name that is not UTF-8
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
             f"there is no file {path}. Give a checkpoint (.pt) or a run folder."
@@ -229,16 +230,14 @@ def restore(content: Content, parts: Mapping[str, Stateful], path: Path) -> None
             ) from None
 
 
-def require_finite_states(content: Content, folder: Path) -> None:
-    """Raise RunFailed if a network holds a value that is not finite. Waits for the device."""
+def require_finite_states(content: Content) -> None:
+    """Raise NotFinite if a network holds a value that is not finite. Waits for the device."""
     for part in ("task", "ema"):
         for name, value in content["states"].get(part, {}).items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                newest = next(iter(list_checkpoints(folder)), None)
-                raise RunFailed(
+                raise NotFinite(
                     f"{part}.{name} is not finite after step {content['step']}, so this state is "
-                    f"not saved; the last good checkpoint is {newest}. Try a smaller learning rate "
-                    "or regularizer weight, or engine.precision=fp32."
+                    "not saved."
                 )
 
 

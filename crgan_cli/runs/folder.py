@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -86,6 +85,7 @@ class RunDir:
                 lock.release()
 
     def _locked(self) -> FileLock:
+        require_utf8(self.path)
         lock = FileLock(self.path / ".lock")
         try:
             self.created_here = self.created_here or not self.path.exists()
@@ -152,6 +152,17 @@ class RunDir:
         return list_checkpoints(self.checkpoints)
 
 
+def require_utf8(folder: Path) -> None:
+    """Raise UserError for a folder to which TensorBoard cannot write."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the name of the folder {folder} is not UTF-8, and TensorBoard writes to no such "
+            "folder. Rename it, or choose another with out=FOLDER."
+        ) from None
+
+
 def has_result_type(key: str, value: object) -> bool:
     """Whether a value of result.json has its type; metrics are numbers."""
     kind = RESULT_TYPES.get(key, object)
@@ -208,11 +219,6 @@ def decide_on_main(fn: Callable[[], Value]) -> Value:
     from crgan_cli.system.distributed.objects import broadcast_from_main
 
     return broadcast_from_main(fn)
-
-
-def shell_quoted(path: Path) -> str:
-    """Return a path as it can be typed in a shell."""
-    return shlex.quote(str(path))
 
 
 def new_folder(root: Path, name: str | None, choices: Mapping[str, str | None]) -> Path:

@@ -5,12 +5,16 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.runs.folder import RunDir, shell_quoted
+from crgan_cli.errors import Interrupted, NotFinite, RunFailed, UserError
+from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.status import Status
+from crgan_cli.system.paths import shell_quoted
 
 log = logging.getLogger(__name__)
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+LESS = "Try a smaller learning rate or regularizer weight, or engine.precision=fp32."
+"""What may help a run whose numbers are not finite."""
 
 
 def primary_metric(result: dict) -> float | None:
@@ -32,12 +36,14 @@ def recording_failure(run: RunDir) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-            reason = f"writing to {run.path} failed: {error.strerror}"
+            reason = f"writing to {error.filename or run.path} failed: {error.strerror}"
             write_status(run, {"status": Status.FAILED, "error": reason})
             raise RunFailed(
-                f"{reason}. Saved files are complete. Free some space and resume with: crgan train "
+                f"{reason}. {describe_kept(run)} Free some space and type: crgan train "
                 f"--from {shell_quoted(run.path)}"
             ) from error
+        if isinstance(error, NotFinite):
+            error.args = (f"{error} {describe_kept(run)} {LESS}",)
         expected = isinstance(error, UserError | RunFailed)
         log.error(
             "%s: %s",
@@ -49,6 +55,12 @@ def recording_failure(run: RunDir) -> Iterator[None]:
         write_status(run, {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"})
         error.add_note(f"More is in {run.log}.")
         raise
+
+
+def describe_kept(run: RunDir) -> str:
+    """Say from where a run that failed would go on."""
+    newest = next(iter(run.list_checkpoints()), None)
+    return f"The last checkpoint is {newest}." if newest else "No checkpoint was saved before."
 
 
 def write_status(run: RunDir, result: Mapping[str, object]) -> None:

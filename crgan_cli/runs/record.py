@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from crgan_cli.errors import RunFailed
+from crgan_cli.errors import NotFinite
 from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.jsonl import (
@@ -47,7 +47,7 @@ class MetricBuffer:
     def pop_means(self) -> dict[str, float]:
         """Return the mean of every value over the turns that have it, and empty the buffer.
 
-        Waits for the device. Raises RunFailed if a value is not finite.
+        Waits for the device. Raises NotFinite if a value is not.
         """
         self.check()
         values: dict[str, list[float]] = defaultdict(list)
@@ -59,7 +59,7 @@ class MetricBuffer:
         return {name: sum(each) / len(each) for name, each in values.items()}
 
     def check(self) -> None:
-        """Raise RunFailed for the first value that is not finite. Waits for the device."""
+        """Raise NotFinite for the first value that is not finite. Waits for the device."""
         self.turns = defaultdict(list, {names: to_cpu(rows) for names, rows in self.turns.items()})
         turns = [(step, names, row) for names, rows in self.turns.items() for step, row in rows]
         for step, names, row in sorted(turns, key=lambda turn: turn[0]):
@@ -85,13 +85,10 @@ def to_cpu(turns: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
 
 
 def require_finite_values(values: Mapping[str, float], step: int) -> None:
-    """Raise RunFailed for the first value that is not finite."""
+    """Raise NotFinite for the first value that is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise RunFailed(
-                f"{name} became {value} at step {step}. The last good checkpoint is kept. Try a "
-                "smaller learning rate or regularizer weight, or engine.precision=fp32."
-            )
+            raise NotFinite(f"{name} became {value} at step {step}.")
 
 
 class Recorder:
@@ -111,7 +108,7 @@ class Recorder:
     ) -> None:
         """Write one line to metrics.jsonl and one scalar per value. `kind` is "train" or "eval".
 
-        `tag` turns a name into TensorBoard's tag. Raises RunFailed if a value is not finite.
+        `tag` turns a name into TensorBoard's tag. Raises NotFinite if a value is not.
         """
         require_finite_values(values, step)
         group = "metrics/" if kind == "eval" else ""

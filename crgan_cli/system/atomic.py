@@ -25,9 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text atomically, as UTF-8."""
+    """Write a text atomically, as UTF-8. Of names that are not, bytes become escape sequences."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: object, indent: int | None = None) -> None:

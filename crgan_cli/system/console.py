@@ -36,7 +36,8 @@ def log_to_file(file: Path) -> Iterator[None]:
     if not is_main():
         yield
         return
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    # a file's name need not be UTF-8: it is logged with an escape sequence, as on stderr
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     with attached_handler(handler):
         yield

@@ -5,7 +5,6 @@ Source: NVIDIA, Multi-Process Service, https://docs.nvidia.com/deploy/mps. Impor
 """
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from types import FrameType
 
 from crgan_cli.errors import Interrupted
 from crgan_cli.system.environment import set_environment
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.signals import handle_signals
 
 PROGRAM = "nvidia-cuda-mps-control"
@@ -146,7 +146,7 @@ def stop_daemon(program: str, variables: Mapping[str, str], logs: Path) -> None:
     if problem := mps_control(program, [], f"quit -t {STOP_SECONDS}\n", variables, logs):
         report(
             f"the MPS daemon could not be stopped ({problem}). Type: "
-            f"echo quit -t 0 | {PIPES}={shlex.quote(variables[PIPES])} {PROGRAM}"
+            f"echo quit -t 0 | {PIPES}={shell_quoted(variables[PIPES])} {PROGRAM}"
         )
 
 

@@ -1,6 +1,8 @@
-"""Paths as people type them."""
+"""Paths as people type them, and as a shell takes them back."""
 
 import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from crgan_cli.errors import UserError
@@ -19,3 +21,18 @@ def expand_home(text: str | os.PathLike[str]) -> Path:
             "folder has that name, type its whole path, from / on."
         )
     return Path(path)
+
+
+def shell_quoted(text: str | Path) -> str:
+    """Return a word as it can be typed in a shell. A byte that is no UTF-8 needs bash's $'...'."""
+    text = str(text)
+    if not any("\udc80" <= letter <= "\udcff" for letter in text):
+        return shlex.quote(text)
+    escaped = os.fsencode(text.replace("\\", r"\\").replace("'", r"\'"))
+    letters = (chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in escaped)
+    return f"$'{''.join(letters)}'"
+
+
+def shell_joined(words: Iterable[str]) -> str:
+    """Return a command line that can be typed in a shell."""
+    return " ".join(map(shell_quoted, words))

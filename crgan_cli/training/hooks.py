@@ -204,7 +204,7 @@ class CheckpointManager:
     def write(self, content: Content) -> None:
         """Write a checkpoint, and delete those that are too old."""
         step = content["step"]
-        checkpoint.require_finite_states(content, self.run.checkpoints)
+        checkpoint.require_finite_states(content)
         path = self.run.checkpoints / checkpoint.file_name(step)
         checkpoint.save(path, content)
         self.link_best(path, step)

@@ -1,7 +1,6 @@
 """Start a training run in a folder of its own, or resume the one that is there."""
 
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from crgan_cli.config.stored import difference, make_paths_absolute, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.runs.folder import RunDir, new_folder, shell_quoted
+from crgan_cli.runs.folder import RunDir, new_folder
 from crgan_cli.runs.outcome import primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
 from crgan_cli.runs.settings import load_text
@@ -24,6 +23,7 @@ from crgan_cli.system.console import log_to_file, log_to_stderr
 from crgan_cli.system.distributed.errors import name_lost_peer
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
+from crgan_cli.system.paths import shell_joined, shell_quoted
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.costs import relative_costs
@@ -77,7 +77,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
         return primary_metric(result)
 
     # Build, write the configuration, train.
-    command = shlex.join(["crgan", "train", *overrides])
+    command = shell_joined(["crgan", "train", *overrides])
     training = TrainingRun(config, run, found, command)
     if is_main():
         if not resumed:

@@ -9,13 +9,13 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import to_text
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.runs.record import Recorder, read_history
 from crgan_cli.runs.status import Status
 from crgan_cli.system.device import describe_device
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.numbers import format_duration, format_flop, format_metric, format_number
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.hooks import Evaluate
 

@@ -15,9 +15,9 @@ from crgan_cli.errors import Interrupted, RunFailed
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
-from crgan_cli.runs.folder import shell_quoted
 from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.numbers import format_flop, format_rate, format_share
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager

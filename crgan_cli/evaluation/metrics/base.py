@@ -85,13 +85,18 @@ def require_finite_numbers(values: Mapping[str, float]) -> None:
         )
 
 
-def require_counts(real: int, fake: int, *, least: int, why: str) -> None:
+def require_counts(metric: str, real: int, fake: int, *, least: int, why: str) -> None:
     """Raise UserError if one side has fewer than `least` images."""
-    if min(real, fake) < least:
+    sides = (("real", real), ("generated", fake))
+    if few := [f"{count} {side}" for side, count in sides if count < least]:
         raise UserError(
-            f"{real} real and {fake} generated images are too few: {why}. Give at least "
-            f"metrics.num_samples={least}, and as many real images."
+            f"{' and '.join(few)} images are too few: {why}. {SUPPLY.format(least)}, or remove "
+            f"{metric} from metrics.measures."
         )
+
+
+SUPPLY = "Images of files: put at least {0} there. Of a generator: type metrics.num_samples={0}"
+"""How to have more images: a setting draws them, but adds no file to a folder."""
 
 
 def require_side(metric: str, shape: tuple[int, ...], least: int) -> None:

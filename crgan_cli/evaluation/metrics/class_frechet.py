@@ -30,7 +30,7 @@ class ClassFrechet(Metric):
         self._warned = False
 
     def require(self, real: int, fake: int, dims: int) -> None:
-        require_counts(real, fake, least=2, why="a covariance needs 2 of each class")
+        require_counts(self.name, real, fake, least=2, why="a covariance needs 2 of each class")
 
     def describe(self) -> dict[str, str | int | float]:
         return {"class_fd_mean": "over classes, each with the same weight"}
@@ -52,7 +52,8 @@ class ClassFrechet(Metric):
                 raise UserError(
                     f"Class {label} has {r} real and {f} generated images, but the class_fid of "
                     "metrics.measures needs 2 of every class on both sides. Give more "
-                    "metrics.num_samples, or remove class_fid from metrics.measures."
+                    "images (of a generator: metrics.num_samples), or remove class_fid from "
+                    "metrics.measures."
                 )
         small = [label for label in classes if min(real[label], fake[label]) < dims]
         if small and not self._warned:

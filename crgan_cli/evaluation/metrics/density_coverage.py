@@ -24,7 +24,7 @@ class DensityCoverage(Metric):
 
     def require(self, real: int, fake: int, dims: int) -> None:
         why = f"density and coverage need {NEIGHBOURS} others each"
-        require_counts(real, fake, least=NEIGHBOURS + 1, why=why)
+        require_counts(self.name, real, fake, least=NEIGHBOURS + 1, why=why)
 
     def describe(self) -> dict[str, str | int | float]:
         return {"density_coverage_neighbours": NEIGHBOURS}

@@ -23,7 +23,7 @@ class FrechetDistance(Metric):
         self._factor = CachedFactor()
 
     def require(self, real: int, fake: int, dims: int) -> None:
-        require_counts(real, fake, least=2, why="a covariance needs 2")
+        require_counts(self.name, real, fake, least=2, why="a covariance needs 2")
 
     def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
         factor = self._factor.get(real.moments)

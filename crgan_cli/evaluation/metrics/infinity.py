@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.base import Metric, require_counts
+from crgan_cli.evaluation.metrics.base import SUPPLY, Metric, require_counts
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.frechet import CachedFactor, frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -32,14 +32,14 @@ class FrechetInfinity(Metric):
         self._factor = CachedFactor()
 
     def require(self, real: int, fake: int, dims: int) -> None:
-        require_counts(real, fake, least=2, why="a covariance needs 2")
+        require_counts(self.name, real, fake, least=2, why="a covariance needs 2")
         # full rank in every subset, and as many different sizes as points on the line
         least = max(2 * (dims + 1), 2 * POINTS)
         if fake < least:
             raise UserError(
                 f"{fake} generated images are too few for the fid_infinity of "
                 "metrics.measures: half of them, its smallest subset, must be more than the "
-                f"{dims} features of the extractor. Give at least metrics.num_samples={least}, or "
+                f"{dims} features of the extractor. {SUPPLY.format(least)}, or "
                 "remove fid_infinity from metrics.measures."
             )
 

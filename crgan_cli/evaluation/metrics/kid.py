@@ -37,7 +37,7 @@ class KID(Metric):
         self.subset_size = subset_size
 
     def require(self, real: int, fake: int, dims: int) -> None:
-        require_counts(real, fake, least=2, why="the kernel distance needs 2, a pair")
+        require_counts(self.name, real, fake, least=2, why="the kernel distance needs 2, a pair")
         n = min(real, fake)
         if self.subset_size is not None and self.subset_size > n:
             raise UserError(

@@ -31,7 +31,7 @@ class MultiScaleSSIM(Metric):
         self.pairs = pairs
 
     def require(self, real: int, fake: int, dims: int) -> None:
-        require_counts(real, fake, least=2, why="ms_ssim needs 2, a pair")
+        require_counts(self.name, real, fake, least=2, why="ms_ssim needs 2, a pair")
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
         require_side(self.name, shape, SMALLEST)

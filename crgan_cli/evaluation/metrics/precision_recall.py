@@ -23,7 +23,7 @@ class PrecisionRecall(Metric):
 
     def require(self, real: int, fake: int, dims: int) -> None:
         why = f"precision and recall need {NEIGHBOURS} others each"
-        require_counts(real, fake, least=NEIGHBOURS + 1, why=why)
+        require_counts(self.name, real, fake, least=NEIGHBOURS + 1, why=why)
 
     def describe(self) -> dict[str, str | int | float]:
         return {"precision_recall_neighbours": NEIGHBOURS}

@@ -460,11 +460,17 @@ def test_settings_are_described():
 @pytest.mark.parametrize(
     ("metric", "real", "fake", "message"),
     [
-        (METRICS["fid"](), 1, 9, "1 real and 9 generated images are too few.*num_samples=2"),
+        (
+            METRICS["fid"](),
+            1,
+            9,
+            "^1 real images are too few.*least 2 there.*num_samples=2.*remove fid",
+        ),
         (METRICS["is"](), 9, 9, "is_splits=10 parts of 9 .*most metrics.is_splits=9"),
         (METRICS["kid"](), 1, 1, "a pair.*num_samples=2"),
         (KID(subset_size=50), 99, 49, "99 real, 49 generated.*metrics.kid_subset_size=49"),
         (METRICS["precision_recall"](), 9, 3, "need 3 others each.*num_samples=4"),
+        (METRICS["density_coverage"](), 4, 4, "^4 real and 4 generated.*put at least 6 there"),
         (METRICS["density_coverage"](), 5, 9, "need 5 others each.*num_samples=6"),
         (METRICS["class_fid"](), 1, 9, "2 of each class.*num_samples=2"),
         (METRICS["fid_infinity"](), 99, 201, "more than the 100 features.*num_samples=202"),
