@@ -1,6 +1,7 @@
 """How fast crgan is on this machine. Prints Markdown tables.
 
 python scripts/bench.py train --arch sndcgan --reg none,cr,gp,icr
+python scripts/bench.py growth --threads 1
 python scripts/bench.py micro
 python scripts/bench.py check --one engine=graphs --other engine=eager --bitwise
 python scripts/bench.py eval --extractor inception --n 10000 --batch-size 250
@@ -13,7 +14,7 @@ from importlib.util import find_spec
 
 from crgan_cli.errors import UserError
 
-VERBS = ("train", "micro", "share", "eval", "check")
+VERBS = ("train", "growth", "micro", "share", "eval", "check")
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ GAMES = (
     ("resnet", "[cr,r1]", "regularizer.every=2"),  # a lazy penalty by the adjoint network
     ("biggan_lite", "icr", "architecture.conditional=true"),
     ("dcgan", "jsr", "architecture.batch_norm=true"),  # a penalty by double backward
+    ("pggan", "[gp,drift]", "architecture.fmap_max=64"),  # the same, with mixed samples
 )
 EXACT = ("engine.precision=fp32", "engine.fold=never", "engine.deterministic=true")
 
@@ -71,6 +72,12 @@ RUN = [
     *SMALL,
 ]
 KILLED_AT = LONG - 2
+
+GROWING = [
+    *f"experiment=demo_pggan device={DEVICE} metrics=none engine.deterministic=true".split(),
+    *["task.fade_images=128", "task.stable_images=96", "batch_size=16", "steps=60", "log.every=3"],
+    *SMALL,
+]
 
 FARTHEST_GRADIENT = 2e-3  # of the player's longest one: fp32 rounds, and Adam divides by |gradient|
 
@@ -164,6 +171,15 @@ def resume() -> str:
         return f"killed and resumed: {require_equal_lines(run, whole)} lines equal bit by bit"
 
 
+def growth() -> str:
+    """Through all resolutions, each with graphs of its own: equal to a run without any."""
+    with TemporaryDirectory() as folder:
+        run, eager = Path(folder, "run"), Path(folder, "eager")
+        crgan("train", *GROWING, f"out={run}")
+        crgan("train", *GROWING, f"out={eager}", "engine=eager")
+        return f"4 to 32 pixels: {require_equal_lines(run, eager)} lines equal bit by bit"
+
+
 def frechet() -> str:
     """The metrics' linear algebra, of full rank and not, against the CPU's."""
     dims = 512 if ON_GPU else 64
@@ -204,6 +220,7 @@ LIMITS: dict[Callable[[], str], int] = {
     gradients: 40,
     failure: 70,
     resume: 60,
+    growth: 60,
     frechet: 25,
     speed: 55,
 }

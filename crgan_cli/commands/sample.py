@@ -44,12 +44,14 @@ def parse_path(text: str) -> Path:
 parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
 parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
 parse_seed = number_parser(int, lambda n: 0 <= n < 2**63, "a whole number from 0 on")
-parse_class = number_parser(int, lambda n: n >= 0, "a class's number (as in 0,3)")
 
 
-def parse_classes(text: str) -> list[int]:
-    """Parse class ids, separated by commas."""
-    return [parse_class(part) for part in text.split(",")]
+def parse_classes(text: str) -> list[str]:
+    """Parse numbers or names of classes, separated by commas."""
+    words = [word.strip() for word in text.split(",")]
+    if "" in words:
+        raise argparse.ArgumentTypeError("'' is not a class: give numbers or names, as in 0,dog")
+    return words
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="FILE.png: one grid; FILE.zip or a folder: one PNG per image (samples.png)",
     )
-    add("--classes", type=parse_classes, metavar="0,3", help="which classes, one per row")
+    help = "which classes, by number or name, one per row"
+    add("--classes", type=parse_classes, metavar="0,dog", help=help)
     add(
         "--truncation",
         type=parse_positive_float,
@@ -104,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         device = resolve_device(args.device)
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
         model = load.load_generator(checkpoint, device, args.weights)
-        latents, columns = make_latents(args, model.prior)
+        latents, columns = make_latents(args, model.prior, model.class_names)
         writer, sampler = make_image_writer(args.out), Sampler(latents, device)
         try:
             with eval_mode(model.G):
@@ -117,8 +120,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_latents(args: argparse.Namespace, prior: "Prior") -> "tuple[Latents, int]":
-    """Return the latents for the arguments, and the columns of their grid."""
+def find_classes(words: list[str], count: int, names: tuple[str, ...]) -> list[int]:
+    """Return the numbers of classes that are given by number or name.
+
+    A name wins: of classes called 1, 2 and 3, "3" is the last. Raises UserError for unknown ones.
+    """
+    from crgan_cli.errors import UserError
+
+    numbers = {str(number): number for number in range(count)}
+    numbers |= {name: number for number, name in enumerate(names)}
+    if unknown := [word for word in words if word not in numbers]:
+        listed = f" ({', '.join(f'{n} {name}' for n, name in enumerate(names))})" if names else ""
+        known = f"the classes 0 to {count - 1}{listed}" if count else "no classes"
+        raise UserError(f"--classes {','.join(unknown)}: this generator has {known}.")
+    return [numbers[word] for word in words]
+
+
+def make_latents(
+    args: argparse.Namespace, prior: "Prior", names: tuple[str, ...] = ()
+) -> "tuple[Latents, int]":
+    """Return the latents for the arguments, and the columns of their grid.
+
+    `names` are those of the classes, if known.
+    """
     import torch
 
     from crgan_cli.evaluation.sampler import (
@@ -128,13 +152,11 @@ def make_latents(args: argparse.Namespace, prior: "Prior") -> "tuple[Latents, in
         sample_latents,
     )
 
-    if args.classes is not None and not set(args.classes) <= set(range(prior.classes)):
-        known = f"the classes 0 to {prior.classes - 1}" if prior.classes else "no classes"
-        raise UserError(f"--classes {args.classes}: this generator has {known}.")
+    classes = None if args.classes is None else find_classes(args.classes, prior.classes, names)
     steps = args.interpolate
     n = 2 * -(-args.n // steps) if steps else args.n  # two ends per path, and enough paths
     columns = 2 if steps else grid_columns(n)
-    rows = class_per_row(n, columns, len(args.classes) if args.classes else prior.classes)
-    labels = torch.tensor(args.classes)[rows] if args.classes and rows is not None else rows
+    rows = class_per_row(n, columns, len(classes) if classes else prior.classes)
+    labels = torch.tensor(classes)[rows] if classes and rows is not None else rows
     latents = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
     return (interpolate(latents, steps, prior.kind), steps) if steps else (latents, columns)

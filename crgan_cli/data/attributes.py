@@ -10,8 +10,9 @@ import torch
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
 from crgan_cli.data.celeba import CelebA
-from crgan_cli.data.decode import DECODE_ERRORS, check_channels
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.decode import DECODE_ERRORS, Frames, check_channels, make_reading
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
 from crgan_cli.data.label_files import LabelTable, read_labels
@@ -40,8 +41,11 @@ class Attributes(Dataset):
     crop: PositiveInt | None = None  # side of the centre square; None: the largest
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
+    range: list[float] | None = None  # black and white of deep grey pixels
+    frames: Frames = "first"
 
     def __post_init__(self) -> None:
+        self.reading = make_reading(self.range, self.frames)
         check_channels(self.channels)
         if self.classes:
             raise UserError(
@@ -73,11 +77,15 @@ class Attributes(Dataset):
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
         files = self.find_images()
         content, source = self._read_labels_file(files)
+        if split == "train":
+            names = (each.name for each in files.others)
+            files.log_left_out(used=[name for name in names if source == f"{files.root}/{name}"])
         table = read_labels(content, source, self.attributes)
         rows = self._match(files, table, source, quiet=split == "test")
         entries = hold_out(list(rows), [""] * len(rows), self.holdout, split, str(files.root))
         entries = shuffle(entries)
-        decoder = SquareDecoder(self.resolution, self.channels, self.crop, self.skip_unreadable)
+        options = (self.resolution, self.channels, self.crop, self.skip_unreadable, self.reading)
+        decoder = SquareDecoder(*options)
         x, indices = decode_cached(files, entries, decoder)
         y = torch.from_numpy(table.y)[[rows[entries[index]] for index in indices]]
         return Images(x, y)

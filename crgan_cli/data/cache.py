@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from crgan_cli.data.decode import DECODE_ERRORS, decode, quiet_pillow
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.decode import DECODE_ERRORS, ONLY_FIRST, Reading, decode, quiet_pillow
+from crgan_cli.data.file_facts import FileFacts, SetFacts, inspect_file, log_moving
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.cache import cache_folder
 
@@ -47,7 +49,10 @@ Item = Entry | tuple[Entry, ...]
 
 
 class Decoder(Protocol):
-    """Turns files into pixels. A NamedTuple: its fields are part of the cache's key."""
+    """Turns files into pixels. A NamedTuple: its fields are part of the cache's key.
+
+    A field with a default is the last, and no part of the key while it has that value.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,12 +63,18 @@ class Decoder(Protocol):
     def skip_unreadable(self) -> bool: ...
 
     @property
+    def reading(self) -> Reading: ...
+
+    @property
     def hint(self) -> str:
         """What the user can do about unreadable files, as a sentence."""
         ...
 
     def decode(self, *contents: bytes) -> np.ndarray:
-        """Return the pixels of one item, (C, H, W) uint8. Raises one of DECODE_ERRORS."""
+        """Return the pixels of one item, (C, H, W) uint8, or (frames, C, H, W) if all are read.
+
+        Raises one of DECODE_ERRORS.
+        """
         ...
 
 
@@ -74,6 +85,7 @@ class SquareDecoder(NamedTuple):
     channels: int
     crop: int | None
     skip_unreadable: bool
+    reading: Reading = ONLY_FIRST
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,14 +97,20 @@ class SquareDecoder(NamedTuple):
 
     def decode(self, *contents: bytes) -> np.ndarray:
         (content,) = contents
-        return decode(content, resolution=self.resolution, channels=self.channels, crop=self.crop)
+        return decode(
+            content,
+            resolution=self.resolution,
+            channels=self.channels,
+            crop=self.crop,
+            reading=self.reading,
+        )
 
 
 class Decoded(NamedTuple):
     """Pixels and the files that they are from."""
 
     x: Tensor  # (N, C, H, W) uint8, memory-mapped
-    indices: list[int]  # N positions in the list of files
+    indices: list[int]  # N positions in the list of files; of several frames equal ones
 
 
 def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> Decoded:
@@ -105,11 +123,13 @@ def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) 
         folder.parent.mkdir(parents=True, exist_ok=True)
         # One process builds. The others wait for the lock, then find the cache complete.
         with FileLock(folder.with_suffix(".lock")):
-            decoded = _open(folder, decoder)
-            if decoded is None:
+            opened = _open(folder, decoder)
+            if opened is None:
                 _build(folder, files, entries, decoder)
-                decoded = _open(folder, decoder)
-    assert decoded is not None
+                opened = _open(folder, decoder)
+    assert opened is not None
+    decoded, moving = opened
+    log_moving(moving, len(entries), files, decoder.reading)
     return decoded
 
 
@@ -127,20 +147,28 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
-    content = json.dumps([FORMAT, str(root), decoder, entries], allow_nan=False)
+    fields = list(cast("tuple[object, ...]", decoder))
+    defaults = list(getattr(type(decoder), "_field_defaults", {}).values())
+    if defaults and fields[-1:] == defaults[-1:]:
+        fields.pop()
+    content = json.dumps([FORMAT, str(root), fields, entries], allow_nan=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _open(folder: Path, decoder: Decoder) -> Decoded | None:
-    """Open the cached images; None if they are absent or damaged."""
+def _open(folder: Path, decoder: Decoder) -> tuple[Decoded, int] | None:
+    """Open the cached images, and say how many files have more frames than one.
+
+    None if they are absent or damaged.
+    """
     try:
         kept = json.loads((folder / "kept.json").read_text("utf-8"))
         if isinstance(kept, list):  # from before crgan wrote a digest
             return None
         indices, file = kept["indices"], folder / "pixels.u8"
+        moving = kept.get("moving", [])  # absent if there is none
         shape = (len(indices), *decoder.shape)
         whole = file.stat().st_size == np.prod(shape, dtype=np.int64)
-        if not whole or kept["sha256"] != sample_digest(indices, file):
+        if not whole or kept["sha256"] != sample_digest([*indices, *moving], file):
             raise ValueError("its SHA-256 is another")
         # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
         pixels = np.memmap(file, dtype=np.uint8, mode="c", shape=shape)
@@ -149,7 +177,7 @@ def _open(folder: Path, decoder: Decoder) -> Decoded | None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         log.warning("%s is damaged (%s): its images are decoded again", folder, error)
         return None
-    return Decoded(torch.from_numpy(pixels), indices)
+    return Decoded(torch.from_numpy(pixels), indices), sum(moving)
 
 
 def sample_digest(indices: Sequence[int], file: Path) -> str:
@@ -170,13 +198,16 @@ def sample_digest(indices: Sequence[int], file: Path) -> str:
 def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     try:
-        indices = []
+        indices: list[int] = []
+        facts = SetFacts()
         # written, not memory-mapped: a full disk is then an exception, not a SIGBUS
         with quiet_pillow(), open(unfinished / "pixels.u8", "wb") as out:
-            for position, pixels in decode_readable(files, entries, decoder):
+            for position, pixels in decode_readable(files, entries, decoder, facts):
                 out.write(pixels.tobytes())
-                indices.append(position)
-        kept = {"indices": indices, "sha256": sample_digest(indices, unfinished / "pixels.u8")}
+                indices += [position] * (len(pixels) if pixels.ndim == 4 else 1)
+        moving = [facts.moving] if facts.moving else []
+        digest = sample_digest([*indices, *moving], unfinished / "pixels.u8")
+        kept = {"indices": indices, "sha256": digest, **({"moving": moving} if moving else {})}
         (unfinished / "kept.json").write_text(json.dumps(kept, allow_nan=False))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which _open refused
         os.replace(unfinished, folder)
@@ -186,11 +217,12 @@ def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: De
 
 
 def decode_readable(
-    files: ImageFiles, entries: Sequence[Item], decoder: Decoder
+    files: ImageFiles, entries: Sequence[Item], decoder: Decoder, facts: SetFacts
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the position and pixels of each readable file, in order. Use within `quiet_pillow`.
 
-    At the end, raise UserError for unreadable files, or log them with `skip_unreadable`.
+    `facts` learns of them. At the end, raise UserError for unreadable files, or log them with
+    `skip_unreadable`; raise it for pixels of another range than their type's.
     """
     unreadable = []
     for position, result in enumerate(_decode_all(files, entries, decoder)):
@@ -198,7 +230,9 @@ def decode_readable(
             names = " with ".join(entry.name for entry in _files_in(entries[position]))
             unreadable.append(f"{names} ({result})")
         else:
-            yield position, result
+            pixels, found = result
+            facts.add(found)
+            yield position, pixels
     if decoder.skip_unreadable and 0 < len(unreadable) < len(entries):
         log.warning(
             "skipped %d unreadable images of %d: %s",
@@ -208,12 +242,13 @@ def decode_readable(
         )
     else:
         require_readable(unreadable, files, len(entries), decoder.hint)
+    facts.check(decoder.reading, files)
 
 
 def _decode_all(
     files: ImageFiles, entries: Sequence[Item], decoder: Decoder
-) -> Iterator[np.ndarray | str]:
-    """Yield each file's pixels, or why it is unreadable, in order."""
+) -> Iterator[tuple[np.ndarray, list[FileFacts]] | str]:
+    """Yield each item's pixels and the facts of its files, or why it is unreadable, in order."""
     chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
     decode_one = partial(_decode_one, files, decoder)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -222,9 +257,12 @@ def _decode_all(
             yield from pool.map(decode_one, chunk)
 
 
-def _decode_one(files: ImageFiles, decoder: Decoder, item: Item) -> np.ndarray | str:
+def _decode_one(
+    files: ImageFiles, decoder: Decoder, item: Item
+) -> tuple[np.ndarray, list[FileFacts]] | str:
     try:
-        return decoder.decode(*(files.read(entry) for entry in _files_in(item)))
+        contents = [files.read(entry) for entry in _files_in(item)]
+        return decoder.decode(*contents), [inspect_file(content) for content in contents]
     except DECODE_ERRORS as error:
         return format_reason(error)
 

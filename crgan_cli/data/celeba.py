@@ -13,7 +13,8 @@ import torch
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.cache import SquareDecoder, decode_cached
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import Images, Split
 from crgan_cli.data.standard import TorchvisionDataset
 from crgan_cli.errors import UserError
@@ -52,6 +53,8 @@ class CelebA(TorchvisionDataset):
                 "dataset=folder."
             )
         files = ImageFiles(str(self.require_images()))
+        if split == "train":
+            files.log_left_out()
         entries = self._select_split(files, split)
         if not entries:
             raise UserError(

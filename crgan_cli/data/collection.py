@@ -18,8 +18,10 @@ from PIL import Image, ImageFile
 from torch import Tensor
 
 from crgan_cli.data.cache import decode_cached, decode_readable, format_reason, require_readable
-from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
-from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
+from crgan_cli.data.decode import DECODE_ERRORS, ONLY_FIRST, Reading, quiet_pillow
+from crgan_cli.data.file_facts import SetFacts, log_moving
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import UserError
 
@@ -29,7 +31,7 @@ CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
 IN_MEMORY_BYTES = 1024**3
 """Pixels up to this size are decoded into memory, larger sets into the cache on disk."""
 
-JPEGS = (".jpg", ".jpeg", ".jfif")
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXPORT_FOLDERS = {"generated", "real"}  # the folders of `crgan eval --export`
 REPAIR_HINT = "Repair or remove them, or generate them again."
 
@@ -58,6 +60,10 @@ class UnchangedDecoder(NamedTuple):
     @property
     def skip_unreadable(self) -> bool:
         return False
+
+    @property
+    def reading(self) -> Reading:
+        return ONLY_FIRST
 
     @property
     def hint(self) -> str:
@@ -89,6 +95,7 @@ def read_collection(path: Path, option: str = "--samples") -> ImageCollection:
     Raises UserError unless all are readable, have one size, and are all grey or all RGB.
     """
     files = ImageFiles(str(path), option)
+    files.log_left_out()
     located = strip_outer_folder(files.entries)
     tops = {parts[0] if parts else "" for _, parts in located}
     if tops == EXPORT_FOLDERS:
@@ -206,8 +213,9 @@ def read_pixels(files: ImageFiles, decoder: UnchangedDecoder) -> Tensor:
     shape = (len(files.entries), *decoder.shape)
     if np.prod(shape, dtype=np.int64) > IN_MEMORY_BYTES:
         return decode_cached(files, files.entries, decoder).x
-    x = np.empty(shape, dtype=np.uint8)
+    x, facts = np.empty(shape, dtype=np.uint8), SetFacts()
     with quiet_pillow():
-        for position, pixels in decode_readable(files, files.entries, decoder):
+        for position, pixels in decode_readable(files, files.entries, decoder, facts):
             x[position] = pixels
+    log_moving(facts.moving, len(x), files, decoder.reading)
     return torch.from_numpy(x)

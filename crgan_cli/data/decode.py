@@ -5,7 +5,9 @@ import io
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,26 +28,68 @@ DECODE_ERRORS = (
 """Errors from decoding that are the file's fault, not the program's."""
 
 
-def decode(content: bytes, *, resolution: int, channels: int, crop: int | None) -> np.ndarray:
+FULL_RANGE = (0.0, 65535.0)  # of 16-bit pixels
+
+Frames = Literal["first", "all"]
+
+
+class Reading(NamedTuple):
+    """What is used of a file."""
+
+    value_range: tuple[float, float] | None = None  # black and white of deep grey; None: 0, 65535
+    frames: Frames = "first"  # of a file that moves, or has pages
+
+
+ONLY_FIRST = Reading()
+
+
+def decode(
+    content: bytes,
+    *,
+    resolution: int,
+    channels: int,
+    crop: int | None,
+    reading: Reading = ONLY_FIRST,
+) -> np.ndarray:
     """Decode an image: (channels, resolution, resolution) uint8. Raises one of DECODE_ERRORS.
 
-    The EXIF orientation is applied, alpha is composited on white, 16-bit grey is scaled to 8.
-    `crop` is the side of the centre square in pixels; None means the largest square.
+    The EXIF orientation is applied, alpha is composited on white, grey of more than 8 bits is
+    scaled to 8. `crop` is the side of the centre square in pixels; None means the largest square.
+    Of all frames there are (frames, channels, resolution, resolution).
     """
-    square = _crop_centre(convert_colour(open_picture(content), channels), crop)
-    if square.size != (resolution, resolution):
-        square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    pixels = np.asarray(square).reshape(resolution, resolution, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    squares = []
+    for picture in open_frames(content, reading):
+        grey_or_colour = convert_colour(picture, channels, reading.value_range)
+        square = _crop_centre(grey_or_colour, crop)
+        if square.size != (resolution, resolution):
+            square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+        pixels = np.asarray(square).reshape(resolution, resolution, channels)
+        squares.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return stack_frames(squares, reading)
 
 
 def open_picture(content: bytes) -> Image.Image:
     """Decode an image in its own mode, turned by its EXIF orientation. Raises DECODE_ERRORS."""
+    return next(open_frames(content, ONLY_FIRST))
+
+
+def open_frames(content: bytes, reading: Reading) -> Iterator[Image.Image]:
+    """Yield the first frame as `open_picture` does, or each. Raises DECODE_ERRORS."""
     with Image.open(io.BytesIO(content)) as opened:
         # Pillow only warns at this size, and raises at twice as many pixels
         if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
-        return ImageOps.exif_transpose(opened)
+        # further images in a JPEG are previews and maps
+        several = reading.frames == "all" and opened.format != "MPO"
+        for number in range(getattr(opened, "n_frames", 1) if several else 1):
+            if number:
+                opened.seek(number)
+            yield ImageOps.exif_transpose(opened)
+
+
+def stack_frames(frames: Sequence[np.ndarray], reading: Reading) -> np.ndarray:
+    """Return the only array, or all of them stacked, as the decoders do."""
+    return np.stack(frames) if reading.frames == "all" else frames[0]
 
 
 @contextlib.contextmanager
@@ -59,12 +103,19 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def convert_colour(picture: Image.Image, channels: int) -> Image.Image:
-    """Convert to 8-bit grey (1), RGB (3), both on white, or RGBA (4), which needs transparency."""
-    if picture.mode.startswith("I"):
-        picture = _to_8_bit(picture)
-    elif picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
+def convert_colour(
+    picture: Image.Image, channels: int, value_range: tuple[float, float] | None = None
+) -> Image.Image:
+    """Convert to 8-bit grey (1), RGB (3), both on white, or RGBA (4), which needs transparency.
+
+    `value_range` are black and white of grey pixels of more than 8 bits; None: 0 and 65535.
+    """
+    if picture.mode[0] in "IF":
+        picture = _to_8_bit(picture, value_range)
+    elif picture.mode == "La":
+        picture = picture.convert("LA")  # Pillow converts it to nothing else
+    elif isinstance(key := picture.info.get("transparency"), tuple) and max(key) > 255:
+        raise ValueError("a transparent colour of 16 bits cannot be read: give it an alpha channel")
     if channels == 4:
         if not picture.has_transparency_data:
             raise ValueError("it has no alpha channel for the fourth channel")
@@ -85,11 +136,23 @@ def resize_planes(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in planes])
 
 
-def _to_8_bit(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        raise ValueError("32-bit pixels have no known range")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8))  # 65535 / 255 = 257
+def _to_8_bit(picture: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
+    values = np.asarray(picture)
+    if value_range is None and picture.mode == "F":
+        raise ValueError("floating-point pixels have no known range: dataset.range=[BLACK,WHITE]")
+    values = values.astype(np.float64)
+    if np.isnan(values).any():
+        raise ValueError("some of its pixels are no numbers")
+    black, white = value_range or FULL_RANGE
+    if value_range is None and (values.min() < black or values.max() > white):
+        raise ValueError("32-bit pixels have no known range: dataset.range=[BLACK,WHITE]")
+    scaled = np.clip((values - black) * 255 / (white - black), 0, 255)
+    grey = Image.fromarray(np.round(scaled).astype(np.uint8))
+    key = picture.info.get("transparency")
+    if isinstance(key, int):  # the one value that is transparent
+        alpha = np.where(values == key, 0, 255).astype(np.uint8)
+        return Image.merge("LA", (grey, Image.fromarray(alpha)))
+    return grey
 
 
 def _crop_centre(picture: Image.Image, crop: int | None) -> Image.Image:
@@ -106,3 +169,16 @@ def check_channels(channels: int) -> None:
         raise UserError(
             f"dataset.channels={channels}: images are converted to 3 channels (colour) or 1 (grey)."
         )
+
+
+def make_reading(value_range: Sequence[float] | None, frames: Frames) -> Reading:
+    """Return how files are read. Raises UserError unless the range is two rising numbers."""
+    if value_range is None:
+        return Reading(None, frames)
+    low, high = value_range if len(value_range) == 2 else (0.0, 0.0)
+    if not (low < high and isfinite(low) and isfinite(high)):
+        raise UserError(
+            f"dataset.range={list(value_range)} must be two numbers, the values of black and of "
+            "white, such as dataset.range=[0,4095] for 12-bit values."
+        )
+    return Reading((float(low), float(high)), frames)

@@ -10,6 +10,7 @@ import torch
 from crgan_cli.data.domains import UnpairedImages
 from crgan_cli.data.embedded import TILE, read_tiles
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.standard import FASHION_NAMES
 from crgan_cli.errors import UserError
 
@@ -44,7 +45,7 @@ class DemoDomains(UnpairedImages):
         return {domain: choose_garments(split, [name], side) for domain, name in DOMAINS.items()}
 
 
-class DemoAttributes(Dataset):
+class DemoAttributes(LabelledDataset):
     """Five kinds of garments as domains: 2,000 + 400 images each, 32x32 grey.
 
     An image has one kind, so `y` are class ids.

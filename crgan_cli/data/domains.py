@@ -15,7 +15,16 @@ import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
-from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
+from crgan_cli.data.decode import (
+    ONLY_FIRST,
+    Frames,
+    Reading,
+    convert_colour,
+    make_reading,
+    open_frames,
+    resize_planes,
+    stack_frames,
+)
 from crgan_cli.data.domain_files import list_domains
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
@@ -90,9 +99,12 @@ class Domains(UnpairedImages):
     root: DataPath
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
+    range: list[float] | None = None  # black and white of deep grey pixels
+    frames: Frames = "first"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reading = make_reading(self.range, self.frames)
         require_convertible(channels_a=self.channels_a, channels_b=self.channels_b)
 
     @property
@@ -102,6 +114,8 @@ class Domains(UnpairedImages):
     def read_domains(self, split: Split) -> dict[str, Images]:
         """Return both domains: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
+        if split == "train":
+            files.log_left_out()
         side = self.stored_resolution if split == "train" else self.resolution
         domains = {}
         # an order of its own for each: images of one name are no pairs
@@ -111,7 +125,8 @@ class Domains(UnpairedImages):
                 strata = [""] * len(entries)
                 entries = hold_out(entries, strata, self.holdout, split, f"{self.root} ({domain})")
             key = f"channels_{domain}"
-            decoder = SquashDecoder(side, getattr(self, key), self.skip_unreadable)
+            options = (side, getattr(self, key), self.skip_unreadable, self.reading)
+            decoder = SquashDecoder(*options)
             x, _ = decode_cached(files, shuffle(entries, ORDER_SEED + number), decoder)
             if split == "train":
                 for other in splits.keys() - {"train", "test"}:
@@ -130,6 +145,7 @@ class SquashDecoder(NamedTuple):
     resolution: int
     channels: int
     skip_unreadable: bool
+    reading: Reading = ONLY_FIRST
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,5 +158,9 @@ class SquashDecoder(NamedTuple):
     def decode(self, *contents: bytes) -> np.ndarray:
         """(channels, H, W). Raises one of DECODE_ERRORS."""
         (content,) = contents
-        picture = convert_colour(open_picture(content), self.channels)
-        return resize_planes(picture, (self.resolution, self.resolution))
+        size, black_white = (self.resolution, self.resolution), self.reading.value_range
+        frames = [
+            resize_planes(convert_colour(picture, self.channels, black_white), size)
+            for picture in open_frames(content, self.reading)
+        ]
+        return stack_frames(frames, self.reading)

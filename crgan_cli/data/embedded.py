@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from crgan_cli.data.decode import DECODE_ERRORS
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.standard import FASHION_NAMES, pad_to_32
 from crgan_cli.errors import UserError
 
@@ -31,7 +32,7 @@ def unpack_grid(grid: np.ndarray) -> np.ndarray:
     return rows.transpose(0, 2, 1, 3).reshape(-1, TILE, TILE)
 
 
-class Demo(Dataset):
+class Demo(LabelledDataset):
     """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 20,000 + 4,000 of its images, 32x32 grey.
 
     The first 2,000 and 400 of each class in official order. Needs no download.

@@ -1,44 +1,36 @@
 """Image files in a folder or a zip: list them and read them."""
 
-import os
+import logging
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO
 
 from crgan_cli.config.bounds import DataPath
+from crgan_cli.data.decode import DECODE_ERRORS
+from crgan_cli.data.file_listing import Entry, format_kinds, list_folder, list_zip
 from crgan_cli.errors import UserError
 
 EXTENSIONS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-)
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif",
+    ".tif", ".tiff", ".tga", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+"""Files that end so are images; one that this Pillow cannot read is refused by name."""
+
+PLAIN_KINDS = {"hidden", ".txt", ".csv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".py"}
+"""Nobody expects images in these."""
+
 MAX_FILE_BYTES = 512 * 1024**2
 """The largest image file, unpacked. A larger one is a mistake or a zip bomb."""
 
-
-class Entry(NamedTuple):
-    """One image file. Size and mtime show when its content changes."""
-
-    name: str  # relative to the root, with forward slashes
-    size: int  # bytes
-    mtime: int  # modification time in ns; in a zip, the checksum
+log = logging.getLogger(__name__)
 
 
 class ImageFiles:
     """The image files below a folder or in a zip, sorted by name.
 
-    Hidden files and folders, symbolic links and macOS's `__MACOSX` are skipped. `option` is the
-    option that gave the root, for error messages.
+    A file without an ending is one if it begins like one. Hidden files and folders and macOS's
+    `__MACOSX` are left out. `option` is the option that gave the root, for error messages.
     """
 
     def __init__(self, root: DataPath, option: str = "dataset.root=") -> None:
@@ -50,22 +42,73 @@ class ImageFiles:
                 "zip of images."
             )
         self._zip = None if self.root.is_dir() else _open_zip(self.root, option)
-        files = _list_zip(self._zip) if self._zip else _list_folder(self.root)
-        visible = [entry for entry in files if not _is_hidden(entry.name)]
-        self.entries = sorted(e for e in visible if e.name.lower().endswith(EXTENSIONS))
-        self.others = sorted(e for e in visible if not e.name.lower().endswith(EXTENSIONS))
+        listing = list_zip(self._zip) if self._zip else list_folder(self.root)
+        self._sources = listing.found
+        self.entries = sorted(filter(self._is_image, listing.found))
+        self.others = sorted(listing.found.keys() - set(self.entries))
+        self._left_out = listing.left_out
         if not self.entries:
-            raise UserError(_format_no_images(self.root, visible, option))
+            raise UserError(self._format_no_images())
 
     def read(self, entry: Entry) -> bytes:
         """Return the content of a file. Raises OSError, zipfile.BadZipFile or RuntimeError."""
         if entry.size > MAX_FILE_BYTES:
             raise OSError(f"it has {entry.size:,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
-        return self._zip.read(entry.name) if self._zip else (self.root / entry.name).read_bytes()
+        with self.open(entry) as file:
+            return file.read()
 
     def open(self, entry: Entry) -> IO[bytes]:
         """Open a file, to read its first bytes only. Raises what `read` raises."""
-        return self._zip.open(entry.name) if self._zip else (self.root / entry.name).open("rb")
+        source = self._sources[entry]
+        return self._zip.open(source) if self._zip else (self.root / source).open("rb")
+
+    def log_left_out(self, used: Sequence[str] = ()) -> None:
+        """Log how many files are no images or cannot be used, by kind. `used` are names of others
+        that are."""
+        left_out = self._left_out + [
+            (_ending(entry.name), entry.name) for entry in self.others if entry.name not in used
+        ]
+        if left_out:
+            plain = {kind for kind, _ in left_out} <= PLAIN_KINDS
+            log.log(
+                logging.INFO if plain else logging.WARNING,
+                "%s: %d images, and %d left out: %s%s",
+                self.root,
+                len(self.entries),
+                len(left_out),
+                format_kinds(left_out),
+                "" if plain else ". Convert what is an image to PNG or JPEG to use it",
+            )
+
+    def _is_image(self, entry: Entry) -> bool:
+        if PurePosixPath(entry.name).suffix:
+            return entry.name.lower().endswith(EXTENSIONS)
+        try:
+            with self.open(entry) as file:
+                return begins_like_image(file.read(12))
+        except DECODE_ERRORS:
+            return False
+
+    def _format_no_images(self) -> str:
+        left_out = self._left_out + [(_ending(entry.name), entry.name) for entry in self.others]
+        expected = f"Images end in one of {' '.join(EXTENSIONS)}."
+        if not left_out:
+            return f"{self.root} holds no file. {expected} Correct {self.option}."
+        return (
+            f"{self.root} holds {len(left_out)} files but no image: {format_kinds(left_out)}. "
+            f"{expected} Convert them, or correct {self.option}."
+        )
+
+
+def begins_like_image(head: bytes) -> bool:
+    """Whether a file that begins with these 12 bytes is a PNG, JPEG, GIF, TIFF, WebP or AVIF."""
+    known = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(known) or webp or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower() or "without an ending"
 
 
 def strip_outer_folder(
@@ -92,46 +135,3 @@ def _open_zip(path: Path, asked: str) -> zipfile.ZipFile:
             "be a folder of images or a zip of images. Unpack other archives first; download a "
             "damaged zip again."
         ) from error
-
-
-def _list_zip(archive: zipfile.ZipFile) -> list[Entry]:
-    files = (info for info in archive.infolist() if not info.is_dir())
-    # the upper 16 bits are the Unix mode: 0o120000 is a symbolic link
-    regular = (info for info in files if (info.external_attr >> 16) & 0o170000 != 0o120000)
-    return [Entry(info.filename, info.file_size, info.CRC) for info in regular]
-
-
-def _list_folder(folder: Path, prefix: str = "") -> list[Entry]:
-    """List all files below a folder. With scandir, which is fast for 200,000 files."""
-    entries: list[Entry] = []
-    try:
-        with os.scandir(folder) as children:
-            for child in children:
-                if child.is_dir(follow_symlinks=False) and not _is_hidden(child.name):
-                    entries += _list_folder(folder / child.name, f"{prefix}{child.name}/")
-                elif child.is_file(follow_symlinks=False):
-                    status = child.stat(follow_symlinks=False)
-                    entries.append(Entry(prefix + child.name, status.st_size, status.st_mtime_ns))
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be read ({error.strerror}). Correct its permissions."
-        ) from error
-    return entries
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def _format_no_images(root: Path, others: list[Entry], asked: str) -> str:
-    expected = f"Images end in one of {' '.join(EXTENSIONS)}."
-    if not others:
-        return (
-            f"{root} holds no file (hidden files and symbolic links do not count). {expected} "
-            f"Correct {asked}."
-        )
-    endings = sorted({PurePosixPath(entry.name).suffix or "(none)" for entry in others})
-    return (
-        f"{root} holds {len(others)} files but no image: they end in {' '.join(endings[:5])}"
-        f"{' ...' if len(endings) > 5 else ''}. {expected} Convert them, or correct {asked}."
-    )

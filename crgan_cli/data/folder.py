@@ -1,42 +1,42 @@
 """A user's own images: a folder or a zip. Its sub-folders may be classes and splits."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction
-from crgan_cli.data.cache import SquareDecoder, decode_cached
-from crgan_cli.data.decode import check_channels
-from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
-from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
-from crgan_cli.errors import UserError
+from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
+from crgan_cli.data.decode import Frames, check_channels, make_reading
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles, strip_outer_folder
+from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
+from crgan_cli.data.images import Images, Split, choose_stratified
+from crgan_cli.data.labelled import LabelledDataset
+from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split
 ORDER_SEED = 0  # of the held-out images and of the order
 
 Value = TypeVar("Value")
 
-
-class Item(NamedTuple):
-    """An image file and its class: the name of its sub-folder, None without one."""
-
-    entry: Entry
-    label: str | None
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
-class Folder(Dataset):
+class Folder(LabelledDataset):
     """Images below `root`, centre-cropped to squares and resized once to `resolution`.
 
     `train/` and `test/` (or `val/`) are the splits if both exist. Otherwise a fraction `holdout` of
-    each class is the test split. Sub-folders are classes, in sorted order, if `classes` is their
-    number; with `classes: 0` they have no meaning. A single outer folder is skipped. The images are
-    shuffled, always in the same order, so that the first N are a fair sample.
+    each class is the test split. Classes are in a `dataset.json` or else are the sub-folders,
+    sorted as a person counts; `labels` chooses. `classes` must be their number; with `classes: 0`
+    they have no meaning. A single outer folder is skipped. The images are shuffled, always in the
+    same order, so that the first N are a fair sample.
     """
 
     title = "dataset=folder"
@@ -44,9 +44,16 @@ class Folder(Dataset):
     root: DataPath
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
+    labels: LabelSource = "auto"
+    range: list[float] | None = None  # black and white of deep grey pixels
+    frames: Frames = "first"
 
     def __post_init__(self) -> None:
+        self.reading = make_reading(self.range, self.frames)
         check_channels(self.channels)
+        if self.labels == "none" and self.classes:
+            one, other = "dataset.labels=none", f"dataset.classes={self.classes}"
+            raise UserError(conflict(one, other, "the first means no classes", "Leave out one."))
 
     @property
     def name(self) -> str:
@@ -55,50 +62,28 @@ class Folder(Dataset):
     def read(self, split: Split) -> Images:
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
-        splits = {
-            key: _label_by_folder(part) for key, part in _split_by_folder(files.entries).items()
-        }
-        if self.classes:
-            self.class_names = self._require_class_names(splits, files)
+        if split == "train":
+            files.log_left_out()
+        found = _split_by_folder(files.entries)
+        count = None if self.only_classes else self.classes
+        splits, names = classify(files, found, self.labels, count)
+        self.class_names = self.renumber(names)
         labels = {name: label for label, name in enumerate(self.class_names)}
+        if split == "train" and labels:
+            numbered = [f"{label} {name}" for name, label in labels.items()]
+            log.info("%s: %d classes: %s", self.name, len(labels), format_names(numbered))
         items = shuffle(
             splits[split] if "test" in splits else self._hold_out(splits["train"], split)
         )
-        decoder = SquareDecoder(self.resolution, self.channels, None, self.skip_unreadable)
+        options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
+        decoder = SquareDecoder(*options)
         x, indices = decode_cached(files, [item.entry for item in items], decoder)
         y = [labels.get(items[index].label or "", 0) for index in indices]
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
     def _hold_out(self, items: list[Item], split: Split) -> list[Item]:
-        strata = [(item.label or "") if self.classes else "" for item in items]
+        strata = [(item.label or "") if self.class_names else "" for item in items]
         return hold_out(items, strata, self.holdout, split, self.root)
-
-    def _require_class_names(
-        self, splits: dict[str, list[Item]], files: ImageFiles
-    ) -> tuple[str, ...]:
-        loose = [item.entry.name for item in splits["train"] if item.label is None]
-        names = sorted({item.label for item in splits["train"] if item.label is not None})
-        if loose:
-            raise UserError(
-                f"dataset.classes={self.classes} needs every image of {files.root} in the "
-                f"sub-folder of its class, but {len(loose)} are in none, e.g. {loose[0]}. Move "
-                "them, or ignore the classes with dataset.classes=0."
-            )
-        if len(names) != self.classes:
-            listed = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
-            raise UserError(
-                f"dataset.classes={self.classes}, but {files.root} has {len(names)} sub-folders "
-                f"of images: {listed}. Set dataset.classes={len(names)}, or 0 to ignore the "
-                "classes."
-            )
-        unknown = {item.label or "(none)" for item in splits.get("test", [])} - set(names)
-        if unknown:
-            raise UserError(
-                f"The test split of {files.root} has sub-folders that its training split lacks: "
-                f"{', '.join(sorted(unknown)[:10])}. Rename or remove them, or ignore the classes "
-                "with dataset.classes=0."
-            )
-        return tuple(names)
 
 
 def hold_out(
@@ -128,7 +113,7 @@ def make_safe_name(root: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", root.expanduser().absolute().stem) or "images"
 
 
-def _split_by_folder(entries: list[Entry]) -> dict[str, list[tuple[Entry, tuple[str, ...]]]]:
+def _split_by_folder(entries: list[Entry]) -> SplitFiles:
     """Group entries and the folders above them by split: "train" and "test", or all as "train"."""
     located = strip_outer_folder(entries)
     tops = {parts[:1] for _, parts in located}
@@ -140,7 +125,3 @@ def _split_by_folder(entries: list[Entry]) -> dict[str, list[tuple[Entry, tuple[
         key: [(entry, parts[1:]) for entry, parts in located if parts[0] == name]
         for key, name in (("train", "train"), ("test", tests[0]))
     }
-
-
-def _label_by_folder(part: list[tuple[Entry, tuple[str, ...]]]) -> list[Item]:
-    return [Item(entry, parts[0] if parts else None) for entry, parts in part]

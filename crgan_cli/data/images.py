@@ -4,7 +4,8 @@ Pixels are stored as 0..255. Networks see x / 127.5 - 1: black is -1, white is 1
 """
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.errors import UserError
 
 Split = Literal["train", "test"]
+
+log = logging.getLogger(__name__)
 
 MAX_STRATA = 100
 """Of more sets of attributes than this, a fraction is drawn without regard to them."""
@@ -108,6 +111,7 @@ class Dataset:
     flip: bool = False
 
     class_names: tuple[str, ...] = field(default=(), init=False)  # complete after a `load`
+    known_names: tuple[str, ...] = field(default=(), init=False)  # those of a run, if any
 
     @property
     def name(self) -> str:
@@ -115,13 +119,43 @@ class Dataset:
         return type(self).__name__.lower()
 
     @property
+    def described(self) -> str:
+        """The name, and what is used of it, for protocols."""
+        return self.name
+
+    @property
     def stored_resolution(self) -> int:
         """The side of the stored training images; `Batches` cuts them down to `resolution`."""
         return self.resolution
 
+    def keep_numbers(self, names: Sequence[str]) -> None:
+        """Number the classes as a run did, whose classes have these `names`. Call it first."""
+        self.known_names = tuple(names)
+
+    def renumber(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of classes in the order that a run knows them in, if there is a run.
+
+        Classes that it does not know leave the order as it is, with a warning.
+        """
+        if not self.known_names or not names:
+            return names
+        if set(names) == set(self.known_names):
+            return self.known_names
+        log.warning(
+            "%s: its classes %s are not those of the run, %s",
+            self.name,
+            ", ".join(names[:10]),
+            ", ".join(self.known_names[:10]),
+        )
+        return names
+
     def read(self, split: Split) -> Images:
         """Return all images of a split in a fixed order, with their labels, if any."""
         raise NotImplementedError
+
+    def read_used(self, split: Split) -> Images:
+        """Return what `read` does of the classes that are used."""
+        return self.read(split)
 
     def load(self, split: Split) -> Images:
         """Return the images of a split; of the training split, only `fraction` of each class.
@@ -129,7 +163,7 @@ class Dataset:
         Raises UserError if the data are missing, damaged, or not as the YAML says.
         """
         self.require_facts()
-        return self.finish(self.read(split), split, self.channels)
+        return self.finish(self.read_used(split), split, self.channels)
 
     def finish(self, images: Images, split: Split, channels: int) -> Images:
         """Return what `load` does of images that were read: checked, and a part of them.
@@ -178,9 +212,13 @@ class Dataset:
         """Return the views of images. A data set of pairs also has "input" and "target"."""
         return {"real": images}
 
+    def get_facts(self) -> DatasetInfo | None:
+        """Return the facts of a published data set, of the part that is used."""
+        return self.facts
+
     def require_facts(self) -> None:
         """Raise UserError if the YAML of a published data set contradicts its facts."""
-        facts = self.facts
+        facts = self.get_facts()
         if facts is None:
             return
         wrong = [
@@ -219,9 +257,14 @@ class Dataset:
             )
 
 
-def build_dataset(config: DictConfig) -> Dataset:
-    """Build the data set. It reads its images only in `load`."""
-    return build_group(config.dataset)
+def build_dataset(config: DictConfig, class_names: Sequence[str] = ()) -> Dataset:
+    """Build the data set. It reads its images only in `load`.
+
+    `class_names` are those of a run, which keep their numbers.
+    """
+    dataset: Dataset = build_group(config.dataset)
+    dataset.keep_numbers(class_names)
+    return dataset
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

@@ -72,6 +72,14 @@ class Joint(Dataset):
                 )
         return part
 
+    def keep_numbers(self, names: Sequence[str]) -> None:
+        """Number the classes of each part as a run did; `names` are those of all parts."""
+        sizes = [len(_label_names(part)) for part in self._sets.values()]
+        if len(names) == sum(sizes):
+            ends = itertools.accumulate(sizes)
+            for part, size, end in zip(self._sets.values(), sizes, ends, strict=True):
+                part.keep_numbers(names[end - size : end])
+
     def load(self, split: Split) -> Images:
         """Return the images of all parts, part after part.
 

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from crgan_cli.data.cache import Item, format_names
-from crgan_cli.data.files import Entry, ImageFiles, strip_outer_folder
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder import TEST_NAMES
 from crgan_cli.errors import UserError
 

@@ -18,8 +18,18 @@ from torch import Tensor
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import Item, decode_cached
 from crgan_cli.data.collection import read_header
-from crgan_cli.data.decode import convert_colour, open_picture, resize_planes
-from crgan_cli.data.files import Entry, ImageFiles
+from crgan_cli.data.decode import (
+    ONLY_FIRST,
+    Frames,
+    Reading,
+    convert_colour,
+    make_reading,
+    open_frames,
+    resize_planes,
+    stack_frames,
+)
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
 from crgan_cli.data.pair_files import list_pairs
@@ -76,9 +86,12 @@ class Pairs(PairedImages):
     direction: Direction  # which half is the input
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
+    range: list[float] | None = None  # black and white of deep grey pixels
+    frames: Frames = "first"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reading = make_reading(self.range, self.frames)
         require_convertible(channels_in=self.channels_in, channels_out=self.channels_out)
 
     @property
@@ -88,6 +101,8 @@ class Pairs(PairedImages):
     def read(self, split: Split) -> Images:
         """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
         files = ImageFiles(self.root)
+        if split == "train":
+            files.log_left_out()
         splits = list_pairs(files)
         tests = [name for name in TEST_NAMES if name in splits]
         if tests:
@@ -98,7 +113,7 @@ class Pairs(PairedImages):
         items = shuffle(items)
         side = self.stored_resolution if split == "train" else self.resolution
         sizes = (side, self.channels_in, self.channels_out)
-        decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable)
+        decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable, self.reading)
         x, indices = decode_cached(files, items, decoder)
         if split == "train":
             for name in tests[1:]:
@@ -134,6 +149,7 @@ class PairDecoder(NamedTuple):
     channels_out: int
     direction: Direction
     skip_unreadable: bool
+    reading: Reading = ONLY_FIRST
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -149,14 +165,24 @@ class PairDecoder(NamedTuple):
 
     def decode(self, *contents: bytes) -> np.ndarray:
         """(channels_in + channels_out, H, W). Raises one of DECODE_ERRORS."""
-        pictures = [open_picture(content) for content in contents]
+        files = [list(open_frames(content, self.reading)) for content in contents]
+        if len({len(frames) for frames in files}) > 1:
+            raise ValueError(f"A has {len(files[0])} frames, but B has {len(files[1])}")
+        pairs = [self._join(*pictures) for pictures in zip(*files, strict=True)]
+        return stack_frames(pairs, self.reading)
+
+    def _join(self, *pictures: Image.Image) -> np.ndarray:
         a, b = pictures if len(pictures) == 2 else cut_in_half(pictures[0])
         if a.size != b.size:
             raise ValueError(f"A is {a.width}x{a.height}, but B is {b.width}x{b.height}")
         source, target = (a, b) if self.direction == "a_to_b" else (b, a)
-        parts = ((source, self.channels_in), (target, self.channels_out))
-        size = (self.resolution, self.resolution)
-        return np.concatenate([resize_planes(convert_colour(*part), size) for part in parts])
+        size, black_white = (self.resolution, self.resolution), self.reading.value_range
+        return np.concatenate(
+            [
+                resize_planes(convert_colour(picture, channels, black_white), size)
+                for picture, channels in ((source, self.channels_in), (target, self.channels_out))
+            ]
+        )
 
 
 def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:

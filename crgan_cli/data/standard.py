@@ -18,7 +18,8 @@ from filelock import FileLock
 
 from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.idx import find_idx, read_idx
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def pad_to_32(grey: np.ndarray, labels: np.ndarray) -> Images:
 
 
 @dataclass(kw_only=True, eq=False)
-class TorchvisionDataset(Dataset):
+class TorchvisionDataset(LabelledDataset):
     """A published data set below `root`. Missing files are downloaded."""
 
     root: DataPath

@@ -63,7 +63,7 @@ class Scorer:
         if not self.prepared:
             labels = get_labels(self.config, draws, class_names)
             self.evaluator.prepare_draws(
-                build_dataset(self.config), draws, labels, progress=self.show
+                build_dataset(self.config, class_names), draws, labels, progress=self.show
             )
             self.accept(self.evaluator.describe())
         self.prepared = True
@@ -78,7 +78,7 @@ class Scorer:
         self.prepare(draws, model.class_names)
         sampler = make_eval_sampler(
             draws,
-            build_dataset(self.config),
+            build_dataset(self.config, model.class_names),
             self.evaluator,
             lambda: model.prior,
             model.seed,
@@ -95,7 +95,8 @@ class Scorer:
         except RunFailed as error:  # images that are not finite
             raise RunFailed(f"{checkpoint.path} at step {model.step}: {error}") from None
         if export:
-            for name, images in self.evaluator.real_images(build_dataset(self.config)).items():
+            dataset = build_dataset(self.config, model.class_names)
+            for name, images in self.evaluator.real_images(dataset).items():
                 export.add("real", images.x, name)
         return Evaluation(
             {"checkpoint": str(checkpoint.path), "step": model.step},

@@ -219,7 +219,7 @@ class Evaluator(ImageComparison):
         others = chosen.other_images(self.protocol.num_samples) if self.floor else None
         training = dataset.load_views("train")[target] if self.classifying else None
         self.prepare_images(
-            dataset.name,
+            dataset.described,
             chosen.images,
             others,
             bool(dataset.classes),

@@ -12,7 +12,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from crgan_cli.data.cache import format_reason
-from crgan_cli.data.decode import DECODE_ERRORS, convert_colour, open_picture, resize_planes
+from crgan_cli.data.decode import (
+    DECODE_ERRORS,
+    convert_colour,
+    make_reading,
+    open_picture,
+    resize_planes,
+)
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.data.pairs import cut_in_half
@@ -62,6 +68,8 @@ class FileTranslator:
         self.size, self.tile, self.half = options.size, options.tile, options.half
         self.seed = model.seed if options.seed is None else options.seed
         self.channels = self.drawing.in_channels
+        values = model.config.dataset.get("range")
+        self.black_white = make_reading(values, "first").value_range
         self.estimate = LabelEstimate(model, device) if self.drawing.needs_labels else None
         self.y: Tensor | None = None  # labels of the image that is being translated
         self.multiple = int(getattr(model.G, "multiple", 1))
@@ -93,7 +101,8 @@ class FileTranslator:
             picture = cut_in_half(picture)["ab".index(self.half)]
         scale = self.size / min(picture.size) if self.size else 1
         size = (round(picture.width * scale), round(picture.height * scale))
-        return torch.from_numpy(resize_planes(convert_colour(picture, self.channels), size))
+        picture = convert_colour(picture, self.channels, self.black_white)
+        return torch.from_numpy(resize_planes(picture, size))
 
     def __call__(self, image: Tensor) -> Tensor:
         """Translate an image, (C, H, W) uint8 of any size, to (C', H, W) uint8.
@@ -209,6 +218,7 @@ def list_inputs(path: Path) -> list[InputFile]:
     if path.is_file() and path.suffix.lower() != ".zip":
         return [InputFile(path.name, f"{path.stem}.png", path.read_bytes)]
     files = ImageFiles(str(path), "INPUT")
+    files.log_left_out()
     # an absolute name in a zip must not lead out of the output folder
     outputs = [str(PurePosixPath(e.name.lstrip("/")).with_suffix(".png")) for e in files.entries]
     found = [

@@ -144,11 +144,8 @@ class Adversary(nn.Module):
                     f"{part.classes_of}, and this one makes them from "
                     f"{'latents' if latents else 'images'}. Type {instead} in its place."
                 )
-        if (
-            latents
-            and classifies
-            and not any(type(part).needs_classes for part in members.values())
-        ):
+        taught = any(type(part).needs_classes for part in members.values())
+        if latents and classifies and not taught:
             raise UserError(
                 f"{type(self.D).__name__} classifies, and no regularizer teaches it the classes: "
                 "it would learn nothing of them. Type regularizer=[gp_drift,ac], or ac beside your "

@@ -6,16 +6,23 @@ Biases start at 0.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.fused_resample import NearestConv3
+from crgan_cli.networks.fast.leaky_convolution import convolve_leaky
 from crgan_cli.networks.layers import InFullPrecision
 
 HE_GAIN = math.sqrt(2)
 """Before a (leaky) ReLU, He et al. 2015 (arXiv:1502.01852)."""
+
+SLOPE = 0.2
+"""Of all leaky ReLUs of PGGAN."""
 
 
 def equalize(layer: nn.Linear | nn.Conv2d, gain: float) -> float:
@@ -27,6 +34,42 @@ def equalize(layer: nn.Linear | nn.Conv2d, gain: float) -> float:
     return gain / math.sqrt(layer.weight[0].numel())
 
 
+class ScaledWeights:
+    """The scaled weights of this turn, if it keeps them: by layer and type."""
+
+    current: dict[tuple[nn.Module, torch.dtype], Tensor] | None = None
+
+
+@contextmanager
+def scaled_once() -> Iterator[None]:
+    """Scale each weight, and cast it for autocast, at its first use in the body only.
+
+    No weight may change in it, nor whether it requires a gradient.
+    """
+    assert ScaledWeights.current is None, "scaled_once within scaled_once"
+    ScaledWeights.current = {}
+    try:
+        yield
+    finally:
+        ScaledWeights.current = None
+
+
+def scale_weight(layer: nn.Module, weight: Tensor, scale: float, *, cast: bool = True) -> Tensor:
+    """weight * scale, from this turn's store if there is one. `cast`: as autocast would."""
+    store = ScaledWeights.current
+    forgets = weight.requires_grad and not torch.is_grad_enabled()
+    if store is None or forgets or torch.compiler.is_compiling():
+        return weight * scale
+    kind, dtype = weight.device.type, weight.dtype
+    if (layer, dtype) not in store:
+        store[layer, dtype] = weight * scale
+    if cast and torch.is_autocast_enabled(kind) and dtype == torch.float32:
+        dtype = torch.get_autocast_dtype(kind)
+        if (layer, dtype) not in store:
+            store[layer, dtype] = store[layer, torch.float32].to(dtype)
+    return store[layer, dtype]
+
+
 class EqualizedLinear(nn.Linear):
     """nn.Linear."""
 
@@ -35,7 +78,7 @@ class EqualizedLinear(nn.Linear):
         self.scale = equalize(self, gain)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight * self.scale, self.bias)
+        return F.linear(input, scale_weight(self, self.weight, self.scale), self.bias)
 
 
 class EqualizedLogit(InFullPrecision, EqualizedLinear):
@@ -50,7 +93,17 @@ class EqualizedConv(Convolution):
         self.scale = equalize(self, gain)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight * self.scale, self.bias)
+        weight = scale_weight(self, self.weight, self.scale)
+        return self._conv_forward(input, weight, self.bias)
+
+
+class EqualizedLeakyConv(EqualizedConv):
+    """With a leaky ReLU of slope 0.2 after it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = scale_weight(self, self.weight, self.scale), self.bias
+        assert bias is not None
+        return convolve_leaky(input, weight, bias, SLOPE, self.geometry, training=self.training)
 
 
 class EqualizedNearestConv3(NearestConv3):
@@ -61,4 +114,6 @@ class EqualizedNearestConv3(NearestConv3):
         self.scale = equalize(self, HE_GAIN)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.resample(input, self.weight * self.scale)
+        # the fused kernel is built from the fp32 weight, then cast
+        cast = not self.use_fused
+        return self.resample(input, scale_weight(self, self.weight, self.scale, cast=cast))

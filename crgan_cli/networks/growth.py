@@ -22,15 +22,24 @@ class Growth(nn.Module):
         """`top` is the last level: where networks are that do not grow."""
         super().__init__()
         self.top = self.level = top
+        self.mixes = False
+        """Whether the level before is computed too."""
         self.register_buffer("stored_level", torch.tensor(top))
         self.register_buffer("alpha", torch.ones(()))
 
     def follow(self, level: int, alpha: float) -> None:
-        """Set the level, which decides what networks compute, and alpha, which does not."""
+        """Set the level and alpha. Level and `mixes` decide what networks compute."""
         if level != self.level:
             self.level = level
             self.stored_level.fill_(level)
+        self.mixes = level > 0 and (alpha < 1 or self.serves_both_phases)
         self.alpha.fill_(alpha)
+
+    @property
+    def serves_both_phases(self) -> bool:
+        """Whether the level before is computed at alpha = 1 too, where it counts for nothing: on
+        CUDA one captured turn then serves the fade and what follows. Elsewhere that is waste."""
+        return self.alpha.is_cuda
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -38,6 +47,7 @@ class Growth(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.level = int(self.stored_level)
+        self.follow(self.level, float(self.alpha))
 
     def fade(self, old: Tensor, new: Tensor) -> Tensor:
         """(1 - alpha) old + alpha new; exactly `new` at alpha = 1, also in bf16."""

@@ -13,11 +13,14 @@ from torch.nn import functional as F
 from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.equalized import (
+    SLOPE,
     EqualizedConv,
+    EqualizedLeakyConv,
     EqualizedLinear,
     EqualizedLogit,
     EqualizedNearestConv3,
 )
+from crgan_cli.networks.fast.pixel_norm import NormalizePixels
 from crgan_cli.networks.growth import Growth, double, halve
 from crgan_cli.networks.layers import (
     at_least_fp32,
@@ -59,13 +62,15 @@ def choose_widths(levels: int, fmap_base: int, fmap_max: int, width: float) -> l
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean over channels of x^2 + 1e-8), section 4.2. The mean is in fp32."""
+    if x.device.type == "cpu" and x.ndim == 4 and not torch.compiler.is_compiling():
+        return NormalizePixels.apply(x, EPSILON)
     square = at_least_fp32(x).square().mean(1, keepdim=True)
     return x * (square + EPSILON).rsqrt().to(x.dtype)
 
 
 def leaky(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2."""
-    return F.leaky_relu(x, 0.2)
+    return F.leaky_relu(x, SLOPE)
 
 
 class MinibatchStd(nn.Module):
@@ -115,12 +120,12 @@ class PGGANFirstBlock(nn.Module):
         super().__init__()
         self.dense = EqualizedLinear(c_in, c_out * FIRST_SIDE**2, gain=2**0.5 / 4, bias=False)
         self.bias = nn.Parameter(torch.zeros(c_out))
-        self.conv = EqualizedConv(c_out, c_out, 3)
+        self.conv = EqualizedLeakyConv(c_out, c_out, 3)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).unflatten(1, (-1, FIRST_SIDE, FIRST_SIDE))
         x = pixel_norm(leaky(x + self.bias.to(x.dtype)[:, None, None]))
-        return pixel_norm(leaky(self.conv(x)))
+        return pixel_norm(self.conv(x))
 
 
 class PGGANUpBlock(nn.Module):
@@ -129,16 +134,16 @@ class PGGANUpBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.up = EqualizedNearestConv3(c_in, c_out)
-        self.conv = EqualizedConv(c_out, c_out, 3)
+        self.conv = EqualizedLeakyConv(c_out, c_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return pixel_norm(leaky(self.conv(pixel_norm(leaky(self.up(x))))))
+        return pixel_norm(self.conv(pixel_norm(leaky(self.up(x)))))
 
 
 class PGGANGenerator(nn.Module):
     """Normalised latents and labels -> 4x4, then a block per level; each level has a toRGB.
 
-    The image of the newest level is faded in over the doubled one of the level before. toRGB is
+    The image of the newest level fades in over the doubled one of the level before. toRGB is
     linear: values are about in [-1, 1], and clamped where they are shown or scored.
 
     A generator that has not grown up yet makes smaller images in training. In evaluation mode they
@@ -177,7 +182,7 @@ class PGGANGenerator(nn.Module):
         for block in self.blocks[:level]:
             before, x = x, block(x)
         image = self.to_rgb[level](x)
-        if level > 0:
+        if self.growth.mixes:
             # in fp32: bf16 has 8 bits for alpha
             old = double(at_least_fp32(self.to_rgb[level - 1](before)))
             image = self.growth.fade(old, at_least_fp32(image))
@@ -198,11 +203,11 @@ class PGGANDownBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.conv1 = EqualizedConv(c_in, c_in, 3)
-        self.conv2 = EqualizedConv(c_in, c_out, 3)
+        self.conv1 = EqualizedLeakyConv(c_in, c_in, 3)
+        self.conv2 = EqualizedLeakyConv(c_in, c_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return halve(leaky(self.conv2(leaky(self.conv1(x)))))
+        return halve(self.conv2(self.conv1(x)))
 
 
 class PGGANLastBlock(nn.Module):
@@ -211,11 +216,11 @@ class PGGANLastBlock(nn.Module):
     def __init__(self, c: int, features: int, mbstd_group: int) -> None:
         super().__init__()
         self.mbstd = MinibatchStd(mbstd_group)
-        self.conv = EqualizedConv(c + 1, c, 3)
+        self.conv = EqualizedLeakyConv(c + 1, c, 3)
         self.dense = EqualizedLinear(c * FIRST_SIDE**2, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = leaky(self.conv(self.mbstd(x)))
+        x = self.conv(self.mbstd(x))
         return leaky(self.dense(x.flatten(1)))
 
 
@@ -250,7 +255,7 @@ class PGGANDiscriminator(nn.Module):
         self.classes = known if labels == "projection" else 0
         """Number of classes that the logit is conditioned on."""
         self.growth = Growth(levels - 1)
-        self.from_rgb = nn.ModuleList(EqualizedConv(channels, c, 1) for c in widths)
+        self.from_rgb = nn.ModuleList(EqualizedLeakyConv(channels, c, 1) for c in widths)
         self.blocks = nn.ModuleList(map(PGGANDownBlock, widths[1:], widths[:-1]))
         self.last = PGGANLastBlock(widths[0], features, mbstd_group)
         self.logits = EqualizedLogit(features, 1 + known * self.classifies, gain=1.0)
@@ -262,11 +267,11 @@ class PGGANDiscriminator(nn.Module):
         level = self.growth.level
         while not self.training and x.shape[-1] > FIRST_SIDE << level:
             x = halve(x)
-        h = leaky(self.from_rgb[level](x))
+        h = self.from_rgb[level](x)
         for i in reversed(range(level)):
             h = self.blocks[i](h)
-            if i == level - 1:
-                h = self.growth.fade(leaky(self.from_rgb[i](halve(x))), h)
+            if i == level - 1 and self.growth.mixes:
+                h = self.growth.fade(self.from_rgb[i](halve(x)), h)
         h = self.last(h)
         logits = self.logits(h)
         if self.classifies:

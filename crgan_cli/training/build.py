@@ -58,7 +58,8 @@ class TrainingRun:
 
         # Data. Every rank must have the images of the others, and of the checkpoint.
         self.evaluator = load.build_evaluator(config)
-        self.dataset = build_dataset(config)
+        names = found.content.get("class_names", ()) if found else ()
+        self.dataset = build_dataset(config, names)
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
         self.require_same_images(found)

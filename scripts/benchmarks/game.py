@@ -23,13 +23,14 @@ from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.cyclegan import CycleGAN
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.tasks.pix2pix import Pix2Pix
+from crgan_cli.gan.tasks.progressive import Progressive
 from crgan_cli.gan.tasks.stargan import StarGAN
 from crgan_cli.gan.types import Batch, Views
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.trainer import Trainer
 
-from . import cyclegan, pictures, pix2pix, stargan
+from . import cyclegan, pggan, pictures, pix2pix, stargan
 from .equality import Mirror, compare
 from .peers import PeerStep, Sets, Settings
 
@@ -50,8 +51,8 @@ class Peer(Protocol):
         ...
 
 
-class Translation(NamedTuple):
-    """A task from images to images, and the step of other programs for it."""
+class Setup(NamedTuple):
+    """A task, and the step of other programs for it."""
 
     task: type[Task]
     defaults: tuple[str, ...]  # settings
@@ -59,22 +60,26 @@ class Translation(NamedTuple):
     require_equal: Callable[[Any, Any, Sets, DictConfig], None]
 
 
-TRANSLATIONS = {
-    "unet": Translation(Pix2Pix, pix2pix.DEFAULTS, pix2pix.PairedPeerStep, pix2pix.require_equal),
-    "translator": Translation(
+SETUPS = {
+    "unet": Setup(Pix2Pix, pix2pix.DEFAULTS, pix2pix.PairedPeerStep, pix2pix.require_equal),
+    "translator": Setup(
         CycleGAN, cyclegan.DEFAULTS, cyclegan.CyclePeerStep, cyclegan.require_equal
     ),
-    "stargan": Translation(
-        StarGAN, stargan.DEFAULTS, stargan.RelabellingPeerStep, stargan.require_equal
+    "stargan": Setup(StarGAN, stargan.DEFAULTS, stargan.RelabellingPeerStep, stargan.require_equal),
+    "pggan": Setup(
+        Progressive,
+        pggan.DEFAULTS,
+        pggan.GrowingPeerStep,
+        lambda task, peer, sets, config: require_equal_for_codes(task, peer, sets["real"]),
     ),
 }
-"""Architecture -> what it is timed with. All others make images from latents."""
+"""Architecture -> what it is timed with. All others have `Generation` and `PeerStep`."""
 
 
 def compose_config(architecture: str, regularizer: str, *overrides: str) -> DictConfig:
     """A run on random images of CIFAR-10's size, with an average of G and without metrics.
 
-    A translation has images and settings of its own: see TRANSLATIONS. A sum of regularizers is
+    Some architectures have images and settings of their own: see SETUPS. A sum of regularizers is
     written "cr+gp".
     """
     fixed = ("dataset=cifar10", "metrics=none", "loss=non_saturating", "optimizer=adam")
@@ -86,22 +91,36 @@ def compose_config(architecture: str, regularizer: str, *overrides: str) -> Dict
         f"steps={NEVER}",
         f"log.every={NEVER}",
     )
-    translation = TRANSLATIONS.get(architecture)
-    own = translation.defaults if translation else ()
+    setup = SETUPS.get(architecture)
+    own = setup.defaults if setup else ()
     return compose([*fixed, *given, *own, *overrides])
 
 
-def find_translation(config: DictConfig) -> Translation | None:
-    """None for a task from latents."""
+def find_setup(config: DictConfig) -> Setup | None:
+    """None for the task of most."""
     task = build.get_task_class(config)
-    return next((each for each in TRANSLATIONS.values() if each.task is task), None)
+    return next((each for each in SETUPS.values() if each.task is task), None)
+
+
+def find_step(config: DictConfig, *, fade: bool) -> int:
+    """The step at which the last resolution is there in full, or in the middle of its fade.
+
+    0 for networks that do not grow. Raises UserError for them with `fade`.
+    """
+    stages = Stages.from_settings(config)
+    if not fade:
+        return stages.grown_at
+    last = stages.stages[-1]
+    if last.fade_steps == 0:
+        raise UserError("--fade is about networks that grow: give it with --arch pggan.")
+    return last.first + last.fade_steps // 2
 
 
 def random_images(config: DictConfig, number: int | None = None) -> Sets:
     """What a data set would give."""
     dataset = config.dataset
     side = dataset.get("load_size", dataset.resolution)
-    number = number or (pictures.IMAGES if find_translation(config) else IMAGES)
+    number = number or (pictures.IMAGES if find_setup(config) else IMAGES)
     two = "channels_a" in dataset
     channels = {name: dataset[f"channels_{name}"] for name in "ab"} if two else {}
     generator = torch.Generator().manual_seed(0)
@@ -114,12 +133,13 @@ def random_images(config: DictConfig, number: int | None = None) -> Sets:
     return {name: draw(c) for name, c in (channels or {"real": dataset.channels}).items()}
 
 
-def build_game(config: DictConfig, *, g_twice: bool = False) -> Task:
-    """The task with freshly made players. `g_twice`: see pix2pix.GTwice.
+def build_game(config: DictConfig, *, g_twice: bool = False, first: int = 0) -> Task:
+    """The task with freshly made players, at step `first`. `g_twice`: see pix2pix.GTwice.
 
     Raises UserError for `g_twice` and another task than pix2pix.
     """
     task = build.build_task(config, build.build_networks(config))
+    task.set_turn("d", first * task.turns.count("d"))
     if not g_twice:
         return task
     if not isinstance(task, Pix2Pix):
@@ -128,16 +148,26 @@ def build_game(config: DictConfig, *, g_twice: bool = False) -> Task:
 
 
 class Ours:
-    """crgan's steps, as `crgan train` takes them, with nothing else between."""
+    """crgan's steps from `first` on, as `crgan train` takes them, with nothing else between.
+
+    `sets` have the resolution of the stage of these steps.
+    """
 
     def __init__(
-        self, config: DictConfig, sets: Sets, device: torch.device, *, g_twice: bool = False
+        self,
+        config: DictConfig,
+        sets: Sets,
+        device: torch.device,
+        *,
+        g_twice: bool = False,
+        first: int = 0,
     ) -> None:
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(device)
         self.task = build_game(config, g_twice=g_twice)
         self.engine.prepare(self.task, device)
-        ema = config.ema
+        ema, stages = config.ema, Stages.from_settings(config)
+        stage = stages.at(first)
         self.trainer = Trainer(
             self.task,
             self.engine,
@@ -145,19 +175,20 @@ class Ours:
             make_batches(
                 sets,
                 dict.fromkeys(sets, ()),
-                batch_size=config.batch_size,
+                batch_size=stage.batch_size,
                 seed=config.seed,
                 device=device,
                 flip=config.dataset.flip,
-                crop=config.dataset.resolution,
+                crop=stage.resolution,
                 layout=self.engine.layout,
             ),
-            Stages.from_settings(config),
+            stages,
             ema=EMA(self.task.player("g"), ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,
             log_every=config.log.every,
         )
+        self.trainer.step = first
         self.trainer.begin()
 
     def run(self, steps: int) -> None:
@@ -170,8 +201,8 @@ class Ours:
 def build_peer(config: DictConfig, task: Task, sets: Sets, device: torch.device) -> Any:
     """The step of other programs on copies of a task's networks."""
     settings = peer_settings(config)
-    if translation := find_translation(config):
-        return translation.build_peer(task, sets, settings, config, device)
+    if setup := find_setup(config):
+        return setup.build_peer(task, sets, settings, config, device)
     assert isinstance(task, Generation)
     players = (task.G, task.adversary.D)
     return PeerStep(players, task.prior, sets["real"], settings, device)
@@ -201,21 +232,21 @@ def regularizer_name(config: DictConfig) -> str:
     return "icr" if parts == ("bcr", "zcr") else "+".join(parts) or "none"
 
 
-def require_equal_losses(config: DictConfig, sets: Sets) -> None:
+def require_equal_losses(config: DictConfig, sets: Sets, *, first: int = 0) -> None:
     """Raises UserError where the two sides do not pay the same for the same images.
 
     On the CPU, in fp32, with spectral norm standing still, which each side iterates in its own way,
     and in translations without dropout, which each side draws in its own way.
     """
-    task = build_game(config)
+    task = build_game(config, first=first)
     for module in task.modules():
         if isinstance(module, Adversary):
             module.T = Mirror()
     peer = build_peer(config, task, sets, torch.device("cpu"))
     peer.T = Mirror().transform
     torch.manual_seed(0)
-    if translation := find_translation(config):
-        translation.require_equal(task, peer, sets, config)
+    if setup := find_setup(config):
+        setup.require_equal(task, peer, sets, config)
     else:
         assert isinstance(task, Generation)
         require_equal_for_codes(task, peer, sets["real"])

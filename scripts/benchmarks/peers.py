@@ -160,8 +160,9 @@ def slope(D: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, y: Tensor | N
     return gradient
 
 
-def distance_from_one(gradient: Tensor) -> Tensor:
-    return (gradient.flatten(1).norm(2, dim=1) - 1).square().mean()
+def distance_from_norm(gradient: Tensor, target: float = 1.0) -> Tensor:
+    """Of the norms of gradients, squared, in units of the norm that they should have."""
+    return (gradient.flatten(1).norm(2, dim=1) - target).square().mean() / target**2
 
 
 # --- the terms -----------------------------------------------------------------------------------
@@ -203,8 +204,13 @@ def gp(seen: Scored) -> Terms:
     x = seen.real.x
     alpha = torch.rand(len(x), 1, 1, 1).to(x.device)
     between = alpha * x + (1 - alpha) * seen.fakes["fake"].x
-    penalty = distance_from_one(slope(seen.D, between, seen.real.y))
+    gradient = slope(seen.D, between, seen.real.y)
+    penalty = distance_from_norm(gradient, seen.weights["target"])
     return {"gp": seen.weights["lambda_gp"] * penalty}
+
+
+def drift(seen: Scored) -> Terms:
+    return {"drift": seen.weights["epsilon_drift"] * (seen.on_real**2).mean()}
 
 
 def dragan(seen: Scored) -> Terms:
@@ -212,7 +218,7 @@ def dragan(seen: Scored) -> Terms:
     alpha = torch.rand(len(x), 1, 1, 1).to(x.device)
     beta = torch.rand(x.shape).to(x.device)
     near = x + alpha * (0.5 * x.std(correction=0) * beta)
-    penalty = distance_from_one(slope(seen.D, near, seen.real.y))
+    penalty = distance_from_norm(slope(seen.D, near, seen.real.y))
     return {"dragan": seen.weights["lambda_dr"] * penalty}
 
 
@@ -230,6 +236,7 @@ Paid = tuple[Callable[[Scored], Terms], ...]
 TERMS: dict[str, Paid] = {
     "none": (),
     "gp": (gp,),
+    "drift": (drift,),
     "dragan": (dragan,),
     "jsr": (jsr,),
     "cr": (cr,),
@@ -339,7 +346,7 @@ class PeerStep:
     def d_terms(self, real: Batch, fakes: Views) -> tuple[Terms, Tensor, Tensor]:
         """What D pays, and its logits of real and generated images."""
         on_real, on_fake = self.D(*real), self.D(*fakes["fake"])
-        terms = {"adversarial/d": F.softplus(-on_real).mean() + F.softplus(on_fake).mean()}
+        terms = {"adversarial/d": self.d_loss(on_real, on_fake)}
         seen = Scored(self.D, self.T, self.settings.weights, real, fakes, on_real, on_fake)
         for term in self.terms:
             terms |= term(seen)
@@ -347,8 +354,14 @@ class PeerStep:
 
     def g_terms(self, fakes: Views) -> Terms:
         """What G pays."""
-        terms = {"adversarial/g": F.softplus(-self.D(*fakes["fake"])).mean()}
+        terms = {"adversarial/g": self.g_loss(self.D(*fakes["fake"]))}
         if self.zcr:
             apart = F.mse_loss(fakes["fake"].x, fakes["near"].x)
             terms["zcr/gen"] = -self.settings.weights["lambda_gen"] * apart
         return terms
+
+    def d_loss(self, on_real: Tensor, on_fake: Tensor) -> Tensor:
+        return F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+
+    def g_loss(self, on_fake: Tensor) -> Tensor:
+        return F.softplus(-on_fake).mean()

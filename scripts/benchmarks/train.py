@@ -24,7 +24,9 @@ from omegaconf import DictConfig
 
 from crgan_cli.config.build import build_group
 from crgan_cli.errors import UserError
+from crgan_cli.gan.build import get_task_class
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
+from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.system.atomic import write_json, write_text
 from crgan_cli.system.device import allow_tf32, best_precision, resolve_device
@@ -36,7 +38,7 @@ from .game import (
     build_game,
     build_peer,
     compose_config,
-    find_translation,
+    find_step,
     random_images,
     require_equal_losses,
 )
@@ -109,9 +111,13 @@ class Game:
     def __repr__(self) -> str:
         return f"{self.architecture} with {self.regularizer}"
 
-    def __init__(self, architecture: str, regularizer: str, common: Sequence[str]) -> None:
+    def __init__(
+        self, architecture: str, regularizer: str, common: Sequence[str], *, fade: bool = False
+    ) -> None:
         self.architecture, self.regularizer = architecture, regularizer
         self.config = cache(partial(compose_config, architecture, regularizer, *common))
+        self.first = find_step(self.config(), fade=fade)
+        """The first step that is taken."""
 
     def gflop(self, *overrides: str, unfrozen: bool = False) -> float | None:
         """Of a step; `unfrozen` computes the gradient of D's weights in G's turn as well.
@@ -119,7 +125,7 @@ class Game:
         None for a translation, whose turns `training.flops` has no formula for.
         """
         config = self.config(*overrides)
-        if find_translation(config):
+        if not issubclass(get_task_class(config), Generation):
             return None
         size = {key: config.dataset[key] for key in ("resolution", "channels")}
         networks = flops.count_networks(config.architecture, **size)
@@ -146,36 +152,42 @@ def contestants(
         for precision in args.precision:
             words = (f"engine={engine}", f"engine.precision={precision}")
             config, name = game.config(*words), f"{engine} {precision}"
-            found.append(ours(config, sets, device, name))
+            found.append(ours(config, sets, device, name, first=game.first))
             if args.g_twice:
                 found.append(ours(config, sets, device, f"{name}, G twice", g_twice=True))
     if args.against == PEER:  # built last: by now crgan's engine has set the threads
-        found.insert(0, peer(game.config(), sets, device))
+        found.insert(0, peer(game.config(), sets, device, first=game.first))
     return found
 
 
 def ours(
-    config: DictConfig, sets: Sets, device: torch.device, name: str, *, g_twice: bool = False
+    config: DictConfig,
+    sets: Sets,
+    device: torch.device,
+    name: str,
+    *,
+    g_twice: bool = False,
+    first: int = 0,
 ) -> Contestant:
-    """crgan with the engine of `config`."""
+    """crgan with the engine of `config`, from step `first` on."""
     asked = config.engine.precision
     precision = best_precision(device) if asked == "auto" else asked
     return warm_up(
         name,
         precision,
-        lambda: Ours(config, sets, device, g_twice=g_twice),
+        lambda: Ours(config, sets, device, g_twice=g_twice, first=first),
         device,
         tf32=precision != "fp32",
         compiled=config.engine.compile,
     )
 
 
-def peer(config: DictConfig, sets: Sets, device: torch.device) -> Contestant:
+def peer(config: DictConfig, sets: Sets, device: torch.device, *, first: int = 0) -> Contestant:
     """The step of other programs, with TF32 on CUDA where PyTorch's defaults have it."""
     return warm_up(
         PEER,
         "tf32" if device.type == "cuda" else "fp32",
-        lambda: build_peer(config, build_game(config), sets, device),
+        lambda: build_peer(config, build_game(config, first=first), sets, device),
         device,
         tf32=True,
     )
@@ -185,7 +197,7 @@ def time_game(args: argparse.Namespace, game: Game, sets: Sets, device: torch.de
     """Times one game. Raises UserError where the sides do not play the same one."""
     config = game.config()
     if args.against == PEER:
-        require_equal_losses(config, sets)
+        require_equal_losses(config, sets, first=game.first)
     steps = args.steps_per_round or STEPS[device.type]
     sides = contestants(args, game, sets, device)
     works = {side.name: partial(side.steps, steps) for side in sides}
@@ -321,7 +333,8 @@ def run_train(args: argparse.Namespace) -> None:
         "engine.threads": args.threads,
     }
     common = [f"{key}={value}" for key, value in given.items() if value is not None]
-    games = [Game(a, r, (*common, *args.overrides)) for a in args.arch for r in args.reg]
+    overrides = (*common, *args.overrides)
+    games = [Game(a, r, overrides, fade=args.fade) for a in args.arch for r in args.reg]
     rows: list[Row] = []
     load = os.getloadavg()[0]
     for game in games:
@@ -336,6 +349,7 @@ def run_train(args: argparse.Namespace) -> None:
         "width": distinct(game.config().architecture.width for game in games),
         "rounds": args.rounds,
         "steps_per_round": args.steps_per_round or STEPS[device.type],
+        "fading in": args.fade,
         "overrides": " ".join(args.overrides),
     }
     text = "\n".join([*heading(conditions), "", *table(rows)])
@@ -365,11 +379,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add("--reg", type=words, default=["none", "cr"], metavar="A,B", help="regularizers (none,cr)")
     add("--engine", type=words, default=["auto"], metavar="A,B", help="engines (auto)")
     add("--precision", type=words, default=["fp32"], metavar="A,B", help="fp32, tf32, bf16 (fp32)")
-    add("--batch", type=int, help="images a turn (64; unet, translator, stargan 4)")
-    add("--width", type=float, help="of the networks (1.0; unet, translator, stargan 0.25)")
+    add("--batch", type=int, help="images a turn (64; pggan 16; unet, translator, stargan 4)")
+    add("--width", type=float, help="of the networks (1.0; pggan, unet, translator, stargan 0.25)")
     add("--rounds", type=int, default=7, help="of which the median counts (7)")
     add("--steps-per-round", type=int, help="(1 on a CPU, 50 on CUDA)")
     add("--against", choices=(PEER, "none"), default=PEER, help="whose step is timed as well")
+    add("--fade", action="store_true", help="networks that grow in the middle of the last fade")
     add("--g-twice", action="store_true", help="crgan as well with pix2pix's G run in both turns")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--threads", type=int, help="on a CPU; the engine's choice unless given")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from support.runs import DEMO, Crgan, refused
 
-from crgan_cli.commands.sample import make_latents
+from crgan_cli.commands.sample import find_classes, make_latents
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.load import LoadedGenerator
@@ -169,7 +169,22 @@ def test_classes_of_a_model_without_any_are_refused(
 
 
 def test_a_class_that_is_not_there_is_refused(scored: Path, crgan: Crgan) -> None:
-    refused(crgan("sample", scored, "--classes", "0,10"), "the classes 0 to 9")
+    refused(
+        crgan("sample", scored, "--classes", "0,10"), "--classes 10: this generator has the classes"
+    )
+    refused(crgan("sample", scored, "--classes=-1"), "the classes 0 to 9 (0 t-shirt/top, 1 ")
+
+
+def test_classes_have_names(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
+    assert crgan("sample", scored, "--n", 8, "--classes", "7,3", "--out", "numbers")[0] == 0
+    assert (
+        crgan("sample", scored, "--n", 8, "--classes", "sneaker, dress", "--out", "names")[0] == 0
+    )
+    assert np.array_equal(pictures(tmp_path / "numbers"), pictures(tmp_path / "names"))
+
+
+def test_a_name_wins_over_a_number() -> None:
+    assert find_classes(["3", "0"], 3, ("1", "2", "3")) == [2, 0]
 
 
 def asked(**words: object) -> Namespace:
@@ -216,7 +231,7 @@ def test_interpolation_begins_and_ends_at_the_images_themselves(
     assert_alike(rows[[0, 3, 4, 7]], by_hand(trained(scored), normal(4), [0, 0, 1, 1]))
     assert not np.array_equal(rows[1], rows[0])
     latents, columns = make_latents(
-        asked(n=7, interpolate=4, classes=[5, 2]), Prior("normal", 128, 10)
+        asked(n=7, interpolate=4, classes=["5", "2"]), Prior("normal", 128, 10)
     )
     assert columns == 4
     assert latents.y is not None
@@ -324,10 +339,10 @@ def test_a_disk_that_is_full_is_a_failed_run_and_leaves_no_zip(
         (["--seed", "x"], "argument --seed: 'x' is not a whole number from 0 on"),
         (["--seed", "-1"], "'-1' is not"),
         (["--seed", str(2**64)], "is not"),
-        (["--classes", "a"], "argument --classes: 'a' is not a class's number (as in 0,3)"),
+        (["--classes", "a"], "--classes a: this generator has no classes"),
         (["--classes", ""], "'' is not"),
         (["--classes", "1,,2"], "'' is not"),
-        (["--classes=-1"], "'-1' is not"),
+        (["--classes=-1"], "--classes -1: this generator has no classes"),
         (["--truncation", "0"], "argument --truncation: '0' is not a number above 0"),
         (["--truncation", "-1"], "'-1' is not"),
         (["--truncation", "nan"], "'nan' is not"),

@@ -1,5 +1,6 @@
 """`crgan translate`: what it writes for files of any size and kind, and what it refuses."""
 
+import io
 import shutil
 import zipfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from support.runs import Crgan, refused, tiny, unmeasured
 from torch import Tensor
@@ -180,6 +182,15 @@ def test_a_mask_is_a_fourth_channel_that_does_not_touch_the_colours(
     code, _, err = crgan("translate", run, "opaque.png", "--out", "o.png", "--device", "cpu")
     assert code == 1
     assert "opaque.png (it has no alpha channel for the fourth channel)" in err
+
+
+def test_deep_greys_are_scaled_as_in_training(translator: Path) -> None:
+    model = load.load_generator(load.find_checkpoint(translator), torch.device("cpu"), None)
+    OmegaConf.update(model.config, "dataset.range", [0, 4095], force_add=True)
+    content = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 4095, np.uint16)).save(content, "PNG")
+    decode = FileTranslator(model, torch.device("cpu"), Options()).decode
+    assert decode(content.getvalue()).unique().tolist() == [255]
 
 
 # --- what goes wrong ---

@@ -119,3 +119,17 @@ def test_a_missing_demo_file_says_how_to_get_it_back(
     monkeypatch.setattr("crgan_cli.data.embedded.FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"fashion_mnist_train\.png cannot be read.*Install crgan"):
         demo().load("train")
+
+
+def test_only_some_classes_of_a_named_set_are_used_and_said_in_the_protocol():
+    options = {"resolution": 32, "channels": 1, "only_classes": ["bag", "coat"]}
+    data = Demo(classes=2, **options)  # pyright: ignore[reportArgumentType]
+    whole = Demo(resolution=32, channels=1, classes=10).load("test")
+    for _ in range(2):
+        images = data.load("test")
+        assert data.class_names == ("bag", "coat")
+        assert torch.equal(images.x[images.y == 0], whole.x[whole.y == 8])
+        assert torch.equal(images.x[images.y == 1], whole.x[whole.y == 4])
+    assert data.described == "demo (bag,coat)"
+    with pytest.raises(UserError, match=r"must name dataset\.classes=10 classes"):
+        Demo(classes=10, **options).load("test")  # pyright: ignore[reportArgumentType]

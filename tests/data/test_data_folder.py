@@ -84,6 +84,62 @@ def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path):
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
 
 
+def test_classes_are_counted_as_a_person_does_and_printed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    names = ["10", "2", "1", "a10b", "a9b", "a09b"]
+    root = write(tmp_path / "images", [f"{name}/{i}.png" for name in names for i in range(2)])
+    data = folder(root, classes=6)
+    data.load("train")
+    assert data.class_names == ("1", "2", "10", "a09b", "a9b", "a10b")
+    assert "6 classes: 0 1, 1 2, 2 10, 3 a09b, 4 a9b, 5 a10b" in caplog.text
+
+
+def test_only_some_classes_are_used_and_numbered_as_typed(tmp_path: Path):
+    root = write(cats_and_dogs(tmp_path / "images"), numbered("bird/", 10), start=200)
+    data = folder(root, classes=2, only_classes=["dog", "bird"])
+    data.keep_numbers(["dog", "bird"])
+    for split in ("train", "test"):
+        images = data.load(split)
+        assert data.class_names == ("dog", "bird")
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 200).long())
+        assert images.x.min() >= 100
+    assert len(data.load("train").x) == 18
+    without = folder(root, classes=0, only_classes=["bird"]).load("train")
+    assert without.x.min() >= 200
+    assert without.y.unique().tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        (["dog", "fish"], r"Unknown class 'fish' in dataset\.only_classes\..*cat, dog"),
+        (["dog"], r"must name dataset\.classes=2 classes.*Type dataset\.classes=1"),
+        (["dog", "dog"], r"each once"),
+    ],
+)
+def test_classes_to_use_must_be_there(tmp_path: Path, only: list[str], words: str):
+    with pytest.raises(UserError, match=words):
+        folder(cats_and_dogs(tmp_path / "images"), classes=2, only_classes=only).load("train")
+
+
+def test_a_run_keeps_the_numbers_of_its_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Such as one from before classes were counted, in another order."""
+    root = cats_and_dogs(tmp_path / "images")
+    data = folder(root, classes=2)
+    data.keep_numbers(["dog", "cat"])
+    for split in ("train", "test"):
+        images = data.load(split)
+        assert data.class_names == ("dog", "cat")
+        assert torch.equal(images.y, (images.x[:, 0, 0, 0] < 100).long())
+    assert "not those of the run" not in caplog.text
+    data.keep_numbers(["dog", "bird"])
+    data.load("train")
+    assert data.class_names == ("cat", "dog")
+    assert "its classes cat, dog are not those of the run, dog, bird" in caplog.text
+
+
 def test_the_first_images_are_of_both_classes(tmp_path: Path):
     data = folder(cats_and_dogs(tmp_path / "images", 50), classes=2)
     assert 2 < int(data.load("train").y[:20].sum()) < 18
@@ -142,13 +198,40 @@ def test_a_zip_gives_what_its_folder_gives(tmp_path: Path):
         assert torch.equal(from_folder.y, from_zip.y)
 
 
-def test_hidden_files_links_and_other_files_do_not_count(tmp_path: Path):
+def test_hidden_and_other_files_do_not_count_and_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     root = write(tmp_path / "images", [*numbered("", 4), ".hidden.png", ".git/a.png"])
-    write(root, ["__MACOSX/a.png"])
-    (root / "notes.txt").write_text("no image")
-    os.symlink(root / "000.png", root / "linked.png")
-    os.symlink(write(tmp_path / "elsewhere", ["a.png"]), root / "linked")
+    write(root, ["__MACOSX/a.png", "b.heic"])
     assert values(load_both(root)) == [*range(4)]
+    assert caplog.text.count("4 images, and 4 left out: 3 hidden") == 1
+
+
+def test_a_folder_of_links_gives_what_the_folder_gives(tmp_path: Path):
+    root = cats_and_dogs(tmp_path / "images")
+    (tmp_path / "links").mkdir()
+    for name in ("cat", "dog"):
+        os.symlink(root / name, tmp_path / "links" / name)
+    for split in ("train", "test"):
+        for one, other in zip(
+            folder(root, classes=2).load(split),
+            folder(tmp_path / "links", classes=2).load(split),
+            strict=True,
+        ):
+            assert torch.equal(one, other)
+
+
+def test_a_zip_from_windows_has_splits_and_classes(tmp_path: Path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for value, name in enumerate(
+            ["train\\cat\\a.png", "train\\dog\\a.png", "test\\dog\\a.png"]
+        ):
+            out.writestr(name, png(value))
+    data = folder(archive, classes=2)
+    assert values(data.load("train").x) == [0, 1]
+    assert values(data.load("test").x) == [2]
+    assert data.load("test").y.tolist() == [1]
 
 
 def test_images_are_resized_and_coloured_as_asked(tmp_path: Path):
@@ -347,7 +430,7 @@ def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pyte
     [
         (lambda root: None, "There is nothing at .*images"),
         (lambda root: root.mkdir(), "images holds no file"),
-        (lambda root: write(root, ["a.txt", "b.npy", "c"]), r"3 files .* \(none\) \.npy \.txt"),
+        (lambda root: write(root, ["a.txt", "b.npy"]), r"2 files but no image: 1 \.npy .* 1 \.txt"),
         (lambda root: root.write_bytes(b"PK, but no zip"), "neither a folder nor a zip"),
         (lambda root: root.write_bytes(b""), "neither a folder nor a zip"),
         (lambda root: write(root, ["a.png"]), r"holdout=0\.1 of the 1 image.* leaves none"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.pictures import save_grey
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
@@ -58,6 +59,25 @@ def test_columns_and_masks_by_hand():
     assert torch.equal(whole.x, torch.cat([each.x for each in views.values()]))
     assert data.set_sizes(whole) == (200, 120)
     assert data.class_names[3:] == ("bag", "ankle boot", "bright", "patterned")
+
+
+def test_a_run_keeps_the_numbers_of_the_classes_of_each_part(tmp_path: Path):
+    save_grey(tmp_path, ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"])
+    own = {
+        "_target_": "crgan_cli.data.Folder",
+        "root": str(tmp_path),
+        "resolution": 32,
+        "channels": 1,
+        "classes": 2,
+        "holdout": 0.5,
+    }
+    data = joint(parts={"tops": TOPS, "own": own})
+    data.keep_numbers(["bright", "patterned", "dog", "cat"])
+    y = data.load_views("test")["own"].y
+    assert data.class_names == ("bright", "patterned", "dog", "cat")
+    assert sorted(y[:, 2:4].tolist()) == [[0, 1], [1, 0]]
+    x = data.load_views("test")["own"].x[:, 0, 0, 0]
+    assert torch.equal(y[:, 2] == 1, x >= 2)  # dogs are the greys 2 and 3
 
 
 def test_the_columns_are_those_of_labels():

@@ -1,5 +1,6 @@
 """PGGAN's networks: parameter counts of the authors' nets, and every formula written out."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -10,7 +11,13 @@ from torch.nn import functional as F
 
 from crgan_cli.errors import UserError
 from crgan_cli.gan.scoring import mixes_samples
-from crgan_cli.networks.equalized import EqualizedConv, EqualizedLinear, EqualizedNearestConv3
+from crgan_cli.networks.equalized import (
+    EqualizedConv,
+    EqualizedLinear,
+    EqualizedNearestConv3,
+    scale_weight,
+    scaled_once,
+)
 from crgan_cli.networks.growth import Growth
 from crgan_cli.networks.pggan import (
     MinibatchStd,
@@ -78,6 +85,47 @@ def test_equalised_layers_scale_their_weights_when_they_are_used() -> None:
     weights = EqualizedConv(64, 64, 3).weight.detach()
     assert weights.mean().abs() < 0.02
     assert weights.std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_weights_that_are_scaled_once_give_the_same_numbers(bf16: bool) -> None:
+    """Two calls of D, as in a turn, and a penalty in full precision; the last digits may differ."""
+    D = discriminator().train()
+    x = torch.rand(2, 4, 3, 16, 16) * 2 - 1
+    found = []
+    for context in (scaled_once(), nullcontext()):
+        with context:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                one, other = D(x[0], None), D(x[1], None)
+            image = x[1].clone().requires_grad_()
+            (slope,) = torch.autograd.grad(D(image, None).sum(), image, create_graph=True)
+            total = (one.square() - other).sum() + (slope.flatten(1).norm(dim=1) - 1).square().sum()
+        found.append([total, *torch.autograd.grad(total, list(D.parameters()), allow_unused=True)])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            apart = (ours - theirs).detach().norm() / theirs.detach().norm()
+            assert apart < (0.05 if bf16 else 1e-5)
+
+
+def test_a_scaled_weight_is_kept_for_one_turn_and_never_without_its_graph() -> None:
+    layer, x = EqualizedLinear(3, 2), torch.randn(4, 3)
+    with scaled_once():
+        with torch.no_grad():
+            layer(x)
+        assert layer(x).requires_grad
+        kept = scale_weight(layer, layer.weight, layer.scale)
+        assert scale_weight(layer, layer.weight, layer.scale) is kept
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cast = scale_weight(layer, layer.weight, layer.scale)
+            assert cast.dtype == torch.bfloat16
+            assert scale_weight(layer, layer.weight, layer.scale) is cast
+            assert scale_weight(layer, layer.weight, layer.scale, cast=False) is kept
+    assert scale_weight(layer, layer.weight, layer.scale) is not kept
+    with pytest.raises(ZeroDivisionError), scaled_once():
+        raise ZeroDivisionError
+    with scaled_once():
+        assert scale_weight(layer, layer.weight, layer.scale) is not kept
 
 
 def test_pixel_norm_by_hand() -> None:
@@ -217,6 +265,29 @@ def test_labels_join_the_latents_and_d_classifies_or_projects() -> None:
 
 
 # --- growth ---------------------------------------------------------------------------------------
+
+
+def test_the_level_before_is_computed_only_while_it_fades_out() -> None:
+    G, D = generator(), discriminator()
+    D.growth = G.growth
+    calls: list[str] = []
+    for name, layers in (("g", G.to_rgb), ("d", D.from_rgb)):
+        for i, layer in enumerate(layers):
+            layer.register_forward_hook(lambda *_, seen=f"{name}{i}": calls.append(seen))
+    expected = {
+        (0, 1.0): "g0 d0",
+        (1, 0.5): "g1 g0 d1 d0",
+        (1, 1.0): "g1 d1",
+        (2, 0.0): "g2 g1 d2 d1",
+    }
+    for (level, alpha), names in expected.items():
+        calls.clear()
+        G.growth.follow(level, alpha)
+        D(G(torch.randn(4, 6), None), None)
+        assert " ".join(calls) == names
+        other = generator()
+        other.load_state_dict(G.state_dict())
+        assert other.growth.mixes == G.growth.mixes == (alpha < 1)
 
 
 def test_at_alpha_1_nothing_of_the_old_level_is_left_in_any_precision() -> None:

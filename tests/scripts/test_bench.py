@@ -18,7 +18,17 @@ from crgan_cli.networks.layers import RowDropout
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
 sys.path.append(str(SCRIPT.parent))  # where the script finds its own modules
 
-from benchmarks import cyclegan, game, kernels, micro, peers, pix2pix, timing  # noqa: E402
+from benchmarks import (  # noqa: E402
+    cyclegan,
+    game,
+    growth,
+    kernels,
+    micro,
+    peers,
+    pggan,
+    pix2pix,
+    timing,
+)
 
 EVAL = [
     "--n",
@@ -315,6 +325,72 @@ def test_the_steps_of_labels_have_the_structure_that_they_say() -> None:
         assert calls == {"g": [4] * 4, "d": of_d}
     assert all(each.grad is not None for each in peer.D.parameters())
     assert set(peer.read) >= {"adversarial/d", "classification/d", "gp", "reconstruction"}
+
+
+TINY_GROWTH = (
+    "dataset.resolution=16",
+    "architecture.width=0.1",
+    "batch_size=4",
+    "engine=eager",
+    "engine.threads=1",
+)
+
+
+@pytest.mark.parametrize("fade", [False, True])
+@pytest.mark.parametrize("labels", ["none", "projection"])
+def test_both_sides_play_the_same_game_of_growth(fade: bool, labels: str) -> None:
+    words = (*TINY_GROWTH, f"architecture.labels={labels}")
+    config = game.compose_config("pggan", "gp+drift", *words)
+    first = game.find_step(config, fade=fade)
+    game.require_equal_losses(config, game.random_images(config, 8), first=first)
+
+
+def test_sides_that_grow_unlike_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = game.compose_config("pggan", "gp+drift", *TINY_GROWTH)
+    monkeypatch.setattr(pggan, "normalise", lambda x: x)
+    first, images = game.find_step(config, fade=True), game.random_images(config, 8)
+    with pytest.raises(UserError, match="do not play the same game"):
+        game.require_equal_losses(config, images, first=first)
+
+
+@pytest.mark.parametrize("fade", [False, True])
+def test_the_steps_of_growth_have_the_structure_that_they_say(fade: bool) -> None:
+    """D: real, fake, points between, and G's turn. While it fades both sides are at one level."""
+    config = game.compose_config("pggan", "gp+drift", *TINY_GROWTH)
+    sets, first = game.random_images(config, 8), game.find_step(config, fade=fade)
+    ours = game.Ours(config, sets, CPU, first=first)
+    peer = game.build_peer(config, game.build_game(config, first=first), sets, CPU)
+    for side, D in ((ours, ours.task.adversary.D), (peer, peer.D)):
+        seen: list[tuple[int, ...]] = []
+        D.register_forward_hook(lambda module, args, out, seen=seen: seen.append(args[0].shape))
+        side.run(1)
+        assert seen == [(4, 3, 16, 16)] * 4
+        assert (D.growth.level, D.growth.mixes) == (2, fade)
+    assert 0.4 < peer.growth.alpha < 0.6 or not fade
+    assert all(each.grad is not None for each in peer.D.logits.parameters())
+
+
+def test_fade_is_refused_without_growth_and_another_loss_has_no_peer() -> None:
+    with pytest.raises(UserError, match="--arch pggan"):
+        game.find_step(game.compose_config("sndcgan", "none", *TINY), fade=True)
+    config = game.compose_config("pggan", "gp+drift", *TINY_GROWTH, "loss=hinge")
+    with pytest.raises(UserError, match="loss=wasserstein"):
+        game.require_equal_losses(config, game.random_images(config, 8))
+
+
+def test_what_growing_saves_adds_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert growth.Growing({"4": 1.0, "8, fading in": 2.0, "8": 3.0}, 4.0).ratio == 2.0
+    words = ["growth", "--engine", "eager", "--device", "cpu", "--threads", "1", "--rounds", "1"]
+    answer(monkeypatch, *words, *TINY_GROWTH[:3])
+    table, verdict = capsys.readouterr().out.strip().rsplit("\n\n", 1)
+    rows = [line.split(" | ") for line in table.splitlines() if "px" in line or "full" in line]
+    assert [row[0].strip("| ") for row in rows] == [
+        *("4 px", "8 px, fading in", "8 px", "16 px, fading in", "16 px", "full size")
+    ]
+    *parts, full = (float(row[3].strip(" |")) for row in rows)
+    assert float(verdict.split()[2]) == pytest.approx(full * 5 / sum(parts), abs=0.02)
 
 
 def test_the_peers_pool_swaps_image_by_image() -> None:

@@ -65,7 +65,7 @@ def load_subject(
     Raise RunFailed if the networks have weights that are not finite.
     """
     generator = load.load_generator(checkpoint, device, weights)
-    dataset = build_dataset(config)
+    dataset = build_dataset(config, generator.class_names)
     train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
     T = Chain(**build_group(config.augment))
     T.set_full_side(config.dataset.resolution)

@@ -18,6 +18,7 @@ from crgan_cli.gan.scoring import ScoredViews, as_verdict, concatenate, mixes_sa
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.bf16_weights import full_precision
+from crgan_cli.networks.fast.convolution_forms import gradients_of_images_only
 from crgan_cli.networks.layers import at_least_fp32
 from crgan_cli.system import rng
 from crgan_cli.system.distributed import tensors
@@ -66,7 +67,8 @@ class GradientRegularizer(Regularizer):
         with full_precision(D, x.device), rng.draws_for(len(batches)):
             if self.needs_double_backward(D):
                 logits = as_verdict(D(x.requires_grad_(), together.y)).logits
-                (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+                with gradients_of_images_only():
+                    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
             else:
                 gradient = adjoint.input_gradient(D, x, together.y)
         return gradient.split([len(batch.x) for batch in batches])

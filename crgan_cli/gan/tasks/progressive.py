@@ -73,14 +73,14 @@ class Progressive(Generation):
         self.growth.follow(self.growth.top - levels_to_come, stage.alpha(step))
 
     def signature(self) -> Hashable:
-        return self.growth.level, super().signature()
+        return self.growth.level, self.growth.mixes, super().signature()
 
     def player_loss(self, who: str, reals: Views) -> PlayerLoss:
         return super().player_loss(who, {"real": self.fade(reals["real"])})
 
     def fade(self, real: Batch) -> Batch:
         """Real images that fade like G's: from those of half the size to themselves."""
-        if self.growth.level == 0:
+        if not self.growth.mixes:
             return real
         return real._replace(x=self.growth.fade(double(halve(real.x)), real.x))
 

@@ -14,7 +14,8 @@ three, so its gradients are the other two, and all can be differentiated as ofte
 - shifts: products of each pixel with all taps, summed along shifts. For few channels of Y.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -156,6 +157,32 @@ def correlate_by(form: str, x: Tensor, y: Tensor, at: Geometry) -> Tensor:
 # --- the three derivatives, with gradients -------------------------------------------------------
 
 
+class Wanted:
+    """What backward passes compute here."""
+
+    weights = True
+
+
+@contextmanager
+def gradients_of_images_only() -> Iterator[None]:
+    """Compute no gradients of weights and biases in the backward passes of the body.
+
+    For `torch.autograd.grad` with respect to images: it discards those, but a function in Python
+    is not told so (`needs_input_grad` is that of the forward pass).
+    """
+    before, Wanted.weights = Wanted.weights, False
+    try:
+        yield
+    finally:
+        Wanted.weights = before
+
+
+def needed(ctx: Any) -> tuple[bool, bool, bool]:
+    """Whether the gradient of an operand is needed, that of the weight, and that of the bias."""
+    operand, weight, bias, *_ = ctx.needs_input_grad
+    return operand, weight and Wanted.weights, bias and Wanted.weights
+
+
 class Convolve(torch.autograd.Function):
     """Y = X * W + bias."""
 
@@ -170,7 +197,7 @@ class Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias, *_ = ctx.needs_input_grad
+        for_x, for_weight, for_bias = needed(ctx)
         return (
             SpreadOut.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
             Correlate.apply(x, grad, *ctx.rest) if for_weight else None,
@@ -200,7 +227,7 @@ class SpreadOut(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         y, weight = ctx.saved_tensors
-        for_y, for_weight, for_bias, *_ = ctx.needs_input_grad
+        for_y, for_weight, for_bias = needed(ctx)
         return (
             Convolve.apply(grad, weight, None, *ctx.rest) if for_y else None,
             Correlate.apply(grad, y, *ctx.rest) if for_weight else None,
@@ -232,7 +259,7 @@ class Correlate(torch.autograd.Function):
         )
 
 
-def in_this_precision(compute: Callable[..., Tensor], *args: object) -> Tensor:
+def in_this_precision(compute: Callable[..., Any], *args: object) -> Any:
     """Call `compute` without autocast, which would cast fp32 operands of a backward pass."""
     if not torch.is_autocast_enabled("cpu"):  # entering a context takes 10 us
         return compute(*args)

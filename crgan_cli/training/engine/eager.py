@@ -22,6 +22,7 @@ from crgan_cli.data.batches import TrainingImages
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
+from crgan_cli.networks.equalized import scaled_once
 from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.bf16_weights import cast_layers, find_cast_layers
 from crgan_cli.networks.fast.spectral import find_norms, fixed_norms
@@ -224,7 +225,8 @@ class Eager:
         assert self.reals, "the first turn of a run has real images of its own"
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
-        with fixed_norms(self.norms, together=self.spectral_norm == "together"):
+        together = self.spectral_norm == "together"
+        with fixed_norms(self.norms, together=together), scaled_once():
             with self.autocast(), self.bf16_weights(turn.who):
                 loss = self.task.player_loss(turn.who, self.reals)
             total = torch.stack(list(loss.terms.values())).sum()
