@@ -93,3 +93,17 @@ def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
         for key, child in settings.items()
         for dotted, value in _flatten(child, f"{prefix}.{key}" if prefix else str(key)).items()
     }
+
+
+def format_setting(value: object) -> str:
+    """Return a setting as it is typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(format_setting, value))}]"
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -21,7 +21,7 @@ from crgan_cli.config.compose import (
     hydra_search_path,
     require_valid,
 )
-from crgan_cli.config.resolve import Settings, flatten, to_plain
+from crgan_cli.config.resolve import Settings, flatten, format_setting, to_plain
 from crgan_cli.config.signatures import NO_DEFAULT, parameters
 from crgan_cli.config.trust import path_keys, printable, require_code_typed, show_data_paths
 from crgan_cli.errors import UserError, conflict
@@ -213,7 +213,8 @@ def difference(old: Settings, new: Settings) -> list[str]:
     """
     before, after = flatten(old), flatten(new)
     return [
-        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        f"{key}: {format_setting(before.get(key, '(absent)'))} -> "
+        f"{format_setting(after.get(key, '(absent)'))}"
         for key in differing_keys(before, after)
         if not is_below(key, MAY_CHANGE_ON_RESUME)
     ]

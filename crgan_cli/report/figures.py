@@ -6,6 +6,7 @@ from statistics import fmean
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from crgan_cli.config.resolve import format_setting
 from crgan_cli.report import plots
 from crgan_cli.report.curves import plot_losses, plot_metrics
 from crgan_cli.report.drawing import (
@@ -23,7 +24,6 @@ from crgan_cli.report.drawing import (
 )
 from crgan_cli.report.findings import Interval, QuantityByRow
 from crgan_cli.report.model import Report, Row, Value
-from crgan_cli.report.settings import format_setting
 from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from crgan_cli import __version__
-from crgan_cli.config.resolve import flatten
+from crgan_cli.config.resolve import flatten, format_setting
 from crgan_cli.report import plots
 from crgan_cli.report.drawing import describe_direction, finite_or_none
 from crgan_cli.report.figures import make_drawings
@@ -78,7 +78,12 @@ def build_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"flatten": flatten, "pluralize": pluralize, "time": format_time}
+    environment.filters |= {
+        "flatten": flatten,
+        "pluralize": pluralize,
+        "setting": format_setting,
+        "time": format_time,
+    }
     measured, unreadable = read_quantities(report)
     drawings = make_drawings(report, measured)
     samples = load_grids(report)
@@ -136,8 +141,8 @@ def pluralize(count: int, noun: str) -> str:
 
 def row_header(row: Row) -> str | list[str]:
     """Return the settings in which a row differs, or its label if there are none."""
-    given = [f"{key}={value}" for key, value in row.settings.items() if value is not None]
-    return (given or NONE) if row.settings else row.label
+    given = [f"{key}={format_setting(value)}" for key, value in row.settings.items()]
+    return given or row.label
 
 
 def format_value(spread: Spread | None) -> Cell:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from crgan_cli.config.resolve import format_setting
 from crgan_cli.errors import UserError
 from crgan_cli.report.compare import (
     add_note,
@@ -18,7 +19,6 @@ from crgan_cli.report.settings import (
     Settings,
     find_row_settings,
     find_swept_key,
-    format_setting,
     identifying_settings,
     make_row_title,
     shorten_names,
@@ -152,11 +152,23 @@ def one_per_seed(group: Sequence[RunFiles], metric: str) -> tuple[list[RunFiles]
         furthest.setdefault(run.seed, run)
     repeated = [
         f"{run.path} repeats {furthest[run.seed].path} (the same settings and seed {run.seed}) and "
-        "is left out"
+        f"is left out{describe_difference(run, furthest[run.seed], metric)}"
         for run in group
         if run is not furthest[run.seed]
     ]
     return [run for _, run in sorted(furthest.items())], repeated
+
+
+def describe_difference(run: RunFiles, other: RunFiles, metric: str) -> str:
+    """Return how a repeat differs at the last step that both evaluated; "" if it is equal."""
+    values = [
+        {line["step"]: line[metric] for line in r.evals if metric in line} for r in (run, other)
+    ]
+    common = [step for step in values[0] if step in values[1]]
+    if not common or values[0][common[-1]] == values[1][common[-1]]:
+        return ""
+    one, two = (format_setting(each[common[-1]]) for each in values)
+    return f", though unequal: {metric} is {one} and {two} at step {common[-1]:.0f}"
 
 
 def progress_key(run: RunFiles, metric: str) -> tuple[bool, bool, int]:
@@ -193,7 +205,14 @@ def build_row(
         numbers=summarize_metrics(chosen, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
         note=", ".join(
-            filter(None, (describe_runs(runs, counted, metric), describe_growth(counted, chosen)))
+            filter(
+                None,
+                (
+                    describe_runs(runs, counted, metric),
+                    describe_growth(counted, chosen),
+                    describe_commits(counted),
+                ),
+            )
         ),
         counted=tuple(counted),
         steps=tuple(sorted({int(line["step"]) for line in chosen})),
@@ -241,6 +260,13 @@ def describe_growth(runs: Sequence[RunFiles], lines: Sequence[Line]) -> str:
     )
     states.pop("", None)
     return f"grown to {', '.join(states)}" if states else ""
+
+
+def describe_commits(runs: Sequence[RunFiles]) -> str:
+    """Return the commits of crgan that made a row, if they differ."""
+    known = dict.fromkeys(run.commit for run in runs)
+    words = [f"{commit[:7]}{commit[40:]}" if commit else "unknown" for commit in known]
+    return f"of different commits: {', '.join(words)}" if len(known) > 1 else ""
 
 
 def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles], metric: str) -> str:

@@ -14,6 +14,8 @@ NOT_COMPARED = (
     "log",
     "samples",
     "engine.threads",
+    "metrics.every",
+    "metrics.batch_size",  # where it changes numbers, the protocol has it too
     *(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY),
 )
 """Keys in which the runs of a row may differ."""
@@ -95,16 +97,6 @@ def shorten_names(keys: Sequence[str], runs: Sequence[RunFiles]) -> dict[str, st
     endings = Counter(key.rpartition(".")[2] for key in {key for run in runs for key in run.config})
     tails = {key: key.rpartition(".")[2] for key in keys}
     return {key: tail if endings[tail] < 2 else key for key, tail in tails.items()}
-
-
-def format_setting(value: Value) -> str:
-    """Return a setting as it is typed."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if not isinstance(value, float):
-        return str(value)
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
 
 
 def make_row_title(run: RunFiles) -> str:

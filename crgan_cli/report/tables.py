@@ -5,23 +5,14 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from crgan_cli.config.resolve import format_setting
 from crgan_cli.report.model import Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.rows import choose_evaluation, choose_metric, list_metrics
-from crgan_cli.report.settings import format_setting
 from crgan_cli.runs.metric_names import BASELINES, higher_is_better, is_secondary
 from crgan_cli.system.numbers import format_mean, format_number, format_time
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
+FORMULA = ("=", "@", "+", "-", "\t", "\r")
+"""With one of these a cell of a spreadsheet begins a formula."""
 
 
 class Column(NamedTuple):
@@ -184,33 +175,6 @@ def escape_markdown(text: str) -> str:
     return " ".join(escaped.split())
 
 
-def to_latex(report: Report) -> str:
-    r"""Return a tabular for \usepackage{booktabs} with the best row's primary metric in bold."""
-    columns = [column for column in build_columns(report) if column.title != "note"]
-    head, *body = zip(*(map(escape_latex, column.lines) for column in columns), strict=True)
-    if body:
-        label, best, *rest = body[0]
-        body[0] = (label, rf"\textbf{{{best}}}", *rest)
-    spec = "".join("r" if column.numeric else "l" for column in columns)
-    head, *body = [f"  {' & '.join(cells)} \\\\" for cells in (head, *body)]
-    lines = [
-        *(f"% {' '.join(text.split())}" for text in (report.title, *list_remarks(report))),
-        rf"\begin{{tabular}}{{{spec}}}",
-        r"  \toprule",
-        head,
-        r"  \midrule",
-        *body,
-        r"  \bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Return a text with LaTeX's signs escaped."""
-    return "".join(LATEX.get(sign, sign) for sign in text)
-
-
 def rows_to_csv(report: Report) -> str:
     """Return one line per row: its settings, each metric's mean and deviation, the comparison."""
     names = list(dict.fromkeys(name for row in report.rows for name in row.numbers))
@@ -267,8 +231,16 @@ def runs_to_csv(report: Report) -> str:
 
 
 def to_csv_value(value: Value) -> Value:
-    """Return null, true and false as they are typed, and other values unchanged."""
+    """Return null, true, false and whole numbers as they are typed, and other values unchanged."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return format_setting(value) if value is None or isinstance(value, bool) else value
+
+
+def defuse(value: object) -> object:
+    """Return a text with an apostrophe before it if a spreadsheet would take it as a formula."""
+    is_text = not (value is None or isinstance(value, int | float))
+    return f"'{value}" if is_text and str(value)[:1] in FORMULA else value
 
 
 def to_csv(records: Iterable[dict[str, object]]) -> str:
@@ -278,5 +250,5 @@ def to_csv(records: Iterable[dict[str, object]]) -> str:
     columns = dict.fromkeys(key for line in lines for key in line)
     writer = csv.DictWriter(file, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({key: defuse(value) for key, value in line.items()} for line in lines)
     return file.getvalue()

@@ -1,5 +1,6 @@
 """Print a report and write its files."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -55,13 +56,13 @@ def make_report_folder(folder: Path) -> Path:
 def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the files and return their paths. Raises RunFailed if they cannot be written."""
     from crgan_cli.errors import RunFailed
-    from crgan_cli.report import tables
+    from crgan_cli.report import latex, tables
     from crgan_cli.system.atomic import write_text
 
     texts: dict[str, dict[str, Callable[[Report], str]]] = {
         "md": {"report.md": tables.to_markdown},
         "csv": {"runs.csv": tables.runs_to_csv, "rows.csv": tables.rows_to_csv},
-        "tex": {"table.tex": tables.to_latex},
+        "tex": {"table.tex": latex.to_latex},
     }
     if "html" in formats:  # takes a second to import
         from crgan_cli.report.html import build_page
@@ -77,8 +78,9 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
         if "md" in formats:
             with open(out / "report.md", "a", encoding="utf-8", errors="backslashreplace") as file:
                 for path, caption in pictures:
-                    link = quote(path.relative_to(out).as_posix())
-                    file.write(f"\n![{caption}]({link})\n\n{caption}\n")
+                    link = quote(os.fsencode(path.relative_to(out).as_posix()))
+                    text = tables.escape_markdown(caption)
+                    file.write(f"\n![{text}]({link})\n\n{text}\n")
     except OSError as error:
         raise RunFailed(f"writing to {out} failed: {error.strerror or error}.") from error
     return paths

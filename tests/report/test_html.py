@@ -185,6 +185,17 @@ def test_the_protocol_is_told_in_words_with_the_hash_of_the_extractor(full: Repo
     assert re.search("measures.kid_subsets ?7", shown)
 
 
+def test_values_are_spelled_as_they_are_typed(full: Report) -> None:
+    values = {"ema.decay": None, "engine.compile": True, "regularizer.lambda_cr": 20.0}
+    rows = tuple(row._replace(settings=values) for row in full.rows)
+    record = {**full.protocols[0], "truncation": None, "floor": True, "scale": 77.0}
+    page = Elements(build_page(full._replace(rows=rows, protocols=(record,))))
+    for words in ("ema.decay=null", "engine.compile=true", "regularizer.lambda_cr=20"):
+        assert words in page.text
+    for words in ("None", "True", "77.0"):
+        assert words not in page.text
+
+
 def test_runs_that_failed_come_first_with_their_error(full: Report) -> None:
     shown = Elements(build_page(full)).text
     runs = shown[shown.rindex("Folder") :]

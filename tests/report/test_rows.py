@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from support.run_folders import ICR, PROTOCOL, write_run
 
+from crgan_cli.config.resolve import format_setting
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report
 from crgan_cli.report.read import KILLED
 from crgan_cli.report.rows import build_report
-from crgan_cli.report.settings import format_setting
 
 Weight = Mapping[str, object]
 
@@ -200,6 +200,34 @@ def test_a_seed_that_ran_twice_counts_once(tmp_path: Path) -> None:
     assert report.warnings[-1] == (
         f"{tmp_path / 'a'} repeats {tmp_path / 'b'} (the same settings and seed 1) and is left out"
     )
+
+
+def test_a_repeat_with_other_numbers_is_said_to_be_unequal(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {100: 70.0, 200: 50.5}, seed=1, status="failed")
+    write_run(tmp_path / "b", {200: 50.0, 300: 40.0}, seed=1)
+    assert (
+        reported(tmp_path)
+        .warnings[-1]
+        .endswith("is left out, though unequal: fid is 50.5 and 50 at step 200")
+    )
+
+
+def test_commits_are_shown_where_those_of_a_row_differ(tmp_path: Path) -> None:
+    for seed, commit in enumerate(("a" * 40, "b" * 40 + "+", "a" * 40), start=1):
+        more = {"provenance": {"commit": commit}}
+        write_run(tmp_path / f"run{seed}", {300: 50.0}, seed=seed, more=more)
+    (row,) = reported(tmp_path).rows
+    assert row.note.endswith("of different commits: aaaaaaa, bbbbbbb+")
+    (row,) = build_report(collect([tmp_path / "run1", tmp_path / "run3"])).rows
+    assert "commit" not in row.note
+
+
+def test_settings_that_change_no_number_split_no_row(tmp_path: Path) -> None:
+    for seed, every in enumerate((100, 300), start=1):
+        more = {"metrics.every": every, "metrics.batch_size": every, "log.every": every}
+        write_run(tmp_path / f"run{seed}", {300: 50.0}, seed=seed, settings=more)
+    (row,) = reported(tmp_path).rows
+    assert len(row.runs) == 2
 
 
 # --- labels ---

@@ -9,11 +9,11 @@ import pytest
 from support.run_folders import write_run
 
 from crgan_cli.report.collect import collect
+from crgan_cli.report.latex import escape_latex, to_latex
 from crgan_cli.report.model import Report
 from crgan_cli.report.rows import build_report
 from crgan_cli.report.statistics import mean_and_std
 from crgan_cli.report.tables import (
-    escape_latex,
     escape_markdown,
     format_spread,
     format_steps,
@@ -21,9 +21,10 @@ from crgan_cli.report.tables import (
     rows_to_csv,
     runs_to_csv,
     to_aligned_text,
-    to_latex,
+    to_csv,
     to_markdown,
 )
+from crgan_cli.report.write import write_report
 
 AWKWARD = "a_b|c & 5% #1 $x$ {y} ~^\\ <b>"
 
@@ -122,6 +123,7 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
     text = to_latex(report)
     body = text[text.index(r"\begin") :].splitlines()
     assert body == [
+        r"\begin{adjustbox}{max width=\textwidth}",
         r"\begin{tabular}{lrrrrl}",
         r"  \toprule",
         r"  settings & fid $\downarrow$ & is $\uparrow$ & last step & time & published \\",
@@ -132,16 +134,46 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
         r" & 18.72: ours +11.28, n=1: no statement \\",
         r"  \bottomrule",
         r"\end{tabular}",
+        r"\end{adjustbox}",
     ]
     assert all(line.startswith("% ") for line in text[: text.index(r"\begin")].splitlines())
 
 
 def test_awkward_text_means_itself() -> None:
     assert escape_latex(AWKWARD) == (
-        r"a\_b|c \& 5\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}\textbackslash{} "
-        r"\textless{}b\textgreater{}"
+        r"a\_b\textbar{}c \& 5\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}"
+        r"\textbackslash{} \textless{}b\textgreater{}"
     )
     assert escape_markdown("two\nlines [x](y)") == r"two lines \[x\](y)"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Müller – naïve", r"M\"{u}ller -- na\"{i}ve"),
+        ("λ=10 × 2", r"$\lambda$=10 $\times$ 2"),
+        ("ΔΩ", r"$\Delta$$\Omega$"),
+        ("[a]", "{[}a{]}"),  # after a line's end it would be a length
+        ("猫😀", "U+732BU+1F600"),
+    ],
+)
+def test_latex_gets_ascii(text: str, expected: str) -> None:
+    assert escape_latex(text) == expected
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-cmd", "\tx"])
+def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
+    (record,) = records(to_csv([{"a": text, "b": -0.5, "c": "a=b"}]))
+    assert record == {"a": f"'{text}", "b": "-0.5", "c": "a=b"}
+
+
+def test_captions_of_markdown_are_escaped(report: Report, tmp_path: Path) -> None:
+    label = "<script>|\nx"
+    rows = [row._replace(label=label) for row in report.rows]
+    write_report(report._replace(rows=tuple(rows)), tmp_path, ("md", "png"))
+    text = (tmp_path / "report.md").read_text()
+    assert "![" in text
+    assert "<script>" not in text.replace(r"\<script\>", "")
 
 
 def records(text: str) -> list[dict[str, str]]:
@@ -151,7 +183,7 @@ def records(text: str) -> list[dict[str, str]]:
 def test_a_csv_of_rows_has_one_line_a_row(report: Report) -> None:
     best, other = records(rows_to_csv(report))
     assert best["label"] == "lambda_cr=10"
-    assert (best["regularizer.lambda_cr"], best["runs"], best["n"]) == ("10.0", "2", "2")
+    assert (best["regularizer.lambda_cr"], best["runs"], best["n"]) == ("10", "2", "2")
     assert float(best["fid"]) == 20.5
     assert float(best["fid_deviation"]) == pytest.approx(0.5**0.5)
     assert (best["published_fid"], best["steps"]) == ("18.72", "300")
