@@ -220,7 +220,7 @@ LIMITS: dict[Callable[[], str], int] = {
     gradients: 40,
     failure: 70,
     resume: 60,
-    growth: 60,
+    growth: 40,
     frechet: 25,
     speed: 55,
 }

@@ -187,4 +187,4 @@ def test_each_question_has_a_verdict_and_a_limit(
     assert check.main(["frechet"]) == 0
     assert check.main(["bits", "--help"]) == 2
     assert "--help: no such question. Questions: captured, bits" in capsys.readouterr().out
-    assert sum(check.LIMITS.values()) <= 400
+    assert sum(check.LIMITS.values()) <= 440  # a run of 8 minutes, with the installation
