@@ -8,7 +8,6 @@ from pathlib import Path
 import yaml
 
 import crgan_cli
-from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError, missing_file
 
 
@@ -75,6 +74,8 @@ class Choices:
 
     def file_with(self, group: str, name: str, key: str) -> str | None:
         """Return the file of a choice, or of a parent of it, that sets the dotted key."""
+        from crgan_cli.config.resolve import flatten  # brings omegaconf: only for an error
+
         file = f"{group}/{name}.yaml"
         for text in self._texts(file)[:1]:
             content = yaml.safe_load(text) or {}

@@ -120,7 +120,7 @@ def test_a_batch_that_is_larger_than_the_data(refused: Answer, tmp_path: Path) -
 def test_labels_where_there_are_none(refused: Answer, tmp_path: Path) -> None:
     labels = ["architecture=resnet", "architecture.conditional=true"]
     said = refused(*own(pictures(tmp_path / "pictures"), *labels))
-    assert "architecture.conditional=true needs a data set with classes" in said
+    assert "a conditional architecture needs a data set with classes" in said
 
 
 def test_more_classes_than_there_are(refused: Answer, tmp_path: Path) -> None:

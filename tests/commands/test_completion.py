@@ -49,7 +49,7 @@ def complete(line: str, folder: Path, *flags: str) -> "tuple[list[str], str]":
         ("crgan train regularizer=", [f"regularizer={n}" for n in Choices().groups["regularizer"]]),
         ("crgan train regularizer=z", ["regularizer=zcr"]),
         ("crgan train -m regularizer=none,i", ["regularizer=none,icr"]),
-        ("crgan train 'regularizer=[cr,g", ["regularizer=[cr,gp", "regularizer=[cr,gp]"]),
+        ("crgan train 'regularizer=[cr,j", ["regularizer=[cr,jsr", "regularizer=[cr,jsr]"]),
         ("crgan train optim", ["optimizer=", "optimizer."]),
         ("crgan train optimizer.l", ["optimizer.lr_g=", "optimizer.lr_d="]),
         ("crgan train seed=1 -m regularizer=icr regularizer.s", ["regularizer.sigma="]),

@@ -180,6 +180,7 @@ def test_each_question_has_a_verdict_and_a_limit(
         "PASS gradients (0 s): all well",
         "PASS failure (0 s): all well",
         "PASS resume (0 s): all well",
+        "PASS growth (0 s): all well",
         "PASS frechet (0 s): all well",
         "FAIL speed (0 s): no answer in 275 s",
     ]
