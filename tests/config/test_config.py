@@ -249,7 +249,7 @@ def test_a_strangers_text_names_no_class_of_theirs() -> None:
 def test_the_difference_is_what_matters_to_training() -> None:
     old = compose([])
     new = compose(["regularizer.lambda_cr=5", "device=cpu", "out=x", "checkpoint.keep=9"])
-    assert difference(old, new) == ["regularizer.lambda_cr: 10.0 -> 5"]
+    assert difference(old, new) == ["regularizer.lambda_cr: 10 -> 5"]
     assert difference(old, old) == []
     assert "regularizer.sigma: (absent) -> 0.03" in difference(old, compose(["regularizer=icr"]))
 

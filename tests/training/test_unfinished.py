@@ -123,7 +123,7 @@ def test_a_setting_that_changed_in_the_file_alone_is_not_believed(run: RunDir) -
     text = run.config.read_text()
     assert "lambda_cr: 10.0" in text
     run.config.write_text(text.replace("lambda_cr: 10.0", "lambda_cr: 18.0"))
-    with pytest.raises(UserError, match=r"lambda_cr: 10.0 -> 18.0\nPut the former values back"):
+    with pytest.raises(UserError, match=r"lambda_cr: 10 -> 18\nPut the former values back"):
         train(run.path, *KIND, "regularizer.lambda_cr=18.0")
 
 
