@@ -197,14 +197,24 @@ class Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias = needed(ctx)
-        return (
-            SpreadOut.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
-            Correlate.apply(x, grad, *ctx.rest) if for_weight else None,
-            grad.sum((0, 2, 3)) if for_bias else None,
-            None,
-            None,
-        )
+        return *differentiate_convolution(grad, x, weight, needed(ctx), *ctx.rest), None, None
+
+
+def differentiate_convolution(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mask: tuple[bool, bool, bool],
+    at: Geometry,
+    forms: Forms,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of X, W and the bias, as far as the mask has them, with gradients."""
+    for_x, for_weight, for_bias = mask
+    return (
+        SpreadOut.apply(grad, weight, None, x.shape[2:], at, forms) if for_x else None,
+        Correlate.apply(x, grad, at, forms) if for_weight else None,
+        grad.sum((0, 2, 3)) if for_bias else None,
+    )
 
 
 class SpreadOut(torch.autograd.Function):

@@ -7,6 +7,7 @@ know that: it adds tensors of zeros, and turns images and gradients around for t
 kernel, which takes twice the time (RESULTS.md).
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,10 @@ from torch.nn import functional as F
 from crgan_cli.networks.fast.convolution import convolve, find_forms, to_autocast
 from crgan_cli.networks.fast.convolution_forms import (
     LIBRARY,
-    Correlate,
     Forms,
     Geometry,
-    SpreadOut,
     convolve_by,
+    differentiate_convolution,
     in_this_precision,
     needed,
     small_side,
@@ -36,16 +36,11 @@ def convolve_leaky(
     Only in training is another form taken: samples and scores do not depend on it.
     """
     if not training or x.device.type != "cpu" or torch.compiler.is_compiling():
-        plain = convolve if training else convolve_plainly
+        plain = convolve if training else partial(convolve_by, "library")
         return F.leaky_relu(plain(x, weight, bias, at), slope)
     h, w = (small_side(side, at) for side in x.shape[2:])
     forms = find_forms(x, weight, len(x) * h * w, at)
     return ConvolveLeaky.apply(*to_autocast(x, weight, bias), slope, at, forms)
-
-
-def convolve_plainly(x: Tensor, weight: Tensor, bias: Tensor, at: Geometry) -> Tensor:
-    """torch's convolution."""
-    return F.conv2d(x, weight, bias, at.stride, at.padding)
 
 
 class LeakyContext(FunctionCtx):
@@ -81,17 +76,11 @@ class ConvolveLeaky(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
         mask, (at, forms) = needed(ctx), ctx.rest
-        for_x, for_weight, for_bias = mask
         if forms == LIBRARY and not torch.is_grad_enabled():  # two calls in the place of twelve
             grad = torch.ops.aten.leaky_relu_backward(grad, y, ctx.slope, True)
             return *in_this_precision(differentiate_by_library, grad, x, weight, at, mask), *REST
         grad = Slopes.apply(grad, y.detach(), ctx.slope)
-        return (
-            SpreadOut.apply(grad, weight, None, x.shape[2:], *ctx.rest) if for_x else None,
-            Correlate.apply(x, grad, *ctx.rest) if for_weight else None,
-            grad.sum((0, 2, 3)) if for_bias else None,
-            *REST,
-        )
+        return *differentiate_convolution(grad, x, weight, mask, at, forms), *REST
 
 
 REST = (None, None, None)  # the gradients of what is no tensor
