@@ -140,7 +140,7 @@ class LoadedGenerator(NamedTuple):
         if not isinstance(growth, Growth):
             return ""
         full = int(self.config.architecture.resolution)
-        return describe_side(full >> (growth.top - growth.level), full, float(growth.alpha))
+        return describe_side(growth.find_side(growth.level, full), full, float(growth.alpha))
 
 
 def read_network_config(checkpoint: LoadedCheckpoint) -> DictConfig:

@@ -26,11 +26,11 @@ class Augment(nn.Module):
     get the same share of their side, rounded.
     """
 
-    full_side: int | None = None  # of the run's images; None: lengths are pixels of any image
+    _full_side: int | None = None  # of the run's images; None: lengths are pixels of any image
 
     def scale_length(self, pixels: int, side: int) -> int:
         """`pixels` of an image at full size as pixels of one with this side."""
-        return pixels if self.full_side is None else round(pixels * side / self.full_side)
+        return pixels if self._full_side is None else round(pixels * side / self._full_side)
 
     def transform(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> the same shape, with random numbers of its own per image."""
@@ -38,7 +38,7 @@ class Augment(nn.Module):
 
     def set_full_side(self, side: int) -> None:
         """Say how large the run's images are. Raise UserError if the settings make no sense."""
-        self.full_side = side
+        self._full_side = side
 
     def forward(self, batch: Batch) -> Batch:
         """T(batch)."""

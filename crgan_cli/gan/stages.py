@@ -79,11 +79,14 @@ class Stages:
 
         Raise UserError if there are no such resolutions, or a stage has no images.
         """
-        if first_resolution > resolution or resolution % first_resolution:
-            raise UserError(_explain_first(first_resolution, resolution))
         count = (resolution // first_resolution).bit_length()
-        if first_resolution << (count - 1) != resolution:
-            raise UserError(_explain_first(first_resolution, resolution))
+        if count == 0 or first_resolution << (count - 1) != resolution:
+            raise UserError(
+                f"task.first_resolution is {first_resolution} and dataset.resolution {resolution}: "
+                f"images grow by doubling, and {resolution} is not {first_resolution} times a "
+                "power of two. Type task.first_resolution=4 with dataset.resolution=32, 64 or "
+                "another power of two."
+            )
         for name, given in (("batch_sizes", batch_sizes), ("rates", rates)):
             if len(given) < count:
                 raise UserError(
@@ -153,11 +156,3 @@ def describe_side(side: int, full: int, alpha: float) -> str:
     """What networks that have not grown up work at: "8 of 32 pixels (alpha 0.4)"; "" for others."""
     fading = f" (alpha {alpha:g})" if alpha < 1 else ""
     return f"{side} of {full} pixels{fading}" if side < full or fading else ""
-
-
-def _explain_first(first: int, resolution: int) -> str:
-    return (
-        f"task.first_resolution is {first} and dataset.resolution {resolution}: images grow by "
-        f"doubling, and {resolution} is not {first} times a power of two. Type "
-        "task.first_resolution=4 with dataset.resolution=32, 64 or another power of two."
-    )

@@ -35,6 +35,14 @@ class Growth(nn.Module):
         self.mixes = level > 0 and (alpha < 1 or self.serves_both_phases)
         self.alpha.fill_(alpha)
 
+    def find_level(self, side: int, full: int) -> int:
+        """The level of images of `side` pixels, if those of the last one have `full`."""
+        return self.top - ((full // side).bit_length() - 1)
+
+    def find_side(self, level: int, full: int) -> int:
+        """The inverse of `find_level`."""
+        return full >> (self.top - level)
+
     @property
     def serves_both_phases(self) -> bool:
         """Whether the level before is computed at alpha = 1 too, where it counts for nothing: on
@@ -46,7 +54,7 @@ class Growth(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.level = int(self.stored_level)
+        self.level = int(self.stored_level)  # it has changed already: `follow` does not see it
         self.follow(self.level, float(self.alpha))
 
     def fade(self, old: Tensor, new: Tensor) -> Tensor:

@@ -77,8 +77,7 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
         raise NotImplementedError(f"{type(G).__name__} makes no images from noise")
 
     if isinstance(growth := getattr(G, "growth", None), Growth):
-        doublings = (settings["resolution"] // resolution).bit_length() - 1
-        growth.follow(growth.top - doublings, 1.0)
+        growth.follow(growth.find_level(resolution, settings["resolution"]), 1.0)
         D.growth = growth
 
     def passed(network: nn.Module, x: Tensor) -> float:

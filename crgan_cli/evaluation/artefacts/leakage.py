@@ -243,9 +243,7 @@ def describe_transform(T: Augment) -> dict[str, str | int | float]:
     plain = {
         key: value
         for key, value in vars(T).items()
-        if isinstance(value, str | int | float)
-        and key not in ("training", "full_side")
-        and key[0] != "_"
+        if isinstance(value, str | int | float) and key != "training" and key[0] != "_"
     }
     return {"T": type(T).__name__, **plain}
 

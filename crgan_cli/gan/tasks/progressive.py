@@ -51,14 +51,14 @@ class Progressive(Generation):
         if not isinstance(growth, Growth) or not hasattr(adversary.D, "growth"):
             raise UserError(f"{type(G).__name__} cannot grow. {self.needs}")
         self.growth = adversary.D.growth = growth  # one of both
-        smallest = stages.stages[-1].resolution >> growth.top
+        self.schedule = stages
+        self.full = stages.stages[-1].resolution
+        smallest = growth.find_side(0, self.full)
         if first_resolution < smallest:
             raise UserError(
                 f"task.first_resolution is {first_resolution}, and {type(G).__name__} begins at "
                 f"{smallest} pixels. Type task.first_resolution={smallest}"
             )
-        self.schedule = stages
-        self.full = stages.stages[-1].resolution
         self.set_turn("d", 0)
 
     @classmethod
@@ -69,8 +69,8 @@ class Progressive(Generation):
         super().set_turn(who, turn)
         step = turn // self.turns.count(who)
         stage = self.schedule.at(step)
-        levels_to_come = (self.full // stage.resolution).bit_length() - 1
-        self.growth.follow(self.growth.top - levels_to_come, stage.alpha(step))
+        level = self.growth.find_level(stage.resolution, self.full)
+        self.growth.follow(level, stage.alpha(step))
 
     def signature(self) -> Hashable:
         return self.growth.level, self.growth.mixes, super().signature()
