@@ -125,8 +125,6 @@ def find_classes(words: list[str], count: int, names: tuple[str, ...]) -> list[i
 
     A name wins: of classes called 1, 2 and 3, "3" is the last. Raises UserError for unknown ones.
     """
-    from crgan_cli.errors import UserError
-
     numbers = {str(number): number for number in range(count)}
     numbers |= {name: number for number, name in enumerate(names)}
     if unknown := [word for word in words if word not in numbers]:

@@ -26,7 +26,7 @@ from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.evaluation.reference_images import random_subset
 from crgan_cli.evaluation.requirements import require_steps
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.runs.protocol import UNKNOWN, Record
+from crgan_cli.runs.protocol import UNKNOWN, Record, describe_generator
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,10 @@ class Scorer:
         model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
         draws = get_draws(model.config, model.class_names)
         self.prepare(draws, model.class_names)
+        dataset = build_dataset(self.config, model.class_names)
         sampler = make_eval_sampler(
             draws,
-            build_dataset(self.config, model.class_names),
+            dataset,
             self.evaluator,
             lambda: model.prior,
             model.seed,
@@ -95,17 +96,12 @@ class Scorer:
         except RunFailed as error:  # images that are not finite
             raise RunFailed(f"{checkpoint.path} at step {model.step}: {error}") from None
         if export:
-            dataset = build_dataset(self.config, model.class_names)
             for name, images in self.evaluator.real_images(dataset).items():
                 export.add("real", images.x, name)
         return Evaluation(
             {"checkpoint": str(checkpoint.path), "step": model.step},
             values,
-            {
-                **self.evaluator.describe(),
-                "generator_weights": model.weights,
-                **({"generator_side": model.side} if model.side else {}),
-            },
+            {**self.evaluator.describe(), **describe_generator(model.weights, model.side)},
         )
 
     def score_images(self, path: Path, generated: ImageCollection) -> Evaluation:

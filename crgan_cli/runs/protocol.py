@@ -27,6 +27,11 @@ UNKNOWN = "not known"
 """How images of another program were drawn."""
 
 
+def describe_generator(weights: str, side: str) -> dict[str, str]:
+    """Return what a record tells of a generator: its weights, and its side if it has one."""
+    return {"generator_weights": weights, **({"generator_side": side} if side else {})}
+
+
 def differences(a: Record, b: Record) -> list[str]:
     """Return lines "key: of a, of b" for all that makes the numbers of two records incomparable."""
     lines = [
