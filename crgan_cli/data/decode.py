@@ -136,6 +136,13 @@ def resize_planes(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in planes])
 
 
+def to_planes(
+    picture: Image.Image, channels: int, size: tuple[int, int], reading: Reading
+) -> np.ndarray:
+    """Convert a picture and resize it to (width, height): (channels, height, width) uint8."""
+    return resize_planes(convert_colour(picture, channels, reading.value_range), size)
+
+
 def _to_8_bit(picture: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
     values = np.asarray(picture)
     if value_range is None and picture.mode == "F":

@@ -19,11 +19,10 @@ from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
-    convert_colour,
     make_reading,
     open_frames,
-    resize_planes,
     stack_frames,
+    to_planes,
 )
 from crgan_cli.data.domain_files import list_domains
 from crgan_cli.data.files import ImageFiles
@@ -158,9 +157,9 @@ class SquashDecoder(NamedTuple):
     def decode(self, *contents: bytes) -> np.ndarray:
         """(channels, H, W). Raises one of DECODE_ERRORS."""
         (content,) = contents
-        size, black_white = (self.resolution, self.resolution), self.reading.value_range
+        size = (self.resolution, self.resolution)
         frames = [
-            resize_planes(convert_colour(picture, self.channels, black_white), size)
+            to_planes(picture, self.channels, size, self.reading)
             for picture in open_frames(content, self.reading)
         ]
         return stack_frames(frames, self.reading)

@@ -65,9 +65,7 @@ class ImageFiles:
     def log_left_out(self, used: Sequence[str] = ()) -> None:
         """Log how many files are no images or cannot be used, by kind. `used` are names of others
         that are."""
-        left_out = self._left_out + [
-            (_ending(entry.name), entry.name) for entry in self.others if entry.name not in used
-        ]
+        left_out = self._list_left_out(used)
         if left_out:
             plain = {kind for kind, _ in left_out} <= PLAIN_KINDS
             log.log(
@@ -80,6 +78,11 @@ class ImageFiles:
                 "" if plain else ". Convert what is an image to PNG or JPEG to use it",
             )
 
+    def _list_left_out(self, used: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """The kind and the name of all that is no image, or cannot be used."""
+        others = (entry.name for entry in self.others)
+        return self._left_out + [(_ending(name), name) for name in others if name not in used]
+
     def _is_image(self, entry: Entry) -> bool:
         if PurePosixPath(entry.name).suffix:
             return entry.name.lower().endswith(EXTENSIONS)
@@ -90,7 +93,7 @@ class ImageFiles:
             return False
 
     def _format_no_images(self) -> str:
-        left_out = self._left_out + [(_ending(entry.name), entry.name) for entry in self.others]
+        left_out = self._list_left_out()
         expected = f"Images end in one of {' '.join(EXTENSIONS)}."
         if not left_out:
             return f"{self.root} holds no file. {expected} Correct {self.option}."

@@ -22,11 +22,10 @@ from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
-    convert_colour,
     make_reading,
     open_frames,
-    resize_planes,
     stack_frames,
+    to_planes,
 )
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
@@ -176,13 +175,9 @@ class PairDecoder(NamedTuple):
         if a.size != b.size:
             raise ValueError(f"A is {a.width}x{a.height}, but B is {b.width}x{b.height}")
         source, target = (a, b) if self.direction == "a_to_b" else (b, a)
-        size, black_white = (self.resolution, self.resolution), self.reading.value_range
-        return np.concatenate(
-            [
-                resize_planes(convert_colour(picture, channels, black_white), size)
-                for picture, channels in ((source, self.channels_in), (target, self.channels_out))
-            ]
-        )
+        parts = ((source, self.channels_in), (target, self.channels_out))
+        size = (self.resolution, self.resolution)
+        return np.concatenate([to_planes(*part, size, self.reading) for part in parts])
 
 
 def cut_in_half(picture: Image.Image) -> tuple[Image.Image, Image.Image]:

@@ -14,10 +14,9 @@ from torch.nn.functional import interpolate
 from crgan_cli.data.cache import format_reason
 from crgan_cli.data.decode import (
     DECODE_ERRORS,
-    convert_colour,
     make_reading,
     open_picture,
-    resize_planes,
+    to_planes,
 )
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import to_float, to_uint8
@@ -69,7 +68,7 @@ class FileTranslator:
         self.seed = model.seed if options.seed is None else options.seed
         self.channels = self.drawing.in_channels
         values = model.config.dataset.get("range")
-        self.black_white = make_reading(values, "first").value_range
+        self.reading = make_reading(values, "first")
         self.estimate = LabelEstimate(model, device) if self.drawing.needs_labels else None
         self.y: Tensor | None = None  # labels of the image that is being translated
         self.multiple = int(getattr(model.G, "multiple", 1))
@@ -101,8 +100,7 @@ class FileTranslator:
             picture = cut_in_half(picture)["ab".index(self.half)]
         scale = self.size / min(picture.size) if self.size else 1
         size = (round(picture.width * scale), round(picture.height * scale))
-        picture = convert_colour(picture, self.channels, self.black_white)
-        return torch.from_numpy(resize_planes(picture, size))
+        return torch.from_numpy(to_planes(picture, self.channels, size, self.reading))
 
     def __call__(self, image: Tensor) -> Tensor:
         """Translate an image, (C, H, W) uint8 of any size, to (C', H, W) uint8.
