@@ -77,7 +77,7 @@ def trainer(
         task,
         engine,
         optimization or Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, n_dis, "linear"),
-        Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
+        lambda stage: Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
         Stages.single(32, 4, n_dis),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
@@ -297,7 +297,7 @@ def test_graphs_need_cuda_and_say_so() -> None:
 
 def test_auto_is_eager_on_a_cpu_and_graphs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr("crgan_cli.training.engine.eager.find_spec", lambda name: True)
+    monkeypatch.setattr("crgan_cli.training.engine.compiler.find_spec", lambda name: True)
     settings = {
         "precision": "auto",
         "channels_last": False,

@@ -5,11 +5,9 @@ The other engines differ in how these operations reach the device, never in what
 
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,6 +30,7 @@ from crgan_cli.system.device import Precision, allow_tf32, best_precision
 from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.compiler import require_compiler
 
 log = logging.getLogger(__name__)
 
@@ -266,25 +265,6 @@ class Eager:
             )
         if self.folds is None and self.fold == "auto":
             self.folds = dict(state_dict["folds"])
-
-
-def require_compiler(device: torch.device) -> None:
-    """Raise UserError if torch.compile finds no compiler."""
-    there = find_spec("triton") if device.type == "cuda" else cpp_compiler()
-    if not there:
-        needed = (
-            "the package triton" if device.type == "cuda" else "a C++ compiler (g++ or clang++)"
-        )
-        raise UserError(
-            f"compiling networks for {device} needs {needed}, and there is none. Install it, or "
-            "leave it out: engine=auto engine.compile=false."
-        )
-
-
-def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "cl" if os.name == "nt" else None)
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def turn_log(who: str, loss: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
