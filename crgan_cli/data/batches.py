@@ -16,7 +16,6 @@ from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages
 from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
-from crgan_cli.gan.stages import Stage
 from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.system.distributed.world import world
 
@@ -51,10 +50,6 @@ class TrainingImages(ABC):
 
         No random numbers and no synchronisation: a CUDA graph can capture it.
         """
-
-    def at(self, stage: Stage) -> "TrainingImages":
-        """Return the batches of a stage, counted from 0 within it."""
-        return self
 
 
 class Batches(TrainingImages):

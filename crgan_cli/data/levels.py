@@ -5,7 +5,6 @@ bits, as in the authors' dataset_tool.py.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crgan_cli.data.batches import TrainingImages
 from crgan_cli.data.cache import explain_disk_errors, sample_digest
 from crgan_cli.data.images import Images
-from crgan_cli.gan.stages import Stage
-from crgan_cli.gan.types import BatchInputs, Views
 from crgan_cli.system.atomic import atomic_path, write_text
 from crgan_cli.system.cache import cache_folder
 
@@ -28,31 +24,6 @@ IN_MEMORY_BYTES = 1024**3
 
 BYTES_AT_ONCE = 64 * 1024**2
 """Pixels that are shrunk at once. Bounds the extra memory."""
-
-
-class GrowingBatches(TrainingImages):
-    """The images of one set, shrunk to the resolution of each stage. Only one stage is kept.
-
-    Call `at` before the first batch. Each stage has an order of its own.
-    """
-
-    def __init__(
-        self, images: Images, digest: str, make: Callable[[Images, Stage], TrainingImages]
-    ) -> None:
-        """`digest` is the `fingerprint` of the images. `make` returns the batches of images that
-        have the resolution of a stage."""
-        self.images = images
-        self.digest = digest
-        self.make = make
-
-    def at(self, stage: Stage) -> TrainingImages:
-        return self.make(shrink_images(self.images, stage.resolution, self.digest), stage)
-
-    def inputs(self, index: int) -> BatchInputs:
-        raise NotImplementedError("only the batches of a stage can be drawn: call `at`")
-
-    def to_views(self, *inputs: Tensor) -> Views:
-        raise NotImplementedError("only the batches of a stage can be drawn: call `at`")
 
 
 def shrink_images(images: Images, resolution: int, digest: str) -> Images:

@@ -1,6 +1,7 @@
 """The parts of a training run, built and checked before the first step."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 
 from omegaconf import DictConfig
 
@@ -9,7 +10,7 @@ from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
 from crgan_cli.data.batches import TrainingImages, make_batches, require_valid_batch_size
 from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
-from crgan_cli.data.levels import GrowingBatches
+from crgan_cli.data.levels import shrink_images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
@@ -24,6 +25,7 @@ from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.networks.pggan import require_groups
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.protocol import describe_generator
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
 from crgan_cli.system.device import describe_device, resolve_device, watch_crowding
@@ -77,7 +79,7 @@ class TrainingRun:
             self.task,
             self.engine,
             optimization,
-            self.make_images(sets, stages),
+            self.prepare_batches(sets, stages),
             stages,
             ema=EMA(players.G, ema.decay, ema.start) if ema.decay is not None else None,
             seed=self.settings.seed,
@@ -107,41 +109,40 @@ class TrainingRun:
             side = stages.describe_growth(self.settings.steps)  # at the last evaluation
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
-                "generator_weights": "ema" if averaged else "raw",
-                **({"generator_side": side} if side else {}),
+                **describe_generator("ema" if averaged else "raw", side),
             }
 
-    def make_images(self, sets: Mapping[str, Images], stages: Stages) -> TrainingImages:
-        """Return where the real images of all stages come from. Raise UserError for a batch size
-        that the images or D do not allow."""
+    def prepare_batches(
+        self, sets: Mapping[str, Images], stages: Stages
+    ) -> Callable[[Stage], TrainingImages]:
+        """Return what makes the batches of real images of a stage, in an order of its own.
+
+        Raise UserError for a batch size of any stage that the images or D do not allow.
+        """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
-
-        def make(sets: Mapping[str, Images], stage: Stage, stream: int = 0) -> TrainingImages:
-            return make_batches(
-                sets,
-                sizes,
-                batch_size=stage.batch_size,
-                seed=self.settings.seed,
-                device=self.device,
-                flip=self.dataset.flip,
-                crop=stage.resolution,
-                layout=self.engine.layout,
-                stream=stream,
-            )
-
         ranks = world().world_size
         for stage in stages:
             require_groups(self.task, max(1, stage.batch_size // ranks))
-        if len(stages) == 1:
-            return make(sets, stages.at(0))
-        ((name, images),) = sets.items()
-        for stage in stages:
-            require_valid_batch_size(stage.batch_size, len(images.x), ranks)
-        numbers = {stage.resolution: number for number, stage in enumerate(stages)}
-        return GrowingBatches(
-            images,
-            self.provenance["training_images_sha256"],
-            lambda shrunk, stage: make({name: shrunk}, stage, numbers[stage.resolution]),
+            for size in itertools.chain(*sizes.values()):
+                require_valid_batch_size(stage.batch_size, size, ranks)
+        numbers = {stage: number for number, stage in enumerate(stages)}
+
+        def shrink(images: Images, stage: Stage) -> Images:
+            if len(stages) == 1:
+                return images  # which may be larger than the squares that are cut out
+            digest = self.provenance["training_images_sha256"]
+            return shrink_images(images, stage.resolution, digest)
+
+        return lambda stage: make_batches(
+            {name: shrink(images, stage) for name, images in sets.items()},
+            sizes,
+            batch_size=stage.batch_size,
+            seed=self.settings.seed,
+            device=self.device,
+            flip=self.dataset.flip,
+            crop=stage.resolution,
+            layout=self.engine.layout,
+            stream=numbers[stage],
         )
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:
@@ -161,17 +162,16 @@ class TrainingRun:
 
     def cost_of_steps(self, stages: Stages) -> dict[Stage, StepCost]:
         """FLOP of a step of each stage; empty for networks that cannot be counted."""
-        flops = {stage: costs.estimate_step_flops(self.config, stage) for stage in stages}
+        estimated = {stage: costs.estimate_step_flops(self.config, stage) for stage in stages}
+        flops = {stage: each for stage, each in estimated.items() if each is not None}
+        if not flops:
+            return {}  # the peak, which is measured on a CPU, would be of no use
         precision = self.engine.precision
         peak = peaks.peak(self.device, precision)
         on_cpu = self.device.type == "cpu"
         name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
         peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
-        return {
-            stage: StepCost(each, peak, peak_name)
-            for stage, each in flops.items()
-            if each is not None
-        }
+        return {stage: StepCost(each, peak, peak_name) for stage, each in flops.items()}
 
     def build_hooks(
         self, recorder: Recorder, progress: TrainingProgress

@@ -63,7 +63,7 @@ class Trainer:
         task: Task,
         engine: Eager,
         optimization: Optimization,
-        images: TrainingImages,
+        make_batches: Callable[[Stage], TrainingImages],
         stages: Stages,
         *,
         ema: EMA | None,
@@ -72,11 +72,12 @@ class Trainer:
         log_every: int,
         step_costs: Mapping[Stage, StepCost] | None = None,
     ) -> None:
+        """`make_batches` returns the real images of a stage, whose batches count from 0 in it."""
         self.task = task
         self.engine = engine
         self.optimization = optimization
         self.optimizers = optimization.build(engine.players)
-        self.images = images
+        self.make_batches = make_batches
         self.stages = stages
         self.ema = ema
         engine.attach(self.optimizers, ema)
@@ -88,7 +89,6 @@ class Trainer:
         self.window = MetricBuffer()
         self.step = 0
         self.stage: Stage | None = None
-        self.batches = images  # of the stage
         self.batch = -1  # the number of the one that the engine holds
         self.hooks_done = True
         self.seconds_before = 0.0  # of earlier sessions
@@ -187,7 +187,7 @@ class Trainer:
         """Draw the batches of a stage from now on: turns have shapes of their own in it."""
         self.engine.end()
         self.stage, self.batch, self.windows = stage, -1, 0
-        self.batches = self.images.at(stage)
+        self.batches = self.make_batches(stage)
         self.engine.begin(self.batches)
 
     def train_step(self) -> None:

@@ -166,13 +166,12 @@ class Ours:
         self.engine = engine.for_device(device)
         self.task = build_game(config, g_twice=g_twice)
         self.engine.prepare(self.task, device)
-        ema, stages = config.ema, Stages.from_settings(config)
-        stage = stages.at(first)
+        ema = config.ema
         self.trainer = Trainer(
             self.task,
             self.engine,
             build_group(config.optimizer),
-            make_batches(
+            lambda stage: make_batches(
                 sets,
                 dict.fromkeys(sets, ()),
                 batch_size=stage.batch_size,
@@ -182,7 +181,7 @@ class Ours:
                 crop=stage.resolution,
                 layout=self.engine.layout,
             ),
-            stages,
+            Stages.from_settings(config),
             ema=EMA(self.task.player("g"), ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,

@@ -235,7 +235,7 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
         task,
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear", decay_from=0.5),
-        SideBySideBatches(sets),
+        lambda stage: SideBySideBatches(sets),
         Stages.single(32, 4, 1),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,

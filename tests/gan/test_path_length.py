@@ -135,7 +135,7 @@ def trainer(engine: Eager) -> Trainer:
         task,
         engine,
         optimization,
-        batches,
+        lambda stage: batches,
         Stages.single(32, 4, 1),
         ema=ema,
         seed=1,

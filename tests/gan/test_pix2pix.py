@@ -135,7 +135,7 @@ def trainer(engine: Eager, parts: list[Regularizer]) -> Trainer:
         task,
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear", decay_from=0.5),
-        Batches(
+        lambda stage: Batches(
             Images(x, torch.zeros(12, dtype=torch.int64)),
             batch_size=4,
             seed=1,

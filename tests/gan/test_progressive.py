@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crgan_cli.data.batches import Batches, TrainingImages
 from crgan_cli.data.images import Images
-from crgan_cli.data.levels import GrowingBatches
+from crgan_cli.data.levels import shrink_images
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.augment import Cutout, FlipShift
@@ -76,15 +76,17 @@ def trainer(engine: Eager, *parts: Regularizer) -> Trainer:
     engine = engine.for_device(CPU)
     engine.prepare(made, CPU)
 
-    def make(images: Images, stage: Stage) -> TrainingImages:
-        return Batches(images, batch_size=stage.batch_size, seed=1, device=CPU, flip=True)
-
     images = Images(x, torch.zeros(12, dtype=torch.int64))
+
+    def make(stage: Stage) -> TrainingImages:
+        shrunk = shrink_images(images, stage.resolution, "")
+        return Batches(shrunk, batch_size=stage.batch_size, seed=1, device=CPU, flip=True)
+
     return Trainer(
         made,
         engine,
         Adam(1e-3, 2e-3, 0.0, 0.99, 1e-8, 1, "none"),
-        GrowingBatches(images, "", make),
+        make,
         STAGES,
         ema=EMA(made.G, 0.9, start=3),
         seed=1,

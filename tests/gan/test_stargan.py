@@ -227,11 +227,12 @@ def trainer(engine: Eager, labels: Labels) -> Trainer:
     engine = engine.for_device(CPU)
     engine.prepare(task, CPU)
     y = torch.cat([draw_rows(labels)] * 3)
+    batches = Batches(Images(x, y), batch_size=4, seed=1, device=CPU, flip=True, parts=(8, 4))
     return Trainer(
         task,
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 3, "none"),
-        Batches(Images(x, y), batch_size=4, seed=1, device=CPU, flip=True, parts=(8, 4)),
+        lambda stage: batches,
         Stages.single(32, 4, 3),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,

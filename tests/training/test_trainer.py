@@ -59,7 +59,15 @@ def trainer(
     batches = Batches(IMAGES, batch_size=2, seed=seed, device=device, flip=False)
     stages = Stages.single(8, 2, n_dis)
     return Trainer(
-        task, engine, optimization, batches, stages, ema=None, seed=seed, steps=steps, log_every=2
+        task,
+        engine,
+        optimization,
+        lambda stage: batches,
+        stages,
+        ema=None,
+        seed=seed,
+        steps=steps,
+        log_every=2,
     )
 
 
@@ -79,7 +87,7 @@ def test_d_moves_n_dis_times_and_g_once_on_the_last_batch_of_d() -> None:
 
 
 def batch_of(made: Trainer, index: int) -> tuple[int, ...]:
-    x = made.images.to_views(*made.images.inputs(index))["real"].x
+    x = made.batches.to_views(*made.batches.inputs(index))["real"].x
     return tuple(((x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
 
 

@@ -96,7 +96,7 @@ def trainer(engine: Eager, *, resampling: bool = False) -> Trainer:
         task,
         engine,
         Adam(1e-3, 2e-3, 0.5, 0.9, 1e-8, 1, "linear"),
-        Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
+        lambda stage: Batches(images, batch_size=4, seed=1, device=CPU, flip=True),
         Stages.single(32, 4, 1),
         ema=EMA(task.G, 0.9, start=3),
         seed=1,
