@@ -1,16 +1,15 @@
 """A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
 
-import io
 import json
 import os
 import random
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from support.pictures import grey_png, save_grey
 from torch import Tensor
 
 from crgan_cli.data import cache
@@ -34,21 +33,6 @@ def load_both(root: Path, **changed: object) -> Tensor:
     return torch.cat([folder(root, **changed).load(split).x for split in ("train", "test")])
 
 
-def png(value: int) -> bytes:
-    out = io.BytesIO()
-    Image.new("L", (4, 4), value).save(out, "PNG")
-    return out.getvalue()
-
-
-def write(root: Path, names: Iterable[str], start: int = 0) -> Path:
-    """Grey images, the i-th filled with start + i."""
-    for i, name in enumerate(names):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(start + i))
-    return root
-
-
 def numbered(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{i:03}.png" for i in range(count)]
 
@@ -60,12 +44,12 @@ def values(x: Tensor) -> list[int]:
 
 def cats_and_dogs(root: Path, count: int = 10) -> Path:
     """Cats are 0, 1, ...; dogs 100, 101, ..."""
-    write(root, numbered("cat/", count))
-    return write(root, numbered("dog/deeper/", count), start=100)
+    save_grey(root, numbered("cat/", count))
+    return save_grey(root, numbered("dog/deeper/", count), start=100)
 
 
 def test_a_flat_folder_is_split_once_and_for_all(tmp_path: Path):
-    root = write(tmp_path / "images", numbered("", 20))
+    root = save_grey(tmp_path / "images", numbered("", 20))
     train, test = folder(root).load("train"), folder(root).load("test")
     assert (len(train.x), len(test.x)) == (18, 2)
     assert sorted(values(train.x) + values(test.x)) == list(range(20))
@@ -89,7 +73,7 @@ def test_classes_are_counted_as_a_person_does_and_printed(
 ):
     caplog.set_level("INFO")
     names = ["10", "2", "1", "a10b", "a9b", "a09b"]
-    root = write(tmp_path / "images", [f"{name}/{i}.png" for name in names for i in range(2)])
+    root = save_grey(tmp_path / "images", [f"{name}/{i}.png" for name in names for i in range(2)])
     data = folder(root, classes=6)
     data.load("train")
     assert data.class_names == ("1", "2", "10", "a09b", "a9b", "a10b")
@@ -97,7 +81,7 @@ def test_classes_are_counted_as_a_person_does_and_printed(
 
 
 def test_only_some_classes_are_used_and_numbered_as_typed(tmp_path: Path):
-    root = write(cats_and_dogs(tmp_path / "images"), numbered("bird/", 10), start=200)
+    root = save_grey(cats_and_dogs(tmp_path / "images"), numbered("bird/", 10), start=200)
     data = folder(root, classes=2, only_classes=["dog", "bird"])
     data.keep_numbers(["dog", "bird"])
     for split in ("train", "test"):
@@ -154,7 +138,7 @@ def test_sub_folders_mean_nothing_without_classes(tmp_path: Path):
 @pytest.mark.parametrize("name", ["test", "val"])
 def test_train_and_test_folders_are_splits(tmp_path: Path, name: str):
     root = cats_and_dogs(tmp_path / "images" / "train")
-    write(root.parent / name, ["cat/a.png", "dog/a.png", "dog/b.png"], start=200)
+    save_grey(root.parent / name, ["cat/a.png", "dog/a.png", "dog/b.png"], start=200)
     data = folder(root.parent, classes=2)
     assert len(data.load("train").x) == 20
     assert values(data.load("test").x) == [200, 201, 202]
@@ -162,13 +146,15 @@ def test_train_and_test_folders_are_splits(tmp_path: Path, name: str):
 
 
 def test_test_is_preferred_to_val(tmp_path: Path):
-    root = write(tmp_path / "images", ["train/a.png", "val/a.png", "test/a.png"])
+    root = save_grey(tmp_path / "images", ["train/a.png", "val/a.png", "test/a.png"])
     assert values(folder(root).load("test").x) == [2]
     assert values(folder(root).load("train").x) == [0]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path):
-    root = write(tmp_path / "images", ["plane/a.png", "plane/b.png", "train/a.png", "train/b.png"])
+    root = save_grey(
+        tmp_path / "images", ["plane/a.png", "plane/b.png", "train/a.png", "train/b.png"]
+    )
     data = folder(root, classes=2)
     data.load("train")
     assert data.class_names == ("plane", "train")
@@ -189,7 +175,7 @@ def zipped(path: Path, root: Path) -> Path:
 
 def test_a_zip_gives_what_its_folder_gives(tmp_path: Path):
     root = cats_and_dogs(tmp_path / "images")
-    write(root / "__MACOSX" / "cat", ["._000.png"])
+    save_grey(root / "__MACOSX" / "cat", ["._000.png"])
     archive = zipped(tmp_path / "images.zip", root)
     for split in ("train", "test"):
         from_folder = folder(root, classes=2).load(split)
@@ -201,8 +187,8 @@ def test_a_zip_gives_what_its_folder_gives(tmp_path: Path):
 def test_hidden_and_other_files_do_not_count_and_are_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    root = write(tmp_path / "images", [*numbered("", 4), ".hidden.png", ".git/a.png"])
-    write(root, ["__MACOSX/a.png", "b.heic"])
+    root = save_grey(tmp_path / "images", [*numbered("", 4), ".hidden.png", ".git/a.png"])
+    save_grey(root, ["__MACOSX/a.png", "b.heic"])
     assert values(load_both(root)) == [*range(4)]
     assert caplog.text.count("4 images, and 4 left out: 3 hidden") == 1
 
@@ -227,7 +213,7 @@ def test_a_zip_from_windows_has_splits_and_classes(tmp_path: Path):
         for value, name in enumerate(
             ["train\\cat\\a.png", "train\\dog\\a.png", "test\\dog\\a.png"]
         ):
-            out.writestr(name, png(value))
+            out.writestr(name, grey_png(value))
     data = folder(archive, classes=2)
     assert values(data.load("train").x) == [0, 1]
     assert values(data.load("test").x) == [2]
@@ -236,7 +222,7 @@ def test_a_zip_from_windows_has_splits_and_classes(tmp_path: Path):
 
 def test_images_are_resized_and_coloured_as_asked(tmp_path: Path):
     x = (
-        folder(write(tmp_path / "images", numbered("", 2)), resolution=8, channels=3)
+        folder(save_grey(tmp_path / "images", numbered("", 2)), resolution=8, channels=3)
         .load("train")
         .x
     )
@@ -260,7 +246,7 @@ def sets(cache_folder: Path) -> set[str]:
 def test_images_are_decoded_once(
     tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     first = folder(root).load("train")
     assert len(sets(cache_folder)) == 1
 
@@ -272,11 +258,11 @@ def test_images_are_decoded_once(
 
 
 def test_a_changed_file_is_seen(tmp_path: Path):
-    root = write(tmp_path / "images", numbered("", 5))
-    (root / "000.png").write_bytes(png(99))
+    root = save_grey(tmp_path / "images", numbered("", 5))
+    (root / "000.png").write_bytes(grey_png(99))
     os.utime(root / "000.png", ns=(1, 1))
     before = values(load_both(root))
-    (root / "000.png").write_bytes(png(98))  # as many bytes, so only its time tells
+    (root / "000.png").write_bytes(grey_png(98))  # as many bytes, so only its time tells
     os.utime(root / "000.png", ns=(2, 2))
     after = values(load_both(root))
     assert before == [1, 2, 3, 4, 99]
@@ -284,7 +270,7 @@ def test_a_changed_file_is_seen(tmp_path: Path):
 
 
 def test_another_option_is_another_cached_set(tmp_path: Path, cache_folder: Path):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     for changed in ({}, {"resolution": 8}, {"channels": 3}, {}):
         folder(root, **changed).load("train")
     assert len(sets(cache_folder)) == 3
@@ -292,7 +278,7 @@ def test_another_option_is_another_cached_set(tmp_path: Path, cache_folder: Path
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 7])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_folder: Path, damage: bytes):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     first = folder(root).load("train").x.clone()
     (name,) = sets(cache_folder)
     (cache_folder / name / "pixels.u8").write_bytes(damage)
@@ -302,7 +288,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_folder: Path, damage
 def test_any_flipped_bit_of_a_cache_is_noticed_and_it_is_made_anew(
     tmp_path: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
 ):
-    root = write(tmp_path / "images", numbered("", 20))
+    root = save_grey(tmp_path / "images", numbered("", 20))
     first = folder(root).load("train").x.clone()
     (name,) = sets(cache_folder)
     chance = random.Random(0)
@@ -317,7 +303,7 @@ def test_any_flipped_bit_of_a_cache_is_noticed_and_it_is_made_anew(
 
 
 def test_a_cache_from_before_digests_is_made_anew(tmp_path: Path, cache_folder: Path):
-    root = write(tmp_path / "images", numbered("", 3))
+    root = save_grey(tmp_path / "images", numbered("", 3))
     folder(root).load("train")
     (name,) = sets(cache_folder)
     kept = cache_folder / name / "kept.json"
@@ -344,7 +330,7 @@ def test_of_a_large_cache_a_sample_is_compared(tmp_path: Path, monkeypatch: pyte
 
 
 def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     (root / "000.png").write_bytes(b"damaged")
     with pytest.raises(UserError):
         load_both(root)
@@ -352,7 +338,7 @@ def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):
 
 
 def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Path):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     first = folder(root).load("train")
     kept = first.x.clone()
     first.x.zero_()
@@ -360,7 +346,7 @@ def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Pa
 
 
 def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     monkeypatch.setenv("CRGAN_CACHE", str(root / "000.png"))
     with pytest.raises(UserError, match=r"cannot be written to .* variable CRGAN_CACHE"):
         folder(root).load("train")
@@ -368,7 +354,7 @@ def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     real = cache.tempfile.mkdtemp
 
     def on_a_full_disk(**where: object) -> str:
@@ -385,10 +371,10 @@ def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_unreadable_images_are_listed_ten_at_most(tmp_path: Path):
-    root = write(tmp_path / "images", numbered("train/good", 3))
+    root = save_grey(tmp_path / "images", numbered("train/good", 3))
     for i in range(12):
         (root / "train" / f"bad{i:02}.jpg").write_bytes(b"not an image")
-    write(root, ["test/a.png"])
+    save_grey(root, ["test/a.png"])
     with pytest.raises(UserError) as caught:
         folder(root).load("train")
     message = str(caught.value)
@@ -400,8 +386,8 @@ def test_unreadable_images_are_listed_ten_at_most(tmp_path: Path):
 
 def test_unreadable_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     root = cats_and_dogs(tmp_path / "images" / "train").parent
-    write(root, ["test/cat/a.png"])
-    (root / "train" / "cat" / "000.png").write_bytes(png(0)[:40])
+    save_grey(root, ["test/cat/a.png"])
+    (root / "train" / "cat" / "000.png").write_bytes(grey_png(0)[:40])
     for _ in range(2):  # decoded, then from the cache
         images = folder(root, classes=2, skip_unreadable=True).load("train")
         assert torch.bincount(images.y).tolist() == [9, 10]
@@ -419,7 +405,7 @@ def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
 
 
 def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow warns above, and refuses above 20
     with pytest.raises(UserError, match=r"4 of 4 .*\.png \(4x4 pixels are too many\)"):
         folder(root).load("train")
@@ -430,10 +416,13 @@ def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pyte
     [
         (lambda root: None, "There is nothing at .*images"),
         (lambda root: root.mkdir(), "images holds no file"),
-        (lambda root: write(root, ["a.txt", "b.npy"]), r"2 files but no image: 1 \.npy .* 1 \.txt"),
+        (
+            lambda root: save_grey(root, ["a.txt", "b.npy"]),
+            r"2 files but no image: 1 \.npy .* 1 \.txt",
+        ),
         (lambda root: root.write_bytes(b"PK, but no zip"), "neither a folder nor a zip"),
         (lambda root: root.write_bytes(b""), "neither a folder nor a zip"),
-        (lambda root: write(root, ["a.png"]), r"holdout=0\.1 of the 1 image.* leaves none"),
+        (lambda root: save_grey(root, ["a.png"]), r"holdout=0\.1 of the 1 image.* leaves none"),
     ],
 )
 def test_a_root_without_images_is_refused(tmp_path: Path, make, words: str):
@@ -443,15 +432,15 @@ def test_a_root_without_images_is_refused(tmp_path: Path, make, words: str):
 
 
 def test_a_truncated_zip_is_refused(tmp_path: Path):
-    archive = zipped(tmp_path / "images.zip", write(tmp_path / "images", numbered("", 5)))
+    archive = zipped(tmp_path / "images.zip", save_grey(tmp_path / "images", numbered("", 5)))
     archive.write_bytes(archive.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"images\.zip is neither a folder nor a zip"):
         folder(archive).load("train")
 
 
 def test_a_damaged_member_of_a_zip_is_listed(tmp_path: Path):
-    root = write(tmp_path / "images", numbered("train/", 2))
-    write(root, ["test/a.png"])
+    root = save_grey(tmp_path / "images", numbered("train/", 2))
+    save_grey(root, ["test/a.png"])
     archive = zipped(tmp_path / "images.zip", root)
     content = bytearray(archive.read_bytes())
     content[content.index(b"IDAT") + 6] ^= 0xFF
@@ -461,7 +450,7 @@ def test_a_damaged_member_of_a_zip_is_listed(tmp_path: Path):
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path):
-    archive = zipped(tmp_path / "images.zip", write(tmp_path / "images", numbered("", 5)))
+    archive = zipped(tmp_path / "images.zip", save_grey(tmp_path / "images", numbered("", 5)))
     content = bytearray(archive.read_bytes())
     at = -1
     while (at := content.find(b"PK\x01\x02", at + 1)) >= 0:
@@ -474,7 +463,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path):
 def test_a_member_that_unpacks_to_too_much_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    root = write(tmp_path / "images", numbered("", 5))
+    root = save_grey(tmp_path / "images", numbered("", 5))
     monkeypatch.setattr("crgan_cli.data.files.MAX_FILE_BYTES", 20)
     with pytest.raises(UserError, match=r"bytes; at most 20 are allowed"):
         folder(zipped(tmp_path / "images.zip", root)).load("train")
@@ -486,14 +475,14 @@ def test_a_wrong_number_of_classes_is_refused_with_their_names(tmp_path: Path):
 
 
 def test_classes_need_every_image_in_a_sub_folder(tmp_path: Path):
-    root = write(cats_and_dogs(tmp_path / "images"), ["loose.png"])
+    root = save_grey(cats_and_dogs(tmp_path / "images"), ["loose.png"])
     with pytest.raises(UserError, match=r"1 are in none, e\.g\. loose\.png.*classes=0"):
         folder(root, classes=2).load("train")
 
 
 def test_a_class_of_the_test_split_only_is_refused(tmp_path: Path):
     root = cats_and_dogs(tmp_path / "images" / "train").parent
-    write(root, ["test/cat/a.png", "test/bird/a.png"])
+    save_grey(root, ["test/cat/a.png", "test/bird/a.png"])
     with pytest.raises(UserError, match="training split lacks: bird"):
         folder(root, classes=2).load("test")
 
@@ -510,5 +499,5 @@ def test_four_channels_are_refused(tmp_path: Path):
 
 def test_a_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    write(tmp_path / "images", numbered("", 5))
+    save_grey(tmp_path / "images", numbered("", 5))
     assert len(folder(Path("~/images")).load("train").x) == 4

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.evaluators import make_evaluator
 from torch import Tensor, nn
 
 from crgan_cli.data.images import Dataset, Images, Split, to_float
@@ -76,23 +77,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluator(extractor: Extractor | None = None, **changes: object) -> Evaluator:
-    settings: dict[str, object] = {
-        "measures": ["fid", "kid"],
-        "reference": "test",
-        "num_samples": 40,
-        "num_real": None,
-        "repeats": 1,
-        "rounding": "uint8",
-        "weights": "auto",
-        "batch_norm": "running",
-        "truncation": None,
-        "floor": True,
-        "reference_file": None,
-        "batch_size": 16,
-        "every": 100,
-        "is_splits": 4,
-    }
-    return Evaluator(extractor or Projection(), **(settings | changes))  # pyright: ignore
+    settings = {"measures": ["fid", "kid"], "num_samples": 40, "floor": True, "is_splits": 4}
+    given = {**settings, "batch_size": 16} | changes
+    return make_evaluator(extractor or Projection(), **given)
 
 
 def replay(images: Tensor, y: Tensor | None = None) -> Fakes:

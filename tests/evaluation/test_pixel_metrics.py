@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.averages import Averages
+from support.evaluators import make_evaluator
 from support.runs import Crgan, lines, refused, tiny, without_measuring
 from torch import Tensor
 
@@ -28,24 +29,9 @@ def noise(n: int, seed: int, channels: int = 3, side: int = 32) -> Tensor:
 
 
 def evaluator(extractor: Extractor | None = None, **changes: object) -> Evaluator:
-    settings: dict[str, object] = {
-        "measures": ["swd", "ms_ssim"],
-        "reference": "test",
-        "num_samples": N,
-        "num_real": None,
-        "repeats": 1,
-        "rounding": "uint8",
-        "weights": "auto",
-        "batch_norm": "running",
-        "truncation": None,
-        "floor": False,
-        "reference_file": None,
-        "batch_size": 8,
-        "every": 1,
-        "swd_directions": 20,
-        "ms_ssim_pairs": 30,
-    }
-    return Evaluator(extractor or NoExtractor(), **(settings | changes))  # pyright: ignore
+    settings = {"measures": ["swd", "ms_ssim"], "num_samples": N, "every": 1}
+    fewer = {"swd_directions": 20, "ms_ssim_pairs": 30}
+    return make_evaluator(extractor or NoExtractor(), **(settings | fewer | changes))
 
 
 def images(x: Tensor) -> Images:

@@ -16,6 +16,7 @@ from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.types import Batch
+from support.evaluators import make_evaluator
 
 
 class Projected(Extractor):
@@ -39,22 +40,8 @@ class Projected(Extractor):
 
 def evaluator(kind: type[Evaluator] = DomainsEvaluator, **changes: object) -> Evaluator:
     """metrics=domains, with a random projection as the extractor."""
-    settings: dict[str, object] = {
-        "measures": ["kid", "fid"],
-        "reference": "test",
-        "num_samples": None,
-        "num_real": None,
-        "repeats": 1,
-        "rounding": "uint8",
-        "weights": "auto",
-        "batch_norm": "batch",
-        "truncation": None,
-        "floor": False,
-        "reference_file": None,
-        "batch_size": 4,
-        "every": 100,
-    }
-    return kind(Projected(), **(settings | changes))  # pyright: ignore
+    settings = {"measures": ["kid", "fid"], "num_samples": None, "batch_norm": "batch"}
+    return make_evaluator(Projected(), kind, **({**settings, "batch_size": 4} | changes))
 
 
 def noise(n: int, channels: int, seed: int, low: int = 60, high: int = 190) -> Tensor:
