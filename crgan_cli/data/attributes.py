@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -73,9 +74,21 @@ class Attributes(Dataset):
         """Return the image files."""
         return ImageFiles(self.root)
 
+    @cached_property
+    def _files(self) -> ImageFiles:
+        return self.find_images()
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the files; some may have no row of attributes, and others several frames."""
+        if self.frames != "first":
+            return {}
+        count = len(self._files.entries)
+        test = max(1, round(self.holdout * count))
+        return {"real": test if split == "test" else count - test}
+
     def read(self, split: Split) -> Images:
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
-        files = self.find_images()
+        files = self._files
         content, source = self._read_labels_file(files)
         if split == "train":
             names = (each.name for each in files.others)
@@ -161,9 +174,16 @@ class CelebAAttributes(Attributes):
 
     def find_images(self) -> ImageFiles:
         """Return the photos; they are downloaded if they are missing."""
-        r, c = self.resolution, self.channels  # it only finds the files
-        source = CelebA(root=self.root, resolution=r, channels=c, classes=0, crop=r)
-        return ImageFiles(str(source.require_images()))
+        return ImageFiles(str(self._photos.require_images()))
+
+    @property
+    def _photos(self) -> CelebA:
+        """What finds the files."""
+        r, c = self.resolution, self.channels
+        return CelebA(root=self.root, resolution=r, channels=c, classes=0, crop=r)
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        return super().count_listed(split) if self._photos.find_images() else {}
 
     @property
     def name(self) -> str:

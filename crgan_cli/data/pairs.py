@@ -7,6 +7,7 @@ interpolation, whatever its shape; in training to a larger one, of which a rando
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -99,29 +100,39 @@ class Pairs(PairedImages):
 
     def read(self, split: Split) -> Images:
         """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
-        files = ImageFiles(self.root)
+        files, splits = self._listed
         if split == "train":
             files.log_left_out()
-        splits = list_pairs(files)
-        tests = [name for name in TEST_NAMES if name in splits]
-        if tests:
-            items = splits["train" if split == "train" else tests[0]]
-        else:
-            train = splits["train"]
-            items = hold_out(train, [""] * len(train), self.holdout, split, self.root)
-        items = shuffle(items)
+        items = shuffle(self._select_split(split))
         side = self.stored_resolution if split == "train" else self.resolution
         sizes = (side, self.channels_in, self.channels_out)
         decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable, self.reading)
         x, indices = decode_cached(files, items, decoder)
         if split == "train":
-            for name in tests[1:]:
+            for name in [name for name in TEST_NAMES if name in splits][1:]:
                 log.info("%s: %d pairs in %s/ are not used", self.name, len(splits[name]), name)
             log.info("%s: %s", self.name, self._describe(items[indices[0]], files))
             source, target = split_pair(x, self.channels_in)
             log_grey(source, "inputs", "dataset.channels_in", self.name)
             log_grey(target, "targets", "dataset.channels_out", self.name)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the pairs; of several frames each there may be any number of them."""
+        return {"real": len(self._select_split(split))} if self.frames == "first" else {}
+
+    @cached_property
+    def _listed(self) -> tuple[ImageFiles, dict[str, list[Item]]]:
+        """The files, and the pairs of each split."""
+        files = ImageFiles(self.root)
+        return files, list_pairs(files)
+
+    def _select_split(self, split: Split) -> list[Item]:
+        splits = self._listed[1]
+        train = splits["train"]
+        if test := next((splits[name] for name in TEST_NAMES if name in splits), None):
+            return train if split == "train" else test
+        return hold_out(train, [""] * len(train), self.holdout, split, self.root)
 
     def _describe(self, item: Item, files: ImageFiles) -> str:
         """Say which image is the input, by the example of one pair."""
