@@ -117,7 +117,7 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Leave out that Hydra's sweeper composes every job (0.1 s each) to check it: `check_jobs` did."""
+    """Keep Hydra's sweeper from composing every job to check it (0.1 s each): `check_jobs` did."""
     validate = Sweeper.validate_batch_is_legal
     Sweeper.validate_batch_is_legal = lambda self, batch: None
     try:
