@@ -105,7 +105,7 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Seconds in `fit` so far, over all sessions."""
+        """Seconds in `fit` so far, over all sessions, without those of `log_share`."""
         return self.seconds_before + time.monotonic() - self.began
 
     @property
@@ -256,7 +256,9 @@ class Trainer:
 
     def log_share(self, stage: Stage, steps_per_second: float, speed: float) -> None:
         """Log FLOP of a stage's step, and the speed in FLOP/s beside the device's peak."""
+        before = time.monotonic()
         cost = self.count_cost(stage)
+        self.began += time.monotonic() - before  # it is no training
         if cost is None:
             return
         size = f" at {stage.resolution} pixels" if len(self.stages) > 1 else ""
