@@ -148,10 +148,9 @@ def count_weights(config: Settings) -> tuple[int, int]:
 
 @lru_cache
 def _count_weights(config: str) -> tuple[int, int]:
-    import torch
-
     from crgan_cli.gan.build import build_networks
+    from crgan_cli.system.meta import without_values
 
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # counted, not built
+    with without_values():  # counted, not built
         G, D = build_networks(json.loads(config))
     return sum(each.numel() for each in G.parameters()), sum(x.numel() for x in D.parameters())
