@@ -407,9 +407,7 @@ def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
 def test_an_image_of_too_many_pixels_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = save_grey(tmp_path / "images", numbered("", 5))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow warns above, and refuses above 20
-    with pytest.raises(
-        UserError, match=r"4 of 4 .*\.png \(4x4 pixels are too many, at most 10 .*\)"
-    ):
+    with pytest.raises(UserError, match=r"4 of 4 .*\.png \(4x4 pixels are too many, at most 10 "):
         folder(root).load("train")
 
 
