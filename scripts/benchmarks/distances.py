@@ -17,7 +17,7 @@ from torch_fidelity.metric_fid import (
 )
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from crgan_cli.evaluation.metrics.frechet import frechet_distance
+from crgan_cli.evaluation.metrics.frechet import covariance_factor, frechet_distance
 from crgan_cli.evaluation.metrics.kid import kernel_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
 from crgan_cli.system.atomic import write_json
@@ -51,22 +51,24 @@ def run_distances(args: argparse.Namespace) -> None:
     values: dict[str, float] = {}
     theirs_real = fid_features_to_statistics(real)
     ours_real = collect(real, args.batch_size)
+    factor = covariance_factor(ours_real.covariance, args.n - 1)  # known too, as in training
 
     def fid_theirs() -> None:
-        both = [fid_features_to_statistics(each) for each in (real, fake)]
-        values["FID, torch-fidelity"] = fid_statistics_to_metric(*both, False)[KEY_METRIC_FID]
+        first, second = (fid_features_to_statistics(each) for each in (real, fake))
+        values["FID, torch-fidelity"] = fid_statistics_to_metric(first, second, False)[
+            KEY_METRIC_FID
+        ]
 
     def fid_ours() -> None:
-        both = [collect(each, args.batch_size) for each in (real, fake)]
-        values["FID, crgan"] = frechet_distance(*both)
+        first, second = (collect(each, args.batch_size) for each in (real, fake))
+        values["FID, crgan"] = frechet_distance(first, second)
 
     def cached_theirs() -> None:
-        both = (theirs_real, fid_features_to_statistics(fake))
-        found = fid_statistics_to_metric(*both, False)[KEY_METRIC_FID]
-        values["FID with known real moments, torch-fidelity"] = found
+        found = fid_statistics_to_metric(theirs_real, fid_features_to_statistics(fake), False)
+        values["FID with known real moments, torch-fidelity"] = found[KEY_METRIC_FID]
 
     def cached_ours() -> None:
-        found = frechet_distance(ours_real, collect(fake, args.batch_size))
+        found = frechet_distance(ours_real, collect(fake, args.batch_size), factor)
         values["FID with known real moments, crgan"] = found
 
     def kid_theirs() -> None:
@@ -90,18 +92,18 @@ def run_distances(args: argparse.Namespace) -> None:
     device = torch.device("cpu")
     collect(fake[: args.batch_size], args.batch_size)  # warm-up
     times = time_interleaved(works, device, args.rounds)
-    rows = [
-        (name, times[name].median, times[name].minimum, times[name].spread, f"{values[name]:.10g}")
-        for name in works
-    ]
+    rows = [(name, *(times[name][i] for i in range(4)), f"{values[name]:.10g}") for name in works]
     sizes = {key: getattr(args, key) for key in ("n", "dims", "batch_size", "rounds")}
     record = {**machine(device), **sizes}
-    lines = markdown(("what", "median, s", "best, s", "spread", "value"), rows)
+    lines = markdown(("what", "median, s", "best, s", "CPU, s", "spread", "value"), rows)
     print("\n".join([*heading(record), "", *lines, ""]))
     for name in ("FID", "FID with known real moments", "KID")[: len(works) // 2]:
         pair = (times[f"{name}, torch-fidelity"], times[f"{name}, crgan"])
-        median, best = (pair[0][i] / pair[1][i] for i in range(2))
-        print(f"{name}: torch-fidelity takes {median:.2f} times as long (of the best: {best:.2f})")
+        median, best, cpu = (pair[0][i] / pair[1][i] for i in range(3))
+        print(
+            f"{name}: torch-fidelity takes {median:.2f} times as long (the best round of each: "
+            f"{best:.2f}; CPU seconds: {cpu:.2f})"
+        )
     if args.json:
         write_json(args.json, {**record, "rows": rows}, indent=2)
 

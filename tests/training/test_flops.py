@@ -228,7 +228,7 @@ def test_the_cpu_is_measured() -> None:
     assert most > 1e8
 
 
-def test_the_cpus_peak_is_the_fastest_of_many_warm_products(
+def test_a_cpus_peak_is_the_fastest_of_many_warm_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By a clock of our own: a product takes 30 ms at the best, and the first of all far longer."""

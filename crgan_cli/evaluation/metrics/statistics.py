@@ -35,7 +35,8 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
     if total.device.type != "cpu":
         add_gram_in_blocks(total, rows)
         return
-    from scipy.linalg.blas import dsyrk  # only here: the import takes a tenth of a second
+    # only here: the import takes a tenth of a second
+    from scipy.linalg.blas import dsyrk  # pyright: ignore[reportAttributeAccessIssue]
 
     assert total.is_contiguous()  # or it would work on a copy
     dsyrk(1.0, rows.numpy().T, 1.0, total.numpy().T, overwrite_c=1)  # Fortran's upper triangle
