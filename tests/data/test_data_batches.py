@@ -25,6 +25,7 @@ from crgan_cli.training.engine.auto import Auto
 from crgan_cli.training.engine.eager import Eager
 
 CPU = torch.device("cpu")
+VIEWS = ("view", "permute", "detach", "unsqueeze")
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 
 
@@ -206,7 +207,7 @@ def test_making_a_batch_draws_nothing_and_waits_for_nothing(
     inputs = batches.inputs(0)
     with NoSync() as watch:
         batches.to_views(*inputs)
-    kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
+    kernels = [name for name, _ in watch.seen if name not in VIEWS]
     assert kernels.count("index_select") == 2  # pixels and labels; then x / 127.5 - 1
     assert len(kernels) <= 6 + 4 * flip  # remainder, ge, flip, where
     assert not {"rand", "randint", "random_"} & set(kernels)
