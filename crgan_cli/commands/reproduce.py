@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import parse_path, parse_seed
 from crgan_cli.errors import Interrupted, UserError
-from crgan_cli.experiments.paper_tables import load_scale, load_table, scale_names, table_names
+from crgan_cli.experiments.paper_tables import (
+    choose_row_names,
+    load_scale,
+    load_table,
+    scale_names,
+    table_names,
+)
 from crgan_cli.experiments.sweep_state import exit_code
 from crgan_cli.system.paths import shell_joined
 from crgan_cli.system.streams import require_printed
@@ -47,6 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="full, as published (the default), or demo",
     )
     add("--seeds", type=parse_seeds, metavar="1,2,3", help="one run each (1,2,3; of the demo 1)")
+    add(
+        "--rows",
+        type=lambda words: words.split(","),
+        default=[],
+        metavar="NAME,NAME",
+        help="train only these rows; the report still shows all that have begun",
+    )
     add("--out", type=parse_path, metavar="FOLDER", help="of the runs (outputs/reproduce/TABLE)")
     add("--dry-run", action="store_true", help="print the runs and what they cost; train nothing")
 
@@ -63,8 +76,10 @@ def run(args: argparse.Namespace) -> int:
 
     table, scale = load_table(args.table), load_scale(args.scale)
     size = f"_{scale.name}" if scale.title else ""
+    rows = choose_row_names(table, args.rows)
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
-    jobs = plan.plan_jobs(table, scale, args.seeds or scale.seeds, args.overrides, out)
+    planned = plan.plan_jobs(table, scale, args.seeds or scale.seeds, args.overrides, out)
+    jobs = [job for job in planned if job.row.name in rows]
     states = [run_table.job_state(job) for job in jobs]  # before the first one starts
     if args.dry_run:
         print(preview(table, scale, jobs, states))
@@ -82,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 f"To train the failed runs again and skip the finished ones: {same_command(args)}"
             )
         try:
-            report_table(table, scale, jobs, out)
+            report_table(table, scale, planned, out)
         except UserError as error:
             if not failures:
                 raise
@@ -99,6 +114,7 @@ def same_command(args: argparse.Namespace) -> str:
     """Return the command line to type again."""
     words = ["crgan", "reproduce", args.table, *args.overrides]
     words += ["--scale", args.scale] if args.scale != "full" else []
+    words += ["--rows", ",".join(args.rows)] if args.rows else []
     words += ["--seeds", ",".join(map(str, args.seeds))] if args.seeds else []
     words += ["--out", str(args.out)] if args.out else []
     return shell_joined(words)
@@ -153,7 +169,10 @@ def preview(
     """Return the runs, what is left of each, and what that costs, as text."""
     from crgan_cli.report.tables import Column, align_cells
 
-    minutes = [minutes_left(job, scale, state) for job, state in zip(jobs, states, strict=True)]
+    minutes = [
+        minutes_left(job, cpu_minutes(job, scale), state)
+        for job, state in zip(jobs, states, strict=True)
+    ]
     columns = [
         Column("run", False, [job.folder.name for job in jobs]),
         Column("row", False, [job.row.label for job in jobs]),
@@ -174,16 +193,24 @@ def preview(
     )
 
 
-def minutes_left(job: "TableJob", scale: "Scale", state: str) -> float | None:
-    """Return the minutes that a run still needs; None if unknown."""
+def cpu_minutes(job: "TableJob", scale: "Scale") -> float | None:
+    """Return the minutes of a whole run on one CPU thread; None if it is meant for a GPU."""
+    return job.row.cpu_minutes if scale.cpu_minutes is None else scale.cpu_minutes
+
+
+def minutes_left(job: "TableJob", on_cpu: float | None, state: str) -> float | None:
+    """Return the minutes that a run still needs; None if unknown.
+
+    on_cpu: minutes of the whole run on a CPU, as `cpu_minutes`.
+    """
     from crgan_cli.experiments.job import count_steps_done
     from crgan_cli.experiments.run_table import FINISHED, NEW
     from crgan_cli.training.costs import gpu_minutes
 
     steps = int(job.config["steps"])
     done = 0 if state == NEW else steps if state == FINISHED else count_steps_done(job.folder)
-    if scale.cpu_minutes is not None:
-        return scale.cpu_minutes * (steps - done) / steps
+    if on_cpu is not None:
+        return on_cpu * (steps - done) / steps
     return gpu_minutes(job.config, steps, done)
 
 
@@ -199,7 +226,7 @@ def format_totals(
     counted = [each for each in minutes if each is not None]
     where = (
         "one CPU thread [measured on a busy machine]"
-        if scale.cpu_minutes is not None
+        if all(cpu_minutes(job, scale) is not None for job in jobs)
         else "one H200 [derived: performance model, not measured]"
     )
     unknown = len(minutes) - len(counted)

@@ -140,12 +140,12 @@ def estimate_bytes(picture: ImageFile.ImageFile, least: int | None) -> int:
     """Return about how much memory it takes to decode an image, at its peak.
 
     Pillow has 4 bytes a pixel, and the steps of `decode` hold four such images, with transparency
-    eight; deep greys become numbers of 8 bytes. A progressive JPEG has its coefficients besides.
+    five (six are allowed for); deep greys become numbers of 8 bytes. A progressive JPEG has its coefficients besides.
     """
     pixels = picture.width * picture.height
     deep, plain = picture.mode[0] in "IF", picture.mode in ("1", "L", "RGB", "CMYK")
     decoded = (
-        (48 if deep else 16 if plain else 32) * pixels // choose_reduction(picture, least) ** 2
+        (32 if deep else 16 if plain else 24) * pixels // choose_reduction(picture, least) ** 2
     )
     return decoded + (6 * pixels if picture.info.get("progressive") else 0)
 

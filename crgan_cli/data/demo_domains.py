@@ -17,6 +17,7 @@ from crgan_cli.errors import UserError
 DOMAINS = {"a": "t-shirt/top", "b": "trouser"}
 GARMENTS = ("t-shirt/top", "trouser", "dress", "bag", "ankle boot")
 TOPS = ("pullover", "coat", "shirt")
+PADDED = 32  # side of the garments within their border
 
 GARMENT = 16  # grey above this belongs to the garment; the background is 0
 BRIGHT = 170  # mean grey of a garment, and
@@ -31,7 +32,7 @@ class DemoDomains(UnpairedImages):
     """
 
     title = "The demo set of domains"
-    facts = DatasetInfo(32, 1, 0, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 0, inside_border=28)
 
     def read_domains(self, split: Split) -> dict[str, Images]:
         """Return 2,000 or 400 images of each domain, in official order."""
@@ -52,12 +53,12 @@ class DemoAttributes(LabelledDataset):
     """
 
     title = "The demo set of attributes"
-    facts = DatasetInfo(32, 1, len(GARMENTS), note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, len(GARMENTS), inside_border=28)
     class_names = GARMENTS
 
     def read(self, split: Split) -> Images:
         """Return 10,000 or 2,000 images; the classes alternate 0, 1, ... 4, 0, ..."""
-        return choose_garments(split, GARMENTS, self.resolution)
+        return choose_garments(split, GARMENTS, PADDED)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,7 +70,7 @@ class DemoTraits(Dataset):
     """
 
     title = "The demo set of traits"
-    facts = DatasetInfo(32, 1, 0, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 0, inside_border=28)
 
     attributes: list[Literal["bright", "patterned"]]
 

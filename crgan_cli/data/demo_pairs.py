@@ -24,7 +24,7 @@ class DemoPairs(PairedImages):
     """
 
     title = "The demo set of pairs"
-    facts = DatasetInfo(32, 2, 0, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 2, 0, inside_border=28)
 
     def read(self, split: Split) -> Images:
         """Return 20,000 or 4,000 pairs; their classes would alternate as in `Demo`."""

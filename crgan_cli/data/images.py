@@ -34,12 +34,13 @@ class Images(NamedTuple):
 
 
 class DatasetInfo(NamedTuple):
-    """The facts of a published data set, which its YAML cannot change."""
+    """The facts of a published data set. Its YAML can change `resolution` if `resizable`."""
 
     resolution: int
     channels: int
     classes: int
-    note: str = ""  # how the images get this resolution, e.g. " (28x28, padded)"
+    inside_border: int | None = None  # side of the images within a black border, if they have one
+    resizable: bool = False
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -221,19 +222,21 @@ class Dataset:
         facts = self.get_facts()
         if facts is None:
             return
+        keys = ("channels", "classes") if facts.resizable else ("resolution", "channels", "classes")
         wrong = [
             f"dataset.{key}={getattr(self, key)}"
-            for key in ("resolution", "channels", "classes")
+            for key in keys
             # classes=0 ignores the labels; it does not claim that there are none
             if getattr(self, key) != getattr(facts, key)
             and not (key == "classes" and self.classes == 0)
         ]
         if wrong:
+            size = "" if facts.resizable else f"is {facts.resolution}x{facts.resolution} and "
             raise UserError(
-                f"{self.title} is {facts.resolution}x{facts.resolution}{facts.note} with "
-                f"{facts.channels} channel{'s' * (facts.channels > 1)} and {facts.classes} "
-                f"classes, so {' and '.join(wrong)} cannot be true. Leave it out, or train on "
-                "your own images, resized as you like: dataset=folder dataset.root=PATH."
+                f"{self.title} {size}has {facts.channels} channel{'s' * (facts.channels > 1)} and "
+                f"{facts.classes} classes, so {' and '.join(wrong)} cannot be true. Leave it out, "
+                "or train on your own images, resized as you like: dataset=folder "
+                "dataset.root=PATH."
             )
 
     def _check(self, images: Images, split: Split, channels: int) -> None:

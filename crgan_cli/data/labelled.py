@@ -1,10 +1,11 @@
-"""Data sets with classes, of which only some may be used."""
+"""Data sets with classes, of which only some may be used. Published ones can be resized."""
 
 from dataclasses import dataclass, field
 
 import torch
 
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.resize import resize_images
 from crgan_cli.errors import UserError, unknown_name
 
 
@@ -16,14 +17,35 @@ class LabelledDataset(Dataset):
 
     @property
     def described(self) -> str:
-        """The name, and which classes of it, for protocols."""
+        """The name, which classes of it, and another resolution than its own, for protocols."""
         only = ",".join(map(str, self.only_classes))
-        return f"{self.name} ({only})" if only else self.name
+        classes = f" ({only})" if only else ""
+        return f"{self.name}{classes}{self._describe_size()}"
+
+    def _describe_size(self) -> str:
+        """Say what was done to a published set of another resolution, with a space; else ""."""
+        facts, size = self.facts, f"{self.resolution}x{self.resolution}"
+        if facts is None or self.resolution == facts.resolution:
+            return ""
+        if self.resolution == facts.inside_border:
+            return f" ({size}, without a border)"
+        return f" (resized from {facts.resolution}x{facts.resolution} to {size}, Lanczos)"
+
+    def _resize(self, images: Images) -> Images:
+        """Bring images of a published set from its own resolution to that of the YAML."""
+        if self.facts is None:
+            return images
+        if self.resolution == self.facts.inside_border:
+            return self.crop_centre(images)
+        return resize_images(images, self.resolution)
 
     def get_facts(self) -> DatasetInfo | None:
         """Return the facts; with `only_classes`, of any number of classes."""
         facts = super().get_facts()
-        return facts._replace(classes=self.classes) if facts and self.only_classes else facts
+        if facts is None:
+            return None
+        classes = self.classes if self.only_classes else facts.classes
+        return facts._replace(classes=classes, resizable=True)
 
     def require_facts(self) -> None:
         """Also raise UserError unless `classes` is the number of `only_classes`."""
@@ -41,8 +63,11 @@ class LabelledDataset(Dataset):
         return names if self.only_classes else super().renumber(names)
 
     def read_used(self, split: Split) -> Images:
+        """Return the images of `only_classes`, numbered as typed, at the resolution of the YAML."""
+        return self._resize(self._choose_classes(self.read(split)))
+
+    def _choose_classes(self, images: Images) -> Images:
         """Return the images of `only_classes`, numbered as these are typed."""
-        images = self.read(split)
         if not self.only_classes:
             return images
         only = tuple(map(str, self.only_classes))

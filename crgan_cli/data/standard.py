@@ -230,7 +230,7 @@ class Mnist(FilesInFolder):
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey digits of 28x28, padded to 32x32."""
 
     title = "MNIST"
-    facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 10, inside_border=28)
     class_names = tuple("0123456789")
     folder = "MNIST"  # torchvision's class and its folder have this name
 
@@ -279,6 +279,6 @@ class FashionMnist(Mnist):
     """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): MNIST's shape, 10 kinds of garments."""
 
     title = "Fashion-MNIST"
-    facts = DatasetInfo(32, 1, 10, note=" (28x28, padded)")
+    facts = DatasetInfo(32, 1, 10, inside_border=28)
     class_names = FASHION_NAMES
     folder = "FashionMNIST"

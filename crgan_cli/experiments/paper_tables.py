@@ -1,6 +1,6 @@
 """Read the tables of the papers and the scales from YAML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ class PaperRow(NamedTuple):
     label: str  # the paper's name for it
     experiment: str
     overrides: tuple[str, ...]
+    cpu_minutes: float | None = None  # at the full scale, on one thread; None for a GPU
 
 
 class PaperTable(NamedTuple):
@@ -63,6 +64,15 @@ def load_table(name: str) -> PaperTable:
     return PaperTable(name, content["title"], content["protocol"], rows, scales, mixed)
 
 
+def choose_row_names(table: PaperTable, names: Sequence[str]) -> set[str]:
+    """Return the named rows, or all if none is named. Raises UserError for an unknown name."""
+    known = [row.name for row in table.rows]
+    for name in names:
+        if name not in known:
+            raise UserError(unknown_name("row", name, known, where=f"the table {table.name}"))
+    return set(names or known)
+
+
 def parse_row(content: dict) -> PaperRow:
     """Build a row. Its published number is that of its experiment, unless it has its own."""
     from crgan_cli.config.messages import hydra_quoted
@@ -71,7 +81,8 @@ def parse_row(content: dict) -> PaperRow:
     if published := content.get("published"):
         source = hydra_quoted(published["source"])
         overrides += (f"published.fid={published['fid']}", f"published.source={source}")
-    return PaperRow(content["name"], content["label"], content["experiment"], overrides)
+    minutes = content.get("cpu_minutes")
+    return PaperRow(content["name"], content["label"], content["experiment"], overrides, minutes)
 
 
 def load_scale(name: str) -> Scale:

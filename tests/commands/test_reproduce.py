@@ -14,7 +14,7 @@ from filelock import FileLock
 from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
-from crgan_cli.commands.reproduce import minutes_left
+from crgan_cli.commands.reproduce import cpu_minutes, minutes_left
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
@@ -37,6 +37,8 @@ ABLATION = {
 """FID of CR with each T: arXiv:1910.12027 [unverified, low confidence]."""
 
 TABLES = ("biggan", "cr_augmentation_ablation", "small_models")
+OURS = ("cifar10_cpu", "translation")
+"""Tables that no paper has."""
 
 PAIR = """
 title: None and CR
@@ -70,7 +72,7 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
 
 
 def test_the_tables_are_the_papers() -> None:
-    assert set(paper_tables.table_names()) == {*TABLES, "translation"}
+    assert set(paper_tables.table_names()) == {*TABLES, *OURS}
     experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
     assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
@@ -113,8 +115,20 @@ def test_translation_has_each_system_without_with_cr_and_with_bcr(scale: str) ->
     assert all(job.config["steps"] == 200 for job in jobs) == (scale == "demo")
 
 
+def test_the_study_for_a_cpu_varies_the_regularizer_alone() -> None:
+    jobs = jobs_of("cifar10_cpu", "full")
+    parts = [" ".join(sorted(job.config["regularizer"]["_target_"])) for job in jobs]
+    assert parts == ["", "cr", "bcr", "bcr zcr", "zcr", "gp", "bcr zcr"]
+    published, low = (jobs[index].config["regularizer"] for index in (3, 6))
+    for weight in ("lambda_real", "lambda_fake", "lambda_dis", "lambda_gen"):
+        assert low[weight] == pytest.approx(published[weight] / 5)
+    rest = [{**job.config, "regularizer": None} for job in jobs]
+    assert all(each == rest[0] for each in rest)
+    assert rest[0]["extractor"]["_target_"].endswith("EfficientNetLite0")  # no download
+
+
 def test_no_two_rows_share_a_folder() -> None:
-    for name in (*TABLES, "translation"):
+    for name in (*TABLES, *OURS):
         rows = [row.name for row in load_table(name).rows]
         assert len(set(rows)) == len(rows)
 
@@ -248,6 +262,25 @@ def test_a_dry_run_says_what_there_is_to_do(pair: None, crgan: Crgan, tmp_path: 
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_row_alone_is_trained_and_costed_by_its_own_minutes(pair: None, crgan: Crgan) -> None:
+    words = ("reproduce", "pair", "--dry-run", "--seeds", "4,5", "--rows", "cr")
+    out = crgan(*words)[1]
+    assert [line.split()[0] for line in out.splitlines()[4:6]] == ["cr_s4", "cr_s5"]
+    assert "2 runs, 0 finished" in out
+    table = paper_tables.TABLES / "pair.yaml"
+    table.write_text(PAIR.replace("{name: cr,", "{name: cr, cpu_minutes: 30,"))
+    out = crgan(*words)[1]
+    assert "left: 1 h 0 min on one CPU thread [measured on a busy machine]" in out
+
+
+def test_a_report_of_some_rows_has_the_others_that_have_begun(pair: None, crgan: Crgan) -> None:
+    words = ("reproduce", "pair", "--scale", "tiny", "--out", "out", "--rows")
+    assert crgan(*words, "none")[0] == 0
+    code, out, err = crgan(*words, "cr")
+    assert code == 0, err
+    assert re.search("^W/O .*^CR +[0-9]|^CR .*^W/O +[0-9]", out, re.MULTILINE | re.DOTALL)
+
+
 def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
     """The real command, in a process of its own."""
     sizes = tiny("steps=100000", "metrics.every=50000", "samples.every=50000", "log.every=1")
@@ -314,7 +347,7 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     for step in (25, 50):
         (checkpoints / f"step_{step:08d}.pt").touch()
     assert count_steps_done(job.folder) == 50
-    half = minutes_left(job, load_scale("demo"), "resume")
+    half = minutes_left(job, cpu_minutes(job, load_scale("demo")), "resume")
     assert half == pytest.approx((load_scale("demo").cpu_minutes or math.nan) / 2)
 
 
@@ -322,8 +355,9 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     ("words", "said"),
     [
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
-        (("x",), "Tables: biggan, cr_augmentation_ablation, small_models"),
+        (("x",), "Tables: biggan, cifar10_cpu, cr_augmentation_ablation, small_models"),
         ((), "required: TABLE"),
+        (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: none_biggan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),
         (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),
         (("biggan", "--seeds", "-1"), "--seeds"),

@@ -66,7 +66,7 @@ FIRST = "0a6e87089b20dc8fc6113d269a522559176598e5693bc7447775748e3912e096"
     [
         ({"resolution": 64, "load_size": 64}, r"demo set of pairs is 32x32.*resolution=64"),
         ({"load_size": 31}, "load_size=31 is smaller than"),
-        ({"channels": 4, "channels_in": 3}, "with 2 channels .*channels=4"),
+        ({"channels": 4, "channels_in": 3}, "has 2 channels .*channels=4"),
     ],
 )
 def test_facts_of_the_set_are_not_changed(changed: dict[str, int], said: str):

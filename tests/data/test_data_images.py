@@ -149,7 +149,7 @@ def test_classes_zero_leaves_the_labels_out_but_still_stratifies():
 @pytest.mark.parametrize("changed", [{"resolution": 64}, {"channels": 3}, {"classes": 7}])
 def test_a_false_fact_is_refused_by_name(changed: dict[str, int]):
     (name, value), *_ = changed.items()
-    with pytest.raises(UserError, match=rf"Squares is 4x4 .*dataset\.{name}={value}"):
+    with pytest.raises(UserError, match=rf"Squares is 4x4 and has .*dataset\.{name}={value}"):
         squares(**changed).load("train")
 
 

@@ -155,9 +155,9 @@ def test_what_is_there_of_a_broken_download_is_said(tmp_path: Path):
         cifar10(tmp_path).load("train")
 
 
-def test_cifar_is_32_pixels_and_says_so_before_it_looks_for_files(tmp_path: Path):
-    with pytest.raises(UserError, match=r"CIFAR-10 is 32x32 .*dataset\.resolution=64.*folder"):
-        cifar10(tmp_path, resolution=64).load("train")
+def test_cifar_has_three_channels_and_says_so_before_it_looks_for_files(tmp_path: Path):
+    with pytest.raises(UserError, match=r"CIFAR-10 has 3 channels .*dataset\.channels=1.*folder"):
+        cifar10(tmp_path, channels=1).load("train")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crgan_cli.data import levels
+from crgan_cli.data import resize
 from crgan_cli.data.images import Images
 from crgan_cli.data.levels import shrink_images
 
@@ -36,17 +36,17 @@ def test_every_level_is_of_the_full_image_not_of_a_rounded_one() -> None:
 def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small sets count as large ones, and are shrunk in many parts."""
     monkeypatch.setenv("CRGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(levels, "IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(levels, "BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr(resize, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(resize, "BYTES_AT_ONCE", 1000)
     return tmp_path / "levels"
 
 
 def test_a_large_set_is_shrunk_once_on_disk(on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = images()
-    monkeypatch.setattr(levels, "IN_MEMORY_BYTES", 2**30)
+    monkeypatch.setattr(resize, "IN_MEMORY_BYTES", 2**30)
     expected = shrink_images(full, 8, "abc").x
     assert not on_disk.exists()
-    monkeypatch.setattr(levels, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(resize, "IN_MEMORY_BYTES", 0)
     assert torch.equal(shrink_images(full, 8, "abc").x, expected)
     (file,) = on_disk.glob("abc-8.u8")
     assert file.stat().st_size == expected.numel()
