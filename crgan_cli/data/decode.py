@@ -140,7 +140,8 @@ def estimate_bytes(picture: ImageFile.ImageFile, least: int | None) -> int:
     """Return about how much memory it takes to decode an image, at its peak.
 
     Pillow has 4 bytes a pixel, and the steps of `decode` hold four such images, with transparency
-    five (six are allowed for); deep greys become numbers of 8 bytes. A progressive JPEG has its coefficients besides.
+    five (six are allowed for); deep greys become numbers of 8 bytes. A progressive JPEG has its
+    coefficients besides.
     """
     pixels = picture.width * picture.height
     deep, plain = picture.mode[0] in "IF", picture.mode in ("1", "L", "RGB", "CMYK")
