@@ -5,6 +5,7 @@ python scripts/bench.py growth --threads 1
 python scripts/bench.py micro
 python scripts/bench.py check --one engine=graphs --other engine=eager --bitwise
 python scripts/bench.py eval --extractor inception --n 10000 --batch-size 250
+python scripts/bench.py distances --threads 1
 """
 
 import argparse
@@ -14,7 +15,7 @@ from importlib.util import find_spec
 
 from crgan_cli.errors import UserError
 
-VERBS = ("train", "growth", "micro", "share", "eval", "check")
+VERBS = ("train", "growth", "micro", "share", "eval", "distances", "check")
 
 
 def main() -> None:

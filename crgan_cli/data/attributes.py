@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
-from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.data.decode import DECODE_ERRORS, Frames, check_channels, make_reading
+from crgan_cli.data.decoding import SquareDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle

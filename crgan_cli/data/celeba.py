@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.cache import SquareDecoder, decode_cached
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import check_channels
+from crgan_cli.data.decoding import SquareDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import Images, Split

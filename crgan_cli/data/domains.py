@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageFile
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
@@ -20,8 +21,9 @@ from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
+    least_side,
     make_reading,
-    open_frames,
+    read_frames,
     stack_frames,
     to_planes,
 )
@@ -168,15 +170,19 @@ class SquashDecoder(NamedTuple):
         return (self.channels, self.resolution, self.resolution)
 
     @property
+    def least_side(self) -> int | None:
+        return least_side(self.resolution)
+
+    @property
     def hint(self) -> str:
         return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
 
-    def decode(self, *contents: bytes) -> np.ndarray:
+    def decode(self, *pictures: ImageFile.ImageFile) -> np.ndarray:
         """(channels, H, W). Raises one of DECODE_ERRORS."""
-        (content,) = contents
+        (picture,) = pictures
         size = (self.resolution, self.resolution)
         frames = [
-            to_planes(picture, self.channels, size, self.reading)
-            for picture in open_frames(content, self.reading)
+            to_planes(frame, self.channels, size, self.reading)
+            for frame in read_frames(picture, self.reading, self.least_side)
         ]
         return stack_frames(frames, self.reading)

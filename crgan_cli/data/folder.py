@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction
-from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import Frames, check_channels, make_reading
+from crgan_cli.data.decoding import SquareDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify

@@ -13,21 +13,23 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
-from crgan_cli.data.cache import Item, decode_cached
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.collection import read_header
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
+    count_frames,
     make_reading,
-    open_frames,
+    read_frames,
     stack_frames,
     to_planes,
 )
+from crgan_cli.data.decoding import Item
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
@@ -166,6 +168,10 @@ class PairDecoder(NamedTuple):
         return (self.channels_in + self.channels_out, self.resolution, self.resolution)
 
     @property
+    def least_side(self) -> int | None:
+        return None  # the sizes of two files are compared, and one file is cut at its middle
+
+    @property
     def hint(self) -> str:
         return (
             "Both images of a pair have one size: two files of equal size in A/ and B/, or the two "
@@ -173,12 +179,13 @@ class PairDecoder(NamedTuple):
             "dataset.skip_unreadable=true."
         )
 
-    def decode(self, *contents: bytes) -> np.ndarray:
+    def decode(self, *pictures: ImageFile.ImageFile) -> np.ndarray:
         """(channels_in + channels_out, H, W). Raises one of DECODE_ERRORS."""
-        files = [list(open_frames(content, self.reading)) for content in contents]
-        if len({len(frames) for frames in files}) > 1:
-            raise ValueError(f"A has {len(files[0])} frames, but B has {len(files[1])}")
-        pairs = [self._join(*pictures) for pictures in zip(*files, strict=True)]
+        counts = [count_frames(picture, self.reading) for picture in pictures]
+        if len(set(counts)) > 1:
+            raise ValueError(f"A has {counts[0]} frames, but B has {counts[1]}")
+        files = [read_frames(picture, self.reading) for picture in pictures]
+        pairs = [self._join(*frames) for frames in zip(*files, strict=True)]
         return stack_frames(pairs, self.reading)
 
     def _join(self, *pictures: Image.Image) -> np.ndarray:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from crgan_cli.data.cache import format_reason
 from crgan_cli.data.decode import (
     DECODE_ERRORS,
     make_reading,
     open_picture,
     to_planes,
 )
+from crgan_cli.data.decoding import format_reason
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.data.pairs import cut_in_half

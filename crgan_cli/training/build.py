@@ -166,6 +166,7 @@ class TrainingRun:
             crop=stage.resolution,
             layout=self.engine.layout,
             stream=numbers[stage],
+            limit=self.engine.image_limit,
         )
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:

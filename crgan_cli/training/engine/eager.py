@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.batches import TrainingImages
+from crgan_cli.config.bounds import NonNegative, PositiveInt
+from crgan_cli.data.batches import TrainingImages, get_image_limit
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
@@ -72,6 +72,7 @@ class Eager:
         spectral_norm: Literal["together", "each"] = "together",
         deterministic: bool = False,
         threads: PositiveInt | None = None,
+        images_gib: NonNegative | None = None,
     ) -> None:
         self.options = dict(locals())  # for `Auto`, which passes them on
         del self.options["self"]
@@ -83,6 +84,8 @@ class Eager:
         self.spectral_norm: Literal["together", "each"] = spectral_norm
         self.deterministic = deterministic
         self.threads = threads
+        self.images_gib = images_gib
+        self.image_limit: int | None = None  # bytes; `for_device` sets it
         # layer -> whether its fused form is used; a checkpoint's, or chosen by `begin`
         self.folds: dict[str, bool] | None = None
 
@@ -99,6 +102,7 @@ class Eager:
             log.warning("engine.precision=bf16: %s is not made for it, so this is slow", device)
         if self.compile:
             require_compiler(device)
+        self.image_limit = get_image_limit(device, self.images_gib)
         return self
 
     @property
