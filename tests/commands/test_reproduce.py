@@ -336,17 +336,17 @@ def test_a_run_is_told_by_its_folder(job: TableJob, tmp_path: Path) -> None:
 def test_a_run_of_other_settings_is_refused(job: TableJob, crgan: Crgan, tmp_path: Path) -> None:
     words = ("reproduce", "biggan", "--scale", "demo", "--out", "out", "--dry-run")
     changed = crgan(*words, "batch_size=8")
-    refused(changed, "none_biggan_s1 holds a run with other settings", "batch_size: 16 -> 8")
-    refused(crgan(*words, "steps=50"), "steps: 100 -> 50", "--out FOLDER")
+    refused(changed, "sngan_s1 holds a run with other settings", "batch_size: 16 -> 8")
+    refused(crgan(*words, "steps=50"), "steps: 200 -> 50", "--out FOLDER")
     refused(crgan(*words[:2], "--out", "out", "--dry-run"), "holds a run with other settings")
 
 
 def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     checkpoints = RunDir(job.folder).checkpoints
     checkpoints.mkdir()
-    for step in (25, 50):
+    for step in (50, 100):
         (checkpoints / f"step_{step:08d}.pt").touch()
-    assert count_steps_done(job.folder) == 50
+    assert count_steps_done(job.folder) == 100
     half = minutes_left(job, cpu_minutes(job, load_scale("demo")), "resume")
     assert half == pytest.approx((load_scale("demo").cpu_minutes or math.nan) / 2)
 
@@ -357,12 +357,12 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
         (("x",), "Tables: biggan, cifar10_cpu, cr_augmentation_ablation, small_models"),
         ((), "required: TABLE"),
-        (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: none_biggan"),
+        (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: sngan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),
         (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),
         (("biggan", "--seeds", "-1"), "--seeds"),
         (("biggan", "lambda=3"), "'lambda'"),
-        (("biggan", "regularizer.lambda_cr=3"), "(in the row none_biggan)"),
+        (("biggan", "regularizer.lambda_cr=3"), "(in the row sngan)"),
         (("biggan", "seed=3"), "give --seeds 1,2,3"),
         (("biggan", "out=x"), "give --out FOLDER"),
         (("biggan", "hydra.mode=RUN"), "not started by Hydra"),

@@ -13,6 +13,7 @@ PUBLISHED = {
     "jsr_cifar10_resnet": 19.59,
     "cr_cifar10_resnet": 14.56,
     "icr_cifar10_resnet": 13.36,
+    "sngan_cifar10_resnet": 17.50,
     "none_cifar10_biggan_lite": 14.73,
     "cr_cifar10_biggan_lite": 11.48,
     "icr_cifar10_biggan_lite": 9.21,
