@@ -6,6 +6,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 from support.published import PUBLISHED
+from support.turns import played, prepared, real
 
 from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
@@ -13,6 +14,8 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
 from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.training import costs
+from crgan_cli.training.engine.eager import Eager
 
 VIEWS = {
     "none": "real fake",
@@ -100,6 +103,27 @@ def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
     assert list(config.regularizer._target_) == parts
     classes = 10 if conditional else 0
     assert (players.G.classes, players.D.classes) == (classes, classes)
+
+
+@ROWS
+def test_a_row_builds_at_full_size_and_has_a_cost(name: str) -> None:
+    """Counted on the meta device: shapes without numbers."""
+    config = row(name)
+    minutes = costs.gpu_minutes(config, config.steps)
+    assert minutes is not None
+    assert minutes > 5
+
+
+@ROWS
+def test_a_row_takes_two_steps_at_tiny_width(name: str) -> None:
+    config = row(name, SMALL)
+    _, task = game(config)
+    data = config.dataset
+    images = real(2, data.channels, data.resolution, data.classes)
+    prepared(task, engine := Eager(), images)
+    for who in (*task.turns, *task.turns):
+        numbers = played(engine, who, measure=True)
+        assert all(value.isfinite() for value in numbers.values()), numbers
 
 
 @ROWS
