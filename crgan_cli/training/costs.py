@@ -68,7 +68,8 @@ def estimate_step_flops(config: Settings, stage: Stage) -> float | None:
     counted = count_networks_once(config, stage.resolution)
     if counted is None:
         return None
-    turns = flops.flops_per_turn(counted, build_regularizer(config))
+    g_views = len(build_group(config["loss"]).g_roles)
+    turns = flops.flops_per_turn(counted, build_regularizer(config), g_views=g_views)
     return flops.flops_per_step(turns, n_dis=n_dis(config), batch_size=stage.batch_size)
 
 
