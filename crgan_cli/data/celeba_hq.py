@@ -20,6 +20,9 @@ from crgan_cli.data.folder_classes import sort_naturally
 from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
 from crgan_cli.errors import UserError
 
+SIDE = 128
+"""Of the papers' images, in pixels."""
+
 OTHERWISE = (
     "Other images: dataset=folder dataset.root=PATH. Aligned CelebA as a stand-in, whose numbers "
     "are its own: dataset=celeba dataset.resolution=128 dataset.crop=178."
@@ -36,7 +39,7 @@ class CelebAHQ(Dataset):
     """
 
     title = "CelebA-HQ"
-    facts = DatasetInfo(resolution=128, channels=3, classes=0, resizable=True)
+    facts = DatasetInfo(resolution=SIDE, channels=3, classes=0, resizable=True)
     images: ClassVar[int] = 30_000
     test_images: ClassVar[int] = 3_000
 
@@ -45,6 +48,11 @@ class CelebAHQ(Dataset):
     @property
     def name(self) -> str:
         return "celeba_hq"
+
+    @property
+    def described(self) -> str:
+        side = self.resolution
+        return self.name if side == SIDE else f"{self.name} ({side}x{side})"
 
     def read(self, split: Split) -> Images:
         """Return the images of a split in order of their names, memory-mapped from the cache."""

@@ -84,6 +84,11 @@ def test_where_there_is_none_it_says_what_goes_where(tmp_path: Path) -> None:
             assert words in str(caught.value)
 
 
+def test_a_protocol_names_another_size_than_the_papers(tmp_path: Path) -> None:
+    assert data(tmp_path, resolution=128).described == "celeba_hq"
+    assert data(tmp_path, resolution=64).described == "celeba_hq (64x64)"
+
+
 def test_it_has_no_classes_and_three_channels(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.channels=1 and dataset\.classes=2"):
         data(tmp_path, channels=1, classes=2).load("train")
