@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 
 from crgan_cli.config.bounds import DataPath
-from crgan_cli.data.cache import SquareDecoder, decode_cached
+from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.decoding import SquareDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import EXTENSIONS, ImageFiles
 from crgan_cli.data.folder_classes import sort_naturally
