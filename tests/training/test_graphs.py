@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from crgan_cli.config.compose import compose
 from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.gan.ada import ADA
+from crgan_cli.gan.augment import Chain
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.regularizers.consistency import (
     BalancedConsistency,
@@ -27,9 +30,13 @@ from crgan_cli.gan.regularizers.consistency import (
     LatentConsistency,
     mse,
 )
+from crgan_cli.gan.regularizers.lecam import LeCam
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
+from crgan_cli.gan.regularizers.top_k import TopK
+from crgan_cli.gan.regularizers.weights import Orthogonal, WeightClipping
 from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.stages import Stages
+from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Terms, TurnLog
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.auto import Auto
@@ -55,6 +62,11 @@ REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "dragan": lambda: [DRAGAN(10.0)],
     "jsr": lambda: [JSRegularizer(0.1)],
     "lazy": lambda: [R1(10.0, every=2), ConsistencyRegularization(10.0)],
+    # what changes by the step: a weight, averages that begin, clipped weights, a number of images
+    "annealed": lambda: [JSRegularizer(0.1, anneal=0.01, anneal_steps=STEPS)],
+    "lecam": lambda: [LeCam(0.3, decay=0.9, start=STEPS)],
+    "clip": lambda: [WeightClipping(0.05), Orthogonal(1e-2)],
+    "top_k": lambda: [TopK(gamma=0.6, nu=0.3, epoch_steps=STEPS)],
 }
 
 
@@ -119,6 +131,23 @@ def test_captured_turns_give_the_bits_of_eager_ones(name: str) -> None:
     captured = taken(trainer(engine, REGULARIZERS[name]()), 2 * STEPS)
     assert len(engine.tapes) >= 2  # turns of both players were captured
     assert_equal(taken(trainer(Eager(), REGULARIZERS[name]()), 2 * STEPS), captured)
+
+
+def test_captured_turns_adapt_the_augmentation() -> None:
+    """ADA's p is a tensor that every replayed turn of D changes."""
+
+    def adapt(engine: Eager) -> dict[str, torch.Tensor]:
+        made = trainer(engine, [])
+        ada = ADA(0.1, 40, adjust_every=2, blit=True, geometry=True, colour=True)
+        assert isinstance(made.task, TwoPlayers)
+        made.task.adversary.T_both = Chain(ada=ada)
+        return taken(made, 2 * STEPS)
+
+    engine = Taped()
+    captured = adapt(engine)
+    assert len(engine.tapes) >= 2
+    assert captured["task.adversary.T_both.transforms.ada.p"] > 0
+    assert_equal(adapt(Eager()), captured)
 
 
 def test_captured_turns_read_the_momentum_of_the_day() -> None:
@@ -297,6 +326,8 @@ def test_graphs_need_cuda_and_say_so() -> None:
 
 def test_auto_is_eager_on_a_cpu_and_graphs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    gpu = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     monkeypatch.setattr("crgan_cli.training.engine.compiler.find_spec", lambda name: True)
     settings = {
         "precision": "auto",
