@@ -33,7 +33,7 @@ PLACES = {
     "rich": ("system.progress", "data.cache", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
     "jinja2": ("report.html",),
-    "scipy": ("report.statistics",),
+    "scipy": ("report.statistics", "data.imagenet_files"),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from crgan_cli.data.batch_sampler import BatchSampler
+from crgan_cli.data.batch_sampler import BatchSampler, BlockShuffle
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages
 from crgan_cli.data.streamed import HostImages
@@ -58,7 +58,7 @@ class Batches(TrainingImages):
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
     of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
     of each image, anew in each epoch; None, or the side of the images: they are used whole.
-    `name` is that of the view, `parts` and `stream` are those of `BatchSampler`.
+    `name` is that of the view; `parts`, `stream` and `blocks` are those of `BatchSampler`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Batches(TrainingImages):
         name: str = "real",
         parts: Sequence[int] = (),
         stream: int = 0,
+        blocks: BlockShuffle | None = None,
     ) -> None:
         for size in parts or (len(images.x),):
             require_valid_batch_size(batch_size, size, world().world_size)
@@ -93,6 +94,7 @@ class Batches(TrainingImages):
             slack=None if crop is None else (height - crop, width - crop),
             parts=parts,
             stream=stream,
+            blocks=blocks,
         )
         self.batch_size = batch_size
         self.name = name
@@ -152,6 +154,7 @@ def make_batches(
     crop: int | None,
     layout: torch.memory_format,
     stream: int = 0,
+    blocks: BlockShuffle | None = None,
 ) -> TrainingImages:
     """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`.
 
@@ -169,6 +172,7 @@ def make_batches(
             name=name,
             parts=parts[name],
             stream=number,
+            blocks=blocks,
         )
         for number, (name, images) in enumerate(sets.items(), stream)
     ]

@@ -16,8 +16,9 @@ from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
-from crgan_cli.data.images import Images, Split, choose_stratified
+from crgan_cli.data.images import Images, Split
 from crgan_cli.data.labelled import LabelledDataset
+from crgan_cli.data.strata import choose_stratified
 from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split

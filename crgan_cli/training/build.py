@@ -143,6 +143,7 @@ class TrainingRun:
             crop=stage.resolution,
             layout=self.engine.layout,
             stream=numbers[stage],
+            blocks=self.dataset.block_shuffle,
         )
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:
