@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from support.published import PUBLISHED
+from support.published import CIFAR10, IMAGENET, PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
 from crgan_cli.commands.reproduce import cpu_minutes, minutes_left
@@ -36,7 +36,7 @@ ABLATION = {
 }
 """FID of CR with each T: arXiv:1910.12027 [unverified, low confidence]."""
 
-TABLES = ("biggan", "cr_augmentation_ablation", "small_models")
+TABLES = ("biggan", "cr_augmentation_ablation", "imagenet", "small_models")
 OURS = ("cifar10_cpu", "translation")
 """Tables that no paper has."""
 
@@ -74,7 +74,8 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
 def test_the_tables_are_the_papers() -> None:
     assert set(paper_tables.table_names()) == {*TABLES, *OURS}
     experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
-    assert {*experiments["small_models"], *experiments["biggan"]} == PUBLISHED.keys()
+    assert {*experiments["small_models"], *experiments["biggan"]} == CIFAR10.keys()
+    assert set(experiments["imagenet"]) == IMAGENET.keys()
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
 
 
@@ -355,7 +356,7 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     ("words", "said"),
     [
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
-        (("x",), "Tables: biggan, cifar10_cpu, cr_augmentation_ablation, small_models"),
+        (("x",), "Tables: biggan, cifar10_cpu, cr_augmentation_ablation, imagenet, small_models"),
         ((), "required: TABLE"),
         (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: none_biggan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import yaml
 from omegaconf import DictConfig
-from support.published import PUBLISHED
+from support.published import CIFAR10, IMAGENET, PUBLISHED
 
 from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
@@ -14,10 +14,9 @@ from crgan_cli.config.settings import Run
 from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
 
-"""FID on CIFAR-10: tables of arXiv:2002.04724, small models and BigGANs."""
-
 VIEWS = {
     "none": "real fake",
+    "sngan": "real fake",
     "gp": "real fake",
     "dragan": "real fake",
     "jsr": "real fake",
@@ -34,6 +33,8 @@ SWEEPS = {
 
 SMALL = "architecture.width=0.02"
 ROWS = pytest.mark.parametrize("name", PUBLISHED)
+CIFAR10_ROWS = pytest.mark.parametrize("name", CIFAR10)
+IMAGENET_ROWS = pytest.mark.parametrize("name", IMAGENET)
 
 
 def row(name: str, *overrides: str) -> DictConfig:
@@ -62,10 +63,15 @@ def test_a_row_names_the_number_of_the_paper_and_its_protocol(name: str) -> None
     config = row(name)
     assert config.published.fid == PUBLISHED[name]
     assert "arXiv:2002.04724" in config.published.source
-    assert "CIFAR-10" in config.published.source
-    assert "10k test images" in config.published.source
-    assert (config.metrics.reference, config.metrics.num_samples) == ("test", 10000)
-    assert config.dataset._target_.endswith("Cifar10")
+    data, images, count, kind = (
+        ("CIFAR-10", "10k test images", 10000, "Cifar10")
+        if name in CIFAR10
+        else ("ImageNet", "50k validation images", 50000, "ImageNet")
+    )
+    assert data in config.published.source
+    assert images in config.published.source
+    assert (config.metrics.reference, config.metrics.num_samples) == ("test", count)
+    assert config.dataset._target_.endswith(kind)
 
 
 @ROWS
@@ -73,6 +79,7 @@ def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
     method, _, architecture = name.split("_", 2)
     config = row(name, SMALL)
     players, task = game(config)
+    architecture = "resnet_sngan" if method == "sngan" else architecture
     chosen = compose([f"architecture={architecture}", "dataset=cifar10"]).architecture
     assert config.architecture._target_ == chosen._target_
     plan, views = task.describe_turns()[0], VIEWS[method]
@@ -80,13 +87,13 @@ def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
     way = "double backward" if architecture == "biggan_lite" else "adjoint network"
     penalty = f"; 1 more for a gradient, by {way}" if own else ""
     assert plan.endswith(f"1 D call for {len(views.split())} views: {views}{penalty}")
-    parts = {"none": [], "icr": ["bcr", "zcr"]}.get(method, [method])
+    parts = {"none": [], "sngan": [], "icr": ["bcr", "zcr"]}.get(method, [method])
     assert list(config.regularizer._target_) == parts
-    classes = 10 if architecture == "biggan_lite" else 0
+    classes = {"biggan_lite": 10, "biggan": 1000, "resnet_sngan": 1000}.get(architecture, 0)
     assert (players.G.classes, players.D.classes) == (classes, classes)
 
 
-@ROWS
+@CIFAR10_ROWS
 def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     config = row(name)
     if name.endswith("sndcgan"):
@@ -109,12 +116,32 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     assert config.batch_size == 64
 
 
+@IMAGENET_ROWS
+def test_a_row_on_imagenet_is_trained_as_its_code_does(name: str) -> None:
+    """compare_gan's biggan_imagenet128.gin, and sngan_projection's sn_projection.yml."""
+    config = row(name)
+    opt = config.optimizer
+    found = (config.steps, config.batch_size, opt.n_dis, opt.lr_g, opt.lr_d, opt.beta1, opt.beta2)
+    assert config.loss._target_ == "crgan_cli.gan.Hinge"
+    assert config.dataset.resolution == 128
+    if name.startswith("sngan"):
+        assert found == (450000, 64, 5, 2e-4, 2e-4, 0.0, 0.9)
+        assert opt.decay_from == pytest.approx(400 / 450, abs=1e-6)
+        assert config.ema.decay is None
+    else:
+        assert found == (250000, 2048, 2, 1e-4, 5e-4, 0.0, 0.999)
+        assert opt.decay == "none"
+        assert (config.ema.decay, config.ema.start) == (0.9999, 40000)
+        assert config.metrics.batch_norm == "standing"
+
+
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
         ("cr_cifar10_sndcgan", {"lambda_cr": 10.0}),
         ("cr_cifar10_resnet", {"lambda_cr": 10.0}),
         ("cr_cifar10_biggan_lite", {"lambda_cr": 10.0}),
+        ("cr_imagenet_biggan", {"lambda_cr": 10.0}),
         *(
             (
                 f"icr_cifar10_{network}",
@@ -128,15 +155,18 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
             )
             for network in ("sndcgan", "resnet")
         ),
-        (
-            "icr_cifar10_biggan_lite",
-            {
-                "lambda_real": 10.0,
-                "lambda_fake": 10.0,
-                "lambda_dis": 20.0,
-                "lambda_gen": 0.5,
-                "sigma": 0.05,
-            },
+        *(
+            (
+                name,
+                {
+                    "lambda_real": 10.0,
+                    "lambda_fake": 10.0,
+                    "lambda_dis": 20.0,
+                    "lambda_gen": 0.5,
+                    "sigma": 0.05,
+                },
+            )
+            for name in ("icr_cifar10_biggan_lite", "icr_imagenet_biggan")
         ),
     ],
 )
