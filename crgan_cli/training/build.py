@@ -37,6 +37,7 @@ from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
 from crgan_cli.training.trainer import StepCost, Trainer
@@ -68,7 +69,7 @@ class TrainingRun:
 
         # Networks, on the device and equal on all ranks.
         engine: Eager = build_group(config.engine)
-        self.engine = engine.for_device(self.device)
+        self.engine = engine.for_device(self.device, self.settings.accumulate)
         optimization = build_group(config.optimizer)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
@@ -121,6 +122,8 @@ class TrainingRun:
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
         ranks = world().world_size
+        batch_sizes = [stage.batch_size for stage in stages]
+        require_parts(self.task, self.settings.accumulate, batch_sizes, ranks)
         for stage in stages:
             require_groups(self.task, max(1, stage.batch_size // ranks))
             for size in itertools.chain(*sizes.values()):

@@ -125,6 +125,8 @@ class DRAGAN(GradientRegularizer):
     over all ranks).
     """
 
+    mixes_samples = True  # by std
+
     def __init__(
         self, lambda_dr: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
