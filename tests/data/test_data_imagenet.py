@@ -9,13 +9,15 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from support.runs import different
 
 from crgan_cli.config.compose import compose
-from crgan_cli.data import prepared
+from crgan_cli.data import batches, imagenet, prepared
 from crgan_cli.data.decode import decode
 from crgan_cli.data.imagenet import ImageNet
 from crgan_cli.data.images import Images, build_dataset, fingerprint
 from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.training.start import train_run
 
 CLASSES = ("n01440764", "n01443537", "n02102040")
 SIDE = 8
@@ -311,6 +313,33 @@ def test_a_start_reads_a_sample_of_the_pixels(
     images = make(folders).load("train")
     monkeypatch.setattr(torch.Tensor, "split", lambda *_: pytest.fail("the pixels are read"))
     assert fingerprint(images) != fingerprint(make(folders).load("test"))
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_a_run_that_reads_the_file_resumes_bit_by_bit(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs of five batches, in blocks of two images and windows of four."""
+    monkeypatch.setattr(imagenet, "BLOCK", 2)
+    monkeypatch.setattr(batches, "MAX_BYTES_WITHOUT_GPU", 0)
+
+    def train(out: str, *more: str) -> Path:
+        words = [
+            *("dataset=imagenet", f"dataset.root={folders}", f"dataset.resolution={SIDE}"),
+            *("dataset.classes=3", "dataset.shuffle_window=4", "dataset.flip=true"),
+            *("metrics=none", "architecture.width=0.02", "batch_size=4", "steps=10"),
+            *("checkpoint.every=3", "device=cpu", "samples.num=4", f"out={tmp_path / out}", *more),
+        ]
+        train_run(compose(words), words, {}, None)
+        return tmp_path / out / "checkpoints" / "step_00000010.pt"
+
+    whole = train("whole")
+    train("cut", "steps=6")
+    assert different(train("cut", "resume=force"), whole) == []
+    monkeypatch.setattr(batches, "MAX_BYTES_WITHOUT_GPU", 10**9)
+    assert different(train("on_device"), whole) == []
 
 
 # --- what is refused ------------------------------------------------------------------------------

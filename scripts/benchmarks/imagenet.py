@@ -1,11 +1,8 @@
-"""ImageNet's path on made-up JPEG files: the preparation, its memory, and batches beside a DataLoader.
+"""ImageNet's path on made-up JPEG files: preparation, memory, and batches beside a DataLoader.
 
-Example of usage::
-
-    python scripts/bench_imagenet.py /tmp/made_up --images 50000    # about 0.7 GB and 2.5 GB of cache
-
-Each part runs in a process of its own, whose peak memory is printed: what the kernel counts at most
-(ru_maxrss, pages of files among them). Delete the folder afterwards.
+50,000 images take 0.7 GB, and their cache 2.5 GB. Each part runs in a process of its own, whose
+peak memory is printed: what the kernel counts (ru_maxrss), mapped pages of files among it. Delete
+the folder afterwards.
 """
 
 import argparse
@@ -17,9 +14,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from crgan_cli.data import ImageNet, Images
 
 CLASSES, WIDTH, HEIGHT = 1000, 160, 120
 BATCH = 256
@@ -44,18 +45,19 @@ def make_files(root: Path, images: int) -> None:
             pass
 
 
-def load_images(root: Path, folder: str) -> object:
+def load_images(root: Path) -> "tuple[ImageNet, Images]":
+    """The data set and its training images, which are prepared if they are not."""
     from crgan_cli.data.imagenet import ImageNet
 
     dataset = ImageNet(
-        root=folder, resolution=128, channels=3, classes=CLASSES, shuffle_window=16384
+        root=str(root), resolution=128, channels=3, classes=CLASSES, shuffle_window=16384
     )
     return dataset, dataset.load("train")
 
 
 def prepare(root: Path) -> str:
     """Decode all images, or open them if that was done."""
-    _, images = load_images(root, str(root))
+    _, images = load_images(root)
     return f"{len(images.x)} images"
 
 
@@ -65,7 +67,7 @@ def draw(root: Path) -> Iterator[int]:
 
     from crgan_cli.data.batches import Batches
 
-    dataset, images = load_images(root, str(root))
+    dataset, images = load_images(root)
     batches = Batches(
         images,
         batch_size=BATCH,
@@ -119,13 +121,8 @@ def report(what: str, root: Path) -> None:
     print(f"{what}: {done}, {seconds:.1f} s, {used:.1f} s of CPU, peak {peak:.0f} MiB", flush=True)
 
 
-def main() -> None:
-    """Parse the command line, and run each part in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=50000)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+def run_imagenet(args: argparse.Namespace) -> None:
+    """Make the files, and run each part in a process of its own."""
     if args.only:
         report(args.only, args.folder)
         return
@@ -133,9 +130,14 @@ def main() -> None:
         make_files(args.folder, args.images)
     environment = {**os.environ, "CRGAN_CACHE": str(args.folder / "cache")}
     for part in ("prepare", "prepare", "draw", "load_by_torch"):
-        command = [sys.executable, __file__, str(args.folder), "--only", part]
+        command = [sys.executable, sys.argv[0], "imagenet", str(args.folder), "--only", part]
         subprocess.run(command, check=True, env=environment)
 
 
-if __name__ == "__main__":
-    main()
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The verb `imagenet`."""
+    verb = verbs.add_parser("imagenet", help="ImageNet's path on made-up files, in a new FOLDER")
+    verb.set_defaults(run=run_imagenet)
+    verb.add_argument("folder", type=Path)
+    verb.add_argument("--images", type=int, default=50000, help="training images (50,000)")
+    verb.add_argument("--only", help=argparse.SUPPRESS)
