@@ -24,7 +24,7 @@ from docs_check import PAGES, Block, find_mistakes, read_blocks, split_commands 
 README = (ROOT / "README.md").read_text()
 EXTENDING = ROOT / "docs/extending.md"
 EXAMPLES = {
-    "lecam": "terms/lecam",
+    "mode_seeking": "terms/mode_seeking",
     "smoothed": "terms/adversarial/d",
     "brightness": "terms/cr/real",
     "dense": "terms/adversarial/g",
@@ -97,7 +97,7 @@ def test_a_worked_example_trains_and_logs_its_term(name: str, examples: Examples
     logged = lines(examples.folder / name, "train")
     assert len(logged) == 2
     assert logged[-1][EXAMPLES[name]] != 0
-    if name == "lecam":
+    if name == "mode_seeking":
         assert logged[-1]["terms/cr/real"] > 0
 
 
@@ -129,7 +129,7 @@ def test_a_block_that_can_neither_be_run_nor_is_marked_is_a_mistake(
     language: str, text: str, file: str | None, mistake: str | None
 ) -> None:
     block = Block(ROOT / "README.md", 1, language, text, None, file)
-    found = find_mistakes(block, ["lecam.py"])
+    found = find_mistakes(block, ["mode_seeking.py"])
     assert found is None if mistake is None else mistake in (found or "")
     assert find_mistakes(block._replace(reason="needs a GPU")) is None
 

@@ -4,6 +4,7 @@ Two PNG files, one per split, written by scripts/make_demo_data.py. Each is a gr
 row order. Tile i has class i modulo 10: labels need no file, and consecutive tiles are balanced.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,17 @@ class Demo(LabelledDataset):
 
 def read_tiles(split: Split) -> np.ndarray:
     """Return the embedded images of a split, (20000 or 4000, 28, 28) uint8."""
-    path = FOLDER / f"fashion_mnist_{split}.png"
+    return decode_tiles(FOLDER / f"fashion_mnist_{split}.png")
+
+
+@cache
+def decode_tiles(path: Path) -> np.ndarray:
+    """Decode one file, once in a process: the jobs of a sweep share the tiles, read-only."""
     try:
         with Image.open(path) as picture:
-            return unpack_grid(np.asarray(picture))
+            tiles = unpack_grid(np.asarray(picture))
+            tiles.flags.writeable = False
+            return tiles
     except DECODE_ERRORS as error:
         raise UserError(
             f"The embedded images in {path} cannot be read ({error}). Install crgan again, or "

@@ -44,7 +44,8 @@ def check_jobs(
 
     with compose.hydra_search_path(choices) as parser:
         parsed = messages.parse_overrides(overrides, choices, parser)
-        first = compose.compose_unchecked(next(jobs_to_check(parsed)), choices)
+        first_job = next(jobs_to_check(parsed))
+        first = compose.compose_unchecked(first_job, choices)
         multirun = multirun or str(first.hydra.mode).endswith("MULTIRUN")
         if not multirun:
             for override in parsed:
@@ -59,7 +60,8 @@ def check_jobs(
             require_finite_sweep(every)
         for job in itertools.islice(jobs_to_check(every), MAX_CHECKED):
             try:
-                composed = compose.compose_unchecked(job, choices)
+                again = job != first_job  # 0.1 s
+                composed = compose.compose_unchecked(job, choices) if again else first
                 compose.require_own_paths(composed.hydra)
                 composed = compose.drop_hydra_node(composed)
                 if whole or resolve.is_complete(composed):

@@ -3,13 +3,14 @@
 from torch import Tensor, nn
 
 from crgan_cli.errors import UserError
-from crgan_cli.gan.augment import Augment
+from crgan_cli.gan.augment import Augment, Chain
 from crgan_cli.gan.losses import AdversarialLoss
 from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.scoring import (
     Origin,
     ScoredViews,
     concatenate,
+    mean_over_places,
     mixes_samples,
     score,
     split_views,
@@ -37,13 +38,20 @@ class Adversary(nn.Module):
     """
 
     def __init__(
-        self, D: nn.Module, loss: AdversarialLoss, regularizer: CombinedRegularizer, T: Augment
+        self,
+        D: nn.Module,
+        loss: AdversarialLoss,
+        regularizer: CombinedRegularizer,
+        T: Augment,
+        T_both: Chain | None = None,
     ) -> None:
+        """`T_both` transforms all that D sees, in both players' turns; T(x) too, after T."""
         super().__init__()
         self.D = D
         self.loss = loss
         self.regularizer = regularizer
         self.T = T
+        self.T_both = T_both or Chain()
         self.score_jointly = not mixes_samples(D)
 
     @property
@@ -82,26 +90,60 @@ class Adversary(nn.Module):
             f"{' '.join(roles)}{penalty}"
         )
 
+    def describe_generator_calls(self) -> str:
+        """The D calls of a G step, for the log."""
+        roles = self.loss.g_roles
+        calls = 1 if self.score_jointly else len(roles)
+        return (
+            f"{calls} D call{'s'[: calls > 1]} for {len(roles)} view{'s'[: len(roles) > 1]}: "
+            f"{' '.join(roles)}"
+        )
+
     def discriminator_loss(self, real: Batch, fakes: Views) -> PlayerLoss:
         """D's loss terms on real and generated images. No gradient reaches G."""
         images = {"real": real} | {
             role: for_discriminator(batch, detach=True) for role, batch in fakes.items()
         }
-        views = select_views(images, self.roles, self.T)
+        views = self.show(select_views(images, self.roles, self.T))
         scored = score(self.D, views, jointly=self.score_jointly)
+        self.T_both.observe(mean_over_places(scored.scores["real"]))
         return PlayerLoss(
-            self.loss.d_terms(scored) | self.regularizer.d_terms(scored), diagnostics(scored)
+            self.loss.d_terms(scored) | self.regularizer.d_terms(scored),
+            diagnostics(scored) | self.T_both.diagnostics(),
         )
 
-    def generator_loss(self, fakes: Views, origin: Origin | None = None) -> PlayerLoss:
-        """G's loss terms. T is not applied: in a G step D sees the images as G made them.
+    def show(self, views: Views) -> Views:
+        """The views as D sees them: through T_both, drawn for each view and image."""
+        if not self.T_both.members:
+            return views
+        with rng.draws_for(len(views)):
+            return split_views(self.T_both(concatenate(list(views.values()))), views)
 
-        `origin` tells where the images come from, for regularizers that differentiate G.
+    def generator_loss(self, real: Batch, fakes: Views, origin: Origin | None = None) -> PlayerLoss:
+        """G's loss terms. T is not applied: in a G step D sees the images as G made them, but for
+        T_both, through which G learns.
+
+        D scores the real images only if the loss compares with them. `origin` tells where the
+        generated ones come from, for regularizers that need G.
         """
         views = {role: for_discriminator(batch, detach=False) for role, batch in fakes.items()}
-        scored = score(self.D, {"fake": views["fake"]}, jointly=True, origin=origin)
+        seen = self.show(select_views({"real": real} | views, self.loss.g_roles, self.T))
+        scored = score(self.D, seen, jointly=self.score_jointly, origin=origin)
         scored = scored._replace(views=views)  # also those that D does not see in this turn
-        return PlayerLoss(self.loss.g_terms(scored) | self.regularizer.g_terms(scored), {})
+        terms = self.loss.g_terms(self.choose_fakes(scored))
+        return PlayerLoss(terms | self.regularizer.g_terms(scored), {})
+
+    def choose_fakes(self, scored: ScoredViews) -> ScoredViews:
+        """The logits of the images that G's adversarial loss is of."""
+        chosen = self.regularizer.choose_fakes(scored.scores["fake"])
+        if chosen is None:
+            return scored
+        scores = {role: each.index_select(0, chosen) for role, each in scored.scores.items()}
+        return scored._replace(scores=scores)
+
+    def prepare_turn(self) -> None:
+        """Change D's weights at the start of a turn, if a regularizer does."""
+        self.regularizer.prepare(self.D)
 
     def require_roles(self, roles: tuple[str, ...], *, latents: bool, task: str) -> None:
         """Raise UserError if a regularizer needs a view that a task does not have.
@@ -110,7 +152,7 @@ class Adversary(nn.Module):
         of their own. `task` is its name.
         """
         for name, part in self.regularizer.named_members.items():
-            if not latents and (part.latent_views or part.differentiates_G):
+            if not latents and (part.latent_views or part.differentiates_G or part.needs_G):
                 raise UserError(
                     f"regularizer={name} works on latents, and {task} has none: its generator "
                     "translates images. Type another, for example regularizer=bcr."

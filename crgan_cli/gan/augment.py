@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from crgan_cli.config.bounds import NonNegative, NonNegativeInt, PositiveInt, Probability
 from crgan_cli.errors import UserError
-from crgan_cli.gan.types import Batch
+from crgan_cli.gan.types import Batch, Terms
 from crgan_cli.system import rng
 
 
@@ -40,6 +40,13 @@ class Augment(nn.Module):
         """Say how large the run's images are. Raise UserError if the settings make no sense."""
         self._full_side = side
 
+    def observe(self, real: Tensor) -> None:
+        """Learn from D's logits of the real images of a D step."""
+
+    def diagnostics(self) -> Terms:
+        """Numbers for the log."""
+        return {}
+
     def forward(self, batch: Batch) -> Batch:
         """T(batch)."""
         return batch._replace(x=self.transform(batch.x))
@@ -61,6 +68,13 @@ class Chain(Augment):
         for T in self.members.values():
             x = T.transform(x)
         return x
+
+    def observe(self, real: Tensor) -> None:
+        for T in self.members.values():
+            T.observe(real)
+
+    def diagnostics(self) -> Terms:
+        return {name: each for T in self.members.values() for name, each in T.diagnostics().items()}
 
 
 class FlipShift(Augment):

@@ -14,6 +14,9 @@ from crgan_cli.gan.types import Terms
 class AdversarialLoss:
     """The adversarial terms of both players. A loss implements `d_loss` and `g_loss`."""
 
+    g_roles: tuple[str, ...] = ("fake",)
+    """The views that D scores in a G step: also "real" for a loss that compares with them."""
+
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """D's loss, a scalar, from its logits of real and generated images."""
         raise NotImplementedError
@@ -76,6 +79,25 @@ class Wasserstein(AdversarialLoss):
 
     def g_loss(self, fake: Tensor) -> Tensor:
         return -fake.mean()
+
+
+class Relativistic(AdversarialLoss):
+    """RpGAN, Jolicoeur-Martineau 2018 (arXiv:1807.00734) eqs. 3 and 4 with the standard GAN's f.
+
+    D: E softplus(-(D(x) - D(G(z)))).  G: E softplus(-(D(G(z)) - D(x))), x and z in pairs.
+
+    With R1 and R2 the loss of R3GAN, Huang et al. 2024 (arXiv:2501.05441) eq. 2: D is asked only
+    whether x is more real than G(z), which keeps G from dropping modes. The real images of a G step
+    are those of the D step before it. Images of a pair may have different labels.
+    """
+
+    g_roles = ("real", "fake")
+
+    def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(fake - real).mean()
+
+    def g_terms(self, scored: ScoredViews) -> Terms:
+        return {"adversarial/g": self.d_loss(scored.scores["fake"], scored.scores["real"])}
 
 
 class LeastSquares(AdversarialLoss):

@@ -86,3 +86,8 @@ def as_verdict(scores: Tensor | Verdict) -> Verdict:
         return Verdict(at_least_fp32(scores))
     assert scores.classes is not None
     return Verdict(at_least_fp32(scores.logits), at_least_fp32(scores.classes))
+
+
+def mean_over_places(scores: Tensor) -> Tensor:
+    """(N,) unchanged; maps (N, 1, h, w) -> (N,)."""
+    return scores if scores.ndim == 1 else scores.flatten(1).mean(1)

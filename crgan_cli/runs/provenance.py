@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,8 +38,12 @@ def collect_provenance(data: str, device: torch.device) -> dict[str, str]:
     }
 
 
+@cache
 def find_commit() -> str:
-    """Return the git commit of crgan, with "+" if files differ. "" if it is installed."""
+    """Return the git commit of crgan, with "+" if files differ. "" if it is installed.
+
+    Asked once in a process: later jobs of a sweep run the code that the first one imported.
+    """
     folder = Path(__file__).parent
 
     def git(*command: str) -> str:

@@ -51,6 +51,7 @@ class TrainingRun:
     ) -> None:
         """`command` is what was typed."""
         self.config = config
+        self.config_text = to_text(config)
         self.run = run
         self.settings = Run.from_config(config)
         ema = self.settings.ema
@@ -86,7 +87,7 @@ class TrainingRun:
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            step_costs=self.cost_of_steps(stages),
+            count_cost=self.count_cost,
         )
 
         # Metrics, now, so that those that are not available fail at the start.
@@ -164,18 +165,17 @@ class TrainingRun:
                 "(their SHA-256 differ). Restore the data set, or start a new run with out=FOLDER."
             )
 
-    def cost_of_steps(self, stages: Stages) -> dict[Stage, StepCost]:
-        """FLOP of a step of each stage; empty for networks that cannot be counted."""
-        estimated = {stage: costs.estimate_step_flops(self.config, stage) for stage in stages}
-        flops = {stage: each for stage, each in estimated.items() if each is not None}
-        if not flops:
-            return {}  # the peak, which is measured on a CPU, would be of no use
+    def count_cost(self, stage: Stage) -> StepCost | None:
+        """FLOP of a step of a stage; None for networks that cannot be counted."""
+        flops = costs.estimate_step_flops(self.config, stage)
+        if flops is None:
+            return None  # the peak, which is measured on a CPU, would be of no use
         precision = self.engine.precision
         peak = peaks.peak(self.device, precision)
         on_cpu = self.device.type == "cpu"
         name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
         peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
-        return {stage: StepCost(each, peak, peak_name) for stage, each in flops.items()}
+        return StepCost(flops, peak, peak_name)
 
     def build_hooks(
         self, recorder: Recorder, progress: TrainingProgress
@@ -206,7 +206,7 @@ class TrainingRun:
             self.run,
             every=settings.checkpoint.every,
             keep=settings.checkpoint.keep,
-            config=to_text(self.config),
+            config=self.config_text,
             provenance=self.provenance,
             class_names=self.dataset.class_names,
             evaluate=evaluate,

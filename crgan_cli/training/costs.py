@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, flatten, to_plain
+from crgan_cli.errors import UserError
 from crgan_cli.gan.stages import Stage, Stages
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def estimate_step_flops(config: Settings, stage: Stage) -> float | None:
     counted = count_networks_once(config, stage.resolution)
     if counted is None:
         return None
-    turns = flops.flops_per_turn(counted, build_regularizer(config))
+    g_views = len(build_group(config["loss"]).g_roles)
+    turns = flops.flops_per_turn(counted, build_regularizer(config), g_views=g_views)
     return flops.flops_per_step(turns, n_dis=n_dis(config), batch_size=stage.batch_size)
 
 
@@ -98,7 +100,9 @@ def _networks(architecture: str, resolution: int, channels: int) -> "CountedNetw
         return flops.count_networks(
             json.loads(architecture), resolution=resolution, channels=channels
         )
-    except (RuntimeError, NotImplementedError):  # of a plug-in that needs numbers to work with
+    except UserError:
+        raise
+    except Exception:  # of a plug-in that needs numbers to work with; a run only logs what it costs
         return None
 
 

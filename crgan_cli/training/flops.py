@@ -10,7 +10,7 @@ inputs and one for that of the weights. Gradients that no parameter needs are no
     D's turn  G once for each role that it draws, D 3 for each view
               and for each set of images whose gradient is penalised
               6 more by double backward, or 4 through the adjoint network
-    G's turn  G 3 for each role that it draws, D 2 (its weights get no gradient)
+    G's turn  G 3 for each role that it draws, D 2 for each view (its weights get no gradient)
               and for images that are differentiated by their latents (path length)
               G 6 more by double backward
 
@@ -92,8 +92,10 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
     return CountedNetworks(NetworkFlops(d=passed(D, x), g=passed(G, z)), D)
 
 
-def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -> TurnFlops:
-    """Return the cost of the turns with this regularizer.
+def flops_per_turn(
+    counted: CountedNetworks, regularizer: CombinedRegularizer, *, g_views: int = 1
+) -> TurnFlops:
+    """Return the cost of the turns with this regularizer; D scores `g_views` views in a G step.
 
     Lazy parts count with their share of the turns. A view that several parts need is scored once:
     as often as for the part that needs it most often.
@@ -105,7 +107,7 @@ def flops_per_turn(counted: CountedNetworks, regularizer: CombinedRegularizer) -
     for part in parts:
         passes = DOUBLE_BACKWARD if part.needs_double_backward(counted.D) else ADJOINT
         d += passes * part.gradient_views / part.every * net.d
-    g = FORWARD_BACKWARD * drawn * net.g + 2 * net.d
+    g = FORWARD_BACKWARD * drawn * net.g + 2 * g_views * net.d
     for part in parts:
         if part.differentiates_G:
             shrink = part.pl_batch_shrink if isinstance(part, PathLength) else 1

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+
+from crgan_cli.training.plain_optimizer import PlainOptimizer
 
 
-class MomentumSGD(Optimizer):
+class MomentumSGD(PlainOptimizer):
     """v <- momentum * v - lr * gradient; w <- w + v.
 
     The classical form (Polyak 1964; Sutskever et al. 2013, eq. 1 and 2), which pylearn2 has too.

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from crgan_cli.config.compose import expand_paths
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, make_paths_absolute, read_stored, to_text
+from crgan_cli.config.stored import difference, make_paths_absolute, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -82,7 +82,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     if is_main():
         if not resumed:
             write_text(run.overrides, command + "\n")
-        write_text(run.config, to_text(config))  # last: from now on a run is here
+        write_text(run.config, training.config_text)  # last: from now on a run is here
     run.write_result({"status": Status.RUNNING})
     if training.crowd:
         training.crowd.command = f"crgan train --from {shell_quoted(run.path)}"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from torch import nn
 
 from crgan_cli.config.resolve import flatten
-from crgan_cli.config.stored import to_text
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.provenance import get_peak_memory
@@ -14,7 +13,7 @@ from crgan_cli.runs.record import Recorder, read_history
 from crgan_cli.runs.status import Status
 from crgan_cli.system.device import describe_device
 from crgan_cli.system.distributed.launch import is_main
-from crgan_cli.system.numbers import format_duration, format_flop, format_metric, format_number
+from crgan_cli.system.numbers import format_duration, format_metric, format_number
 from crgan_cli.system.paths import shell_quoted
 from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.hooks import Evaluate
@@ -64,9 +63,6 @@ def log_plan(
     for line in training.task.describe_turns():
         log.info("%s", line)
     warn_of_noisy_consistency(training.task, config.architecture)
-    for stage, cost in trainer.step_costs.items():
-        size = f" at {stage.resolution} pixels" if len(trainer.stages) > 1 else ""
-        log.info("a step%s is %s, networks as they are written", size, format_flop(cost.flops))
     left_out = [str(stage.resolution) for stage in trainer.stages if stage.first >= trainer.steps]
     if left_out:
         log.warning(
@@ -88,7 +84,7 @@ def log_plan(
         )
     if found:
         log.info("resuming from %s, step %d", found.path, trainer.step)
-    recorder.text("config", to_text(config))
+    recorder.text("config", training.config_text)
     tag = evaluate.evaluator.tag(evaluate.evaluator.headline) if evaluate else None
     recorder.hparams(hparams(flatten(config)), tag)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -70,9 +70,12 @@ class Trainer:
         seed: int,
         steps: int,
         log_every: int,
-        step_costs: Mapping[Stage, StepCost] | None = None,
+        count_cost: Callable[[Stage], StepCost | None] = lambda stage: None,
     ) -> None:
-        """`make_batches` returns the real images of a stage, whose batches count from 0 in it."""
+        """`make_batches` returns the real images of a stage, whose batches count from 0 in it.
+
+        `count_cost` is asked when the speed of a stage is logged: it may take seconds.
+        """
         self.task = task
         self.engine = engine
         self.optimization = optimization
@@ -84,7 +87,7 @@ class Trainer:
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
-        self.step_costs = step_costs or {}
+        self.count_cost = count_cost
         self.windows = 0  # of this stage, in this session
         self.window = MetricBuffer()
         self.step = 0
@@ -102,7 +105,7 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Seconds in `fit` so far, over all sessions."""
+        """Seconds in `fit` so far, over all sessions, without those of `log_share`."""
         return self.seconds_before + time.monotonic() - self.began
 
     @property
@@ -243,14 +246,25 @@ class Trainer:
         steps_per_second = clock.steps_per_second(self.step)
         speed = steps_per_second * images / steps
         self.windows += 1
-        step_cost = self.step_costs.get(self.stage) if self.stage else None
-        if step_cost and self.windows == WARM_WINDOWS:
-            cost = step_cost.describe(steps_per_second)
-            log.info("%s images/s, %s", format_rate(speed), cost)
+        if self.windows == WARM_WINDOWS:
+            with clock.paused(), progress.paused():
+                self.log_share(self.stages.at(last), steps_per_second, speed)
         progress.show_speed(speed)
 
         numbers = means | rates | {"speed/images_per_second": speed}
         recorder.write("train", self.step, numbers, images_seen=self.images_seen)
+
+    def log_share(self, stage: Stage, steps_per_second: float, speed: float) -> None:
+        """Log FLOP of a stage's step, and the speed in FLOP/s beside the device's peak."""
+        before = time.monotonic()
+        cost = self.count_cost(stage)
+        self.began += time.monotonic() - before  # it is no training
+        if cost is None:
+            return
+        size = f" at {stage.resolution} pixels" if len(self.stages) > 1 else ""
+        flops = format_flop(cost.flops)
+        log.info("a step%s is %s, with the networks as they are written", size, flops)
+        log.info("%s images/s, %s", format_rate(speed), cost.describe(steps_per_second))
 
     def run_hooks(
         self, hooks: Sequence[Hook], checkpoints: CheckpointManager, stop: StopSignal

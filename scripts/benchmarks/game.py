@@ -272,5 +272,5 @@ def require_equal_for_codes(task: Generation, peer: PeerStep, images: Images) ->
     D = task.adversary.D
     d_terms = task.adversary.discriminator_loss(real, still(task.G)).terms
     compare("d", d_terms, D, peer.d_terms(real, still(peer.G))[0], peer.D)
-    g_terms = task.adversary.generator_loss(fakes(task.G)).terms
+    g_terms = task.adversary.generator_loss(real, fakes(task.G)).terms
     compare("g", g_terms, task.G, peer.g_terms(fakes(peer.G)), peer.G)

@@ -136,7 +136,7 @@ def test_d_learns_the_labels_of_real_images_and_g_those_that_it_was_to_give() ->
     assert real.y is not None
     assert fake.y is not None
     d_terms: Terms = game.discriminator_loss(real, {"fake": fake}).terms
-    g_terms: Terms = game.generator_loss({"fake": fake}).terms
+    g_terms: Terms = game.generator_loss(real, {"fake": fake}).terms
     assert d_terms.keys() == {"adversarial/d", "classification/d"}
     assert g_terms.keys() == {"adversarial/g", "classification/g"}
     D = game.D

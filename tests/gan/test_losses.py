@@ -4,6 +4,7 @@ from math import exp, log
 
 import pytest
 import torch
+from support.tiny import SIDE, game
 
 from crgan_cli.gan.losses import (
     AdversarialLoss,
@@ -11,8 +12,11 @@ from crgan_cli.gan.losses import (
     LeastSquares,
     Minimax,
     NonSaturating,
+    Relativistic,
     Wasserstein,
 )
+from crgan_cli.gan.scoring import ScoredViews
+from crgan_cli.gan.types import Batch
 
 REAL, FAKE = [2.0, -0.5], [0.5, -3.0]
 
@@ -60,3 +64,28 @@ def test_g_is_paid_to_raise_its_logits(kind: type[AdversarialLoss]) -> None:
     kind().g_loss(fake).backward()
     assert fake.grad is not None
     assert (fake.grad < 0).all()
+
+
+def test_the_relativistic_loss_compares_pairs_for_both_players() -> None:
+    """The softplus of each pair's difference, and of its negative: log(1 + e^x)."""
+    real, fake = (torch.tensor(values, dtype=torch.float64) for values in (REAL, FAKE))
+    margins = [r - f for r, f in zip(REAL, FAKE, strict=True)]
+    d, g = (mean([log(1 + exp(sign * m)) for m in margins]) for sign in (-1, 1))
+    scored = ScoredViews({}, {"real": real, "fake": fake}, None)  # type: ignore[arg-type]
+    assert Relativistic().d_terms(scored)["adversarial/d"].item() == pytest.approx(d, abs=1e-12)
+    assert Relativistic().g_terms(scored)["adversarial/g"].item() == pytest.approx(g, abs=1e-12)
+
+
+def test_in_a_g_step_d_sees_real_images_only_if_the_loss_compares_with_them() -> None:
+    real = {"real": Batch(torch.rand(6, 3, SIDE, SIDE).double() * 2 - 1)}
+    for loss, said in ((Relativistic(), "2 views: real fake"), (NonSaturating(), "1 view: fake")):
+        task = game(loss=loss)
+        seen = []
+        task.adversary.D.register_forward_hook(lambda D, given, made, seen=seen: seen.append(made))
+        torch.set_default_dtype(torch.float64)
+        try:
+            task.player_loss("g", real)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert [len(made) for made in seen] == [6 * len(loss.g_roles)]
+        assert any(said in line for line in task.describe_turns())

@@ -17,9 +17,12 @@ from crgan_cli.gan.regularizers.consistency import (
 from crgan_cli.gan.regularizers.penalties import (
     DRAGAN,
     R1,
+    R2,
     GradientPenalty,
     GradientRegularizer,
     JSRegularizer,
+    MaxGradientPenalty,
+    ZeroCenteredGradientPenalty,
 )
 from crgan_cli.gan.scoring import ScoredViews, score
 from crgan_cli.gan.tasks.generation import Generation, generate
@@ -147,6 +150,27 @@ def r1_by_hand(task: Generation) -> Tensor:
     return adversarial(real, fake) + 10 / 2 * (slope(c.D, c.x) ** 2).mean()
 
 
+def r2_by_hand(task: Generation) -> Tensor:
+    c = Cast(task)
+    real, fake = c.split(c.x, c.fake.detach())
+    return adversarial(real, fake) + 10 / 2 * (slope(c.D, c.fake) ** 2).mean()
+
+
+def interpolated_by_hand(
+    weight: float, pool: Callable[[Tensor], Tensor]
+) -> Callable[[Generation], Tensor]:
+    """weight * pool(||grad D(x_hat)||^2)."""
+
+    def by_hand(task: Generation) -> Tensor:
+        c = Cast(task)
+        real, fake = c.split(c.x, c.fake.detach())
+        a = torch.rand(6, 1, 1, 1, dtype=torch.float64)
+        x_hat = a * c.x + (1 - a) * c.fake.detach()
+        return adversarial(real, fake) + weight * pool(slope(c.D, x_hat) ** 2)
+
+    return by_hand
+
+
 def cr() -> list[Regularizer]:
     return [ConsistencyRegularization(lambda_cr=10)]
 
@@ -169,10 +193,16 @@ CASES: dict[str, tuple[Callable[[], list[Regularizer]], By_hand]] = {
     "dragan": (lambda: [DRAGAN(lambda_dr=10)], dragan_by_hand),
     "jsr": (lambda: [JSRegularizer(gamma=0.1)], jsr_by_hand),
     "r1": (lambda: [R1(lambda_r1=10)], r1_by_hand),
+    "r2": (lambda: [R2(lambda_r2=10)], r2_by_hand),
+    "gp_zero": (
+        lambda: [ZeroCenteredGradientPenalty(lambda_gp=3)],
+        interpolated_by_hand(3, Tensor.mean),
+    ),
+    "max_gp": (lambda: [MaxGradientPenalty(lambda_gp=3)], interpolated_by_hand(3, Tensor.max)),
 }
 
 
-PENALTIES = ("gp", "dragan", "jsr", "r1")
+PENALTIES = ("gp", "dragan", "jsr", "r1", "r2", "gp_zero", "max_gp")
 
 
 def total(terms: Terms) -> Tensor:
@@ -265,6 +295,28 @@ def test_the_adjoint_network_runs_no_second_backward_pass_through_d(name: str) -
     loss = total(task.player_loss("d", {"real": REAL}).terms)
     assert len(calls) == 1
     assert all(gradient is not None for gradient in gradients(loss, task.adversary.D))
+
+
+def test_jsr_is_annealed_by_the_d_step_down_to_its_share() -> None:
+    def term(turn: int, **annealed: float) -> float:
+        task = game(JSRegularizer(gamma=0.2, **annealed))  # pyright: ignore[reportArgumentType]
+        torch.manual_seed(3)
+        task.set_turn("d", turn)
+        task.set_turn("g", 0)  # G's turns leave it alone
+        return task.player_loss("d", {"real": REAL}).terms["jsr/real"].item()
+
+    for turn, factor in ((0, 1.0), (5, 0.1), (10, 0.01), (40, 0.01)):
+        found = term(turn, anneal=0.01, anneal_steps=10)
+        assert found == pytest.approx(factor * term(turn), rel=1e-6)
+    assert not JSRegularizer(gamma=0.2, anneal=0.01, anneal_steps=10).state_dict()
+
+
+def test_the_noise_of_zcr_may_follow_a_uniform_prior() -> None:
+    z = torch.zeros(2000, 4)
+    part = LatentConsistency(lambda_dis=5, lambda_gen=0.5, sigma=0.3, noise="uniform")
+    e = part.extra_latents(z)["near"]
+    assert e.abs().max() <= 0.3
+    assert e.std().item() == pytest.approx(0.3 / 3**0.5, rel=0.05)
 
 
 def test_jsr_calls_a_d_with_batch_norm_for_each_batch() -> None:

@@ -18,8 +18,17 @@ from crgan_cli.gan.regularizers.consistency import (
     ConsistencyRegularization,
     LatentConsistency,
 )
+from crgan_cli.gan.regularizers.lecam import LeCam
 from crgan_cli.gan.regularizers.path_length import PathLength
-from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
+from crgan_cli.gan.regularizers.penalties import (
+    DRAGAN,
+    R1,
+    GradientPenalty,
+    JSRegularizer,
+    MaxGradientPenalty,
+)
+from crgan_cli.gan.regularizers.top_k import TopK
+from crgan_cli.gan.regularizers.weights import Orthogonal, WeightClipping
 from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.gan.types import Batch, Terms
@@ -40,6 +49,7 @@ EXACT: dict[str, Callable[[], list[Regularizer]]] = {
     "gp": lambda: [GradientPenalty(10.0)],
     "jsr": lambda: [JSRegularizer(0.1)],
     "r1": lambda: [R1(10.0)],
+    "weights": lambda: [Orthogonal(1e-2), WeightClipping(0.5)],
 }
 
 
@@ -131,6 +141,9 @@ def test_views_are_cut_into_consecutive_images() -> None:
     [
         (lambda: game(DRAGAN(10.0)), "regularizer=DRAGAN compares images"),
         (lambda: game(PathLength(2.0, 0.01, 2, 4)), "regularizer=PathLength compares images"),
+        (lambda: game(LeCam(0.3, 0.99, 0)), "regularizer=LeCam compares images"),
+        (lambda: game(MaxGradientPenalty(1.0)), "regularizer=MaxGradientPenalty compares images"),
+        (lambda: game(TopK(0.9, 0.5, 10)), "regularizer=TopK compares images"),
     ],
 )
 def test_losses_that_compare_images_are_refused(make: Callable[[], Generation], said: str) -> None:
@@ -166,6 +179,7 @@ def test_graphs_and_compiled_networks_are_refused_and_auto_takes_neither() -> No
     ("words", "said"),
     [
         (("experiment=demo_pix2pix", "architecture.width=0.05"), "task=pix2pix keeps images"),
+        (("augment_both=ada",), "ADA changes with D's mean score"),
         (("experiment=demo_pggan", "architecture.width=0.05"), "minibatch standard deviation"),
     ],
 )

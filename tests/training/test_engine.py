@@ -23,7 +23,10 @@ from crgan_cli.gan.regularizers.consistency import (
     ConsistencyRegularization,
     LatentConsistency,
 )
+from crgan_cli.gan.regularizers.lecam import LeCam
 from crgan_cli.gan.regularizers.penalties import DRAGAN, R1, GradientPenalty, JSRegularizer
+from crgan_cli.gan.regularizers.top_k import TopK
+from crgan_cli.gan.regularizers.weights import Orthogonal
 from crgan_cli.gan.types import Batch
 from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
@@ -43,6 +46,9 @@ REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "jsr": lambda: [JSRegularizer(0.1)],
     "r1": lambda: [R1(10.0)],
     "cr_gp": lambda: [ConsistencyRegularization(10.0), GradientPenalty(10.0)],
+    "lecam": lambda: [LeCam(0.3, decay=0.99, start=1)],
+    "orthogonal": lambda: [Orthogonal(1e-4)],
+    "top_k": lambda: [TopK(gamma=0.99, nu=0.5, epoch_steps=10)],
 }
 PENALTIES = ("gp", "dragan", "jsr", "r1")
 
@@ -231,6 +237,7 @@ def test_no_turn_waits_for_the_host(name: str, batch_norm: bool) -> None:
 def test_no_turn_of_a_real_network_waits_for_the_host(network: list[str], augment: str) -> None:
     sums = "[bcr,zcr,gp]" if augment == "flip_shift" else "cr"
     words = [f"regularizer={sums}", f"augment={augment}", "architecture.width=0.02", *network]
+    words += ["augment_both=ada"] * (augment == "cutout") + ["loss=relativistic"] * (sums == "cr")
     config = compose([*words, "dataset=demo"])
     players = build_networks(config)
     task = build_task(config, players)
@@ -297,7 +304,9 @@ GAMES = [
     *((network, penalty, "flip_shift")
       for network in ("sndcgan", "resnet", "biggan_lite", "mlp_maxout")
       for penalty in ("none", "icr", "[cr,gp]", "dragan", "jsr", "r1")),
-    *(("sndcgan", "bcr", T) for T in ("cutout", "gaussian_noise", "cutout_flip_shift")),
+    *(("sndcgan", "bcr", T) for T in ("cutout", "gaussian_noise", "cutout_flip_shift", "rotation")),
+    *(("sndcgan", more, "flip_shift") for more in ("lecam", "orthogonal", "clip", "top_k")),
+    *(("sndcgan", "cr", f"flip_shift augment_both={T}") for T in ("diffaugment", "ada")),
 ]  # fmt: skip
 
 
@@ -309,6 +318,7 @@ def test_a_turn_makes_no_tensor_beside_its_device(
     number on the CPU, fails. What is left could be captured in a CUDA graph."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta tensors
     words = [f"architecture={architecture}", f"regularizer={regularizer}", f"augment={augment}"]
+    words = " ".join(words).split()
     config = compose([*words, "architecture.width=0.02", "dataset=demo"])
     task = build_task(config, build_networks(config)).to("meta")
     x, y = torch.zeros(4, 1, 32, 32, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
@@ -317,6 +327,8 @@ def test_a_turn_makes_no_tensor_beside_its_device(
         for name, player in players.items():
             player.requires_grad_(name == who)
         with OnMeta(), fixed_spectral_norm(*players.values()):
+            task.set_turn(who, 0)
+            task.prepare_turn()
             move = task.player_loss(who, {"real": Batch(x, y)})
             torch.stack(list(move.terms.values())).sum().backward()
 

@@ -38,7 +38,7 @@ class Relabel(TwoPlayers):
         fake = Batch(self.G(x, y.roll(1, 0)), y.roll(1, 0))
         if who == "d":
             return self.adversary.discriminator_loss(Batch(x, y), {"fake": fake})
-        loss = self.adversary.generator_loss({"fake": fake})
+        loss = self.adversary.generator_loss(Batch(x, y), {"fake": fake})
         back = (self.G(fake.x, y) - x).abs().mean()
         return PlayerLoss(loss.terms | {"reconstruction": 10 * back}, loss.diagnostics)
 

@@ -157,6 +157,11 @@ def test_the_fused_step_is_torchs_plain_adam(who: str) -> None:
             optimizer.step()
     for one, two in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+    saved, theirs = mine.state_dict(), other.state_dict()
+    assert saved["state"].keys() == theirs["state"].keys()
+    assert saved["param_groups"][0].keys() == theirs["param_groups"][0].keys()
+    mine.zero_grad()
+    assert all(p.grad is None and not p.grad_fn for p in ours.parameters())
 
 
 @pytest.mark.parametrize("name", Choices().groups["optimizer"])

@@ -13,13 +13,13 @@ from crgan_cli.data.batches import Batches
 from crgan_cli.data.images import Images
 from crgan_cli.errors import Interrupted
 from crgan_cli.gan.regularizers.consistency import ConsistencyRegularization
-from crgan_cli.gan.stages import Stages
+from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.types import BatchInputs, TurnLog
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.engine.eager import Eager, Turn
 from crgan_cli.training.optimizers import Adam
 from crgan_cli.training.stop import StopSignal
-from crgan_cli.training.trainer import Clock, Trainer, is_due, reseed
+from crgan_cli.training.trainer import Clock, StepCost, Trainer, is_due, reseed
 
 IMAGES = Images(
     torch.arange(12, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE),
@@ -221,6 +221,27 @@ def test_numbers_then_hooks_then_the_checkpoint_where_they_are_due() -> None:
         ("hook", 5),
         ("save", 5),
     ]
+
+
+def test_the_cost_of_a_step_is_counted_once_when_the_speed_is_first_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It takes seconds: a run of one log window never asks."""
+    asked: list[int] = []
+
+    def count(stage: Stage) -> StepCost:
+        asked.append(stage.resolution)
+        return StepCost(9e9, None, "")
+
+    for steps, times in ((2, 0), (3, 1), (8, 1)):
+        asked.clear()
+        made = trainer(steps=steps)
+        made.count_cost = count
+        with caplog.at_level("INFO", logger="crgan_cli"):
+            fit(made, StopSignal())
+        assert len(asked) == times
+    said = [message for message in caplog.messages if "a step" in message]
+    assert said == ["a step is 9.00 GFLOP, with the networks as they are written"] * 2
 
 
 def test_a_run_with_all_its_steps_has_nothing_left_to_do() -> None:

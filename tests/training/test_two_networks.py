@@ -77,7 +77,7 @@ class Twins(Task):
             z = rng.randn(len(real.x), 4, device=CPU, dtype=real.x.dtype)
             fakes = {"fake": Batch(self.G[name](z, None))}
             loss = (
-                adversary.generator_loss(fakes)
+                adversary.generator_loss(real, fakes)
                 if who == "g"
                 else adversary.discriminator_loss(real, fakes)
             )

@@ -1,5 +1,6 @@
 """The interface of a regularizer, and the combination of several."""
 
+from collections.abc import Hashable
 from itertools import compress
 from typing import Literal
 
@@ -43,6 +44,25 @@ class Regularizer(nn.Module):
     """Lazy regularization (Karras et al. 2020, arXiv:1912.04958, appendix B): the terms are
     computed in every k-th turn only, with k times the weight."""
 
+    needs_G: bool = False
+    """Whether its terms need G itself: `scored.origin` is then there, in G's turns."""
+
+    def set_turn(self, who: str, turn: int) -> None:
+        """Prepare for turn number `turn` of `who`, counted from 0 over the whole run. Fill tensors,
+        which a CUDA graph reads anew; what else changes belongs to `signature`."""
+
+    def signature(self) -> Hashable:
+        """What decides, besides `every`, which operations the coming turn consists of."""
+        return None
+
+    def prepare(self, D: nn.Module) -> None:
+        """Change D's weights at the start of a turn, in place."""
+
+    def choose_fakes(self, scores: Tensor) -> Tensor | None:
+        """D's logits of generated images -> the positions (k,) of those that G's adversarial loss
+        is of. None: all."""
+        return None
+
     def needs_double_backward(self, D: Discriminator) -> bool:
         """Whether its calls of D need a double backward pass. D is then not compiled."""
         return False
@@ -72,12 +92,28 @@ class CombinedRegularizer(nn.Module):
         self.parts = nn.ModuleDict(parts)  # names the buffers in checkpoints
         self.named_members = parts  # the same, as a type checker knows them
         self.members = tuple(parts.values())
-        self.set_turn(0)
+        self.set_turn("d", 0)
 
-    def set_turn(self, turn: int) -> None:
-        """Choose the parts that are active in a player's turn number `turn`, counted from 0."""
+    def set_turn(self, who: str, turn: int) -> None:
+        """Choose the parts that are active in turn number `turn` of `who`, counted from 0."""
         self.active_mask = tuple(turn % part.every == 0 for part in self.members)
         self.active = tuple(compress(self.members, self.active_mask))
+        for part in self.active:
+            part.set_turn(who, turn)
+
+    def signature(self) -> Hashable:
+        """What decides which operations the coming turn consists of."""
+        return self.active_mask, tuple(part.signature() for part in self.active)
+
+    def prepare(self, D: nn.Module) -> None:
+        """Let the active parts change D's weights."""
+        for part in self.active:
+            part.prepare(D)
+
+    def choose_fakes(self, scores: Tensor) -> Tensor | None:
+        """The positions that a part chooses. At most one of the parts does."""
+        chosen = [part.choose_fakes(scores) for part in self.active]
+        return next((positions for positions in chosen if positions is not None), None)
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ and bCR also hold for the class logits of a D that classifies: a further term of
 in StudioGAN for AC-GANs.
 """
 
+from typing import Literal
+
 from torch import Tensor
 
 from crgan_cli.config.bounds import NonNegative, PositiveInt
@@ -91,12 +93,14 @@ class BalancedConsistency(Regularizer):
 class LatentConsistency(Regularizer):
     """zCR, arXiv:2002.04724 Algorithm 2, with T(z) = z + e, e ~ N(0, sigma^2), same labels.
 
+    `noise="uniform"`: e ~ sigma * U[-1, 1] instead, as in StudioGAN with a uniform prior.
+
     D:  lambda_dis * E ||D(G(z)) - D(G(T(z)))||^2
     G: -lambda_gen * E ||G(z) - G(T(z))||^2, unbounded below: keep lambda_gen small
 
     The squared norm of an image is the mean over its pixels in [-1, 1], as in StudioGAN and
     NVIDIA's code. The paper does not state which norm its weights belong to; a sum would be 3,072
-    times as large at 32 x 32 x 3. The noise is Gaussian whatever the prior.
+    times as large at 32 x 32 x 3.
     """
 
     views = ("near",)
@@ -108,15 +112,21 @@ class LatentConsistency(Regularizer):
         lambda_gen: NonNegative,
         sigma: NonNegative,
         every: PositiveInt = 1,
+        noise: Literal["normal", "uniform"] = "normal",
     ) -> None:
         super().__init__()
         self.lambda_dis = lambda_dis
         self.lambda_gen = lambda_gen
         self.sigma = sigma
         self.every = every
+        self.noise = noise
 
     def extra_latents(self, z: Tensor) -> dict[str, Tensor]:
-        return {"near": z + self.sigma * rng.randn(*z.shape, device=z.device, dtype=z.dtype)}
+        if self.noise == "normal":
+            e = rng.randn(*z.shape, device=z.device, dtype=z.dtype)
+        else:
+            e = 2 * rng.rand(*z.shape, device=z.device, dtype=z.dtype) - 1
+        return {"near": z + self.sigma * e}
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         return {"zcr/dis": self.lambda_dis * mse(scored.scores["fake"], scored.scores["near"])}

@@ -1,4 +1,4 @@
-"""Penalties on the gradient of D with respect to its input: GP, DRAGAN, JSR and R1.
+"""Penalties on the gradient of D with respect to its input: GP and its kin, DRAGAN, JSR, R1 and R2.
 
 These are the baselines of the consistency papers. The norm of a gradient depends on the range of
 the pixels: here [-1, 1], as in the authors' code of GP, DRAGAN and R1. If D scores patches, D(x) is
@@ -12,9 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from crgan_cli.config.bounds import NonNegative, Positive, PositiveInt
+from crgan_cli.config.bounds import NonNegative, Positive, PositiveFraction, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
-from crgan_cli.gan.scoring import ScoredViews, as_verdict, concatenate, mixes_samples
+from crgan_cli.gan.scoring import (
+    ScoredViews,
+    as_verdict,
+    concatenate,
+    mean_over_places,
+    mixes_samples,
+)
 from crgan_cli.gan.types import Batch, Discriminator, Terms
 from crgan_cli.networks.fast import adjoint
 from crgan_cli.networks.fast.bf16_weights import full_precision
@@ -79,20 +85,22 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return gradient.flatten(1).square().sum(1)
 
 
-def mean_over_places(scores: Tensor) -> Tensor:
-    """(N,) unchanged; maps (N, 1, h, w) -> (N,)."""
-    return scores if scores.ndim == 1 else scores.flatten(1).mean(1)
-
-
 def norm_penalty(gradient: Tensor, target: float = 1.0) -> Tensor:
     """E (||g|| - target)^2 / target^2."""
     return ((squared_norm(gradient) + EPSILON).sqrt() - target).square().mean() / target**2
 
 
+def interpolate_images(scored: ScoredViews) -> Batch:
+    """x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair, with the labels of the real images x."""
+    real, fake = scored.views["real"], scored.views["fake"]
+    a = rng.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
+    return Batch(a * real.x + (1 - a) * fake.x, real.y)
+
+
 class GradientPenalty(GradientRegularizer):
     """GP, Gulrajani et al. 2017 (arXiv:1704.00028) eq. 3: lambda_gp * E (||grad D(x_hat)|| - 1)^2.
 
-    x_hat = a x + (1 - a) G(z), a ~ U[0, 1] per pair, with the label of the real image.
+    x_hat is drawn by `interpolate_images`.
 
     With a `target` gamma other than 1 it is lambda_gp * E (||grad D(x_hat)|| - gamma)^2 / gamma^2,
     Karras et al. 2018 (arXiv:1710.10196) appendix B.
@@ -110,11 +118,44 @@ class GradientPenalty(GradientRegularizer):
         self.target = target
 
     def d_terms(self, scored: ScoredViews) -> Terms:
-        real, fake = scored.views["real"], scored.views["fake"]
-        a = rng.rand(len(real.x), 1, 1, 1, device=real.x.device, dtype=real.x.dtype)
-        x_hat = Batch(a * real.x + (1 - a) * fake.x, real.y)
-        (gradient,) = self.input_gradient(scored.D, x_hat)
+        (gradient,) = self.input_gradient(scored.D, interpolate_images(scored))
         return {"gp": self.lambda_gp * norm_penalty(gradient, self.target)}
+
+
+class ZeroCenteredGradientPenalty(GradientRegularizer):
+    """0-GP, Thanh-Tung et al. 2019 (arXiv:1902.03984) section 5: lambda_gp * E ||grad D(x_hat)||^2.
+
+    x_hat is GP's. D(x) is the logit here. R1 and R2 are the same at real and at generated images.
+    """
+
+    def __init__(
+        self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_gp = lambda_gp
+
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        (gradient,) = self.input_gradient(scored.D, interpolate_images(scored))
+        return {"gp_zero": self.lambda_gp * squared_norm(gradient).mean()}
+
+
+class MaxGradientPenalty(GradientRegularizer):
+    """MaxGP, Zhou et al. 2019 (arXiv:1902.05687): lambda_gp * max ||grad D(x_hat)||^2.
+
+    The maximum is over the batch (of each process), at GP's x_hat, as in StudioGAN.
+    """
+
+    mixes_samples = True
+
+    def __init__(
+        self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_gp = lambda_gp
+
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        (gradient,) = self.input_gradient(scored.D, interpolate_images(scored))
+        return {"max_gp": self.lambda_gp * squared_norm(gradient).max()}
 
 
 class DRAGAN(GradientRegularizer):
@@ -150,15 +191,37 @@ class JSRegularizer(GradientRegularizer):
     gamma/2 * ( E (1 - s(D(x)))^2 ||grad D(x)||^2 + E s(D(G(z)))^2 ||grad D(G(z))||^2 )
 
     s is the sigmoid. The weights (1 - s)^2 and s^2 carry gradient, as in the authors' code.
+
+    The authors advise to anneal: gamma is multiplied by anneal^(t / anneal_steps), t the D step,
+    and stays at gamma * anneal after `anneal_steps` of them (section 4: by 0.01).
     """
 
     gradient_views = 2
 
     def __init__(
-        self, gamma: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
+        self,
+        gamma: NonNegative,
+        every: PositiveInt = 1,
+        gradient: GradientMethod = "auto",
+        anneal: PositiveFraction = 1.0,
+        anneal_steps: PositiveInt = 1,
     ) -> None:
         super().__init__(every, gradient)
-        self.gamma = gamma
+        self.initial = gamma
+        self.anneal = anneal
+        self.anneal_steps = anneal_steps
+        self.gamma: float | Tensor = gamma
+        if anneal != 1.0:  # a tensor, which a CUDA graph reads anew in every turn
+            self.register_buffer("annealed", torch.tensor(float(gamma)), persistent=False)
+            self.gamma = self.annealed
+
+    annealed: Tensor
+
+    def set_turn(self, who: str, turn: int) -> None:
+        if who == "d" and self.anneal != 1.0:
+            share = min(turn / self.anneal_steps, 1.0)
+            self.annealed.fill_(self.initial * self.anneal**share)
+            self.gamma = self.annealed  # also after a move to another device
 
     def d_terms(self, scored: ScoredViews) -> Terms:
         real, fake = scored.scores["real"], scored.scores["fake"]
@@ -169,6 +232,23 @@ class JSRegularizer(GradientRegularizer):
             "jsr/real": 0.5 * self.gamma * on_real.mean(),
             "jsr/fake": 0.5 * self.gamma * on_fake.mean(),
         }
+
+
+class R2(GradientRegularizer):
+    """R2, Mescheder et al. 2018 (arXiv:1801.04406) eq. 10: lambda_r2/2 * E ||grad D(G(z))||^2.
+
+    lambda_r2 is the paper's gamma. R3GAN (arXiv:2501.05441) has it beside R1.
+    """
+
+    def __init__(
+        self, lambda_r2: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
+    ) -> None:
+        super().__init__(every, gradient)
+        self.lambda_r2 = lambda_r2
+
+    def d_terms(self, scored: ScoredViews) -> Terms:
+        (gradient,) = self.input_gradient(scored.D, scored.views["fake"])
+        return {"r2": 0.5 * self.lambda_r2 * squared_norm(gradient).mean()}
 
 
 class R1(GradientRegularizer):

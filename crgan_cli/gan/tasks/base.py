@@ -124,6 +124,9 @@ class Task(nn.Module):
     def set_turn(self, who: str, turn: int) -> None:
         """Prepare for turn number `turn` of `who`, counted from 0 over the whole run."""
 
+    def prepare_turn(self) -> None:
+        """Change weights in place before the turn's networks run; part of the turn."""
+
     def signature(self) -> Hashable:
         """What decides, besides the player, which operations the coming turn consists of."""
         return ()

@@ -131,10 +131,14 @@ class CycleGAN(Task):
 
     def set_turn(self, who: str, turn: int) -> None:
         for adversary in self.named_adversaries.values():
-            adversary.regularizer.set_turn(turn)
+            adversary.regularizer.set_turn(who, turn)
 
     def signature(self) -> Hashable:
-        return tuple(each.regularizer.active_mask for each in self.named_adversaries.values())
+        return tuple(each.regularizer.signature() for each in self.named_adversaries.values())
+
+    def prepare_turn(self) -> None:
+        for adversary in self.named_adversaries.values():
+            adversary.prepare_turn()
 
     def players_with_double_backward(self) -> tuple[str, ...]:
         return self.named_adversaries["a"].players_with_double_backward
@@ -151,7 +155,7 @@ class CycleGAN(Task):
         cycled = {"a": self.run("ba", fake["b"]), "b": self.run("ab", fake["a"])}
         terms: Terms = {}
         for name, adversary in self.named_adversaries.items():
-            loss = adversary.generator_loss({"fake": Batch(fake[name])})
+            loss = adversary.generator_loss(Batch(reals[name].x), {"fake": Batch(fake[name])})
             terms |= name_terms(loss.terms, name)
         for name, x in (("a", a), ("b", b)):
             weight = self.weights[name]
@@ -195,16 +199,17 @@ class CycleGAN(Task):
     def describe_turns(self) -> list[str]:
         sets = 6 if self.lambda_identity else 4
         calls = 4 if self.translate_jointly else sets
-        each = self.named_adversaries["a"].describe_calls()
+        first = self.named_adversaries["a"]
         identity = (
             f"identity loss with weight {self.lambda_identity} (task.lambda_identity)"
             if self.lambda_identity
             else "no identity loss: colours may change freely (task.lambda_identity=0.5 keeps them)"
         )
         return [
-            f"G step of both generators: {calls} G calls for {sets} sets of images, 2 D calls",
+            f"G step of both generators: {calls} G calls for {sets} sets of images",
+            f"  and of each discriminator: {first.describe_generator_calls()}",
             identity,
-            f"D step of both discriminators, each: {each}",
+            f"D step of both discriminators, each: {first.describe_calls()}",
         ]
 
 

@@ -99,7 +99,7 @@ class Generation(TwoPlayers):
         real = reals["real"] if self.prior.classes else reals["real"]._replace(y=None)
         origin = self.sample_latents(len(real.x), real.x.device)
         if who == "g":
-            return self.adversary.generator_loss(generate(origin), origin)
+            return self.adversary.generator_loss(real, generate(origin), origin)
         with torch.no_grad():  # a D step updates D only
             fakes = generate(origin)
         return self.adversary.discriminator_loss(real, fakes)
@@ -113,7 +113,7 @@ class Generation(TwoPlayers):
     def describe_turns(self) -> list[str]:
         return [
             f"D step, {self.turns.count('d')} per G step: {self.adversary.describe_calls()}",
-            "G step: 1 D call for 1 view: fake",
+            f"G step: {self.adversary.describe_generator_calls()}",
         ]
 
 

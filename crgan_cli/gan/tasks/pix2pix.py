@@ -105,7 +105,9 @@ class Pix2Pix(TwoPlayers):
         if who == "g":
             fake = at_least_fp32(self.G(x))
             self.fake = hold(self.fake, fake)
-            loss = self.adversary.generator_loss({"fake": Batch(self.show(x, fake))})
+            loss = self.adversary.generator_loss(
+                Batch(self.show(x, y)), {"fake": Batch(self.show(x, fake))}
+            )
             return PlayerLoss(
                 loss.terms | {"l1": self.lambda_l1 * l1_distance(y, fake)}, loss.diagnostics
             )
@@ -115,7 +117,7 @@ class Pix2Pix(TwoPlayers):
 
     def describe_turns(self) -> list[str]:
         return [
-            "G step: 1 G call, 1 D call for 1 view: fake",
+            f"G step: 1 G call, {self.adversary.describe_generator_calls()}",
             f"D step, on the same images: {self.adversary.describe_calls()}",
         ]
 

@@ -144,7 +144,7 @@ class StarGAN(TwoPlayers):
         if who == "d":
             return self.adversary.discriminator_loss(real, {"fake": fake})
         back = at_least_fp32(self.G(fake.x, real.y))
-        loss = self.adversary.generator_loss({"fake": fake})
+        loss = self.adversary.generator_loss(real, {"fake": fake})
         reconstruction = {"reconstruction": self.lambda_rec * l1_distance(back, x)}
         return PlayerLoss(loss.terms | reconstruction, loss.diagnostics)
 
@@ -152,7 +152,7 @@ class StarGAN(TwoPlayers):
         return [
             f"D step, {self.turns.count('d')} per G step: 1 G call, "
             f"{self.adversary.describe_calls()}",
-            "G step: 2 G calls, there and back; 1 D call for 1 view: fake",
+            f"G step: 2 G calls, there and back; {self.adversary.describe_generator_calls()}",
         ]
 
 

@@ -20,10 +20,13 @@ class TwoPlayers(Task):
         return {"d": self.adversary.D, "g": self.G}[who]
 
     def set_turn(self, who: str, turn: int) -> None:
-        self.adversary.regularizer.set_turn(turn)
+        self.adversary.regularizer.set_turn(who, turn)
 
     def signature(self) -> Hashable:
-        return self.adversary.regularizer.active_mask
+        return self.adversary.regularizer.signature()
+
+    def prepare_turn(self) -> None:
+        self.adversary.prepare_turn()
 
     def players_with_double_backward(self) -> tuple[str, ...]:
         return self.adversary.players_with_double_backward

@@ -9,6 +9,7 @@ import logging
 from torch import nn
 
 from crgan_cli.errors import UserError
+from crgan_cli.gan.augment import Augment
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.tasks.two_players import TwoPlayers
 from crgan_cli.gan.types import Batch, Views
@@ -27,6 +28,11 @@ def cut_views(views: Views, parts: int) -> list[Views]:
             rows = slice(number * size, (number + 1) * size)
             part[name] = Batch(x[rows], None if y is None else y[rows])
     return cut
+
+
+def observes(T: Augment) -> bool:
+    """Whether it changes with D's scores."""
+    return type(T).observe is not Augment.observe
 
 
 def require_parts(task: Task, parts: int, batch_sizes: list[int], ranks: int) -> None:
@@ -55,6 +61,12 @@ def require_parts(task: Task, parts: int, batch_sizes: list[int], ranks: int) ->
                 f"{typed}: regularizer={name} compares images of a batch, so its parts would be "
                 "another loss. Type accumulate=1, or another regularizer."
             )
+    changing = [each for each in task.adversary.T_both.members.values() if observes(each)]
+    if changing:
+        raise UserError(
+            f"{typed}: {type(changing[0]).__name__} changes with D's mean score of a batch, and "
+            "would with that of each part. Type accumulate=1, or augment_both=none."
+        )
     norms = 0
     for who in dict.fromkeys(task.turns):
         for network in task.networks(who):

@@ -234,6 +234,7 @@ class Eager:
         if inputs:
             self.hold_reals(self.batches.to_views(*inputs))
         assert self.reals, "the first turn of a run has real images of its own"
+        self.task.prepare_turn()
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
         together = self.spectral_norm == "together"
