@@ -54,9 +54,9 @@ def unknown_name(
     return " ".join(filter(None, sentences))
 
 
-def wrong_value(name: str, expected: str, value: object, remedy: str = "") -> str:
-    """NAME must be EXPECTED, not VALUE. REMEDY"""
-    return f"{name} must be {expected}, not {value!r}. {remedy}".rstrip()
+def wrong_value(name: str, expected: str, value: str, remedy: str = "") -> str:
+    """NAME must be EXPECTED, not VALUE (as it is typed). REMEDY"""
+    return f"{name} must be {expected}, not {value}. {remedy}".rstrip()
 
 
 def missing_value(key: str, placeholder: str = "VALUE") -> str:

@@ -6,6 +6,7 @@ python scripts/bench.py micro
 python scripts/bench.py check --one engine=graphs --other engine=eager --bitwise
 python scripts/bench.py imagenet /tmp/made_up --images 50000
 python scripts/bench.py eval --extractor inception --n 10000 --batch-size 250
+python scripts/bench.py distances --threads 1
 """
 
 import argparse
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 
 from crgan_cli.errors import UserError
 
-VERBS = ("train", "growth", "micro", "share", "eval", "check", "imagenet")
+VERBS = ("train", "growth", "micro", "share", "eval", "distances", "check", "imagenet")
 
 
 def main() -> None:

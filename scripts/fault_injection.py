@@ -27,7 +27,8 @@ import torch
 from PIL import Image
 
 from crgan_cli.config.compose import compose
-from crgan_cli.data.cache import SquareDecoder, decode_cached
+from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.decoding import SquareDecoder
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.evaluation.artefacts.detector import Detector
 from crgan_cli.runs import checkpoint

@@ -30,10 +30,10 @@ PLACES = {
     "hydra": ("config", "experiments"),
     "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training"),
     "torch.utils.tensorboard": ("runs.record",),
-    "rich": ("system.progress", "data.cache", "experiments.sweep_table", "report.write"),
+    "rich": ("system.progress", "data.decoding", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
     "jinja2": ("report.html",),
-    "scipy": ("report.statistics", "data.imagenet_files"),
+    "scipy": ("report.statistics", "evaluation.metrics.statistics", "data.imagenet_files"),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""

@@ -68,14 +68,17 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write files."""
     names, overrides = split_arguments(args.words)
     from crgan_cli.config import stored
+    from crgan_cli.data.images import build_dataset
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.artefacts.inputs import MeasureOptions
     from crgan_cli.evaluation.artefacts.measure import load_subject, measure_one
+    from crgan_cli.evaluation.artefacts.requirements import require_measurable
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device, watch_crowding
+    from crgan_cli.system.memory import explained_shortage
     from crgan_cli.system.progress import EvalProgress
 
-    with log_to_stderr():
+    with log_to_stderr(), explained_shortage("Lower --n, or --batch-size."):
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
         with_features = not args.pixels_only and bool({"diversity", "memorisation"} & set(names))
         settings = stored.from_text(
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             typed=stored.Typed(overrides, CHANGEABLE, "crgan artefacts"),
         )
         device = resolve_device(settings.device)
+        require_measurable(names, args.n, build_dataset(settings))
         subject = load_subject(checkpoint, settings, device, args.weights)
         folder = args.out or output_folder(checkpoint.path, subject.step, subject.weights)
         require_folder(folder)

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.evaluation.records import load_last_record
     from crgan_cli.runs.protocol import require_comparable
     from crgan_cli.system.console import log_to_stderr
+    from crgan_cli.system.memory import explained_shortage
 
     paths, overrides = split_paths_and_overrides(args.what)
     check_arguments(args, paths)
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
             theirs = (str(args.against), other.protocol)
             require_comparable([("this", record), theirs], force="--force")
 
-    with log_to_stderr():
+    remedy = "Free what other programs use, or lower metrics.batch_size or metrics.num_samples."
+    with log_to_stderr(), explained_shortage(remedy):
         evaluations = list(evaluate_and_record(args, paths, overrides, accept))
     print_protocol(evaluations[-1])
     if other:

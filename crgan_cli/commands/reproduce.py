@@ -31,6 +31,7 @@ next to the published numbers. The same command again skips finished runs and re
 Several GPUs share a table: start the command once per GPU."""
 
 EXAMPLES = """examples:
+  crgan reproduce --list                               all tables, with the cost of every row
   crgan reproduce small_models --dry-run               print the runs and what they cost
   crgan reproduce small_models --seeds 1 device=cuda:0
   crgan reproduce small_models --scale demo            minutes on a CPU: shows that every row works
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add("table", metavar="TABLE", help=", ".join(table_names()))
+    add("table", nargs="?", metavar="TABLE", help=", ".join(table_names()))
     add("overrides", nargs="*", default=[], metavar="KEY=VALUE")
     add(
         "--scale",
@@ -62,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=parse_path, metavar="FOLDER", help="of the runs (outputs/reproduce/TABLE)")
     add("--dry-run", action="store_true", help="print the runs and what they cost; train nothing")
+    add("--list", action="store_true", help="print all tables (or TABLE), with each row's cost")
 
 
 def parse_seeds(words: str) -> tuple[int, ...]:
@@ -71,10 +73,19 @@ def parse_seeds(words: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, train and report."""
-    from crgan_cli.experiments import plan, run_table
+    from crgan_cli.experiments import plan, preview, run_table
     from crgan_cli.system.console import log_to_stderr
 
-    table, scale = load_table(args.table), load_scale(args.scale)
+    scale = load_scale(args.scale)
+    if args.list:
+        names = [args.table] if args.table else table_names()
+        print(preview.list_tables([load_table(each) for each in names], scale))
+        require_printed()
+        return 0
+    if args.table is None:
+        names = ", ".join(table_names())
+        raise UserError(f"required: TABLE, one of {names}. What they are: crgan reproduce --list")
+    table = load_table(args.table)
     size = f"_{scale.name}" if scale.title else ""
     rows = choose_row_names(table, args.rows)
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
@@ -82,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = [job for job in planned if job.row.name in rows]
     states = [run_table.job_state(job) for job in jobs]  # before the first one starts
     if args.dry_run:
-        print(preview(table, scale, jobs, states))
+        print(preview.preview_jobs(table, scale, jobs, states))
         require_printed()
         return 0
     with log_to_stderr():
@@ -124,6 +135,7 @@ def report_table(
     table: "PaperTable", scale: "Scale", jobs: Sequence["TableJob"], out: Path
 ) -> None:
     """Print the table of all runs so far, and write the report."""
+    from crgan_cli.experiments import preview
     from crgan_cli.report.collect import collect
     from crgan_cli.report.rows import build_report
     from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
@@ -132,16 +144,12 @@ def report_table(
     begun = [job.folder for job in jobs if RunDir(job.folder).is_run()]
     if not begun:
         raise UserError(f"no run of the table {table.name} has begun in {out}.")
-    report = build_report(collect(begun), title=report_title(table, scale), force=table.mixed)
+    title = preview.format_title(table, scale)
+    report = build_report(collect(begun), title=title, force=table.mixed)
     found = rename_settings(report, jobs)
     print_report(found)
     for path in write_report(found, make_report_folder(out / "report"), FORMATS):
         print(path)
-
-
-def report_title(table: "PaperTable", scale: "Scale") -> str:
-    """Return the title. At the demo scale it warns against comparing."""
-    return " – ".join(filter(None, (table.title, scale.title)))
 
 
 def rename_settings(report: "Report", jobs: Sequence["TableJob"]) -> "Report":
@@ -161,102 +169,3 @@ def rename_settings(report: "Report", jobs: Sequence["TableJob"]) -> "Report":
             for each in report.comparisons
         ),
     )
-
-
-def preview(
-    table: "PaperTable", scale: "Scale", jobs: Sequence["TableJob"], states: Sequence[str]
-) -> str:
-    """Return the runs, what is left of each, and what that costs, as text."""
-    from crgan_cli.report.tables import Column, align_cells
-
-    minutes = [
-        minutes_left(job, cpu_minutes(job, scale), state)
-        for job, state in zip(jobs, states, strict=True)
-    ]
-    columns = [
-        Column("run", False, [job.folder.name for job in jobs]),
-        Column("row", False, [job.row.label for job in jobs]),
-        Column("seed", False, [str(job.seed) for job in jobs]),
-        Column("state", False, states),
-        Column("left", False, [format_minutes(left) for left in minutes]),
-        Column("command", False, [job.command for job in jobs]),
-    ]
-    return "\n".join(
-        [
-            report_title(table, scale),
-            f"published: {table.protocol}",
-            "",
-            *("  ".join(line).rstrip() for line in align_cells(columns)),
-            "",
-            *format_totals(scale, jobs, states, minutes),
-        ]
-    )
-
-
-def cpu_minutes(job: "TableJob", scale: "Scale") -> float | None:
-    """Return the minutes of a whole run on one CPU thread; None if it is meant for a GPU."""
-    return job.row.cpu_minutes if scale.cpu_minutes is None else scale.cpu_minutes
-
-
-def minutes_left(job: "TableJob", on_cpu: float | None, state: str) -> float | None:
-    """Return the minutes that a run still needs; None if unknown.
-
-    on_cpu: minutes of the whole run on a CPU, as `cpu_minutes`.
-    """
-    from crgan_cli.experiments.job import count_steps_done
-    from crgan_cli.experiments.run_table import FINISHED, NEW
-    from crgan_cli.training.costs import gpu_minutes
-
-    steps = int(job.config["steps"])
-    done = 0 if state == NEW else steps if state == FINISHED else count_steps_done(job.folder)
-    if on_cpu is not None:
-        return on_cpu * (steps - done) / steps
-    return gpu_minutes(job.config, steps, done)
-
-
-def format_totals(
-    scale: "Scale",
-    jobs: Sequence["TableJob"],
-    states: Sequence[str],
-    minutes: Sequence[float | None],
-) -> list[str]:
-    """Return the total cost in time and disk, as lines."""
-    from crgan_cli.system.numbers import format_bytes, format_duration
-
-    counted = [each for each in minutes if each is not None]
-    where = (
-        "one CPU thread [measured on a busy machine]"
-        if all(cpu_minutes(job, scale) is not None for job in jobs)
-        else "one H200 [derived: performance model, not measured]"
-    )
-    unknown = len(minutes) - len(counted)
-    more = f", without {unknown} runs of unknown cost" if unknown else ""
-    done = states.count("finished")
-    return [
-        f"{len(jobs)} runs, {done} finished; "
-        f"left: {format_duration(60 * sum(counted))} on {where}{more}",
-        f"disk: {format_bytes(sum(checkpoint_size(jobs)))} of checkpoints",
-    ]
-
-
-def checkpoint_size(jobs: Sequence["TableJob"]) -> list[int]:
-    """Return the bytes per run. Networks of equal settings are built once."""
-    from crgan_cli.config.resolve import flatten
-    from crgan_cli.training.costs import disk_bytes
-
-    known: dict[tuple[str, ...], int] = {}
-    found = []
-    for job in jobs:
-        kinds = ("architecture", "ema", "checkpoint")
-        key = tuple(str(flatten(job.config[kind])) for kind in kinds)
-        if key not in known:
-            known[key] = disk_bytes(job.config)
-        found.append(known[key])
-    return found
-
-
-def format_minutes(minutes: float | None) -> str:
-    """Return minutes in the unit that fits; ? if unknown."""
-    from crgan_cli.system.numbers import format_time
-
-    return "?" if minutes is None else format_time(60 * minutes)

@@ -10,6 +10,9 @@ from crgan_cli.errors import UserError
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
+    import torch
+
+    from crgan_cli.evaluation.load import LoadedGenerator
     from crgan_cli.evaluation.sampler import Latents
     from crgan_cli.gan.tasks.generation import Prior
 
@@ -102,12 +105,15 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.evaluation.sampler import Sampler, eval_mode
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
+    from crgan_cli.system.memory import explained_shortage
 
-    with log_to_stderr():
+    with log_to_stderr(), explained_shortage("Lower --n, or --batch-size."):
         device = resolve_device(args.device)
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
         model = load.load_generator(checkpoint, device, args.weights)
-        latents, columns = make_latents(args, model.prior, model.class_names)
+        prior = model.prior
+        require_memory_for_images(args, model, device)
+        latents, columns = make_latents(args, prior, model.class_names)
         writer, sampler = make_image_writer(args.out), Sampler(latents, device)
         try:
             with eval_mode(model.G):
@@ -118,6 +124,38 @@ def run(args: argparse.Namespace) -> int:
             raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
     print(f"{len(latents.z)} images of step {model.step}, {model.weights} weights: {args.out}")
     return 0
+
+
+def count_images(args: argparse.Namespace) -> tuple[int, int]:
+    """Return how many latents are drawn, and how many images: those between two latents too."""
+    if not args.interpolate:
+        return args.n, args.n
+    paths = -(-args.n // args.interpolate)  # enough paths, each with two ends
+    return 2 * paths, paths * args.interpolate
+
+
+def require_memory_for_images(
+    args: argparse.Namespace, model: "LoadedGenerator", device: "torch.device"
+) -> None:
+    """Raise UserError if the images need more memory than there is, before any is drawn.
+
+    A grid is made of all images at once. For files there are all latents, and one batch of images.
+    """
+    import torch
+
+    from crgan_cli.evaluation.pictures import PICTURES
+    from crgan_cli.system.memory import require_memory
+
+    _, images = count_images(args)
+    architecture = model.config.architecture
+    image = 4 * architecture.channels * architecture.resolution**2
+    grid = args.out.suffix.lower() in PICTURES
+    keys = "--n or --interpolate" if args.interpolate else "--n"
+    remedy = f"Lower {keys}" + (", or write --out FILE.zip." if grid else ".")
+    parts = {"latents": 4 * images * architecture.z_dim, "the grid": images * image * grid}
+    require_memory(f"--n {args.n}", parts, torch.device("cpu"), remedy)
+    batch = min(images, args.batch_size) * image
+    require_memory("a batch", {"images": batch}, device, "Lower --batch-size.")
 
 
 def find_classes(words: list[str], count: int, names: tuple[str, ...]) -> list[int]:
@@ -152,7 +190,7 @@ def make_latents(
 
     classes = None if args.classes is None else find_classes(args.classes, prior.classes, names)
     steps = args.interpolate
-    n = 2 * -(-args.n // steps) if steps else args.n  # two ends per path, and enough paths
+    n, _ = count_images(args)
     columns = 2 if steps else grid_columns(n)
     rows = class_per_row(n, columns, len(classes) if classes else prior.classes)
     labels = torch.tensor(classes)[rows] if classes and rows is not None else rows

@@ -126,6 +126,7 @@ def resume_run(args: argparse.Namespace) -> int:
     typed = stored.Typed(args.overrides, RESUMABLE_KEYS, "--from")
     with log_to_stderr():
         cfg = stored.from_text(*load_text(RunDir(args.start)), typed=typed)
+    RunDir(args.start).require_steps(cfg.steps)
     from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
 
     cfg["out"], cfg["resume"] = os.fspath(args.start), "auto"

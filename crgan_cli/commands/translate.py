@@ -42,8 +42,8 @@ def parse_size(text: str) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     """Translate and write."""
-    from crgan_cli.data.cache import format_names
     from crgan_cli.data.decode import quiet_pillow
+    from crgan_cli.data.decoding import format_names
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.pictures import encode_png, open_file_writer

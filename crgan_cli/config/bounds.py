@@ -54,5 +54,7 @@ PositiveFraction = Annotated[
     float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)
 ]
 PositiveInt = Annotated[int, Bound("a whole number of at least 1", low=1)]
+UpTo1000 = Annotated[int, Bound("a whole number from 1 to 1000", low=1, high=1000)]
+"""Of what a list has one of each: a million would fill the memory before anything is checked."""
 Seed = Annotated[int, Bound("a whole number from 0 to 2^63 - 1", low=0, high=2**63 - 1)]
 NonNegativeInt = Annotated[int, Bound("a whole number of at least 0", low=0)]

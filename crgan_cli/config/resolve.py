@@ -95,6 +95,19 @@ def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def format_typed(value: object, quotes: str = "'") -> str:
+    """Return a value as it is typed, for messages: a whole number and 1.0 are told apart, and text
+    has quotes."""
+    if isinstance(value, str):
+        return f"{quotes}{value}{quotes}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(format_typed(each, '') for each in value)}]"
+    if isinstance(value, Mapping):
+        pairs = (f"{key}:{format_typed(each, '')}" for key, each in value.items())
+        return f"{{{','.join(pairs)}}}"
+    return repr(value) if isinstance(value, float) else format_setting(value)
+
+
 def format_setting(value: object) -> str:
     """Return a setting as it is typed."""
     if value is None:

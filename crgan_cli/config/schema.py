@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 from crgan_cli.config.bounds import Bound, NamedGroups, PositiveInt
+from crgan_cli.config.resolve import format_setting, format_typed
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
 from crgan_cli.errors import UserError, missing_value, unknown_name, wrong_value
 
@@ -58,7 +59,9 @@ def target_paths(settings: Mapping[str, object]) -> list[str]:
     if isinstance(target, Mapping) and all(isinstance(path, str) for path in target.values()):
         return [str(path) for path in target.values()]
     raise UserError(
-        wrong_value("_target_", "a dotted path or a mapping of names to dotted paths", target)
+        wrong_value(
+            "_target_", "a dotted path or a mapping of names to dotted paths", format_typed(target)
+        )
     )
 
 
@@ -114,7 +117,9 @@ def _check_named_groups(path: str, groups: Mapping[str, object]) -> Iterator[str
         if isinstance(settings, Mapping) and isinstance(settings.get("_target_"), str):
             yield from _check_group(f"{path}.{name}", settings)
         else:
-            yield wrong_value(f"{path}.{name}", "a group of settings with a _target_", settings)
+            yield wrong_value(
+                f"{path}.{name}", "a group of settings with a _target_", format_typed(settings)
+            )
 
 
 def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
@@ -123,7 +128,7 @@ def _check_nested(path: str, value: object, known: object) -> Iterator[str]:
         yield from _check_keys(path, value, known)
     else:
         remedy = f"Type for example {path}.{next(iter(known))}=..."
-        yield wrong_value(path, "a group of settings", value, remedy)
+        yield wrong_value(path, "a group of settings", format_typed(value), remedy)
 
 
 def _wrong_value(path: str, value: object, kind: object) -> str:
@@ -132,7 +137,7 @@ def _wrong_value(path: str, value: object, kind: object) -> str:
         remedy = f"Type {path}={int(value)}"
     elif isinstance(value, (int, float)) and matches(str(value), kind):
         remedy = f"Put it in quotes twice: {path}='\"{value}\"'"
-    return wrong_value(path, describe_type(kind), value, remedy)
+    return wrong_value(path, describe_type(kind), format_typed(value), remedy)
 
 
 def matches(value: object, kind: object) -> bool:
@@ -183,7 +188,7 @@ def describe_type(kind: object) -> str:
     if origin is Annotated:
         return next((b.words for b in args[1:] if isinstance(b, Bound)), describe_type(args[0]))
     if origin is Literal:
-        return f"one of {', '.join(map(str, args))}"
+        return f"one of {', '.join(map(format_setting, args))}"
     if origin in (Union, UnionType):
         return " or ".join(describe_type(arg) for arg in args)
     if origin is list:

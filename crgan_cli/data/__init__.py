@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from crgan_cli.data.attributes import Attributes as Attributes
     from crgan_cli.data.attributes import CelebAAttributes as CelebAAttributes
     from crgan_cli.data.celeba import CelebA as CelebA
+    from crgan_cli.data.celeba_hq import CelebAHQ as CelebAHQ
     from crgan_cli.data.demo_domains import DemoAttributes as DemoAttributes
     from crgan_cli.data.demo_domains import DemoDomains as DemoDomains
     from crgan_cli.data.demo_domains import DemoTraits as DemoTraits

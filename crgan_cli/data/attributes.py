@@ -3,14 +3,16 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
-from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.data.decode import DECODE_ERRORS, Frames, check_channels, make_reading
+from crgan_cli.data.decoding import SquareDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle
@@ -73,9 +75,21 @@ class Attributes(Dataset):
         """Return the image files."""
         return ImageFiles(self.root)
 
+    @cached_property
+    def _files(self) -> ImageFiles:
+        return self.find_images()
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the files; some may have no row of attributes, and others several frames."""
+        if self.frames != "first":
+            return {}
+        count = len(self._files.entries)
+        test = max(1, round(self.holdout * count))
+        return {"real": test if split == "test" else count - test}
+
     def read(self, split: Split) -> Images:
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
-        files = self.find_images()
+        files = self._files
         content, source = self._read_labels_file(files)
         if split == "train":
             names = (each.name for each in files.others)
@@ -161,9 +175,16 @@ class CelebAAttributes(Attributes):
 
     def find_images(self) -> ImageFiles:
         """Return the photos; they are downloaded if they are missing."""
-        r, c = self.resolution, self.channels  # it only finds the files
-        source = CelebA(root=self.root, resolution=r, channels=c, classes=0, crop=r)
-        return ImageFiles(str(source.require_images()))
+        return ImageFiles(str(self._photos.require_images()))
+
+    @property
+    def _photos(self) -> CelebA:
+        """What finds the files."""
+        r, c = self.resolution, self.channels
+        return CelebA(root=self.root, resolution=r, channels=c, classes=0, crop=r)
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        return super().count_listed(split) if self._photos.find_images() else {}
 
     @property
     def name(self) -> str:

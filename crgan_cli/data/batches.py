@@ -1,8 +1,9 @@
 """Batches of real images: endless, seeded, and without state in the checkpoint.
 
 A data set that fits is kept on the device as uint8, followed by its mirror images: a batch is a
-list of positions, and a flip is another position. A larger one stays in (memory-mapped) CPU memory,
-and a thread reads one batch ahead. Random crops are offsets beside the positions; the device cuts.
+list of positions, and a flip is another position. For a CPU it is there already, and not copied. A
+larger one stays in (memory-mapped) CPU memory, and a thread reads one batch ahead. Random crops are
+offsets beside the positions; the device cuts.
 """
 
 from abc import ABC, abstractmethod
@@ -13,22 +14,40 @@ from torch import Tensor
 
 from crgan_cli.data.batch_sampler import BatchSampler, BlockShuffle
 from crgan_cli.data.images import Images, to_float
-from crgan_cli.data.on_device import DeviceImages
+from crgan_cli.data.on_device import DeviceImages, SharedImages
 from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import Batch, BatchInputs, Views
 from crgan_cli.system.distributed.world import world
 
 MAX_BYTES_WITHOUT_GPU = 2 * 1024**3
-"""Data sets up to this size are kept on a device that is no GPU."""
+"""Data sets up to this size are kept on a device that is no GPU, if no setting says else."""
 
 
-def fits_in_memory(pixels: int, memory: int | None) -> bool:
-    """Whether `pixels` bytes fit into a quarter of a GPU's `memory`.
+def get_image_limit(device: torch.device, gib: float | None) -> int:
+    """Return how many bytes of images a device keeps: `gib`, or what `choose_limit` says.
 
-    `memory` is None for other devices; their limit is MAX_BYTES_WITHOUT_GPU.
+    Raises UserError for more than a GPU has.
     """
-    return pixels <= (MAX_BYTES_WITHOUT_GPU if memory is None else memory // 4)
+    on_gpu = device.type == "cuda"
+    return choose_limit(
+        torch.cuda.get_device_properties(device).total_memory if on_gpu else None, gib
+    )
+
+
+def choose_limit(memory: int | None, gib: float | None) -> int:
+    """Return `gib` in bytes, or a quarter of a GPU's `memory`, or MAX_BYTES_WITHOUT_GPU.
+
+    `memory` is None for other devices. Raises UserError for more than a GPU's.
+    """
+    if gib is None:
+        return MAX_BYTES_WITHOUT_GPU if memory is None else memory // 4
+    if memory is not None and gib * 1024**3 > memory:
+        raise UserError(
+            f"engine.images_gib={gib:g} is more than the {memory / 1024**3:.1f} GiB of this GPU, "
+            "which the networks need too. Leave it out: a quarter of them is the default."
+        )
+    return int(gib * 1024**3)
 
 
 class TrainingImages(ABC):
@@ -58,7 +77,9 @@ class Batches(TrainingImages):
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
     of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
     of each image, anew in each epoch; None, or the side of the images: they are used whole.
-    `name` is that of the view; `parts`, `stream` and `blocks` are those of `BatchSampler`.
+    `name` is that of the view; `parts`, `stream` and `blocks` are those of `BatchSampler`. Of
+    images that take more than `limit` bytes on the device, batches are read ahead; None: the
+    device's default.
     """
 
     def __init__(
@@ -75,16 +96,17 @@ class Batches(TrainingImages):
         parts: Sequence[int] = (),
         stream: int = 0,
         blocks: BlockShuffle | None = None,
+        limit: int | None = None,
     ) -> None:
         for size in parts or (len(images.x),):
             require_valid_batch_size(batch_size, size, world().world_size)
-        on_gpu = device.type == "cuda"
-        memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else None
         height, width = images.x.shape[2:]
         if crop == height == width:
             crop = None
-        stored_mirrored = flip and crop is None  # see DeviceImages
-        on_device = fits_in_memory(images.x.nbytes * (1 + stored_mirrored), memory)
+        in_place = device.type == "cpu"
+        stored_mirrored = flip and crop is None and not in_place  # see DeviceImages
+        allowed = get_image_limit(device, None) if limit is None else limit
+        on_device = images.x.nbytes * (1 + stored_mirrored) <= allowed
         sampler = BatchSampler(
             len(images.x),
             batch_size,
@@ -100,8 +122,10 @@ class Batches(TrainingImages):
         self.name = name
         self.inputs_count = 1 + (not on_device) + (crop is not None)
         """Number of tensors that `inputs` returns."""
-        self._source: DeviceImages | HostImages
-        if on_device:
+        self._source: SharedImages | DeviceImages | HostImages
+        if on_device and in_place:
+            self._source = SharedImages(images, sampler, flip=flip, crop=crop, layout=layout)
+        elif on_device:
             self._source = DeviceImages(
                 images, sampler, flip=flip, crop=crop, device=device, layout=layout
             )
@@ -155,6 +179,7 @@ def make_batches(
     layout: torch.memory_format,
     stream: int = 0,
     blocks: BlockShuffle | None = None,
+    limit: int | None = None,
 ) -> TrainingImages:
     """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`.
 
@@ -173,6 +198,7 @@ def make_batches(
             parts=parts[name],
             stream=number,
             blocks=blocks,
+            limit=limit,
         )
         for number, (name, images) in enumerate(sets.items(), stream)
     ]

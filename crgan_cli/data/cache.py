@@ -12,26 +12,20 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from crgan_cli.data.decode import DECODE_ERRORS, ONLY_FIRST, Reading, decode, quiet_pillow
-from crgan_cli.data.file_facts import FileFacts, SetFacts, inspect_file, log_moving
-from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.decode import quiet_pillow
+from crgan_cli.data.decoding import Decoder, Item, decode_readable
+from crgan_cli.data.file_facts import SetFacts, log_moving
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import RunFailed, UserError
@@ -40,70 +34,8 @@ from crgan_cli.system.cache import cache_folder
 FORMAT = 1  # increase it when `decode` changes its results
 BLOCK = 1 << 16  # bytes
 MAX_BLOCKS = 4096  # 256 MiB of pixels: a tenth of a second from memory
-CHUNK = 256  # files decoded at a time: limits the memory, keeps all threads busy
 
 log = logging.getLogger(__name__)
-
-Item = Entry | tuple[Entry, ...]
-"""What becomes one image: a file, or several."""
-
-
-class Decoder(Protocol):
-    """Turns files into pixels. A NamedTuple: its fields are part of the cache's key.
-
-    A field with a default is the last, and no part of the key while it has that value.
-    """
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        ...
-
-    @property
-    def skip_unreadable(self) -> bool: ...
-
-    @property
-    def reading(self) -> Reading: ...
-
-    @property
-    def hint(self) -> str:
-        """What the user can do about unreadable files, as a sentence."""
-        ...
-
-    def decode(self, *contents: bytes) -> np.ndarray:
-        """Return the pixels of one item, (C, H, W) uint8, or (frames, C, H, W) if all are read.
-
-        Raises one of DECODE_ERRORS.
-        """
-        ...
-
-
-class SquareDecoder(NamedTuple):
-    """Any image to a square of one size, in grey or RGB; see `decode`."""
-
-    resolution: int
-    channels: int
-    crop: int | None
-    skip_unreadable: bool
-    reading: Reading = ONLY_FIRST
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.resolution, self.resolution)
-
-    @property
-    def hint(self) -> str:
-        return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
-
-    def decode(self, *contents: bytes) -> np.ndarray:
-        (content,) = contents
-        return decode(
-            content,
-            resolution=self.resolution,
-            channels=self.channels,
-            crop=self.crop,
-            reading=self.reading,
-        )
 
 
 class Decoded(NamedTuple):
@@ -151,7 +83,9 @@ def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
     defaults = list(getattr(type(decoder), "_field_defaults", {}).values())
     if defaults and fields[-1:] == defaults[-1:]:
         fields.pop()
-    content = json.dumps([FORMAT, str(root), fields, entries], allow_nan=False)
+    # a part of its size is all that is decoded of a large JPEG since format 2
+    number = FORMAT if decoder.least_side is None else 2
+    content = json.dumps([number, str(root), fields, entries], allow_nan=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -213,81 +147,3 @@ def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: De
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     log.info("decoded %d images of %s into %s", len(indices), files.root, folder)
-
-
-def decode_readable(
-    files: ImageFiles, entries: Sequence[Item], decoder: Decoder, facts: SetFacts
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the position and pixels of each readable file, in order. Use within `quiet_pillow`.
-
-    `facts` learns of them. At the end, raise UserError for unreadable files, or log them with
-    `skip_unreadable`; raise it for pixels of another range than their type's.
-    """
-    unreadable = []
-    for position, result in enumerate(_decode_all(files, entries, decoder)):
-        if isinstance(result, str):
-            names = " with ".join(entry.name for entry in _files_in(entries[position]))
-            unreadable.append(f"{names} ({result})")
-        else:
-            pixels, found = result
-            facts.add(found)
-            yield position, pixels
-    if decoder.skip_unreadable and 0 < len(unreadable) < len(entries):
-        log.warning(
-            "skipped %d unreadable images of %d: %s",
-            len(unreadable),
-            len(entries),
-            format_names(unreadable),
-        )
-    else:
-        require_readable(unreadable, files, len(entries), decoder.hint)
-    facts.check(decoder.reading, files)
-
-
-def _decode_all(
-    files: ImageFiles, entries: Sequence[Item], decoder: Decoder
-) -> Iterator[tuple[np.ndarray, list[FileFacts]] | str]:
-    """Yield each item's pixels and the facts of its files, or why it is unreadable, in order."""
-    chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
-    decode_one = partial(_decode_one, files, decoder)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        hidden = not sys.stderr.isatty()
-        for chunk in track(chunks, "decoding images", console=Console(stderr=True), disable=hidden):
-            yield from pool.map(decode_one, chunk)
-
-
-def _decode_one(
-    files: ImageFiles, decoder: Decoder, item: Item
-) -> tuple[np.ndarray, list[FileFacts]] | str:
-    try:
-        contents = [files.read(entry) for entry in _files_in(item)]
-        return decoder.decode(*contents), [inspect_file(content) for content in contents]
-    except DECODE_ERRORS as error:
-        return format_reason(error)
-
-
-def _files_in(item: Item) -> tuple[Entry, ...]:
-    return (item,) if isinstance(item, Entry) else item
-
-
-def format_reason(error: BaseException) -> str:
-    """Say why a file is unreadable, in at most 120 letters."""
-    text = re.sub(r" <_io\.BytesIO [^>]*>", "", str(error))  # Pillow names the file's content so
-    return " ".join(text.split())[:120] or type(error).__name__
-
-
-def format_names(names: list[str]) -> str:
-    """List the first ten, and count the others."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
-
-
-def require_readable(unreadable: list[str], files: ImageFiles, total: int, hint: str) -> None:
-    """Raise UserError if any file is unreadable. `hint` says what to do about it."""
-    if unreadable:
-        if len(unreadable) == total:
-            hint = f"None is left: correct {files.option}."
-        raise UserError(
-            f"{len(unreadable)} of {total} images in {files.root} are unreadable: "
-            f"{format_names(unreadable)}. {hint}"
-        )

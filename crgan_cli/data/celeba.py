@@ -6,13 +6,15 @@ zip, and next to it `list_eval_partition.txt` (or Kaggle's .csv).
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import torch
 
 from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.cache import SquareDecoder, decode_cached
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import check_channels
+from crgan_cli.data.decoding import SquareDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import Images, Split
@@ -52,7 +54,7 @@ class CelebA(TorchvisionDataset):
                 "out, use dataset=celeba_attributes, or sort the photos into sub-folders and use "
                 "dataset=folder."
             )
-        files = ImageFiles(str(self.require_images()))
+        files = self._files
         if split == "train":
             files.log_left_out()
         entries = self._select_split(files, split)
@@ -68,16 +70,25 @@ class CelebA(TorchvisionDataset):
 
     def require_images(self) -> Path:
         """Return the folder or zip of the photos; they are downloaded if they are missing."""
-        self._download_if_missing(lambda: self._find_images() is None, self._download)
-        images = self._find_images()
+        self._download_if_missing(lambda: self.find_images() is None, self._download)
+        images = self.find_images()
         assert images is not None
         return images
 
-    def _find_images(self) -> Path | None:
+    def find_images(self) -> Path | None:
+        """Return the folder or zip of the photos, if it is there."""
         bases = (self.data_root / "celeba", self.data_root)
         names = (IMAGES, f"{IMAGES}.zip")
         candidates = (base / name for base in bases for name in names)
         return next((path for path in candidates if path.exists()), None)
+
+    @cached_property
+    def _files(self) -> ImageFiles:
+        return ImageFiles(str(self.require_images()))
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the files of both splits, if they are there."""
+        return {"real": len(self._files.entries)} if self.find_images() else {}
 
     def _download(self) -> None:
         from torchvision.datasets import CelebA as Source

@@ -6,7 +6,6 @@ names (KID and IS depend on it), only the first frame counts, and EXIF orientati
 torch-fidelity reads only png, jpg and jpeg, and sub-folders only on request.
 """
 
-import io
 import logging
 from collections import Counter
 from pathlib import Path
@@ -17,8 +16,9 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from crgan_cli.data.cache import decode_cached, decode_readable, format_reason, require_readable
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import DECODE_ERRORS, ONLY_FIRST, Reading, quiet_pillow
+from crgan_cli.data.decoding import decode_readable, format_reason, require_readable
 from crgan_cli.data.file_facts import SetFacts, log_moving
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
@@ -66,16 +66,19 @@ class UnchangedDecoder(NamedTuple):
         return ONLY_FIRST
 
     @property
+    def least_side(self) -> int | None:
+        return None
+
+    @property
     def hint(self) -> str:
         return REPAIR_HINT
 
-    def decode(self, *contents: bytes) -> np.ndarray:
+    def decode(self, *pictures: ImageFile.ImageFile) -> np.ndarray:
         """(C, H, W) uint8. Raises ValueError if the file changed since its header was read."""
-        (content,) = contents
-        with Image.open(io.BytesIO(content)) as opened:
-            if (CHANNELS.get(describe_mode(opened)), opened.height, opened.width) != self:
-                raise ValueError("it changed while it was read")
-            pixels = np.asarray(opened.convert("L" if self.channels == 1 else "RGB"))
+        (picture,) = pictures
+        if (CHANNELS.get(describe_mode(picture)), picture.height, picture.width) != self:
+            raise ValueError("it changed while it was read")
+        pixels = np.asarray(picture.convert("L" if self.channels == 1 else "RGB"))
         pixels = pixels.reshape(self.height, self.width, self.channels)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

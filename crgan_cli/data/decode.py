@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from crgan_cli.errors import UserError
 
@@ -30,6 +30,8 @@ DECODE_ERRORS = (
 
 FULL_RANGE = (0.0, 65535.0)  # of 16-bit pixels
 
+JPEG_FORMATS = ("JPEG", "MPO")
+
 Frames = Literal["first", "all"]
 
 
@@ -43,23 +45,40 @@ class Reading(NamedTuple):
 ONLY_FIRST = Reading()
 
 
+SHARPNESS = 2
+"""A JPEG is decoded at a part of its size only if that is this many times the size it gets."""
+
+
+def open_image(content: bytes) -> ImageFile.ImageFile:
+    """Read the header of an image, not its pixels. Raises one of DECODE_ERRORS."""
+    limit = Image.MAX_IMAGE_PIXELS or float("inf")
+    remedy = f"are too many, at most {limit:,} are read: scale it down"
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError as error:  # which does not tell the size
+        raise ValueError(f"more than {2 * limit:,} pixels {remedy}") from error
+    if opened.width * opened.height > limit:  # Pillow only warns
+        raise ValueError(f"{opened.width}x{opened.height} pixels {remedy}")
+    return opened
+
+
 def decode(
-    content: bytes,
+    picture: ImageFile.ImageFile,
     *,
     resolution: int,
     channels: int,
     crop: int | None,
     reading: Reading = ONLY_FIRST,
 ) -> np.ndarray:
-    """Decode an image: (channels, resolution, resolution) uint8. Raises one of DECODE_ERRORS.
+    """Decode an opened image: (channels, resolution, resolution) uint8. Raises DECODE_ERRORS.
 
     The EXIF orientation is applied, alpha is composited on white, grey of more than 8 bits is
     scaled to 8. `crop` is the side of the centre square in pixels; None means the largest square.
     Of all frames there are (frames, channels, resolution, resolution).
     """
     squares = []
-    for picture in open_frames(content, reading):
-        grey_or_colour = convert_colour(picture, channels, reading.value_range)
+    for frame in read_frames(picture, reading, least_side(resolution, crop)):
+        grey_or_colour = convert_colour(frame, channels, reading.value_range)
         square = _crop_centre(grey_or_colour, crop)
         if square.size != (resolution, resolution):
             square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
@@ -70,21 +89,66 @@ def decode(
 
 def open_picture(content: bytes) -> Image.Image:
     """Decode an image in its own mode, turned by its EXIF orientation. Raises DECODE_ERRORS."""
-    return next(open_frames(content, ONLY_FIRST))
+    with open_image(content) as opened:
+        return next(read_frames(opened, ONLY_FIRST))
 
 
-def open_frames(content: bytes, reading: Reading) -> Iterator[Image.Image]:
-    """Yield the first frame as `open_picture` does, or each. Raises DECODE_ERRORS."""
-    with Image.open(io.BytesIO(content)) as opened:
-        # Pillow only warns at this size, and raises at twice as many pixels
-        if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-            raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
-        # further images in a JPEG are previews and maps
-        several = reading.frames == "all" and opened.format != "MPO"
-        for number in range(getattr(opened, "n_frames", 1) if several else 1):
-            if number:
-                opened.seek(number)
-            yield ImageOps.exif_transpose(opened)
+def least_side(resolution: int, crop: int | None = None) -> int | None:
+    """Return the side that a JPEG must keep to be resized to `resolution`; None: all of it.
+
+    A `crop` counts in the pixels of the whole image.
+    """
+    return None if crop else SHARPNESS * resolution
+
+
+def choose_reduction(picture: ImageFile.ImageFile, least: int | None) -> int:
+    """Return 1, 2, 4 or 8: a JPEG is decoded at this part of its size, fast and in little memory.
+
+    Its shorter side then has `least` pixels or more. None: 1, as for all other images.
+    """
+    if least is None or picture.format not in JPEG_FORMATS:
+        return 1
+    return next((by for by in (8, 4, 2) if min(picture.size) // by >= least), 1)
+
+
+def count_frames(picture: ImageFile.ImageFile, reading: Reading) -> int:
+    """Return how many frames or pages are used."""
+    # further images in a JPEG are previews and maps
+    several = reading.frames == "all" and picture.format != "MPO"
+    return getattr(picture, "n_frames", 1) if several else 1
+
+
+def read_frames(
+    picture: ImageFile.ImageFile, reading: Reading, least: int | None = None
+) -> Iterator[Image.Image]:
+    """Yield the first frame, turned by its EXIF orientation, or each. Raises DECODE_ERRORS.
+
+    A JPEG is reduced as `choose_reduction` says. Up to 7 pixels at its right and lower edge, which
+    fill no whole pixel, are left out.
+    """
+    by = choose_reduction(picture, least)
+    whole = (picture.width // by, picture.height // by)
+    reduced = by > 1 and picture.draft(None, whole) is not None
+    for number in range(count_frames(picture, reading)):
+        if number:
+            picture.seek(number)
+        frame = picture.crop((0, 0, *whole)) if reduced and picture.size != whole else picture
+        yield ImageOps.exif_transpose(frame)
+
+
+def estimate_bytes(picture: ImageFile.ImageFile, least: int | None) -> int:
+    """Return about how much memory it takes to decode an image, at its peak.
+
+    Pillow has 4 bytes a pixel, and the steps of `decode` hold four such images, with transparency
+    five (six are allowed for); deep greys become numbers of 8 bytes. A progressive JPEG has its
+    coefficients besides.
+    """
+    pixels = picture.width * picture.height
+    deep, plain = picture.mode[0] in "IF", picture.mode in ("1", "L", "RGB", "CMYK")
+    decoded = (
+        (32 if deep else 16 if plain else 24) * pixels // choose_reduction(picture, least) ** 2
+    )
+    return decoded + (6 * pixels if picture.info.get("progressive") else 0)
 
 
 def stack_frames(frames: Sequence[np.ndarray], reading: Reading) -> np.ndarray:

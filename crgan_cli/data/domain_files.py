@@ -1,6 +1,6 @@
 """Which image files are of which domain and split: folders of unpaired images, or a zip."""
 
-from crgan_cli.data.cache import format_names
+from crgan_cli.data.decoding import format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES

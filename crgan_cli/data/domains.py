@@ -7,11 +7,13 @@ interpolation, whatever its shape; in training to a larger one, of which a rando
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageFile
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
@@ -19,12 +21,14 @@ from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
+    least_side,
     make_reading,
-    open_frames,
+    read_frames,
     stack_frames,
     to_planes,
 )
-from crgan_cli.data.domain_files import list_domains
+from crgan_cli.data.domain_files import SplitEntries, list_domains
+from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Dataset, Images, Split
@@ -112,17 +116,14 @@ class Domains(UnpairedImages):
 
     def read_domains(self, split: Split) -> dict[str, Images]:
         """Return both domains: decoded once, then memory-mapped from the cache."""
-        files = ImageFiles(self.root)
+        files, found = self._listed
         if split == "train":
             files.log_left_out()
         side = self.stored_resolution if split == "train" else self.resolution
         domains = {}
         # an order of its own for each: images of one name are no pairs
-        for number, (domain, splits) in enumerate(list_domains(files).items()):
-            entries = splits["train" if split == "train" or "test" not in splits else "test"]
-            if "test" not in splits:
-                strata = [""] * len(entries)
-                entries = hold_out(entries, strata, self.holdout, split, f"{self.root} ({domain})")
+        for number, (domain, splits) in enumerate(found.items()):
+            entries = self._select_split(domain, split)
             key = f"channels_{domain}"
             options = (side, getattr(self, key), self.skip_unreadable, self.reading)
             decoder = SquashDecoder(*options)
@@ -136,6 +137,24 @@ class Domains(UnpairedImages):
                 log_grey(x, f"images of {domain}", f"dataset.{key}", self.name)
             domains[domain] = Images(x, torch.zeros(len(x), dtype=torch.int64))
         return domains
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the files; of several frames each there may be any number of images."""
+        counts = {domain: len(self._select_split(domain, split)) for domain in self._listed[1]}
+        return counts if self.frames == "first" else {}
+
+    @cached_property
+    def _listed(self) -> tuple[ImageFiles, dict[str, SplitEntries]]:
+        """The files, and those of each domain and split."""
+        files = ImageFiles(self.root)
+        return files, list_domains(files)
+
+    def _select_split(self, domain: str, split: Split) -> list[Entry]:
+        splits = self._listed[1][domain]
+        if "test" in splits:
+            return splits[split]
+        train = splits["train"]
+        return hold_out(train, [""] * len(train), self.holdout, split, f"{self.root} ({domain})")
 
 
 class SquashDecoder(NamedTuple):
@@ -151,15 +170,19 @@ class SquashDecoder(NamedTuple):
         return (self.channels, self.resolution, self.resolution)
 
     @property
+    def least_side(self) -> int | None:
+        return least_side(self.resolution)
+
+    @property
     def hint(self) -> str:
         return "Repair or remove them, or leave them out with dataset.skip_unreadable=true."
 
-    def decode(self, *contents: bytes) -> np.ndarray:
+    def decode(self, *pictures: ImageFile.ImageFile) -> np.ndarray:
         """(channels, H, W). Raises one of DECODE_ERRORS."""
-        (content,) = contents
+        (picture,) = pictures
         size = (self.resolution, self.resolution)
         frames = [
-            to_planes(picture, self.channels, size, self.reading)
-            for picture in open_frames(content, self.reading)
+            to_planes(frame, self.channels, size, self.reading)
+            for frame in read_frames(picture, self.reading, self.least_side)
         ]
         return stack_frames(frames, self.reading)

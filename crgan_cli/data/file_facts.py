@@ -1,20 +1,16 @@
 """What the pixels of a decoded file do not show: how deep they were, and that there were more."""
 
-import io
 import logging
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ImageFile
 
-from crgan_cli.data.decode import FULL_RANGE, Reading
+from crgan_cli.data.decode import FULL_RANGE, JPEG_FORMATS, Reading
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.errors import UserError
-
-JPEG = b"\xff\xd8"
-"""No JPEG is deep or moves. What phones add to one is a preview or a map, and no other image."""
 
 DEEP_COLOUR = re.compile(r"\b(RGB[AXa]?|LA);16[BLN]")
 """In the arguments of Pillow's tiles; BGR;16 is 5, 6 and 5 bits."""
@@ -34,18 +30,18 @@ class FileFacts(NamedTuple):
     colour: bool = False  # 16-bit colour, which Pillow reduces to 8 bits as it reads it
 
 
-def inspect_file(content: bytes) -> FileFacts:
-    """Return the facts of an image that can be decoded. Raises one of DECODE_ERRORS."""
-    if content.startswith(JPEG):
+def inspect_file(picture: ImageFile.ImageFile) -> FileFacts:
+    """Return the facts of an opened image, before it is decoded. Raises one of DECODE_ERRORS."""
+    # no JPEG is deep or moves: what phones add to one is a preview or a map, and no other image
+    if picture.format in JPEG_FORMATS:
         return FileFacts()
-    with Image.open(io.BytesIO(content)) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        colour = any(DEEP_COLOUR.search(str(tile[3])) for tile in picture.tile)
-        if not colour and picture.mode[0] not in "IF":
-            return FileFacts(frames)
-        values = np.asarray(picture.convert("RGB") if colour else picture)
-        scale = 257 if colour else 1
-        return FileFacts(frames, float(values.min()) * scale, float(values.max()) * scale, colour)
+    frames = getattr(picture, "n_frames", 1)
+    colour = any(DEEP_COLOUR.search(str(tile[3])) for tile in picture.tile)
+    if not colour and picture.mode[0] not in "IF":
+        return FileFacts(frames)
+    values = np.asarray(picture.convert("RGB") if colour else picture)
+    scale = 257 if colour else 1
+    return FileFacts(frames, float(values.min()) * scale, float(values.max()) * scale, colour)
 
 
 class SetFacts:

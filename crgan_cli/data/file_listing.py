@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from crgan_cli.errors import UserError
 
+UNUSUAL = re.compile(r"\\|//|/\./|^\.?/|^\.\Z|^[A-Za-z]:/|/\.?\Z")
+"""In a name that `unify_name` changes."""
+
 
 class Entry(NamedTuple):
     """One file. Size and mtime show when its content changes."""
@@ -104,12 +107,16 @@ def unify_name(name: str) -> str:
 
     Programs on Windows separate by backslashes, and some unpackers leave them in file names.
     """
+    if not UNUSUAL.search(name):  # as most are: 200,000 names in a second
+        return name
     parts = re.sub(r"^[A-Za-z]:[\\/]", "", name).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    if name.startswith(".") or "/." in name:
+        return True
+    return "__MACOSX" in name and "__MACOSX" in name.split("/")
 
 
 def format_kinds(left_out: Iterable[tuple[str, str]]) -> str:

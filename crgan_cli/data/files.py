@@ -17,6 +17,8 @@ EXTENSIONS = (
 )  # fmt: skip
 """Files that end so are images; one that this Pillow cannot read is refused by name."""
 
+NO_ENDING = "without an ending"
+
 PLAIN_KINDS = {"hidden", ".txt", ".csv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".py"}
 """Nobody expects images in these."""
 
@@ -44,8 +46,10 @@ class ImageFiles:
         self._zip = None if self.root.is_dir() else _open_zip(self.root, option)
         listing = list_zip(self._zip) if self._zip else list_folder(self.root)
         self._sources = listing.found
-        self.entries = sorted(filter(self._is_image, listing.found))
-        self.others = sorted(listing.found.keys() - set(self.entries))
+        self.entries: list[Entry] = []
+        self.others: list[Entry] = []
+        for entry in sorted(listing.found):
+            (self.entries if self._is_image(entry) else self.others).append(entry)
         self._left_out = listing.left_out
         if not self.entries:
             raise UserError(self._format_no_images())
@@ -84,8 +88,10 @@ class ImageFiles:
         return self._left_out + [(_ending(name), name) for name in others if name not in used]
 
     def _is_image(self, entry: Entry) -> bool:
-        if PurePosixPath(entry.name).suffix:
-            return entry.name.lower().endswith(EXTENSIONS)
+        if entry.name.lower().endswith(EXTENSIONS):
+            return True
+        if _ending(entry.name) != NO_ENDING:
+            return False
         try:
             with self.open(entry) as file:
                 return begins_like_image(file.read(12))
@@ -111,7 +117,7 @@ def begins_like_image(head: bytes) -> bool:
 
 
 def _ending(name: str) -> str:
-    return PurePosixPath(name).suffix.lower() or "without an ending"
+    return PurePosixPath(name).suffix.lower() or NO_ENDING
 
 
 def strip_outer_folder(
@@ -121,7 +127,7 @@ def strip_outer_folder(
 
     It stays if `keep` says so of its name.
     """
-    located = [(entry, PurePosixPath(entry.name).parts[:-1]) for entry in entries]
+    located = [(entry, tuple(entry.name.split("/")[:-1])) for entry in entries]
     while len({parts[:1] for _, parts in located}) == 1 and located[0][1]:
         if keep(located[0][1][0]):
             break

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction
-from crgan_cli.data.cache import SquareDecoder, decode_cached, format_names
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import Frames, check_channels, make_reading
+from crgan_cli.data.decoding import SquareDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
-from crgan_cli.data.folder_classes import Item, LabelSource, SplitFiles, classify
+from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify
 from crgan_cli.data.images import Images, Split
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.strata import choose_stratified
@@ -62,29 +64,40 @@ class Folder(LabelledDataset):
 
     def read(self, split: Split) -> Images:
         """Return the images of a split: decoded once, then memory-mapped from the cache."""
-        files = ImageFiles(self.root)
+        files, found = self._listed
         if split == "train":
             files.log_left_out()
-        found = _split_by_folder(files.entries)
-        count = None if self.only_classes else self.classes
-        splits, names = classify(files, found, self.labels, count)
-        self.class_names = self.renumber(names)
+        self.class_names = self.renumber(found.names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
             numbered = [f"{label} {name}" for name, label in labels.items()]
             log.info("%s: %d classes: %s", self.name, len(labels), format_names(numbered))
-        items = shuffle(
-            splits[split] if "test" in splits else self._hold_out(splits["train"], split)
-        )
+        items = shuffle(self._select_split(split))
         options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
         decoder = SquareDecoder(*options)
         x, indices = decode_cached(files, [item.entry for item in items], decoder)
         y = [labels.get(items[index].label or "", 0) for index in indices]
         return Images(x, torch.tensor(y, dtype=torch.int64))
 
-    def _hold_out(self, items: list[Item], split: Split) -> list[Item]:
-        strata = [(item.label or "") if self.class_names else "" for item in items]
-        return hold_out(items, strata, self.holdout, split, self.root)
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the files; of several frames each there may be any number of images."""
+        only = set(map(str, self.only_classes))
+        items = [item for item in self._select_split(split) if not only or item.label in only]
+        return {"real": len(items)} if self.frames == "first" else {}
+
+    @cached_property
+    def _listed(self) -> tuple[ImageFiles, Classified]:
+        """The files, and the items of each split with the names of their classes."""
+        files = ImageFiles(self.root)
+        count = None if self.only_classes else self.classes
+        return files, classify(files, _split_by_folder(files.entries), self.labels, count)
+
+    def _select_split(self, split: Split) -> list[Item]:
+        splits, names = self._listed[1]
+        if "test" in splits:
+            return splits[split]
+        strata = [(item.label or "") if names else "" for item in splits["train"]]
+        return hold_out(splits["train"], strata, self.holdout, split, self.root)
 
 
 def hold_out(

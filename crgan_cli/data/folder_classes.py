@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from crgan_cli.data.cache import format_names
 from crgan_cli.data.dataset_json import FILE, find_json_labels, require_json_labels
+from crgan_cli.data.decoding import format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.errors import UserError

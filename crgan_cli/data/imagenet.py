@@ -10,8 +10,8 @@ import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveInt
 from crgan_cli.data.batch_sampler import BlockShuffle
-from crgan_cli.data.cache import SquareDecoder
 from crgan_cli.data.decode import check_channels
+from crgan_cli.data.decoding import SquareDecoder, decode_content
 from crgan_cli.data.imagenet_files import Place, SplitSource, find_source, has_source
 from crgan_cli.data.images import Images, Split, StoredImages
 from crgan_cli.data.labelled import LabelledDataset
@@ -90,7 +90,7 @@ class ImageNet(LabelledDataset):
         decoder = SquareDecoder(self.resolution, self.channels, None, False)
 
         def decode_place(number: int) -> np.ndarray:
-            return decoder.decode(source.read(places[number]))
+            return decode_content(source.read(places[number]), decoder)
 
         return Work(decode_place, [place.name for place in places], labels, str(source.path))
 

@@ -73,6 +73,7 @@ class DatasetInfo(NamedTuple):
     classes: int
     inside_border: int | None = None  # side of the images within a black border, if they have one
     resizable: bool = False
+    counts: Mapping[str, int] = {}  # split -> its images
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -240,6 +241,18 @@ class Dataset:
         Most sets are one part.
         """
         return (len(images.x),)
+
+    def known_counts(self, split: Split) -> dict[str, int]:
+        """Return how many images each of `load_sets` has at most; empty if that is not known yet.
+
+        Decodes and downloads nothing. Raises UserError for files that cannot be listed.
+        """
+        counts = self.count_listed(split)
+        return counts if split == "test" or self.fraction == 1.0 else {}
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Return what `known_counts` does, of the whole split."""
+        return {"real": self.facts.counts[split]} if self.facts and self.facts.counts else {}
 
     def views(self, images: Images) -> dict[str, Images]:
         """Return the views of images. A data set of pairs also has "input" and "target"."""

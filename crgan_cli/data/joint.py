@@ -108,6 +108,12 @@ class Joint(Dataset):
             start += size
         return views
 
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Return the sum over the parts, if all are known."""
+        counts = [part.known_counts(split).get("real") for part in self._sets.values()]
+        known = [count for count in counts if count is not None]
+        return {"real": sum(known)} if len(known) == len(counts) else {}
+
     def _load_part(self, part: Dataset, split: Split) -> Images:
         return self.take_fraction(part.load_cropped(split), split)
 

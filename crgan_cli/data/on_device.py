@@ -1,4 +1,4 @@
-"""Images that are kept in the memory of the device."""
+"""Images that are kept in the memory of the device, or are in it already."""
 
 import torch
 from torch import Tensor
@@ -10,6 +10,45 @@ from crgan_cli.gan.types import BatchInputs
 
 IMAGES_PER_COPY = 4096
 """Images copied to the device at once. Bounds the extra memory that the copy needs."""
+
+
+class SharedImages:
+    """Images in CPU memory, for a CPU: used where they are, so that no byte is there twice.
+
+    They may be memory-mapped. The inputs of a batch are those of `DeviceImages`.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        sampler: BatchSampler,
+        *,
+        flip: bool,
+        crop: int | None,
+        layout: torch.memory_format,
+    ) -> None:
+        self._images = images
+        self._sampler = sampler
+        self._flip = flip
+        self._crop = crop
+        self._layout = layout
+
+    def inputs(self, index: int) -> BatchInputs:
+        return self._sampler[index]
+
+    def to_batch(self, positions: Tensor, offsets: Tensor | None = None) -> Images:
+        count = len(self._images.x)
+        chosen, mirrored = positions, None
+        if self._flip:
+            chosen, mirrored = positions % count, positions >= count
+        if self._crop is None or offsets is None:
+            x = self._images.x.index_select(0, chosen)
+            if mirrored is not None:
+                x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        else:
+            x = cut(self._images.x, chosen, offsets, self._crop, mirrored)
+        y = self._images.y.index_select(0, chosen)
+        return Images(x.contiguous(memory_format=self._layout), y)
 
 
 class DeviceImages:

@@ -7,26 +7,29 @@ interpolation, whatever its shape; in training to a larger one, of which a rando
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
-from crgan_cli.data.cache import Item, decode_cached
+from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.collection import read_header
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
     Reading,
+    count_frames,
     make_reading,
-    open_frames,
+    read_frames,
     stack_frames,
     to_planes,
 )
+from crgan_cli.data.decoding import Item
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
@@ -99,29 +102,39 @@ class Pairs(PairedImages):
 
     def read(self, split: Split) -> Images:
         """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
-        files = ImageFiles(self.root)
+        files, splits = self._listed
         if split == "train":
             files.log_left_out()
-        splits = list_pairs(files)
-        tests = [name for name in TEST_NAMES if name in splits]
-        if tests:
-            items = splits["train" if split == "train" else tests[0]]
-        else:
-            train = splits["train"]
-            items = hold_out(train, [""] * len(train), self.holdout, split, self.root)
-        items = shuffle(items)
+        items = shuffle(self._select_split(split))
         side = self.stored_resolution if split == "train" else self.resolution
         sizes = (side, self.channels_in, self.channels_out)
         decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable, self.reading)
         x, indices = decode_cached(files, items, decoder)
         if split == "train":
-            for name in tests[1:]:
+            for name in [name for name in TEST_NAMES if name in splits][1:]:
                 log.info("%s: %d pairs in %s/ are not used", self.name, len(splits[name]), name)
             log.info("%s: %s", self.name, self._describe(items[indices[0]], files))
             source, target = split_pair(x, self.channels_in)
             log_grey(source, "inputs", "dataset.channels_in", self.name)
             log_grey(target, "targets", "dataset.channels_out", self.name)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
+
+    def count_listed(self, split: Split) -> dict[str, int]:
+        """Count the pairs; of several frames each there may be any number of them."""
+        return {"real": len(self._select_split(split))} if self.frames == "first" else {}
+
+    @cached_property
+    def _listed(self) -> tuple[ImageFiles, dict[str, list[Item]]]:
+        """The files, and the pairs of each split."""
+        files = ImageFiles(self.root)
+        return files, list_pairs(files)
+
+    def _select_split(self, split: Split) -> list[Item]:
+        splits = self._listed[1]
+        train = splits["train"]
+        if test := next((splits[name] for name in TEST_NAMES if name in splits), None):
+            return train if split == "train" else test
+        return hold_out(train, [""] * len(train), self.holdout, split, self.root)
 
     def _describe(self, item: Item, files: ImageFiles) -> str:
         """Say which image is the input, by the example of one pair."""
@@ -155,6 +168,10 @@ class PairDecoder(NamedTuple):
         return (self.channels_in + self.channels_out, self.resolution, self.resolution)
 
     @property
+    def least_side(self) -> int | None:
+        return None  # the sizes of two files are compared, and one file is cut at its middle
+
+    @property
     def hint(self) -> str:
         return (
             "Both images of a pair have one size: two files of equal size in A/ and B/, or the two "
@@ -162,12 +179,13 @@ class PairDecoder(NamedTuple):
             "dataset.skip_unreadable=true."
         )
 
-    def decode(self, *contents: bytes) -> np.ndarray:
+    def decode(self, *pictures: ImageFile.ImageFile) -> np.ndarray:
         """(channels_in + channels_out, H, W). Raises one of DECODE_ERRORS."""
-        files = [list(open_frames(content, self.reading)) for content in contents]
-        if len({len(frames) for frames in files}) > 1:
-            raise ValueError(f"A has {len(files[0])} frames, but B has {len(files[1])}")
-        pairs = [self._join(*pictures) for pictures in zip(*files, strict=True)]
+        counts = [count_frames(picture, self.reading) for picture in pictures]
+        if len(set(counts)) > 1:
+            raise ValueError(f"A has {counts[0]} frames, but B has {counts[1]}")
+        files = [read_frames(picture, self.reading) for picture in pictures]
+        pairs = [self._join(*frames) for frames in zip(*files, strict=True)]
         return stack_frames(pairs, self.reading)
 
     def _join(self, *pictures: Image.Image) -> np.ndarray:

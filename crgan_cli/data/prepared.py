@@ -24,14 +24,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from crgan_cli.data.cache import (
-    FORMAT,
-    explain_disk_errors,
-    format_names,
-    format_reason,
-    sample_digest,
-)
+from crgan_cli.data.cache import FORMAT, explain_disk_errors, sample_digest
 from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
+from crgan_cli.data.decoding import format_names, format_reason
 from crgan_cli.data.pixel_files import StoredPixels
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.atomic import write_json

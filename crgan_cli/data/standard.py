@@ -25,6 +25,9 @@ from crgan_cli.errors import UserError
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
+CIFAR_COUNTS = {"train": 50000, "test": 10000}
+MNIST_COUNTS = {"train": 60000, "test": 10000}
+
 FASHION_NAMES = (
     "t-shirt/top",
     "trouser",
@@ -160,7 +163,7 @@ class Cifar10(FilesInFolder):
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photos of 32x32, 10 classes."""
 
     title = "CIFAR-10"
-    facts = DatasetInfo(resolution=32, channels=3, classes=10)
+    facts = DatasetInfo(resolution=32, channels=3, classes=10, counts=CIFAR_COUNTS)
 
     @property
     def _source(self) -> "type[CIFAR10]":
@@ -223,14 +226,14 @@ class Cifar100(Cifar10):
     """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour photos of 32x32, 100 fine classes."""
 
     title = "CIFAR-100"
-    facts = DatasetInfo(resolution=32, channels=3, classes=100)
+    facts = DatasetInfo(resolution=32, channels=3, classes=100, counts=CIFAR_COUNTS)
 
 
 class Mnist(FilesInFolder):
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey digits of 28x28, padded to 32x32."""
 
     title = "MNIST"
-    facts = DatasetInfo(32, 1, 10, inside_border=28)
+    facts = DatasetInfo(32, 1, 10, inside_border=28, counts=MNIST_COUNTS)
     class_names = tuple("0123456789")
     folder = "MNIST"  # torchvision's class and its folder have this name
 
@@ -279,6 +282,6 @@ class FashionMnist(Mnist):
     """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): MNIST's shape, 10 kinds of garments."""
 
     title = "Fashion-MNIST"
-    facts = DatasetInfo(32, 1, 10, inside_border=28)
+    facts = DatasetInfo(32, 1, 10, inside_border=28, counts=MNIST_COUNTS)
     class_names = FASHION_NAMES
     folder = "FashionMNIST"

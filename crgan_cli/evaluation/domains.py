@@ -55,7 +55,6 @@ class DomainsEvaluator(Evaluator):
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> None:
-        require_domains(draws, self.metrics, with_file=self.reference_file is not None)
         self.require_draws(draws)
         self.directions = {
             name: Direction(view, self._evaluator_for(dataset, view))
@@ -97,6 +96,10 @@ class DomainsEvaluator(Evaluator):
             floor_sha256=self._join_hashes("floor_sha256"),
         )
         self.found = found
+
+    def require_draws(self, draws: Mapping[str, GeneratedView]) -> None:
+        require_domains(draws, self.metrics, with_file=self.reference_file is not None)
+        self._require_source(draws)
 
     def _evaluator_for(self, dataset: Dataset, view: GeneratedView) -> Evaluator:
         """Return an evaluator by the same settings, with the counts of one direction."""

@@ -163,17 +163,25 @@ class Evaluator(ImageComparison):
 
         Raises UserError if there are several kinds of images, or what `prepare` raises.
         """
-        require_one_kind(draws)
-        (view,) = draws.values()
         self.require_draws(draws)
+        (view,) = draws.values()
         self.choose = view.choose
         self.prepare(dataset, view.target, progress=progress, stop=stop)
 
     def require_draws(self, draws: Mapping[str, GeneratedView]) -> None:
-        """Raise UserError if the protocol is of latents, and images are translated."""
+        """Raise UserError if there are several kinds of images, or if the protocol is of latents
+        and images are translated."""
+        require_one_kind(draws)
+        self._require_source(draws)
+
+    def _require_source(self, draws: Mapping[str, GeneratedView]) -> None:
         if any(view.source != "z" for view in draws.values()):
             require_single_set(self.protocol)
             require_steps(self.required, False)
+
+    def require_dataset(self, dataset: Dataset) -> None:
+        """Raise UserError for metrics that are not for a data set, before its images are read."""
+        require_classes(self.metrics, bool(dataset.classes), f"{dataset.described} has")
 
     def protocol_for(self, name: str) -> Protocol:
         """Return the protocol of one of the draws, with its own counts."""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from crgan_cli.config.build import build_group
-from crgan_cli.config.resolve import flatten
+from crgan_cli.config.resolve import flatten, format_typed
 from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
@@ -161,7 +161,9 @@ def select_values(
         known = re.compile(re.escape(pattern).replace(r"\*", "[^.]+"))
         for key in filter(known.fullmatch, stored):
             if not is_valid(stored[key]):
-                raise UserError(f"{source} is damaged: {key} cannot be {stored[key]!r}.")
+                raise UserError(
+                    f"{source} is damaged: {key} cannot be {format_typed(stored[key])}."
+                )
             yield key, stored[key]
 
 

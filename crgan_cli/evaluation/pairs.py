@@ -30,6 +30,14 @@ class PairsEvaluator(Evaluator):
     targets: Tensor  # (N, C, H, W) uint8
     baselines: dict[str, float]
 
+    def require_dataset(self, dataset: Dataset) -> None:
+        super().require_dataset(dataset)
+        if dataset.resolution < 2 * SSIM_RADIUS + 1:
+            raise UserError(
+                f"metrics=pairs compares windows of 11 x 11 pixels, and dataset.resolution is "
+                f"{dataset.resolution}. Type metrics=none, or a larger dataset.resolution."
+            )
+
     def prepare(
         self,
         dataset: Dataset,
@@ -38,11 +46,7 @@ class PairsEvaluator(Evaluator):
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> None:
-        if dataset.resolution < 2 * SSIM_RADIUS + 1:
-            raise UserError(
-                f"metrics=pairs compares windows of 11 x 11 pixels, and dataset.resolution is "
-                f"{dataset.resolution}. Type metrics=none, or a larger dataset.resolution."
-            )
+        self.require_dataset(dataset)
         if "input" not in dataset.load_views("test"):
             raise UserError(
                 "metrics=pairs compares images with their targets, and this data set has no "

@@ -41,11 +41,7 @@ class ReferenceImages:
         rows = choose_rows(images, choose)
         available = len(rows)
         if available < count:
-            raise UserError(
-                f"metrics.{setting}={count} is more than the {available} images of the split "
-                f"{split}. Give metrics.{setting}={available} or less, or another "
-                "metrics.reference (train, test, all): the numbers then belong to another protocol."
-            )
+            raise too_many(setting, count, available, split)
         self.rows = random_subset(count, rows)
         self.images = select_rows(images, self.rows)
 
@@ -67,6 +63,15 @@ class ReferenceImages:
                 return select_rows(images, random_subset(count, free.nonzero().flatten()))
         log.warning("No %d further real images: no real-vs-real distance is reported", count)
         return None
+
+
+def too_many(setting: str, count: int, available: int, split: str) -> UserError:
+    """Return the error for more images than a split has."""
+    return UserError(
+        f"metrics.{setting}={count} is more than the {available} images of the split {split}. Give "
+        f"metrics.{setting}={available} or less, or another metrics.reference (train, test, all): "
+        "the numbers then belong to another protocol."
+    )
 
 
 def choose_rows(images: Images, choose: Callable[[Tensor], Tensor] | None) -> Tensor:

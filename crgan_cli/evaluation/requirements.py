@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping
 
+from crgan_cli.config.resolve import Settings
+from crgan_cli.data.images import Dataset, Split
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import FeatureKind
 from crgan_cli.evaluation.metrics.protocol import Protocol
+from crgan_cli.evaluation.reference_images import too_many
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.runs.metric_names import make_word
 
@@ -31,6 +34,20 @@ def require_possible(metrics: Iterable[Metric], protocol: Protocol, extractor: E
             )
     for metric in metrics:
         metric.require(protocol.num_real, protocol.num_samples, extractor.dims)
+
+
+def require_enough_real(metrics: Settings, dataset: Dataset) -> None:
+    """Raise UserError if the settings of metrics ask for more real images than a data set is known
+    to have. Before it is read, and before an extractor is built."""
+    setting = "num_real" if metrics.get("num_real") else "num_samples"
+    count, split = metrics.get(setting), metrics.get("reference", "test")
+    if count is None or not metrics["_target_"]:
+        return
+    names: tuple[Split, ...] = ("train", "test") if split == "all" else (split,)
+    counts = [dataset.known_counts(name).values() for name in names]
+    available = sum(max(each) for each in counts if each)
+    if all(counts) and available < count:
+        raise too_many(setting, count, available, split)
 
 
 def require_one_kind(draws: Collection[str]) -> None:

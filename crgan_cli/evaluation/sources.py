@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from crgan_cli.data.collection import read_collection
 from crgan_cli.data.files import EXTENSIONS
+from crgan_cli.data.images import build_dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.checkpoints import Scorer, require_exportable
@@ -20,6 +21,7 @@ from crgan_cli.evaluation.overrides import config_with_overrides, metrics_config
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.printing import save_curve
 from crgan_cli.evaluation.records import Evaluation
+from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import Record
@@ -57,6 +59,7 @@ def evaluate_checkpoints(
     config = config_with_overrides(first, overrides)
     if weights and "weights" in config.metrics:  # metrics=none has none
         config.metrics.weights = weights
+    require_enough_real(config.metrics, build_dataset(config))
     evaluations = []
     with make_scorer(config, accept) as scorer:
         if export:
@@ -96,12 +99,13 @@ def evaluate_samples(
     samples: Path, run: Path | None, overrides: list[str], accept: Accept
 ) -> Iterator[tuple[Evaluation, None]]:
     """Score a folder or a zip by the protocol and data of a run, or of the overrides alone."""
-    images = read_collection(samples)
     config = (
         config_with_overrides(load.find_checkpoint(run), overrides)
         if run
         else metrics_config(overrides)
     )
+    require_enough_real(config.metrics, build_dataset(config))
+    images = read_collection(samples)
     with make_scorer(config, accept) as scorer:
         yield scorer.score_images(samples, images), None
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from crgan_cli.data.cache import format_reason
 from crgan_cli.data.decode import (
     DECODE_ERRORS,
     make_reading,
     open_picture,
     to_planes,
 )
+from crgan_cli.data.decoding import format_reason
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.data.pairs import cut_in_half
@@ -31,10 +31,10 @@ from crgan_cli.evaluation.translation import seed_noise
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.gan.types import Batch, Verdict
+from crgan_cli.system.memory import is_shortage, total_memory
 
-SHORTAGES = ("out of memory", "allocate memory", "not enough memory")
-"""What torch says of a device without a type of error for it: CPU, MPS."""
-
+BYTES_A_VALUE = 1 + 4 + 4
+"""Of an image, at least: as it is decoded, as G gets it, and what G makes of it."""
 
 LARGEST_TILE = 1024
 """Pixels; half of it is what is advised first, for a large image."""
@@ -93,21 +93,26 @@ class FileTranslator:
     def decode(self, content: bytes) -> Tensor:
         """Decode an image as in training, (C, H, W) uint8, in the size of the options.
 
-        Raises one of DECODE_ERRORS.
+        Raises one of DECODE_ERRORS, or Untranslatable if memory is short.
         """
         picture = open_picture(content)
         if self.half:
             picture = cut_in_half(picture)["ab".index(self.half)]
         scale = self.size / min(picture.size) if self.size else 1
         size = (round(picture.width * scale), round(picture.height * scale))
-        return torch.from_numpy(to_planes(picture, self.channels, size, self.reading))
+        with self.explain_shortage(*size, tiles=False):
+            pixels = self.channels * size[0] * size[1]
+            memory = total_memory(torch.device("cpu"))
+            if memory is not None and pixels * BYTES_A_VALUE > memory:
+                raise MemoryError
+            return torch.from_numpy(to_planes(picture, self.channels, size, self.reading))
 
     def __call__(self, image: Tensor) -> Tensor:
         """Translate an image, (C, H, W) uint8 of any size, to (C', H, W) uint8.
 
         Raises Untranslatable if memory is short.
         """
-        with protocol_mode(self.G, self.protocol), self.explain_shortage(image):
+        with protocol_mode(self.G, self.protocol), self.explain_shortage(*image.shape[:0:-1]):
             seed_noise(self.seed, image[None])
             x = to_float(image)[None].to(self.device)
             self.y = self.estimate(x) if self.estimate else None
@@ -118,22 +123,21 @@ class FileTranslator:
         return self.drawing.draw(self.G, Batch(x, self.y)).float()
 
     @contextmanager
-    def explain_shortage(self, image: Tensor) -> Iterator[None]:
-        """Turn an error for lack of memory into one that says what to type."""
+    def explain_shortage(self, width: int, height: int, *, tiles: bool = True) -> Iterator[None]:
+        """Turn an error for lack of memory into one that says what to type: `tiles`, if smaller
+        ones help."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            if not known and not any(words in str(error) for words in SHORTAGES):
+            if not is_shortage(error):
                 raise
         else:
             return
-        side = min(self.tile or LARGEST_TILE, max(image.shape[1:]))
+        side = min(self.tile or LARGEST_TILE, max(width, height)) if tiles else 0
         half = max(1, side // 2 // self.multiple) * self.multiple
         advice = f"--tile {half}, or a smaller --size" if half < side else "a smaller --size"
         raise Untranslatable(
-            f"{image.shape[2]}x{image.shape[1]} pixels need more memory than there is: type "
-            f"{advice}"
+            f"{width}x{height} pixels need more memory than there is: type {advice}"
         )
 
     def describe_mode(self) -> str:

@@ -1,5 +1,6 @@
 """Train one job: what Hydra calls for a single run and for each job of a sweep."""
 
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from crgan_cli.runs.folder import RunDir, checkpoint_step, decide_on_main
 from crgan_cli.runs.status import Status
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_distributed, is_main
+from crgan_cli.system.environment import SWEEP_TABLE_VAR
 from crgan_cli.system.streams import protect_streams
 
 if TYPE_CHECKING:
@@ -84,8 +86,9 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
         state.write(job._replace(status=Status.NOT_STARTED))
         return float("nan")
     state.write(job)
-    number = f"job {job.number} of {state.total}" if state.total else f"job {job.number}"
-    print(f"{number}: {job.name}", file=sys.stderr)
+    if SWEEP_TABLE_VAR not in os.environ:  # a table has a row for it
+        of_all = f" of {state.total}" if state.total else ""
+        print(f"job {job.number}{of_all}: {job.name}", file=sys.stderr)
     start = time.monotonic()
     try:
         compose.require_valid(cfg)  # a sweeper may choose values that nobody typed

@@ -147,6 +147,8 @@ def finish_sweep(state: SweepState) -> int:
             print(f"report with curves and samples: crgan report {shell_quoted(state.typed)}")
         except UserError as error:  # for example metrics that cannot be compared
             print(f"no table: {error}", file=sys.stderr)
+    elif any(job.status in (Status.FINISHED, Status.SKIPPED) for job in jobs):
+        print(f"runs, with their samples: {state.typed} (no metrics, so no table)")
     if trained := read_throughput(state):
         print(format_throughput(trained))
     return report_unfinished(state, jobs)

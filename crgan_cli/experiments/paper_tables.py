@@ -74,12 +74,16 @@ def choose_row_names(table: PaperTable, names: Sequence[str]) -> set[str]:
 
 
 def parse_row(content: dict) -> PaperRow:
-    """Build a row. Its published number is that of its experiment, unless it has its own."""
+    """Build a row. Its published number is that of its experiment, unless it has its own.
+
+    `published: null` means that the papers give none.
+    """
     from crgan_cli.config.messages import hydra_quoted
 
     overrides = tuple(content.get("overrides", ()))
-    if published := content.get("published"):
-        source = hydra_quoted(published["source"])
+    if "published" in content:
+        published = content["published"] or {"fid": "null", "source": None}
+        source = hydra_quoted(published["source"]) if published["source"] else "null"
         overrides += (f"published.fid={published['fid']}", f"published.source={source}")
     minutes = content.get("cpu_minutes")
     return PaperRow(content["name"], content["label"], content["experiment"], overrides, minutes)

@@ -56,8 +56,7 @@ def plan_jobs(
     require_own_folder(out, table)
     require_not_reserved(typed)
     typed = quote_overrides(typed)
-    if scale.name in table.scales:
-        scale = scale._replace(overrides=table.scales[scale.name], architectures={})
+    scale = choose_scale(table, scale)
     settings = {row.name: compose_row(row, job_overrides(row, scale, typed)) for row in table.rows}
     return [
         TableJob(
@@ -70,6 +69,13 @@ def plan_jobs(
         for seed in seeds
         for row in table.rows
     ]
+
+
+def choose_scale(table: PaperTable, scale: Scale) -> Scale:
+    """Return the scale, with the table's own overrides if it has some for it."""
+    if scale.name not in table.scales:
+        return scale
+    return scale._replace(overrides=table.scales[scale.name], architectures={})
 
 
 def require_own_folder(out: Path, table: PaperTable) -> None:

@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.runs.jsonl import is_metrics_line, parse_line
 from crgan_cli.runs.status import Status
+from crgan_cli.system.captured_lines import captured_lines, copy_terminal
 from crgan_cli.system.numbers import format_duration, format_number, format_rate
 from crgan_cli.system.progress import hide_live_lines
+from crgan_cli.system.streams import STDERR, STDOUT
 
 LINES_READ = 4096
 """Bytes read at the end of metrics.jsonl."""
@@ -71,23 +74,30 @@ def read_last_lines(path: Path) -> list[dict]:
 
 @contextmanager
 def live_table(state: SweepState, steps: int) -> Iterator[None]:
-    """Show a live table of the jobs while the body runs, if stderr is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    """Show a live table of the jobs while the body runs, if stderr is a terminal.
+
+    What is written to the terminal meanwhile, by the processes of the jobs too, is above the table.
+    """
+    if not Console(stderr=True).is_terminal:
         yield
         return
     began = time.monotonic()
-    with (
-        hide_live_lines(),
-        Live(
-            console=console,
-            get_renderable=lambda: make_table(state, steps, time.monotonic() - began),
-            refresh_per_second=1,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else it goes to its file
-        ),
-    ):
-        yield
+    with copy_terminal(STDERR, sys.stderr) as terminal:  # type: ignore[arg-type]  # is a terminal
+        console = Console(file=terminal)
+        tabled = [STDERR, *([STDOUT] if sys.stdout.isatty() else [])]  # a file stays one
+        with (
+            hide_live_lines(),
+            Live(
+                console=console,
+                get_renderable=lambda: make_table(state, steps, time.monotonic() - began),
+                refresh_per_second=1,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            ),
+            captured_lines(tabled, lambda line: console.print(Text.from_ansi(line))),
+        ):
+            yield
 
 
 def make_table(state: SweepState, steps: int, seconds: float) -> Table:
@@ -134,4 +144,5 @@ def format_finished(job: SweepJob, state: SweepState) -> str:
     value = "" if job.value is None else f", {format_number(job.value)}"
     jobs = state.jobs()
     spent = sum(each.seconds for each in jobs)
-    return f"{job.status} in {format_duration(job.seconds)}{value}; {summarize(state, jobs, spent)}"
+    ended = f"{job.status} in {format_duration(job.seconds)}{value}"
+    return f"job {job.number} ({job.name}) {ended}; {summarize(state, jobs, spent)}"

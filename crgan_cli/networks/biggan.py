@@ -1,9 +1,11 @@
 """BigGAN, for 128 px and, as `biggan_lite`, for 32 and 64 px.
 
 Brock et al. 2019 (arXiv:1809.11096), as built in compare_gan/architectures/resnet_biggan.py and,
-for 32 px, in StudioGAN's big_resnet. The widths are `ch` times the multipliers.
+for 32 px, in StudioGAN's big_resnet. The widths are `ch` times the multipliers. Where the two
+differ there is a setting; defaults are what crgan had before the setting, for stored runs.
 """
 
+from functools import partial
 from itertools import pairwise
 from math import log2
 from typing import Literal
@@ -11,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import NonNegative, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import (
     STEM_SIDE,
@@ -19,6 +21,7 @@ from crgan_cli.networks.blocks import (
     ResidualGenerator,
     nearest_block,
     residual_1x1,
+    zero_insertion_1x1_block,
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
@@ -78,7 +81,8 @@ class BigGANGenerator(ResidualGenerator):
     other chunk, with the shared label embedding if any, conditions the batch norms of one block.
 
     Self-attention is at half the image's side. `g_multipliers` starts at the stem, so a smaller
-    image uses the first ones.
+    image uses the first ones. The gains of the conditional batch norms are `gain_offset` + A c: 1
+    in the paper and StudioGAN, 0 in compare_gan. That also upsamples by inserting "zeros".
     """
 
     def __init__(
@@ -94,16 +98,21 @@ class BigGANGenerator(ResidualGenerator):
         attention: bool,
         width: Positive,
         spectral_norm: bool,
+        bn_eps: Positive = 1e-5,
+        g_upsampling: Literal["nearest", "zeros"] = "nearest",
+        gain_offset: NonNegative = 1.0,
     ) -> None:
         count = _blocks_up(resolution, len(g_multipliers))
         labels = count_labels(conditional, classes)
         chunk = _chunk_size(z_dim, count + 1)
-        norm = vector_batch_norm(chunk + (embed_dim if labels else 0))
+        condition = chunk + (embed_dim if labels else 0)
+        norm = vector_batch_norm(condition, eps=bn_eps, offset=gain_offset)
+        up = nearest_block if g_upsampling == "nearest" else zero_insertion_1x1_block
         widths = [scale_channels(ch * m, width) for m in g_multipliers[: count + 1]]
         super().__init__(
             widths,
-            lambda c_in, c_out: nearest_block(c_in, c_out, norm),
-            PlainBatchNorm,
+            lambda c_in, c_out: up(c_in, c_out, norm),
+            partial(PlainBatchNorm, eps=bn_eps),
             stem_dim=chunk,
             z_dim=z_dim,
             channels=channels,
@@ -131,10 +140,13 @@ class BigGANGenerator(ResidualGenerator):
 class BigGANDiscriminator(ResidualDiscriminator):
     """Blocks down to a side of `d_bottom`, then blocks of that size; sum pooling, projection head.
 
-    `d_skip` says which blocks have a shortcut: "always" is the published network and StudioGAN's;
-    "widths_differ" is compare_gan's, where a block that keeps its width has none. The first ReLU
-    sees the image in [0, 1], as in compare_gan. `d_multipliers` ends at the last block, so a
-    smaller image uses the last ones.
+    `d_skip` says which blocks have a shortcut: "always" is the published network;
+    "widths_differ" is compare_gan's, where a block that keeps its width has none. "always_relu" is
+    StudioGAN's: its ReLUs are in place, so that the shortcuts after the first see relu(x).
+
+    `input_range` is what the first block sees: images in [-1, 1], without a ReLU before its
+    convolution (StudioGAN, BigGAN-PyTorch), or moved to [0, 1], where compare_gan's ReLU changes
+    nothing. `d_multipliers` ends at the last block, so a smaller image uses the last ones.
     """
 
     def __init__(
@@ -146,22 +158,33 @@ class BigGANDiscriminator(ResidualDiscriminator):
         ch: PositiveInt,
         d_multipliers: list[PositiveInt],
         d_bottom: Literal[4, 8],
-        d_skip: Literal["always", "widths_differ"],
+        d_skip: Literal["always", "always_relu", "widths_differ"],
         attention: bool,
         width: Positive,
         spectral_norm: bool,
+        input_range: Literal["minus_one_one", "zero_one"] = "zero_one",
     ) -> None:
         count = _blocks_up(resolution, len(d_multipliers)) + 1
         labels = count_labels(conditional, classes)
         widths = [channels, *(scale_channels(ch * m, width) for m in d_multipliers[-count:])]
         downs = int(log2(resolution // d_bottom))
+        moved = input_range == "zero_one"
         blocks = [
-            residual_1x1(c_in, c_out, down=i < downs, always=d_skip == "always")
+            residual_1x1(
+                c_in,
+                c_out,
+                down=i < downs,
+                first_relu=i > 0 or moved,
+                always=d_skip != "widths_differ",
+                skips_relu=d_skip != "always_relu",
+            )
             for i, (c_in, c_out) in enumerate(pairwise(widths))
         ]
         if attention:
             blocks.insert(1, SelfAttention(widths[1]))
-        super().__init__([ToUnitInterval(), *blocks], widths[-1], labels)
+        super().__init__(
+            [ToUnitInterval() if moved else nn.Identity(), *blocks], widths[-1], labels
+        )
         init_weights(self, nn.init.orthogonal_)
         if isinstance(self.head, ProjectionHead):
             nn.init.xavier_normal_(self.head.embed.weight)  # as in compare_gan

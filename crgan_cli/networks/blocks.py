@@ -11,7 +11,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.networks.fast.fused_resample import NearestConv3, PooledConv3, ZeroInsertionConv3
+from crgan_cli.networks.fast.fused_resample import (
+    NearestConv3,
+    PooledConv3,
+    ZeroInsertionConv3,
+    insert_zeros,
+)
 from crgan_cli.networks.layers import logit_head, sum_pool
 from crgan_cli.networks.norms import Norm
 
@@ -62,6 +67,20 @@ def zero_insertion_block(c_in: int, c_out: int, norm: Norm) -> UpBlock:
     return UpBlock(c_in, c_out, norm, ZeroInsertionConv3, shortcut)
 
 
+class InsertZeros(nn.Module):
+    """(N, C, H, W) -> (N, C, 2H, 2W): each value in the top left of a 2x2 square of zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return insert_zeros(x)
+
+
+def zero_insertion_1x1_block(c_in: int, c_out: int, norm: Norm) -> UpBlock:
+    """Zeros inserted, then 3x3, with a 1x1 shortcut of the same (compare_gan's BigGAN)."""
+    # the convolution is named "0", as in `nearest_block`; its bias is at the zeros too
+    layers = {"zeros": InsertZeros(), "0": nn.Conv2d(c_in, c_out, 1)}
+    return UpBlock(c_in, c_out, norm, ZeroInsertionConv3, nn.Sequential(OrderedDict(layers)))
+
+
 # --- down ----------------------------------------------------------------------------------------
 
 
@@ -93,17 +112,26 @@ def shortcut_1x1(c_in: int, c_out: int, *, down: bool) -> nn.Module:
 
 
 def residual_1x1(
-    c_in: int, c_out: int, *, down: bool, first_relu: bool = True, always: bool = True
+    c_in: int,
+    c_out: int,
+    *,
+    down: bool,
+    first_relu: bool = True,
+    always: bool = True,
+    skips_relu: bool = True,
 ) -> nn.Module:
     """A block with a 1x1 shortcut if the width or the size changes (SNGAN, BigGAN).
 
     Else the shortcut is the identity. Without `always`, a block that keeps its width has none.
+    Without `skips_relu`, the shortcut too sees relu(x), where there is a first ReLU.
     """
-    body = block_body(c_in, c_out, PooledConv3 if down else conv3x3, first_relu=first_relu)
+    inside = first_relu and skips_relu
+    body = block_body(c_in, c_out, PooledConv3 if down else conv3x3, first_relu=inside)
     if c_in == c_out and not always:
         return body
     same = c_in == c_out and not down
-    return Residual(body, nn.Identity() if same else shortcut_1x1(c_in, c_out, down=down))
+    block = Residual(body, nn.Identity() if same else shortcut_1x1(c_in, c_out, down=down))
+    return block if skips_relu or not first_relu else nn.Sequential(nn.ReLU(), block)
 
 
 def residual_3x3(c_in: int, c_out: int, *, down: bool) -> Residual:

@@ -71,9 +71,9 @@ Norm = Callable[[int], nn.Module]
 class PlainBatchNorm(nn.Module):
     """Batch norm that ignores the condition. A wrapper: its `norm` can become a SyncBatchNorm."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = nn.BatchNorm2d(channels, eps)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.norm(x)
@@ -82,20 +82,28 @@ class PlainBatchNorm(nn.Module):
 class ConditionalBatchNorm(nn.Module):
     """Batch norm with gain 1 + A c and shift B c for a condition c (Brock et al. 2019, appendix B).
 
-    compare_gan omits the 1, so its gain is centred on 0 (its issue 54): not copied here.
+    `offset` is the 1. compare_gan has 0 there, so its gain is centred on 0 (its issue 54).
     `affine(channels)` builds A and B: an embedding for labels, a linear map for vectors.
     """
 
-    def __init__(self, channels: int, affine: Callable[[int], nn.Module]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        affine: Callable[[int], nn.Module],
+        *,
+        eps: float = 1e-5,
+        offset: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = nn.BatchNorm2d(channels, eps, affine=False)
+        self.offset = offset
         self.gain = affine(channels)
         self.shift = affine(channels)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.norm(x)
         # to(h): under autocast an embedding is fp32, and would promote the whole feature map
-        gain, shift = (1 + self.gain(condition)).to(h), self.shift(condition).to(h)
+        gain, shift = (self.offset + self.gain(condition)).to(h), self.shift(condition).to(h)
         return h * gain[:, :, None, None] + shift[:, :, None, None]
 
 
@@ -106,6 +114,10 @@ def label_batch_norm(classes: int) -> Norm:
     return lambda channels: ConditionalBatchNorm(channels, lambda c: nn.Embedding(classes, c))
 
 
-def vector_batch_norm(dim: int) -> Norm:
+def vector_batch_norm(dim: int, *, eps: float = 1e-5, offset: float = 1.0) -> Norm:
     """Batch norm conditioned on a vector of length `dim`, through linear maps without bias."""
-    return lambda channels: ConditionalBatchNorm(channels, lambda c: nn.Linear(dim, c, bias=False))
+
+    def affine(channels: int) -> nn.Module:
+        return nn.Linear(dim, channels, bias=False)
+
+    return lambda channels: ConditionalBatchNorm(channels, affine, eps=eps, offset=offset)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import Positive, PositiveInt, UpTo1000
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.fast.convolution import Convolution
@@ -58,7 +58,7 @@ class StarGANGenerator(nn.Module):
         channels: PositiveInt,
         label_planes: PositiveInt,
         width: Positive,
-        blocks: PositiveInt,
+        blocks: UpTo1000,
         upsampling: Upsampling,
     ) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class StarGANDiscriminator(nn.Module):
         resolution: PositiveInt,
         channels: PositiveInt,
         d_labels: PositiveInt,
-        d_layers: PositiveInt | None,
+        d_layers: UpTo1000 | None,
         width: Positive,
         spectral_norm: bool,
     ) -> None:

@@ -2,9 +2,16 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from crgan_cli.report.model import Report
-from crgan_cli.report.tables import build_columns, list_remarks
+from crgan_cli.report.tables import (
+    build_columns,
+    format_metric_title,
+    list_remarks,
+    list_shown_metrics,
+)
+from crgan_cli.runs.metric_names import find_metric
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -40,12 +47,26 @@ ACCENTS = {
 """A combining accent -> LaTeX's."""
 
 
+ABBREVIATIONS = ("fid", "fd", "kid", "is", "ppl", "psnr", "ssim", "swd", "ms")
+"""Words of metrics' names that are written in capitals."""
+
+
 def to_latex(report: Report) -> str:
     r"""Return a tabular for \usepackage{booktabs,adjustbox}: no wider than the text.
 
-    The best row's primary metric is bold.
+    The best row's primary metric is bold. Long names of metrics stand below the table.
     """
-    columns = [column for column in build_columns(report) if column.title != "note"]
+    short = shorten_metrics(list_shown_metrics(report))
+    titles = {
+        format_metric_title(name): format_metric_title(name).replace(name, head)
+        for name, head in short.items()
+    }
+    columns = [
+        column._replace(title=titles.get(column.title, column.title))
+        for column in build_columns(report)
+        if column.title != "note"
+    ]
+    notes = [escape_latex(f"{head}: {name}") for name, head in short.items() if head != name]
     head, *body = zip(*(map(escape_latex, column.lines) for column in columns), strict=True)
     if body:
         label, best, *rest = body[0]
@@ -64,8 +85,23 @@ def to_latex(report: Report) -> str:
         r"  \bottomrule",
         r"\end{tabular}",
         r"\end{adjustbox}",
+        *([rf"\par\smallskip{{\footnotesize {'; '.join(notes)}\par}}"] if notes else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def shorten_metrics(names: Sequence[str]) -> dict[str, str]:
+    """Return a short head for each number: its metric, with a number if several are of one.
+
+    A name that says no more than its metric stays.
+    """
+    metrics = [find_metric(name) for name in names]
+    heads = {}
+    for number, (name, metric) in enumerate(zip(names, metrics, strict=True)):
+        words = (w.upper() if w in ABBREVIATIONS else w for w in metric.split("_"))
+        which = f" {metrics[:number].count(metric) + 1}" if metrics.count(metric) > 1 else ""
+        heads[name] = name if name == metric else " ".join(words) + which
+    return heads
 
 
 def escape_latex(text: str) -> str:

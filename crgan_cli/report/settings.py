@@ -14,6 +14,7 @@ NOT_COMPARED = (
     "log",
     "samples",
     "engine.threads",
+    "engine.images_gib",
     "metrics.every",
     "metrics.batch_size",  # where it changes numbers, the protocol has it too
     *(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY),

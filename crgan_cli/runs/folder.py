@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from crgan_cli.errors import UserError
 from crgan_cli.system.atomic import write_json
 from crgan_cli.system.distributed.launch import is_distributed, is_main
+from crgan_cli.system.paths import shell_quoted
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -150,6 +151,19 @@ class RunDir:
     def list_checkpoints(self) -> list[Path]:
         """Return the numbered checkpoints, newest first."""
         return list_checkpoints(self.checkpoints)
+
+    def require_steps(self, steps: int) -> None:
+        """Raise UserError if the run has a checkpoint after `steps`. Opens none."""
+        done = next(map(checkpoint_step, self.list_checkpoints()), 0)
+        if done > steps:
+            raise UserError(
+                f"the run in {self.path} has {done} steps already, and steps={steps}. To train "
+                f"longer: {self.format_longer(done)}"
+            )
+
+    def format_longer(self, done: int) -> str:
+        """Return the command that trains the run twice as long."""
+        return f"crgan train --from {shell_quoted(self.path)} steps={2 * done}"
 
 
 def require_utf8(folder: Path) -> None:

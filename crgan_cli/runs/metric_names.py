@@ -92,7 +92,12 @@ def make_word(name: str) -> str:
 
 
 def find_traits(name: str) -> MetricTraits:
-    """Return the entry with the longest start of `name`, or `UNKNOWN_METRIC`."""
+    """Return the traits of the metric that a number is of, or `UNKNOWN_METRIC`."""
+    return TRAITS.get(find_metric(name), UNKNOWN_METRIC)
+
+
+def find_metric(name: str) -> str:
+    """Return the longest start of `name` that is a metric; `name` if there is none."""
     words = name.split("_")
     starts = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-    return next((TRAITS[start] for start in starts if start in TRAITS), UNKNOWN_METRIC)
+    return next((start for start in starts if start in TRAITS), name)

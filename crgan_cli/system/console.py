@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crgan_cli.system.distributed.launch import is_main
+from crgan_cli.system.environment import SWEEP_TABLE_VAR
 
 PACKAGE = logging.getLogger("crgan_cli")
 
@@ -23,8 +24,12 @@ class StderrHandler(logging.Handler):
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Log crgan's messages to stderr while the body runs. Other ranks log errors only."""
-    handler = StderrHandler(logging.INFO if is_main() else logging.ERROR)
+    """Log crgan's messages to stderr while the body runs. Other ranks log errors only.
+
+    Next to a sweep's table only warnings: it shows each job, whose log has all messages.
+    """
+    least = logging.WARNING if SWEEP_TABLE_VAR in os.environ else logging.INFO
+    handler = StderrHandler(least if is_main() else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     with attached_handler(handler):
         yield

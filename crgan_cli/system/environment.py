@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+SWEEP_TABLE_VAR = "CRGAN_TABLED"
+"""Set while a sweep's table shows the progress of all jobs, including those in other processes."""
+
 
 @contextmanager
 def set_environment(variables: Mapping[str, str]) -> Iterator[None]:

@@ -11,7 +11,9 @@ PLAIN = (1e-6, 1e9)
 
 Units = tuple[tuple[float, str], ...]
 
-BYTES: Units = tuple((2.0**power, name) for power, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")))
+BYTES: Units = tuple(
+    (2.0**power, name) for power, name in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"))
+)
 FLOP: Units = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 TIME: Units = ((3600.0, "h"), (60.0, "min"))
 

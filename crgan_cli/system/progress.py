@@ -20,7 +20,7 @@ from rich.progress import (
 
 from crgan_cli.system.crowding import CrowdWatch
 from crgan_cli.system.distributed.launch import is_main
-from crgan_cli.system.environment import set_environment
+from crgan_cli.system.environment import SWEEP_TABLE_VAR, set_environment
 from crgan_cli.system.numbers import format_duration, format_number, format_rate
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ MARK_SECONDS = 1.0
 
 LOOK_SECONDS = 10.0
 """Least training time between two looks at what other processes do."""
-
-SWEEP_TABLE_VAR = "CRGAN_TABLED"
-"""Set while a sweep's table shows the progress of all jobs, including those in other processes."""
 
 
 def live_progress(columns: list[ProgressColumn]) -> Progress:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 log = logging.getLogger(__name__)
-STDOUT = 1
-STREAMS = {STDOUT: "stdout", 2: "stderr"}
+STDOUT, STDERR = 1, 2
+STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
 LEFT = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ESHUTDOWN, errno.ECONNRESET)
 """The reader of a pipe, or the terminal, is gone. Not an error: nobody listens."""
 

@@ -81,8 +81,9 @@ def physical_cores(root: Path, cpus: Collection[int]) -> int:
     return len(cores)
 
 
-def control_groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of the control groups that limit this process's CPU time, innermost first.
+def control_groups(root: Path, controller: str = "cpu") -> Iterator[Path]:
+    """Yield the folders of the control groups that limit this process's CPU time, or another of
+    the kernel's controllers, innermost first.
 
     Version 2 has one tree, version 1 one per controller. In a container, a tree may be mounted from
     below its top.
@@ -96,9 +97,9 @@ def control_groups(root: Path) -> Iterator[Path]:
         top, place = mount.split()[3:5]
         version, _, options = kind.split()[:3]
         unified = version == "cgroup2"
-        if not unified and (version != "cgroup" or "cpu" not in options.split(",")):
+        if not unified and (version != "cgroup" or controller not in options.split(",")):
             continue
-        own = PurePosixPath(paths.get("" if unified else "cpu", "/"))
+        own = PurePosixPath(paths.get("" if unified else controller, "/"))
         below = own.relative_to(top) if own.is_relative_to(top) else PurePosixPath()
         base = root / place.removeprefix("/")
         yield from (base / each for each in (below, *below.parents))

@@ -8,17 +8,20 @@ from omegaconf import DictConfig
 from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
-from crgan_cli.data.batches import TrainingImages, make_batches, require_valid_batch_size
+from crgan_cli.data.batches import TrainingImages, make_batches
 from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
 from crgan_cli.data.levels import shrink_images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
+    Draws,
     get_draws,
     get_labels,
     make_eval_sampler,
     make_painter,
 )
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
@@ -40,6 +43,11 @@ from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
+from crgan_cli.training.optimizers import Optimization
+from crgan_cli.training.requirements import (
+    require_batches,
+    require_enough_memory,
+)
 from crgan_cli.training.trainer import StepCost, Trainer
 
 
@@ -59,23 +67,30 @@ class TrainingRun:
         self.crowd = watch_crowding(self.device, command)
 
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
+        optimization: Optimization = build_group(config.optimizer)
+        require_enough_memory(config, stages, self.device, optimization.moments)
 
-        # Data. Every rank must have the images of the others, and of the checkpoint.
-        self.evaluator = load.build_evaluator(config)
-        names = found.content.get("class_names", ()) if found else ()
-        self.dataset = build_dataset(config, names)
-        sets = on_every_rank(lambda: self.dataset.load_sets("train"))
-        self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
-        self.require_same_images(found)
-
-        # Networks, on the device and equal on all ranks.
+        # Networks, on the device and equal on all ranks. Before the data: what is wrong with them
+        # is said before images are decoded or downloaded.
         engine: Eager = build_group(config.engine)
         self.engine = engine.for_device(self.device, self.settings.accumulate)
-        optimization = build_group(config.optimizer)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
         broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
+        batch_sizes = [stage.batch_size for stage in stages]
+        require_parts(self.task, self.settings.accumulate, batch_sizes, world().world_size)
+
+        # Data. Every rank must have the images of the others, and of the checkpoint.
+        names = found.content.get("class_names", ()) if found else ()
+        self.dataset = build_dataset(config, names)
+        on_every_rank(lambda: self.require_images(stages))
+        self.evaluator = load.build_evaluator(config)
+        if self.evaluator:
+            self.require_metrics(self.evaluator, get_draws(config, names))
+        sets = on_every_rank(lambda: self.dataset.load_sets("train"))
+        self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
+        self.require_same_images(found)
 
         self.trainer = Trainer(
             self.task,
@@ -94,25 +109,38 @@ class TrainingRun:
         names = self.dataset.class_names
         self.draws = get_draws(config, names)
         if self.evaluator:
-            weights = self.evaluator.protocol.weights
-            if weights == "ema" and ema.decay is None:
-                raise UserError(
-                    "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
-                    "keeps no average: set a decay, as in ema.decay=0.9999, or "
-                    "metrics.weights=auto."
-                )
             self.evaluator.to(self.device)
             with EvalProgress(self.crowd, "preparing metrics") as progress:
                 labels = get_labels(config, self.draws, names)
                 self.evaluator.prepare_draws(
                     self.dataset, self.draws, labels, progress=progress.show
                 )
-            averaged = ema.decay is not None and weights != "raw"
+            averaged = ema.decay is not None and self.evaluator.protocol.weights != "raw"
             side = stages.describe_growth(self.settings.steps)  # at the last evaluation
             run.extra_fields["protocol"] = {
                 **self.evaluator.describe(),
                 **describe_generator("ema" if averaged else "raw", side),
             }
+
+    def require_images(self, stages: Stages) -> None:
+        """Raise UserError for a batch size of any stage that D does not allow, or for more images
+        than the data set has, as far as is known before it is read."""
+        for stage in stages:
+            require_groups(self.task, max(1, stage.batch_size // world().world_size))
+        self.dataset.require_facts()
+        require_batches(stages, self.dataset.known_counts("train").values())
+        require_enough_real(self.config.metrics, self.dataset)
+
+    def require_metrics(self, evaluator: Evaluator, draws: Draws) -> None:
+        """Raise UserError for metrics that are not for this run."""
+        if evaluator.protocol.weights == "ema" and self.settings.ema.decay is None:
+            raise UserError(
+                "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
+                "keeps no average: set a decay, as in ema.decay=0.9999, or "
+                "metrics.weights=auto."
+            )
+        evaluator.require_draws(draws)
+        evaluator.require_dataset(self.dataset)
 
     def prepare_batches(
         self, sets: Mapping[str, Images], stages: Stages
@@ -122,13 +150,7 @@ class TrainingRun:
         Raise UserError for a batch size of any stage that the images or D do not allow.
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
-        ranks = world().world_size
-        batch_sizes = [stage.batch_size for stage in stages]
-        require_parts(self.task, self.settings.accumulate, batch_sizes, ranks)
-        for stage in stages:
-            require_groups(self.task, max(1, stage.batch_size // ranks))
-            for size in itertools.chain(*sizes.values()):
-                require_valid_batch_size(stage.batch_size, size, ranks)
+        require_batches(stages, itertools.chain(*sizes.values()))
         numbers = {stage: number for number, stage in enumerate(stages)}
 
         def shrink(images: Images, stage: Stage) -> Images:
@@ -148,6 +170,7 @@ class TrainingRun:
             layout=self.engine.layout,
             stream=numbers[stage],
             blocks=self.dataset.block_shuffle,
+            limit=self.engine.image_limit,
         )
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:

@@ -133,11 +133,24 @@ def disk_bytes(config: Settings) -> int:
 
 
 def count_weights(config: Settings) -> tuple[int, int]:
-    """Return the number of parameters of G and of D."""
-    import torch
+    """Return the number of parameters of G and of D, counted once for all runs that share them.
 
+    Raise UserError if they cannot be built, RuntimeError for more than 64 bits can count.
+    """
+    plain = to_plain(config)
+    # neither has parameters; on the meta device spectral norm takes most of the time
+    architecture = plain["architecture"] | {"spectral_norm": False}
+    if "spectral_norm" not in plain["architecture"]:
+        del architecture["spectral_norm"]
+    parts = {name: plain[name] for name in ("task", "dataset")}
+    return _count_weights(json.dumps({**parts, "architecture": architecture, "seed": 0}))
+
+
+@lru_cache
+def _count_weights(config: str) -> tuple[int, int]:
     from crgan_cli.gan.build import build_networks
+    from crgan_cli.system.meta import without_values
 
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # counted, not built
-        G, D = build_networks(config)
+    with without_values():  # counted, not built
+        G, D = build_networks(json.loads(config))
     return sum(each.numel() for each in G.parameters()), sum(x.numel() for x in D.parameters())

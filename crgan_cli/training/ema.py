@@ -15,7 +15,8 @@ class EMA:
     """The exponential moving average of G: average <- decay * average + (1 - decay) * G.
 
     Until step `start` the average is G itself, as in BigGAN (Brock et al. 2019, arXiv:1809.11096).
-    Buffers are copied: batch statistics and spectral norm's vectors are not averaged.
+    Buffers are copied: batch statistics, of about the last 10 batches, and spectral norm's vectors
+    are not averaged. StudioGAN and BigGAN-PyTorch average them with the weights.
     """
 
     def __init__(self, G: nn.Module, decay: Decay, start: int) -> None:

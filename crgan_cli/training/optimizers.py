@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import AtLeastOne, Decay, Positive, PositiveInt
+from crgan_cli.config.bounds import AtLeastOne, Decay, Positive, PositiveInt, UpTo1000
 from crgan_cli.training.momentum import MomentumSGD
 from crgan_cli.training.plain_optimizer import PlainOptimizer
 
@@ -22,6 +22,9 @@ class Optimization(ABC):
     since a captured turn (`engine/graphs.py`) reads them there: a Python number would stay as it
     was at the capture.
     """
+
+    moments = 1
+    """Numbers that it keeps of each weight."""
 
     def __init__(self, lr_g: float, lr_d: float, n_dis: int) -> None:
         self.lr = {"g": lr_g, "d": lr_d}
@@ -82,6 +85,8 @@ class Adam(Optimization):
     falls linearly to 0 over the others.
     """
 
+    moments = 2
+
     def __init__(
         self,
         lr_g: Positive,
@@ -89,7 +94,7 @@ class Adam(Optimization):
         beta1: Decay,
         beta2: Decay,
         eps: Positive,
-        n_dis: PositiveInt,
+        n_dis: UpTo1000,
         decay: Literal["none", "linear"],
         decay_from: Decay = 0.0,
     ) -> None:
@@ -130,7 +135,7 @@ class SGD(Optimization):
         self,
         lr_g: Positive,
         lr_d: Positive,
-        n_dis: PositiveInt,
+        n_dis: UpTo1000,
         decay_factor: AtLeastOne,
         lr_floor: Decay,
         momentum: Decay,

@@ -34,14 +34,17 @@ PEAKS = {  # NVIDIA's data sheets of each; SXM forms where there are several
 }
 """A part of the device's name -> its peaks. The longest part that fits is taken."""
 
-SIDE = 1024  # of the matrices that a CPU is measured with
-TRIES = 5
+SIDES = (512, 1024)
+"""Of the matrices that a CPU is measured with. A product of the small ones takes less time than
+other processes leave a thread at a stretch; many threads need the large ones."""
+
+SECONDS, FEWEST = 0.1, 3  # that a side is measured for, and products
 
 
 def peak(device: torch.device, precision: str) -> float | None:
     """Return the peak FLOP/s in fp32, tf32 or bf16; None for a device that is not in the table.
 
-    A CPU is measured by a matrix product (about 0.2 s, once): what its library reaches. The result
+    A CPU is measured by matrix products (0.2 s, once): what its library reaches. The result
     is only logged, and decides nothing.
     """
     if device.type == "cpu":
@@ -62,11 +65,19 @@ def find_peak(name: str) -> Peak | None:
 
 @lru_cache
 def measure_cpu(dtype: torch.dtype, threads: int) -> float:
-    """Measure FLOP/s of a matrix product on this CPU; `threads` is PyTorch's present setting."""
-    a = torch.ones(SIDE, SIDE, dtype=dtype)
-    best = float("inf")
-    for _ in range(TRIES):
+    """Measure FLOP/s of a matrix product on this CPU; `threads` is PyTorch's present setting.
+
+    The best of many, since other processes and a clock that is still low only slow some down.
+    """
+    return max(measure_products(torch.ones(side, side, dtype=dtype)) for side in SIDES)
+
+
+def measure_products(a: torch.Tensor) -> float:
+    """Return the FLOP/s of the fastest product of a square matrix with itself."""
+    product = torch.mm(a, a)  # the first one prepares the library, and the threads
+    found: list[float] = []
+    while sum(found) < SECONDS or len(found) < FEWEST:
         began = time.perf_counter()
-        torch.mm(a, a)
-        best = min(best, time.perf_counter() - began)
-    return 2 * SIDE**3 / best
+        torch.mm(a, a, out=product)
+        found.append(time.perf_counter() - began)
+    return 2 * len(a) ** 3 / min(found)

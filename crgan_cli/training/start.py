@@ -23,6 +23,7 @@ from crgan_cli.system.console import log_to_file, log_to_stderr
 from crgan_cli.system.distributed.errors import name_lost_peer
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import broadcast_from_main, on_main
+from crgan_cli.system.memory import explained_shortage
 from crgan_cli.system.paths import shell_joined, shell_quoted
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.build import TrainingRun
@@ -32,6 +33,12 @@ from crgan_cli.training.summary import log_plan, write_summary
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
+
+MORE_MEMORY = (
+    "Free what other programs use, or start a new run, with out=FOLDER and a smaller batch_size, "
+    "architecture.width, dataset.resolution, samples.num or metrics.batch_size."
+)
+"""What to do if a run finds no memory."""
 
 
 def train_run(
@@ -72,13 +79,15 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     resumed = broadcast_from_main(run.is_run)
     if resumed:
         on_main(lambda: require_same(load_config(run), config, run))
+        on_main(lambda: run.require_steps(config.steps))
     found, result = broadcast_from_main(lambda: find_progress(run, config))
     if result is not None:
         return primary_metric(result)
 
     # Build, write the configuration, train.
     command = shell_joined(["crgan", "train", *overrides])
-    training = TrainingRun(config, run, found, command)
+    with explained_shortage(MORE_MEMORY):
+        training = TrainingRun(config, run, found, command)
     if is_main():
         if not resumed:
             write_text(run.overrides, command + "\n")
@@ -86,7 +95,7 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     run.write_result({"status": Status.RUNNING})
     if training.crowd:
         training.crowd.command = f"crgan train --from {shell_quoted(run.path)}"
-    with recording_failure(run), name_lost_peer():
+    with recording_failure(run), name_lost_peer(), explained_shortage(MORE_MEMORY):
         return train(training, found)
 
 
@@ -152,20 +161,15 @@ def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunD
 def is_finished(
     found: LoadedCheckpoint, result: Mapping[str, object], steps: int, run: RunDir
 ) -> bool:
-    """Whether nothing is left to do. Raises UserError if the run has more than `steps`.
+    """Whether nothing is left to do.
 
     A run that was killed between its last checkpoint and result.json is not finished: resumed, it
     takes no step and writes its result, with the versions and the device of that last session.
     """
     done = found.content["step"]
-    longer = f"crgan train --from {shell_quoted(run.path)} steps={2 * done}"
-    if done > steps:
-        raise UserError(
-            f"the run in {run.path} has {done} steps already, and steps={steps}. To train longer: "
-            f"{longer}"
-        )
     if done < steps or (result.get("status"), result.get("step")) != (Status.FINISHED, steps):
         return False
+    longer = run.format_longer(done)
     log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, steps, longer)
     return True
 

@@ -176,7 +176,7 @@ def compare_with_others(scene: Scene, count: int) -> dict[str, dict[str, float]]
     round_trip(images[:1], device)  # warm-up: Pillow loads its formats at the first
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         f"Frechet term, {dims} features: eigenvalues of AB": (
-            lambda: trace_sqrt_product(covariance_factor(first), second),
+            lambda: trace_sqrt_product(covariance_factor(first, dims), second),
             lambda: torch.linalg.eigvals(first @ second).sqrt().real.sum(),
         ),
         f"{len(images)} images to uint8: through a PNG each": (

@@ -132,7 +132,7 @@ def frechet(scene: Scene) -> list[Pair]:
     a, b = first.cpu().numpy(), second.cpu().numpy()
 
     def ours() -> Tensor:
-        return trace_sqrt_product(covariance_factor(first), second)
+        return trace_sqrt_product(covariance_factor(first, scene.dims), second)
 
     what = f"Frechet term, {scene.dims} features"
     return [

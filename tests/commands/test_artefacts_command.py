@@ -246,8 +246,15 @@ def test_what_cannot_be_is_refused(
     ],
 )
 def test_too_few_and_too_many_images_say_how_many(
-    words: list[str], said: str, run: Path, crgan: Crgan, tmp_path: Path
+    words: list[str],
+    said: str,
+    run: Path,
+    crgan: Crgan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if "401" not in words:  # a fraction of the training images is counted when they are read
+        monkeypatch.setattr(measure, "load_subject", None)  # else: before anything is
     code, _, err = crgan("artefacts", run, *words, "--pixels-only", "--out", "it")
     assert code == 2
     assert said in err

@@ -18,6 +18,7 @@ from crgan_cli.evaluation.load import LoadedGenerator
 from crgan_cli.evaluation.sampler import Latents, interpolate
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import file_name
+from crgan_cli.system import memory
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,23 @@ def test_without_out_there_is_a_grid_of_64(plain: Path, crgan: Crgan, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]
     assert pixels(tmp_path / "samples.png").shape == (2 + 8 * 34, 2 + 8 * 34, 3)
     assert sorted(plain.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--n", "1000000000"], "Lower --n, or write --out FILE.zip."),
+        (["--n", "1000000000", "--out", "a.zip"], "Lower --n."),
+        (["--n", "2", "--interpolate", "1000000000"], "Lower --n or --interpolate, or write"),
+        (["--n", "90000000", "--batch-size", "90000000", "--out", "a.zip"], "--batch-size."),
+    ],
+)
+def test_images_that_no_memory_holds_are_refused_before_one_is_drawn(
+    words: list[str], said: str, plain: Path, crgan: Crgan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda device: 100 * 2**30)
+    refused(crgan("sample", plain, *words), " needs at least ", " and this machine has 100", said)
+    assert not list(Path().iterdir())
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_others(

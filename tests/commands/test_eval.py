@@ -738,3 +738,14 @@ def test_an_average_that_is_not_kept_cannot_be_scored_in_training(tmp_path: Path
     with pytest.raises(UserError, match=r"metrics\.weights=ema evaluates the averaged generator"):
         train(tmp_path / "run", *SNGAN, "metrics.weights=ema")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("samples", [False, True], ids=["run", "images"])
+def test_more_real_images_than_there_are_is_said_before_an_extractor_is_there(
+    samples: bool, plain: Path, crgan: Crgan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "build_evaluator", None)
+    monkeypatch.setattr("crgan_cli.evaluation.sources.read_collection", None)
+    words = ["--samples", "pictures", "dataset=demo"] if samples else [plain]
+    answer = crgan("eval", *words, "metrics=demo", "metrics.num_samples=4001")
+    refused(answer, "num_samples=4001 is more than the 4000 images of the split test. Give")

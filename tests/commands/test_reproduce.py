@@ -1,5 +1,6 @@
 """`crgan reproduce`: the tables compose, are costed, and are run, resumed and reported."""
 
+import itertools
 import json
 import math
 import re
@@ -11,10 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from support.published import CIFAR10, IMAGENET, PUBLISHED
+from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
-from crgan_cli.commands.reproduce import cpu_minutes, minutes_left
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
@@ -23,6 +23,7 @@ from crgan_cli.experiments import paper_tables, plan
 from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
+from crgan_cli.experiments.preview import compose_for_cost, cpu_minutes, minutes_left
 from crgan_cli.experiments.run_table import job_state
 from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir
@@ -36,7 +37,14 @@ ABLATION = {
 }
 """FID of CR with each T: arXiv:1910.12027 [unverified, low confidence]."""
 
-TABLES = ("biggan", "cr_augmentation_ablation", "imagenet", "small_models")
+TABLES = (
+    "biggan",
+    "celeba_hq",
+    "cr_augmentation_ablation",
+    "imagenet",
+    "loss_by_regularizer",
+    "small_models",
+)
 OURS = ("cifar10_cpu", "translation")
 """Tables that no paper has."""
 
@@ -65,7 +73,10 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
-    return plan_jobs(load_table(name), load_scale(scale), (1,), typed, Path("nowhere"))
+    """One per row; of the grid of losses every fourth of 18, with all losses."""
+    table = load_table(name)
+    some = table._replace(rows=table.rows[::4] if name == "loss_by_regularizer" else table.rows)
+    return plan_jobs(some, load_scale(scale), (1,), typed, Path("nowhere"))
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -74,16 +85,24 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
 def test_the_tables_are_the_papers() -> None:
     assert set(paper_tables.table_names()) == {*TABLES, *OURS}
     experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
-    assert {*experiments["small_models"], *experiments["biggan"]} == CIFAR10.keys()
-    assert set(experiments["imagenet"]) == IMAGENET.keys()
+    papers = [experiments[name] for name in ("small_models", "celeba_hq", "biggan", "imagenet")]
+    assert sorted(itertools.chain(*papers)) == sorted(PUBLISHED)
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
+    grid = {name: name.removesuffix("_cifar10_sndcgan") for name in experiments["small_models"]}
+    methods = [method for name, method in grid.items() if method != name]
+    losses = ("non_saturating", "hinge", "wasserstein")
+    rows = [row.name for row in load_table("loss_by_regularizer").rows]
+    assert rows == [f"{method}_{loss}" for loss in losses for method in methods]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
     for job in jobs_of(name, "full"):
         own = to_plain(compose([f"experiment={job.row.experiment}"]))
-        if name == "cr_augmentation_ablation":
+        if name == "loss_by_regularizer":
+            loss = to_plain(compose([f"loss={job.row.name.split('_', 1)[1]}"]))["loss"]
+            own |= {"loss": loss, "published": {"fid": None, "source": None}}
+        elif name == "cr_augmentation_ablation":
             T = to_plain(compose([f"augment={job.row.name}"]))["augment"]
             own |= {"augment": T, "published": job.config["published"]}
             assert job.config["published"]["fid"] == ABLATION[job.row.name]
@@ -263,6 +282,33 @@ def test_a_dry_run_says_what_there_is_to_do(pair: None, crgan: Crgan, tmp_path: 
     assert not (tmp_path / "outputs").exists()
 
 
+def test_the_list_has_every_row_with_its_number_and_its_cost(pair: None, crgan: Crgan) -> None:
+    table = paper_tables.TABLES / "pair.yaml"
+    third = "{name: own, label: Own, experiment: cr_cifar10_sndcgan, published: null}"
+    table.write_text(f"{PAIR}  - {third}\n".replace("{name: cr,", "{name: cr, cpu_minutes: 30,"))
+    code, out, err = crgan("reproduce", "--list")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["pair: None and CR", "published: of nobody"]
+    assert [" ".join(line.split()) for line in lines[3:7]] == [
+        "row method published a run",
+        "none W/O 24.73 11 min GPU",
+        "cr CR 18.72 30 min CPU",
+        "own Own - 12 min GPU",
+    ]
+    assert "performance model, not measured" in lines[-1]
+    assert crgan("reproduce", "pair", "--list", "--scale", "tiny")[1].count("30 s CPU") == 3
+
+
+def test_what_is_left_out_of_the_list_changes_no_cost() -> None:
+    """The list composes rows that differ in these alone once."""
+    rows = load_table("loss_by_regularizer").rows[::6] + load_table("cr_augmentation_ablation").rows
+    for row in (rows[1], rows[2], rows[4], rows[6]):
+        whole = to_plain(compose(plan.job_overrides(row, load_scale("full"), ())))
+        part = compose_for_cost(row, load_scale("full"))
+        assert costs.gpu_minutes(whole, 1000) == costs.gpu_minutes(part, 1000)
+
+
 def test_a_row_alone_is_trained_and_costed_by_its_own_minutes(pair: None, crgan: Crgan) -> None:
     words = ("reproduce", "pair", "--dry-run", "--seeds", "4,5", "--rows", "cr")
     out = crgan(*words)[1]
@@ -337,18 +383,18 @@ def test_a_run_is_told_by_its_folder(job: TableJob, tmp_path: Path) -> None:
 def test_a_run_of_other_settings_is_refused(job: TableJob, crgan: Crgan, tmp_path: Path) -> None:
     words = ("reproduce", "biggan", "--scale", "demo", "--out", "out", "--dry-run")
     changed = crgan(*words, "batch_size=8")
-    refused(changed, "none_biggan_s1 holds a run with other settings", "batch_size: 16 -> 8")
-    refused(crgan(*words, "steps=50"), "steps: 100 -> 50", "--out FOLDER")
+    refused(changed, "sngan_s1 holds a run with other settings", "batch_size: 16 -> 8")
+    refused(crgan(*words, "steps=50"), "steps: 200 -> 50", "--out FOLDER")
     refused(crgan(*words[:2], "--out", "out", "--dry-run"), "holds a run with other settings")
 
 
 def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     checkpoints = RunDir(job.folder).checkpoints
     checkpoints.mkdir()
-    for step in (25, 50):
+    for step in (50, 100):
         (checkpoints / f"step_{step:08d}.pt").touch()
-    assert count_steps_done(job.folder) == 50
-    half = minutes_left(job, cpu_minutes(job, load_scale("demo")), "resume")
+    assert count_steps_done(job.folder) == 100
+    half = minutes_left(job, cpu_minutes(job.row, load_scale("demo")), "resume")
     assert half == pytest.approx((load_scale("demo").cpu_minutes or math.nan) / 2)
 
 
@@ -356,14 +402,14 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     ("words", "said"),
     [
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
-        (("x",), "Tables: biggan, cifar10_cpu, cr_augmentation_ablation, imagenet, small_models"),
+        (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cr_augmentation_ablation, loss_"),
         ((), "required: TABLE"),
-        (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: none_biggan"),
+        (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: sngan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),
         (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),
         (("biggan", "--seeds", "-1"), "--seeds"),
         (("biggan", "lambda=3"), "'lambda'"),
-        (("biggan", "regularizer.lambda_cr=3"), "(in the row none_biggan)"),
+        (("biggan", "regularizer.lambda_cr=3"), "(in the row sngan)"),
         (("biggan", "seed=3"), "give --seeds 1,2,3"),
         (("biggan", "out=x"), "give --out FOLDER"),
         (("biggan", "hydra.mode=RUN"), "not started by Hydra"),

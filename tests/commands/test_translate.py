@@ -252,6 +252,16 @@ def test_without_memory_for_an_image_the_tile_that_fits_is_named(
     assert crgan(*words, "--out", "out3", "--tile", "32")[0] == 0
 
 
+def test_a_size_that_no_memory_holds_is_not_decoded(
+    translator: Path, crgan: Crgan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(32, 16).save("in.png")
+    monkeypatch.setattr("crgan_cli.evaluation.translate.to_planes", None)
+    code, _, err = crgan("translate", translator, "in.png", "--out", "o.png", "--size", "1000000")
+    assert code == 1
+    assert "(2000000x1000000 pixels need more memory than there is: type a smaller --size)" in err
+
+
 @pytest.mark.parametrize(
     ("words", "width", "advice"),
     [([], 4000, "--tile 512, or "), (["--tile", "32"], 96, ""), ([], 32, ""), ([], 20, "")],

@@ -94,11 +94,16 @@ def test_a_right_configuration_has_no_problems() -> None:
         ),
         (
             whole(regularizer=cr(every=True)),
-            "regularizer.every must be a whole number of at least 1, not True.",
+            "regularizer.every must be a whole number of at least 1, not true.",
         ),
         (
             whole(steps=1e5),
             "steps must be a whole number of at least 1, not 100000.0. Type steps=100000",
+        ),
+        (whole(seed=None), "seed must be a whole number from 0 to 2^63 - 1, not null."),
+        (
+            whole(steps=["a", 1.0, {"b": None}]),
+            "steps must be a whole number of at least 1, not [a,1.0,{b:null}].",
         ),
         (whole(resume="alwys"), "resume must be one of auto, never, force, not 'alwys'."),
         (whole(data_root="???"), "data_root has no value yet. Type data_root=PATH"),

@@ -112,6 +112,7 @@ def test_a_label_file_elsewhere_and_paths_in_it(tmp_path: Path):
         (root / "1.png").rename(root / folder / "1.png")
         Image.new("L", (4, 4), 1).save(root / "1.png")
     (root / "1.png").unlink()
+    data = attributes(root, labels_file=str(tmp_path / "other.csv"))  # it lists files once
     with pytest.raises(UserError, match=r"names 1.png, but 2 files .* Write paths below"):
         data.load("train")
     (tmp_path / "other.csv").write_text("f,Male,Young\na/1.png,1,0\nb/1.png,1,1\n2.png,0,0\n")

@@ -16,12 +16,16 @@ from torch import Tensor
 from crgan_cli.data import batches as module
 from crgan_cli.data import on_device, streamed
 from crgan_cli.data.batch_sampler import BatchSampler
-from crgan_cli.data.batches import Batches, SideBySideBatches, fits_in_memory
+from crgan_cli.data.batches import Batches, SideBySideBatches, choose_limit, make_batches
 from crgan_cli.data.images import Images, to_float
+from crgan_cli.data.on_device import DeviceImages, SharedImages
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.world import World
+from crgan_cli.training.engine.auto import Auto
+from crgan_cli.training.engine.eager import Eager
 
 CPU = torch.device("cpu")
+VIEWS = ("view", "permute", "detach", "unsqueeze")
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 
 
@@ -203,9 +207,9 @@ def test_making_a_batch_draws_nothing_and_waits_for_nothing(
     inputs = batches.inputs(0)
     with NoSync() as watch:
         batches.to_views(*inputs)
-    kernels = [name for name, _ in watch.seen if name not in ("view", "permute", "detach")]
-    assert kernels[:2] == ["index_select"] * 2  # pixels and labels; then x / 127.5 - 1
-    assert len(kernels) <= 5
+    kernels = [name for name, _ in watch.seen if name not in VIEWS]
+    assert kernels.count("index_select") == 2  # pixels and labels; then x / 127.5 - 1
+    assert len(kernels) <= 6 + 4 * flip  # remainder, ge, flip, where
     assert not {"rand", "randint", "random_"} & set(kernels)
 
 
@@ -226,26 +230,67 @@ def test_the_inputs_of_a_larger_set_are_its_bytes(too_large: None):
 # --- sets too large for the device ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("pixels", "memory", "fit"),
-    [
-        (35 * 10**9, 140 * 10**9, True),
-        (35 * 10**9 + 1, 140 * 10**9, False),
-        (2 * 1024**3, None, True),
-        (2 * 1024**3 + 1, None, False),
-    ],
-)
-def test_a_gpu_gives_a_quarter_of_its_memory_and_other_devices_two_gibibytes(
-    pixels: int, memory: int | None, fit: bool
-):
-    assert fits_in_memory(pixels, memory) == fit
+def test_a_gpu_gives_a_quarter_of_its_memory_and_other_devices_two_gibibytes():
+    assert choose_limit(140 * 10**9, None) == 35 * 10**9
+    assert choose_limit(None, None) == 2 * 1024**3
 
 
-def test_mirror_images_take_room_too(monkeypatch: pytest.MonkeyPatch):
+def test_the_limit_is_a_setting():
+    assert choose_limit(140 * 10**9, 0.5) == choose_limit(None, 0.5) == 2**29
+    assert choose_limit(None, 0) == 0
+    with pytest.raises(UserError, match=r"images_gib=200 is more than the 130\.4 GiB of this GPU"):
+        choose_limit(140 * 10**9, 200)
     images = numbered()
-    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", images.x.nbytes)
-    assert len(make(flip=False).inputs(0)) == 1
-    assert len(make(flip=True).inputs(0)) == 2
+    for limit, inputs in ((images.x.nbytes, 1), (images.x.nbytes - 1, 2)):
+        options = {"batch_size": 3, "seed": 0, "device": CPU, "flip": True, "limit": limit}
+        batches = make_batches(
+            {"real": images}, {"real": ()}, crop=None, layout=torch.channels_last, **options
+        )
+        assert len(batches.inputs(0)) == inputs
+
+
+def test_the_engine_hands_on_the_limit():
+    for engine in (Eager(images_gib=0.25), Auto(images_gib=0.25)):
+        assert engine.for_device(CPU).image_limit == 2**28
+    assert Eager().for_device(CPU).image_limit == 2 * 1024**3
+
+
+def test_mirror_images_take_room_on_another_device():
+    images, meta = numbered(), torch.device("meta")
+    for flip, inputs in ((False, 1), (True, 2)):
+        batches = Batches(
+            images, batch_size=3, seed=0, device=meta, flip=flip, limit=images.x.nbytes
+        )
+        assert len(batches.inputs(0)) == inputs
+
+
+def test_a_cpu_uses_the_pixels_where_they_are():
+    """A cached set is memory-mapped: a copy of it would be in memory twice."""
+    images = coloured()
+    batches = Batches(
+        images, batch_size=3, seed=1, device=CPU, flip=True, layout=torch.channels_last
+    )
+    before = batches[0].x.clone()
+    images.x.bitwise_not_()
+    torch.testing.assert_close(batches[0].x, -before)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("crop", [None, 3])
+def test_images_copied_to_a_device_give_the_same_batches(layout: torch.memory_format, crop):
+    images = coloured()
+    slack = None if crop is None else (1, 2)
+    sampler = BatchSampler(10, 4, seed=1, flip=True, device=CPU, slack=slack)
+    shared = SharedImages(images, sampler, flip=True, crop=crop, layout=layout)
+    copied = DeviceImages(images, sampler, flip=True, crop=crop, device=CPU, layout=layout)
+    for index in range(6):
+        for ours, theirs in zip(
+            shared.to_batch(*shared.inputs(index)),
+            copied.to_batch(*copied.inputs(index)),
+            strict=True,
+        ):
+            assert torch.equal(ours, theirs)
+            assert ours.stride() == theirs.stride()
 
 
 @LAYOUTS

@@ -155,10 +155,10 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(
         assert torch.equal(torch.cat([part[index].x for part in parts]), alone[index].x)
 
 
-def test_mirror_images_take_no_room_beside_a_crop(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", mapped().x.nbytes)
-    assert make(flip=True).inputs(0)[0].dtype == torch.int64  # positions: it fits
-    assert make(flip=True, crop=None).inputs(0)[0].dtype == torch.uint8
+def test_mirror_images_take_no_room_beside_a_crop():
+    options = {"device": torch.device("meta"), "flip": True, "limit": mapped().x.nbytes}
+    assert make(**options).inputs(0)[0].dtype == torch.int64  # positions: it fits
+    assert make(crop=None, **options).inputs(0)[0].dtype == torch.uint8
 
 
 @LAYOUTS

@@ -15,9 +15,9 @@ from PIL import Image
 from support.pictures import grey_png
 from torch import Tensor
 
-from crgan_cli.data.cache import SquareDecoder
 from crgan_cli.data.collection import read_collection
-from crgan_cli.data.decode import DECODE_ERRORS, Reading, convert_colour, decode
+from crgan_cli.data.decode import DECODE_ERRORS, Reading, convert_colour, decode, open_image
+from crgan_cli.data.decoding import SquareDecoder
 from crgan_cli.data.domains import SquashDecoder
 from crgan_cli.data.file_facts import FileFacts, inspect_file
 from crgan_cli.data.folder import Folder
@@ -135,7 +135,9 @@ def test_pixels_of_any_range_can_be_given_one(tmp_path: Path, kind: type):
 def test_pixels_that_are_no_numbers_are_refused():
     content = deep(float("nan"), np.float32)
     with pytest.raises(DECODE_ERRORS, match="no numbers"):
-        decode(content, resolution=4, channels=1, crop=None, reading=Reading((0.0, 1.0)))
+        decode(
+            open_image(content), resolution=4, channels=1, crop=None, reading=Reading((0.0, 1.0))
+        )
 
 
 @pytest.mark.parametrize("value", [[0], [5, 5], [2, 1], [0, float("inf")], [0, 1, 2]])
@@ -152,9 +154,11 @@ def test_deep_colours_that_would_be_black_are_refused(tmp_path: Path):
 
 
 def test_a_depth_is_no_other_images_matter():
-    assert inspect_file(grey_png(3)) == FileFacts()
-    assert inspect_file(encoded(Image.new("RGB", (4, 4), (9, 9, 9)), "BMP")) == FileFacts()
-    assert inspect_file(deep_png(0, (4095,))) == FileFacts(1, 4095.0, 4095.0, False)
+    assert inspect_file(open_image(grey_png(3))) == FileFacts()
+    assert (
+        inspect_file(open_image(encoded(Image.new("RGB", (4, 4), (9, 9, 9)), "BMP"))) == FileFacts()
+    )
+    assert inspect_file(open_image(deep_png(0, (4095,)))) == FileFacts(1, 4095.0, 4095.0, False)
 
 
 def test_an_option_at_its_default_leaves_the_name_of_the_cache(tmp_path: Path, cache_folder: Path):
@@ -163,7 +167,7 @@ def test_an_option_at_its_default_leaves_the_name_of_the_cache(tmp_path: Path, c
     load(root)
     file = root / "train" / "0.img.png"
     entry = ["train/0.img.png", file.stat().st_size, file.stat().st_mtime_ns]
-    key = json.dumps([1, str(root), [4, 1, None, False], [entry]])
+    key = json.dumps([2, str(root), [4, 1, None, False], [entry]])
     assert (cache_folder / hashlib.sha256(key.encode()).hexdigest()[:32]).is_dir()
 
 
@@ -173,7 +177,7 @@ def test_an_option_at_its_default_leaves_the_name_of_the_cache(tmp_path: Path, c
 @pytest.mark.parametrize(("key", "expected"), [(1000, 255), (1001, 4)])
 def test_a_transparent_value_of_16_bits_is_white(key: int, expected: int):
     content = deep_png(0, (1000,), (key,))
-    pixels = decode(content, resolution=2, channels=3, crop=None)
+    pixels = decode(open_image(content), resolution=2, channels=3, crop=None)
     assert pixels.ravel().tolist() == [expected] * 12
 
 
@@ -184,7 +188,9 @@ def test_a_transparent_value_of_16_bits_is_alpha():
 
 def test_a_transparent_colour_of_16_bits_is_refused_as_its_low_bits_are_lost():
     with pytest.raises(DECODE_ERRORS, match="transparent colour of 16 bits"):
-        decode(deep_png(2, (1000, 1, 2), (1000, 1, 2)), resolution=2, channels=3, crop=None)
+        decode(
+            open_image(deep_png(2, (1000, 1, 2), (1000, 1, 2))), resolution=2, channels=3, crop=None
+        )
 
 
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
@@ -197,7 +203,7 @@ def test_every_mode_with_alpha_is_composited_on_white(mode: str, channels: int):
 def test_every_mode_with_a_transparent_value_is_white_there(mode: str, value: object):
     picture = Image.new(mode, (4, 4), value)  # pyright: ignore[reportArgumentType]
     content = encoded(picture, transparency=value)
-    assert decode(content, resolution=4, channels=3, crop=None).min() == 255
+    assert decode(open_image(content), resolution=4, channels=3, crop=None).min() == 255
 
 
 # --- frames
@@ -269,20 +275,23 @@ def test_the_image_in_a_jpeg_is_one(tmp_path: Path):
     """Phones add previews and maps as further images."""
     content = moving("MPO", 10, 120)
     reading = Reading(None, "all")
-    assert decode(content, resolution=4, channels=1, crop=None, reading=reading).shape[0] == 1
-    assert inspect_file(content) == FileFacts()
+    assert (
+        decode(open_image(content), resolution=4, channels=1, crop=None, reading=reading).shape[0]
+        == 1
+    )
+    assert inspect_file(open_image(content)) == FileFacts()
 
 
 def test_all_decoders_read_all_frames():
     reading = Reading(None, "all")
     one, other = moving("GIF", 10, 120), moving("GIF", 20, 220)
-    square = SquareDecoder(4, 1, None, False, reading).decode(one)
+    square = SquareDecoder(4, 1, None, False, reading).decode(open_image(one))
     assert square[:, 0, 0, 0].tolist() == [10, 120]
-    assert np.array_equal(SquashDecoder(4, 1, False, reading).decode(one), square)
-    pairs = PairDecoder(4, 1, 1, "b_to_a", False, reading).decode(one, other)
+    assert np.array_equal(SquashDecoder(4, 1, False, reading).decode(open_image(one)), square)
+    pairs = PairDecoder(4, 1, 1, "b_to_a", False, reading).decode(*map(open_image, (one, other)))
     assert pairs[:, :, 0, 0].tolist() == [[20, 10], [220, 120]]
     with pytest.raises(DECODE_ERRORS, match="A has 2 frames, but B has 1"):
-        PairDecoder(4, 1, 1, "a_to_b", False, reading).decode(one, grey_png(1))
+        PairDecoder(4, 1, 1, "a_to_b", False, reading).decode(*map(open_image, (one, grey_png(1))))
 
 
 def test_scores_of_existing_images_are_of_first_frames_and_say_so(

@@ -13,7 +13,7 @@ from support.runs import different
 
 from crgan_cli.config.compose import compose
 from crgan_cli.data import batches, imagenet, prepared
-from crgan_cli.data.decode import decode
+from crgan_cli.data.decoding import SquareDecoder, decode_content
 from crgan_cli.data.imagenet import ImageNet
 from crgan_cli.data.images import Images, build_dataset, fingerprint
 from crgan_cli.errors import RunFailed, UserError
@@ -21,6 +21,7 @@ from crgan_cli.training.start import train_run
 
 CLASSES = ("n01440764", "n01443537", "n02102040")
 SIDE = 8
+DECODER = SquareDecoder(SIDE, 3, None, False)
 
 
 def picture(number: int) -> bytes:
@@ -32,7 +33,7 @@ def picture(number: int) -> bytes:
 
 def shade(number: int) -> int:
     """The value of all its pixels after decoding."""
-    return int(decode(picture(number), resolution=SIDE, channels=3, crop=None)[0, 0, 0])
+    return int(decode_content(picture(number), DECODER)[0, 0, 0])
 
 
 TRAIN = {
@@ -183,7 +184,7 @@ def test_pixels_are_those_of_a_folder_of_images(folders: Path) -> None:
     Image.fromarray(noise).save(file, "PNG")
     (folders / "val" / CLASSES[0] / "noise.png").write_bytes(file.getvalue())
     x = make(folders).load("test").x.numpy()
-    expected = decode(file.getvalue(), resolution=SIDE, channels=3, crop=None)
+    expected = decode_content(file.getvalue(), DECODER)
     assert (x == expected).all((1, 2, 3)).sum() == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crgan_cli.data import cache
+from crgan_cli.data import decoding
 from crgan_cli.data.pairs import Pairs, count_grey
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import split_pair
@@ -227,7 +227,7 @@ def test_pairs_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(cache, "_decode_all", refuse)
+    monkeypatch.setattr(decoding, "_decode_all", refuse)
     assert torch.equal(pairs(root).load("train").x, first)
 
 

@@ -41,16 +41,8 @@ def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
 
 
 def test_every_data_set_of_the_issue_has_a_file():
-    expected = {
-        "cifar10",
-        "cifar100",
-        "mnist",
-        "fashion_mnist",
-        "celeba",
-        "folder",
-        "demo",
-        "imagenet",
-    }
+    expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
+    expected |= {"celeba_hq", "imagenet"}
     translated = {"pairs", "domains", "demo_pairs", "demo_domains", *LABELLED, *JOINED}
     assert {path.stem for path in FILES} == expected | translated
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import yaml
 from omegaconf import DictConfig
-from support.published import CIFAR10, IMAGENET, PUBLISHED
+from support.published import IMAGENET, PUBLISHED
+from support.turns import played, prepared, real
 
 from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
@@ -13,6 +14,8 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
 from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.training import costs
+from crgan_cli.training.engine.eager import Eager
 
 VIEWS = {
     "none": "real fake",
@@ -31,14 +34,29 @@ SWEEPS = {
 }
 """Experiment -> how many runs it asks for."""
 
+PROTOCOLS = {
+    "cifar10": ("Cifar10", "CIFAR-10", "10k test images", 10000),
+    "celeba_hq": ("CelebAHQ", "CelebA-HQ", "3k test images", 3000),
+    "imagenet": ("ImageNet", "ImageNet", "50k validation images", 50000),
+}
+"""Data set in an experiment's name -> its class, its name in the source, images."""
+
+PENALTIES = ("gp", "dragan", "jsr")
 SMALL = "architecture.width=0.02"
 ROWS = pytest.mark.parametrize("name", PUBLISHED)
-CIFAR10_ROWS = pytest.mark.parametrize("name", CIFAR10)
 IMAGENET_ROWS = pytest.mark.parametrize("name", IMAGENET)
 
 
 def row(name: str, *overrides: str) -> DictConfig:
     return compose([f"experiment={name}", *overrides])
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """The method, the data set and the architecture of a row."""
+    method, rest = name.split("_", 1)
+    dataset = next(each for each in PROTOCOLS if rest.startswith(each))
+    architecture = rest.removeprefix(f"{dataset}_")
+    return method, dataset, "resnet_sngan" if method == "sngan" else architecture
 
 
 def game(config: DictConfig) -> tuple[Networks, Task]:
@@ -63,56 +81,64 @@ def test_a_row_names_the_number_of_the_paper_and_its_protocol(name: str) -> None
     config = row(name)
     assert config.published.fid == PUBLISHED[name]
     assert "arXiv:2002.04724" in config.published.source
-    data, images, count, kind = (
-        ("CIFAR-10", "10k test images", 10000, "Cifar10")
-        if name in CIFAR10
-        else ("ImageNet", "50k validation images", 50000, "ImageNet")
-    )
-    assert data in config.published.source
-    assert images in config.published.source
-    assert (config.metrics.reference, config.metrics.num_samples) == ("test", count)
-    assert config.dataset._target_.endswith(kind)
+    dataset, named, count, images = PROTOCOLS[split_name(name)[1]]
+    assert named in config.published.source
+    assert count in config.published.source
+    assert (config.metrics.reference, config.metrics.num_samples) == ("test", images)
+    assert (config.metrics.repeats, config.metrics.rounding) == (3, "none")
+    assert config.dataset._target_.endswith(dataset)
 
 
 @ROWS
 def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
-    method, _, architecture = name.split("_", 2)
+    method, dataset, architecture = split_name(name)
     config = row(name, SMALL)
     players, task = game(config)
-    architecture = "resnet_sngan" if method == "sngan" else architecture
-    chosen = compose([f"architecture={architecture}", "dataset=cifar10"]).architecture
+    chosen = compose([f"architecture={architecture}", f"dataset={dataset}"]).architecture
     assert config.architecture._target_ == chosen._target_
     plan, views = task.describe_turns()[0], VIEWS[method]
-    own = name.split("_")[0] in ("gp", "dragan", "jsr")
-    way = "double backward" if architecture == "biggan_lite" else "adjoint network"
-    penalty = f"; 1 more for a gradient, by {way}" if own else ""
+    conditional = method == "sngan" or architecture.startswith("biggan")
+    way = "double backward" if architecture.startswith("biggan") else "adjoint network"
+    penalty = f"; 1 more for a gradient, by {way}" if method in PENALTIES else ""
     assert plan.endswith(f"1 D call for {len(views.split())} views: {views}{penalty}")
     parts = {"none": [], "sngan": [], "icr": ["bcr", "zcr"]}.get(method, [method])
     assert list(config.regularizer._target_) == parts
-    classes = {"biggan_lite": 10, "biggan": 1000, "resnet_sngan": 1000}.get(architecture, 0)
+    classes = (1000 if dataset == "imagenet" else 10) if conditional else 0
     assert (players.G.classes, players.D.classes) == (classes, classes)
 
 
-@CIFAR10_ROWS
-def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
+@ROWS
+def test_a_row_builds_at_full_size_and_has_a_cost(name: str) -> None:
+    """Counted on the meta device: shapes without numbers."""
     config = row(name)
-    if name.endswith("sndcgan"):
-        assert (config.optimizer.n_dis, config.loss._target_) == (
-            1,
-            "crgan_cli.gan.NonSaturating",
-        )
-        assert config.ema.decay is None
-    elif name.endswith("resnet"):
-        assert (config.optimizer.n_dis, config.loss._target_) == (
-            5,
-            "crgan_cli.gan.NonSaturating",
-        )
-        assert config.ema.decay is None
-    else:
-        assert config.loss._target_ == "crgan_cli.gan.Hinge"
-        assert (config.ema.decay, config.ema.start) == (0.9999, 1000)
+    minutes = costs.gpu_minutes(config, config.steps)
+    assert minutes is not None
+    assert minutes > 5
+
+
+@ROWS
+def test_a_row_takes_two_steps_at_tiny_width(name: str) -> None:
+    config = row(name, SMALL)
+    _, task = game(config)
+    data = config.dataset
+    images = real(2, data.channels, data.resolution, data.classes)
+    prepared(task, engine := Eager(), images)
+    for who in (*task.turns, *task.turns):
+        numbers = played(engine, who, measure=True)
+        assert all(value.isfinite() for value in numbers.values()), numbers
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - IMAGENET.keys()))
+def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
+    config, (method, _, architecture) = row(name), split_name(name)
+    small = architecture in ("sndcgan", "resnet")
+    assert config.optimizer.n_dis == (1 if architecture == "sndcgan" else 5)
+    assert config.loss._target_ == f"crgan_cli.gan.{'NonSaturating' if small else 'Hinge'}"
+    averaged = (0.9999, 1000) if architecture == "biggan_lite" else (None, 0)
+    assert (config.ema.decay, config.ema.start) == averaged
     assert (config.optimizer.lr_g, config.optimizer.lr_d) == (2e-4, 2e-4)
-    assert (config.optimizer.beta1, config.optimizer.beta2) == (0.5, 0.999)
+    betas = (0.0, 0.9) if method == "sngan" else (0.5, 0.999)
+    assert (config.optimizer.beta1, config.optimizer.beta2) == betas
     assert config.batch_size == 64
 
 

@@ -311,7 +311,7 @@ def test_a_board_keeps_the_newest_state_of_each_job(tmp_path: Path) -> None:
     assert len(board.jobs()) == 2
     said = format_finished(board.jobs()[0], board)
     assert said == (
-        "finished in 1 min 0 s, 12.50; "
+        "job 0 (seed=0) finished in 1 min 0 s, 12.50; "
         "2 of 3 jobs: 1 finished, 1 running, 1 to come, about 1 min 0 s"
     )
     assert (
@@ -397,7 +397,8 @@ def test_a_sweep_ends_well_only_if_each_job_has_said_so(
         state.write(job(number, status, code=2 if status == "failed" else 0))
     monkeypatch.chdir(tmp_path)
     assert finish_sweep(state) == code
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert ("runs, with their samples: sweep (no metrics" in out) == ("finished" in statuses)
     assert said in err
     assert bool(err) == bool(code)
     assert "out=sweep" in err or not code

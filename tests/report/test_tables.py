@@ -139,6 +139,24 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
     assert all(line.startswith("% ") for line in text[: text.index(r"\begin")].splitlines())
 
 
+def test_long_names_of_metrics_stand_below_a_latex_table(tmp_path: Path) -> None:
+    others = {"kid_effnet_n500": 0.1, "ms_ssim_n500": 0.2, "kid_clip_n500": 0.3, "psnr": 20.0}
+    write_run(tmp_path / "a", {300: 20.0}, others=others)
+    text = to_latex(build_report(collect([tmp_path]), title="A report"))
+    head = text.partition("\\toprule\n")[2].splitlines()[0]
+    assert [cell.strip() for cell in head.split("&")[1:6]] == [
+        "fid $\\downarrow$",
+        "KID 1 $\\downarrow$",
+        "MS SSIM $\\downarrow$",
+        "KID 2 $\\downarrow$",
+        "psnr $\\uparrow$",
+    ]
+    assert text.endswith(
+        "\\end{adjustbox}\n\\par\\smallskip{\\footnotesize KID 1: kid\\_effnet\\_n500; "
+        "MS SSIM: ms\\_ssim\\_n500; KID 2: kid\\_clip\\_n500\\par}\n"
+    )
+
+
 def test_awkward_text_means_itself() -> None:
     assert escape_latex(AWKWARD) == (
         r"a\_b\textbar{}c \& 5\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}"

@@ -165,7 +165,10 @@ def test_batch_norm_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
 
 
-def test_graphs_and_compiled_networks_are_refused_and_auto_takes_neither() -> None:
+def test_graphs_and_compiled_networks_are_refused_and_auto_takes_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crgan_cli.training.engine.eager.get_image_limit", lambda device, gib: 0)
     cuda = torch.device("cuda")
     with pytest.raises(UserError, match="engine=auto"):
         Graphs().for_device(cuda, accumulate=2)

@@ -226,3 +226,19 @@ def test_the_cpu_is_measured() -> None:
     most = peaks.peak(torch.device("cpu"), "fp32")
     assert most is not None
     assert most > 1e8
+
+
+def test_a_cpus_peak_is_the_fastest_of_many_warm_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock of our own: a product takes 30 ms at the best, and the first of all far longer."""
+    clock, seconds = [0.0], iter([9.0, 0.05, 0.03, 0.04, 0.05])
+
+    def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        clock[0] += next(seconds)
+        return a
+
+    monkeypatch.setattr(torch, "mm", product)
+    monkeypatch.setattr(peaks.time, "perf_counter", lambda: clock[0])
+    assert peaks.measure_products(torch.ones(8, 8)) == pytest.approx(2 * 8**3 / 0.03)
+    assert list(seconds) == [0.05]  # a tenth of a second was over

@@ -29,6 +29,7 @@ from crgan_cli.commands.main import run_command
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.stored import from_text
+from crgan_cli.data.celeba_hq import CelebAHQ
 from crgan_cli.errors import UserError
 from crgan_cli.gan.build import build_networks
 from crgan_cli.networks.fast.fused_resample import FUSED_PAYS
@@ -304,7 +305,7 @@ def test_the_matrix_has_every_dataset() -> None:
     pairs = {"pairs", "demo_pairs"}  # see test_translation_runs.py
     own = {"domains", "attributes", "joint"}  # for other tasks
     others = {*own, *(f"demo_{name}" for name in own), "demo_traits", "celeba_attributes"}
-    known = {*DATASETS, *DATASETS_WITH_CHECKSUMS, "folder", *pairs, *others}
+    known = {*DATASETS, *DATASETS_WITH_CHECKSUMS, "celeba_hq", "folder", *pairs, *others}
     assert known == set(GROUPS["dataset"])
 
 
@@ -335,6 +336,19 @@ def test_cifar_trains_from_files_that_are_there(
     labels = ["architecture=resnet_sngan", "architecture.conditional=true"]
     words = small(f"dataset={name}", f"data_root={tmp_path}", f"out={tmp_path / 'run'}", *labels)
     words = [word for word in words if not word.startswith("dataset.fraction")]
+    train_run(compose(words), words, {}, None)
+    assert_two_steps(tmp_path / "run")
+
+
+def test_celeba_hq_trains_from_files_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, where it may have fewer images."""
+    monkeypatch.setattr(CelebAHQ, "images", 16)
+    monkeypatch.setattr(CelebAHQ, "test_images", 4)
+    write_pictures(tmp_path / "celeba_hq", 32)  # 16 images
+    words = small("experiment=cr_celeba_hq_sndcgan", f"data_root={tmp_path}", "dataset.fraction=1")
+    words += ["dataset.resolution=32", "augment.shift=4", f"out={tmp_path / 'run'}"]
     train_run(compose(words), words, {}, None)
     assert_two_steps(tmp_path / "run")
 

@@ -31,6 +31,9 @@ from crgan_cli.evaluation.artefacts.inputs import (
 from crgan_cli.evaluation.metrics.features import Side
 from crgan_cli.evaluation.sampler import Latents, Sampler, eval_mode, sample_latents
 
+TWO_PAIRS = 4
+"""The fewest images: the mean of two distances has a standard error."""
+
 
 @dataclass(frozen=True)
 class PairDistances:
@@ -92,7 +95,7 @@ def measure_diversity(
     z and eps.
     """
     n, seed, batch_size = options.n, options.seed, options.batch_size
-    require_count(n, batch_size, least=4)
+    require_count(n, batch_size, least=TWO_PAIRS)
     require_sigmas(sigmas)
     latents = sample_latents(model.prior, n, seed)
     real = choose_images(model.held_out, n, seed, "real").x

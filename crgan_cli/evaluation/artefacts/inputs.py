@@ -83,13 +83,18 @@ def seeded_generator(seed: int, purpose: str) -> torch.Generator:
 
 def choose_images(images: Images, n: int, seed: int, split: str) -> Images:
     """n of the images, at random without repetition. Raise UserError if there are fewer."""
-    if n > len(images.x):
-        raise UserError(
-            f"{n} images are to be measured, but the {split} split has {len(images.x)}. Give at "
-            f"most --n {len(images.x)}."
-        )
+    require_available(n, len(images.x), split)
     chosen = torch.randperm(len(images.x), generator=seeded_generator(seed, split))[:n]
     return Images(images.x[chosen], images.y[chosen])
+
+
+def require_available(n: int, available: int, split: str) -> None:
+    """Raise UserError if a split has fewer than n images."""
+    if n > available:
+        raise UserError(
+            f"{n} images are to be measured, but the {split} split has {available}. Give at "
+            f"most --n {available}."
+        )
 
 
 def batch_ranges(n: int, batch_size: int) -> Iterator[tuple[int, int]]:

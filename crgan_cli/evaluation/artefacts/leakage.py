@@ -106,7 +106,7 @@ def fit_estimator(
     is restored. Raise UserError for too few images, or a T that makes no sense for their size.
     """
     T.set_full_side(train.shape[2])
-    require_real(train, held_out)
+    require_real(len(train), len(held_out))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
@@ -209,15 +209,15 @@ def estimate_leakage(
     ).measure(fakes)
 
 
-def require_real(train: Tensor, held_out: Tensor) -> None:
+def require_real(train: int, held_out: int) -> None:
     """Raise UserError if there are too few real images to train or to calibrate on."""
-    for images, least, what in (
+    for count, least, what in (
         (train, 4 * FEWEST, "training"),
         (held_out, 2 * FEWEST, "held-out real"),
     ):
-        if len(images) < least:
+        if count < least:
             raise UserError(
-                f"Leakage needs at least {least} {what} images, and there are {len(images)}. Use a "
+                f"Leakage needs at least {least} {what} images, and there are {count}. Use a "
                 "larger data set, or a larger dataset.fraction."
             )
 
@@ -231,9 +231,14 @@ def require_fakes(fakes: Tensor, shape: tuple[int, ...]) -> None:
             f"{format_shape(shape)} (channels x height x width). Use the data set that the "
             "generator was trained on."
         )
-    if len(fakes) < FEWEST:
+    require_generated(len(fakes))
+
+
+def require_generated(n: int) -> None:
+    """Raise UserError if n generated images are too few."""
+    if n < FEWEST:
         raise UserError(
-            f"{len(fakes)} generated images are too few to estimate the share that looks "
+            f"{n} generated images are too few to estimate the share that looks "
             f"augmented. Give at least --n {FEWEST}; 1000 give it to within 3 points."
         )
 

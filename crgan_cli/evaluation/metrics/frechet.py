@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crgan_cli.evaluation.metrics.base import Metric, require_counts
 from crgan_cli.evaluation.metrics.features import FeatureSet
-from crgan_cli.evaluation.metrics.statistics import Moments, float64
+from crgan_cli.evaluation.metrics.statistics import Moments, column_blocks, float64
 
 
 class FrechetDistance(Metric):
@@ -37,22 +37,33 @@ def frechet_distance(a: Moments, b: Moments, factor: Tensor | None = None) -> fl
     than dimensions), but the distance of so few samples is biased upwards: compare at equal counts.
     """
     first, second = a.covariance, b.covariance.to(a.mean.device)
-    L = covariance_factor(first) if factor is None else factor
+    L = covariance_factor(first, a.count - 1) if factor is None else factor
     difference = a.mean - b.mean.to(a.mean.device)
     traces = first.trace() + second.trace() - 2 * trace_sqrt_product(L, second)
     return float(difference @ difference + traces)
 
 
 def trace_sqrt_product(L: Tensor, second: Tensor) -> Tensor:
-    """Return tr((L L^T B)^(1/2)) of a (dims, any) factor and a (dims, dims) covariance, float64."""
+    """Return tr((L L^T B)^(1/2)) of a (dims, any) factor and a (dims, dims) covariance, float64.
+
+    Of L^T B L only the lower triangle is computed; what is zero in a triangular L is left out.
+    """
     # float32 here moves an FID by 0.3: small eigenvalues drown, and their roots are not small
     assert L.dtype == second.dtype == torch.float64
-    product = L.T @ second @ L
-    return torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    triangular = L.equal(L.tril())
+    product = L.new_zeros(L.shape[1], L.shape[1])
+    for block in column_blocks(L.shape[1]):
+        first = block.start if triangular else 0  # the rows above are zeros
+        columns = second[first:, first:] @ L[first:, block]
+        product[block.start :, block] = L[first:, block.start :].T @ columns
+    return torch.linalg.eigvalsh(product, UPLO="L").clamp(min=0).sqrt().sum()
 
 
-def covariance_factor(matrix: Tensor) -> Tensor:
-    """Return L with L L^T = `matrix`: Cholesky, or from eigenvectors if it has not full rank."""
+def covariance_factor(matrix: Tensor, rank: int) -> Tensor:
+    """Return L with L L^T = `matrix`: Cholesky, or from eigenvectors if it has not full rank.
+
+    Then it has at most `rank` columns, a bound of the rank: the other eigenvalues are rounding.
+    """
     L, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:
         return L
@@ -60,8 +71,8 @@ def covariance_factor(matrix: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
     except RuntimeError:  # LinAlgError: seen if few samples leave almost all eigenvalues at 0
         _, singular, rows = torch.linalg.svd(matrix)
-        values, vectors = singular, rows.T
-    return vectors * values.clamp(min=0).sqrt()
+        values, vectors = singular.flip(0), rows.T.flip(1)
+    return vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
 
 
 def covariance_factor_thin(features: Tensor) -> Tensor:
@@ -85,6 +96,6 @@ class CachedFactor:
         """Return the factor of `moments.covariance`."""
         state = (moments.count, moments.mean.device)  # moments grow, and move, in place
         if moments is not self._moments or state != self._state:
-            self._factor = covariance_factor(moments.covariance)
+            self._factor = covariance_factor(moments.covariance, moments.count - 1)
             self._moments, self._state = moments, state
         return self._factor

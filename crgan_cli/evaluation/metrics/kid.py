@@ -2,8 +2,10 @@
 
 torch-fidelity's subsets (same generator, so the same numbers), but in float64 and on the device
 of the features: its float32 sums lose digits, as the result is a small difference of large terms.
+No pair is computed twice.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric, require_counts
 from crgan_cli.evaluation.metrics.features import FeatureSet
-from crgan_cli.evaluation.metrics.statistics import float64
+from crgan_cli.evaluation.metrics.statistics import column_blocks, float64
 
 SUBSETS = 100  # Binkowski et al. and torch-fidelity
 SUBSET_SIZE = 1000  # likewise
@@ -78,31 +80,64 @@ def kernel_distance(
     if m == len(fake) == len(real):
         return KIDValue(float(squared_mmd(float64(fake), float64(real))), None)
     random = np.random.RandomState(SEED)
-    values = []
-    for _ in range(subsets):
-        x, y = (
-            float64(s[torch.from_numpy(random.choice(len(s), m, replace=False)).to(s.device)])
-            for s in (fake, real)
-        )
-        values.append(float(squared_mmd(x, y)))
+    drawn = [
+        [random.choice(len(s), m, replace=False) for s in (fake, real)] for _ in range(subsets)
+    ]
+    if (len(fake) + len(real)) ** 2 <= subsets * (2 * m) ** 2:
+        # subsets share pairs: each pair of the whole sets once is less work
+        x, y = float64(fake), float64(real)
+        members = (mark_members(x, [i for i, _ in drawn]), mark_members(y, [j for _, j in drawn]))
+        values = squared_mmd(x, y, *members).tolist()
+    else:
+        values = [float(squared_mmd(pick(fake, i), pick(real, j))) for i, j in drawn]
     return KIDValue(float(np.mean(values)), float(np.std(values)) if subsets > 1 else None)
 
 
-def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """Return E k(x, x') + E k(y, y') - 2 E k(x, y) over distinct pairs of (m, dims) rows.
+def pick(features: Tensor, rows: np.ndarray) -> Tensor:
+    """Return some rows of (N, dims) features, in float64."""
+    return float64(features[torch.from_numpy(rows).to(features.device)])
 
-    May be negative.
+
+def mark_members(features: Tensor, subsets: Sequence[np.ndarray]) -> Tensor:
+    """Return (N, subsets) float64: 1 where a row of the features is in a subset of indices."""
+    members = features.new_zeros(len(features), len(subsets))
+    for number, rows in enumerate(subsets):
+        members[torch.from_numpy(rows).to(features.device), number] = 1
+    return members
+
+
+def squared_mmd(
+    x: Tensor, y: Tensor, in_x: Tensor | None = None, in_y: Tensor | None = None
+) -> Tensor:
+    """Return E k(x, x') + E k(y, y') - 2 E k(x, y) over distinct pairs of (N, dims) rows, (1,).
+
+    `in_x` and `in_y` are `mark_members` of S subsets of equal size: then of each subset, (S,). May
+    be negative.
     """
-    m = len(x)
-    within = sum(kernel(s, s).sum() - kernel_diagonal(s).sum() for s in (x, y))
-    return within / (m * (m - 1)) - 2 * kernel(x, y).mean()
+    u = x.new_ones(len(x), 1) if in_x is None else in_x
+    v = y.new_ones(len(y), 1) if in_y is None else in_y
+    m = int(u[:, 0].sum())
+    within = sum_within(x, u) + sum_within(y, v)
+    return 2 * within / (m * (m - 1)) - 2 * sum_across(x, y, u, v) / m**2
+
+
+def sum_within(x: Tensor, members: Tensor) -> Tensor:
+    """Return the sum of `kernel` over pairs of two rows, each pair once, of each subset, (S,)."""
+    total = members.new_zeros(members.shape[1])
+    for block in column_blocks(len(x)):
+        below = kernel(x[block.start :], x[block]).tril(-1)
+        total += (members[block.start :] * (below @ members[block])).sum(0)
+    return total
+
+
+def sum_across(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
+    """Return the sum of `kernel` over pairs of a row of x and one of y, of each subset, (S,)."""
+    total = in_x.new_zeros(in_x.shape[1])
+    for block in column_blocks(len(x)):
+        total += (in_x[block] * (kernel(x[block], y) @ in_y)).sum(0)
+    return total
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
     """Return (x . y / dims + 1)^3 of every pair."""
     return (x @ y.T / x.shape[1] + 1) ** 3
-
-
-def kernel_diagonal(x: Tensor) -> Tensor:
-    """Return the diagonal of `kernel(x, x)`, (m,)."""
-    return (x.square().sum(1) / x.shape[1] + 1) ** 3

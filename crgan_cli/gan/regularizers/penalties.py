@@ -1,7 +1,10 @@
 """Penalties on the gradient of D with respect to its input: GP and its kin, DRAGAN, JSR, R1 and R2.
 
 These are the baselines of the consistency papers. The norm of a gradient depends on the range of
-the pixels: here [-1, 1], as in the authors' code of GP, DRAGAN and R1. If D scores patches, D(x) is
+the pixels: here [-1, 1], as in the authors' code of GP and R1. DRAGAN's authors have MNIST in
+[0, 1], and compare_gan all images, with 1e-4 under the root of a norm. There a gradient is twice as
+large: a slope of 1 is one of 0.5 here, and the weight of a squared norm counts four times. If D
+scores patches, D(x) is
 the sum over the places of its map, as in the public code for PatchGAN and StarGAN; the weights of
 JSR are means over places.
 """

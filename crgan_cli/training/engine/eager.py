@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import PositiveInt
-from crgan_cli.data.batches import TrainingImages
+from crgan_cli.config.bounds import NonNegative, PositiveInt
+from crgan_cli.data.batches import TrainingImages, get_image_limit
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.gan.types import BatchInputs, TurnLog, Views
@@ -74,6 +74,7 @@ class Eager:
         spectral_norm: Literal["together", "each"] = "together",
         deterministic: bool = False,
         threads: PositiveInt | None = None,
+        images_gib: NonNegative | None = None,
     ) -> None:
         self.options = dict(locals())  # for `Auto`, which passes them on
         del self.options["self"]
@@ -86,6 +87,8 @@ class Eager:
         self.deterministic = deterministic
         self.threads = threads
         self.accumulate = 1  # parts of a batch; see `accumulate.py`
+        self.images_gib = images_gib
+        self.image_limit: int | None = None  # bytes; `for_device` sets it
         # layer -> whether its fused form is used; a checkpoint's, or chosen by `begin`
         self.folds: dict[str, bool] | None = None
 
@@ -111,6 +114,7 @@ class Eager:
                     "which compiled networks cannot. Type engine.compile=false, or accumulate=1."
                 )
             require_compiler(device)
+        self.image_limit = get_image_limit(device, self.images_gib)
         return self
 
     @property

@@ -17,8 +17,10 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
+from crgan_cli.evaluation.metrics import kid, statistics
 from crgan_cli.evaluation.metrics.frechet import (
     CachedFactor,
+    covariance_factor,
     covariance_factor_thin,
     frechet_distance,
 )
@@ -34,6 +36,14 @@ def rows(n: int, dims: int, seed: int, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(n, dims, generator=random) @ mix / dims**0.5 + 0.1 * seed
 
 
+@pytest.fixture(params=[5, 1024], ids=["several blocks", "one block"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Symmetric matrices are computed in blocks; no test is large enough for several of them."""
+    monkeypatch.setattr(statistics, "WIDTH", request.param)
+    monkeypatch.setattr(statistics, "ROWS", 3 * request.param)
+
+
+@pytest.mark.usefixtures("blocks")
 def test_streamed_moments_are_numpys_whatever_the_batches():
     features = rows(101, 7, seed=1).double() + 1e6  # a large mean: sums of squares would fail
     moments = Moments(7)
@@ -42,6 +52,15 @@ def test_streamed_moments_are_numpys_whatever_the_batches():
     assert moments.count == 101
     np.testing.assert_allclose(moments.mean, features.numpy().mean(0), rtol=1e-14)
     np.testing.assert_allclose(moments.covariance, np.cov(features.numpy().T), rtol=1e-7)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("add", [statistics.add_gram, statistics.add_gram_in_blocks])
+def test_a_symmetric_product_is_added_below_the_diagonal(add):
+    x, total = rows(30, 12, seed=1).double(), rows(12, 12, seed=2).double()
+    expected = (total + x.T @ x).tril()
+    add(total, x)
+    torch.testing.assert_close(total.tril(), expected)
 
 
 def test_stored_moments_go_on_as_if_never_stored():
@@ -67,6 +86,7 @@ def test_frechet_of_diagonal_gaussians_by_hand():
     assert frechet_distance(a, b) == pytest.approx(14 + 1 + 4 + 16)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("n", [400, 20], ids=["full rank", "fewer samples than dimensions"])
 def test_frechet_agrees_with_torch_fidelity(n: int):
     a, b = rows(n, 32, seed=1), rows(n, 32, seed=2, scale=1.5)
@@ -76,6 +96,7 @@ def test_frechet_agrees_with_torch_fidelity(n: int):
     assert ours == pytest.approx(theirs, rel=1e-6)
 
 
+@pytest.mark.usefixtures("blocks")
 def test_frechet_is_the_formula_with_the_square_root_of_the_matrix():
     a, b = (rows(200, 16, seed=seed).double().numpy() for seed in (1, 2))
     A, B = np.cov(a.T), np.cov(b.T)
@@ -87,6 +108,7 @@ def test_frechet_is_the_formula_with_the_square_root_of_the_matrix():
     assert ours == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("n", [30, 8], ids=["more samples than dimensions", "fewer"])
 def test_centred_features_are_a_root_of_their_covariance(n: int):
     features, other = rows(n, 12, seed=1), Moments.from_features(rows(40, 12, seed=2))
@@ -133,6 +155,7 @@ def test_frechet_is_zero_to_itself_and_symmetric():
     assert frechet_distance(a, b) > 0.01
 
 
+@pytest.mark.usefixtures("blocks")
 def test_squared_mmd_is_the_double_sum_over_distinct_pairs():
     x, y = rows(6, 4, seed=1).double(), rows(6, 4, seed=2).double()
 
@@ -148,7 +171,10 @@ def test_squared_mmd_is_the_double_sum_over_distinct_pairs():
     assert float(squared_mmd(x, y)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("n", "size", "subsets"), [(60, None, 1), (1020, None, 3), (60, 20, 5)])
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize(
+    ("n", "size", "subsets"), [(60, None, 1), (1020, None, 3), (60, 20, 5), (60, 20, 40)]
+)
 def test_kid_agrees_with_torch_fidelity(n: int, size: int | None, subsets: int):
     fake, real = rows(n, 8, seed=1), rows(n, 8, seed=2)
     theirs = kid_features_to_metric(
@@ -164,6 +190,26 @@ def test_kid_agrees_with_torch_fidelity(n: int, size: int | None, subsets: int):
         assert ours.deviation is None
     else:
         assert ours.deviation == pytest.approx(theirs[KEY_METRIC_KID_STD], rel=1e-9)
+
+
+def test_no_pair_of_kid_is_computed_twice(monkeypatch: pytest.MonkeyPatch):
+    """Neither within a set, nor by subsets that share it."""
+    monkeypatch.setattr(statistics, "WIDTH", 1)
+    pairs, kernel = [], kid.kernel
+    monkeypatch.setattr(kid, "kernel", lambda x, y: pairs.append(len(x) * len(y)) or kernel(x, y))
+    fake, real = rows(60, 8, seed=1), rows(40, 8, seed=2)
+    kernel_distance(fake, real, subsets=40, size=20)
+    assert sum(pairs) == 60 * 61 / 2 + 40 * 41 / 2 + 60 * 40
+    pairs.clear()
+    kernel_distance(fake, real, subsets=2, size=20)  # fewer pairs by subsets
+    assert sum(pairs) == 2 * (2 * 20 * 21 / 2 + 20 * 20)
+
+
+def test_the_factor_of_few_samples_has_no_columns_of_rounding():
+    moments = Moments.from_features(rows(9, 12, seed=1))
+    L = covariance_factor(moments.covariance, moments.count - 1)
+    assert L.shape == (12, 8)
+    torch.testing.assert_close(L @ L.T, moments.covariance)
 
 
 def test_kid_of_all_images_needs_one_subset_only():

@@ -1,0 +1,82 @@
+"""What a run needs at least, checked before images are decoded and anything is downloaded."""
+
+from collections.abc import Iterable
+
+import torch
+from omegaconf import DictConfig
+
+from crgan_cli.data.batches import require_valid_batch_size
+from crgan_cli.errors import UserError
+from crgan_cli.gan.build import get_task_class
+from crgan_cli.gan.stages import Stages
+from crgan_cli.system.distributed.world import world
+from crgan_cli.system.memory import is_shortage, require_memory
+from crgan_cli.training.costs import count_weights
+
+NUMBER = 4
+"""Bytes of a weight, or of one channel of a pixel in a network."""
+
+SIZES = ("width", "ch", "fmap_base", "fmap_max", "g_units", "d_units", "z_dim", "embed_dim")
+"""Keys of architectures that decide how many weights there are, the most important first."""
+
+
+def require_enough_memory(
+    config: DictConfig, stages: Stages, device: torch.device, moments: int
+) -> None:
+    """Raise UserError if the networks cannot be built, or if a run needs more memory than there is.
+
+    Counted are the weights with their gradients and `moments`, and next to them the images of a
+    batch, those of a grid, and the latents of the metrics. All else comes on top.
+    """
+    state = count_state_bytes(config, device, moments)
+    side, channels = int(config.dataset.resolution), int(config.dataset.channels)
+    image, latent = NUMBER * channels * side * side, NUMBER * config.architecture.get("z_dim", 0)
+
+    largest = max(stages, key=lambda stage: stage.batch_size * stage.resolution**2)
+    batch = largest.batch_size // world().world_size
+    images = 2 * NUMBER * channels * largest.resolution**2  # real and generated
+    key = "task.batch_sizes" if config.task.get("batch_sizes") else "batch_size"
+    parts = {"images": batch * (images + latent), **state}
+    require_memory(
+        f"{key}={largest.batch_size}", parts, device, f"Lower {key} or dataset.resolution."
+    )
+    if not get_task_class(config).has_latents:
+        return  # of images there are no more than in the data set
+
+    num = int(config.samples.num)
+    parts = {"images": num * (image + latent), **state}
+    require_memory(f"samples.num={num}", parts, device, "Lower samples.num.")
+    scored = (config.metrics.get("num_samples") or 0) * config.metrics.get("repeats", 1)
+    keys = "metrics.num_samples or metrics.repeats"
+    parts = {"latents": scored * latent}
+    require_memory("an evaluation", parts, torch.device("cpu"), f"Lower {keys}.")
+
+
+def count_state_bytes(config: DictConfig, device: torch.device, moments: int) -> dict[str, int]:
+    """Return the bytes of the weights, and of the gradients and moments of training, by name.
+
+    Raise UserError if they are more than the device has.
+    """
+    typed = [f"architecture.{key}" for key in SIZES if config.architecture.get(key) is not None]
+    *most, last = [*typed[:3], "dataset.resolution"]
+    remedy = f"Lower {', '.join(most)} or {last}." if most else f"Lower {last}."
+    try:
+        g, d = count_weights(config)
+    except RuntimeError as error:
+        if not is_shortage(error):
+            return {}  # of a plug-in that needs numbers to be built
+        raise UserError(f"the networks have more weights than can be counted. {remedy}") from error
+    averaged = g if config.ema.decay is not None else 0
+    parts = {
+        "weights": NUMBER * (g + d + averaged),
+        "gradients and moments": NUMBER * (max(g, d) + moments * (g + d)),
+    }
+    require_memory("training these networks", parts, device, remedy)
+    return parts
+
+
+def require_batches(stages: Stages, sizes: Iterable[int]) -> None:
+    """Raise UserError if a batch of any stage cannot be drawn from one of the sets."""
+    for size in sizes:
+        for stage in stages:
+            require_valid_batch_size(stage.batch_size, size, world().world_size)
