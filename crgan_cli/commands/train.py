@@ -6,6 +6,7 @@ the jobs through Hydra; a job is `crgan_cli.training.start.train_run`.
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from crgan_cli.commands.sample import parse_path
 from crgan_cli.config.choices import Choices
@@ -56,9 +57,7 @@ def run_in_process(args: argparse.Namespace) -> int:
     """Do what was asked for, in this process."""
     choices = Choices(args.config_dir)
     if args.help:
-        from crgan_cli.config.help import train_help
-
-        print(train_help(choices))
+        print(describe_help(choices, args.overrides))
         require_printed()
         return 0
     require_compatible_flags(args)
@@ -71,6 +70,17 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     return print_or_train(args, choices)
+
+
+def describe_help(choices: Choices, topics: Sequence[str]) -> str:
+    """Return the help on groups and choices, or on the whole command."""
+    if topics:
+        from crgan_cli.config.topic_help import describe_topic
+
+        return "\n\n".join(describe_topic(choices, topic) for topic in topics)
+    from crgan_cli.config.help import train_help
+
+    return train_help(choices)
 
 
 def require_compatible_flags(args: argparse.Namespace) -> None:

@@ -72,6 +72,10 @@ class Choices:
             settings |= content
         return settings
 
+    def read_text(self, group: str, name: str) -> str:
+        """Return the file of a choice; crgan's own before the user's, as Hydra does."""
+        return self._texts(f"{group}/{name}.yaml")[0]
+
     def file_with(self, group: str, name: str, key: str) -> str | None:
         """Return the file of a choice, or of a parent of it, that sets the dotted key."""
         from crgan_cli.config.resolve import flatten  # brings omegaconf: only for an error

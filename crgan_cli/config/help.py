@@ -15,6 +15,7 @@ examples:
   crgan train experiment=icr_cifar10_sndcgan                  train a published row
 
 flags:
+  --help GROUP          the choices of a group; --help GROUP=CHOICE: what it is and all its settings
   -m, --multirun        train one run per combination of comma-separated values
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
