@@ -4,6 +4,7 @@ python scripts/bench.py train --arch sndcgan --reg none,cr,gp,icr
 python scripts/bench.py growth --threads 1
 python scripts/bench.py micro
 python scripts/bench.py check --one engine=graphs --other engine=eager --bitwise
+python scripts/bench.py imagenet /tmp/made_up --images 50000
 python scripts/bench.py eval --extractor inception --n 10000 --batch-size 250
 python scripts/bench.py distances --threads 1
 """
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 
 from crgan_cli.errors import UserError
 
-VERBS = ("train", "growth", "micro", "share", "eval", "distances", "check")
+VERBS = ("train", "growth", "micro", "share", "eval", "distances", "check", "imagenet")
 
 
 def main() -> None:

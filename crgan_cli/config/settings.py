@@ -73,6 +73,7 @@ class Run:
     checkpoint: Checkpoints
     published: Published
     sweep: SweepSettings = SweepSettings("continue", 1)
+    accumulate: PositiveInt = 1
 
     @classmethod
     def from_config(cls, config: Settings) -> "Run":

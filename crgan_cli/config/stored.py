@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from crgan_cli.config.compose import (
     require_valid,
 )
 from crgan_cli.config.resolve import Settings, flatten, format_setting, to_plain
+from crgan_cli.config.settings import Run
 from crgan_cli.config.signatures import NO_DEFAULT, parameters
 from crgan_cli.config.trust import path_keys, printable, require_code_typed, show_data_paths
 from crgan_cli.errors import UserError, conflict
@@ -230,7 +232,10 @@ def differing_keys(before: Settings, after: Settings) -> list[str]:
 
 
 def default_value(settings: Settings, key: str) -> object:
-    """Return the default of a group's key in flat settings, or `ABSENT` if it has none."""
+    """Return the default of a key in flat settings, of a group or of the run; `ABSENT` if none."""
+    for field in fields(Run):
+        if field.name == key and field.default is not MISSING:
+            return field.default
     group, _, name = key.partition(".")
     for other, path in settings.items():
         if other.startswith(f"{group}._target_") and isinstance(path, str):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crgan_cli.data.domains import Domains as Domains
     from crgan_cli.data.embedded import Demo as Demo
     from crgan_cli.data.folder import Folder as Folder
+    from crgan_cli.data.imagenet import ImageNet as ImageNet
     from crgan_cli.data.images import Dataset as Dataset
     from crgan_cli.data.images import DatasetInfo as DatasetInfo
     from crgan_cli.data.images import Images as Images

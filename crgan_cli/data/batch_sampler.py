@@ -12,11 +12,38 @@ from crgan_cli.gan.types import BatchInputs
 from crgan_cli.system.distributed.world import world
 
 
+class BlockShuffle(NamedTuple):
+    """An order that reads a large file nearly in sequence.
+
+    The set is cut into blocks of `block` consecutive images; the last one may be shorter. An epoch
+    takes the blocks in random order, and shuffles the images of every `window` blocks among
+    themselves. So each image is drawn once, images of one block stay within block * window places
+    of each other, and what comes next is known, block by block. A window of all blocks is an
+    ordinary shuffle. The images of a block should have nothing in common.
+    """
+
+    block: int  # images
+    window: int  # blocks
+
+    def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the order of `size` images, (size,) int64, and that of the blocks."""
+        firsts = torch.arange(0, size, self.block)
+        firsts = firsts[torch.randperm(len(firsts), generator=generator)]
+        places = torch.arange(self.block)
+        windows = []
+        for part in firsts.split(self.window):
+            images = (part[:, None] + places).flatten()
+            images = images[images < size]  # of a last block that is shorter
+            windows.append(images[torch.randperm(len(images), generator=generator)])
+        return torch.cat(windows), firsts
+
+
 class BatchSampler:
     """Positions of the images of each batch: i < count is image i, count + i its mirror image.
 
     Each epoch visits an image at most once, as it is or mirrored. It is drawn from (seed, epoch)
-    only. A last partial batch is dropped. Each process gets an equal part of every batch.
+    only, in any order or, with `blocks`, in that of a `BlockShuffle`. A last partial batch is
+    dropped. Each process gets an equal part of every batch.
 
     With several `parts`, consecutive images, batch i comes from part i mod parts, each in an order
     and epochs of its own. `stream` tells sets apart whose batches are drawn side by side: their
@@ -37,6 +64,7 @@ class BatchSampler:
         slack: tuple[int, int] | None = None,
         parts: Sequence[int] = (),
         stream: int = 0,
+        blocks: BlockShuffle | None = None,
     ) -> None:
         sizes = tuple(parts) or (count,)
         firsts = list(accumulate(sizes, initial=0))[:-1]
@@ -52,6 +80,8 @@ class BatchSampler:
         self._flip = flip
         self._slack = slack
         self._device = device
+        self._blocks = blocks
+        self._orders: list[Tensor | None] = [None] * len(self._parts)  # of the blocks
         self._epochs = [-1] * len(self._parts)
         self._drawn: list[BatchInputs] = [()] * len(self._parts)
 
@@ -62,17 +92,38 @@ class BatchSampler:
         """
         if index < 0:
             raise IndexError(f"batch indices start at 0, got {index}")
+        number, start = self._locate(index)
+        start += self._rank * self.local_batch_size
+        end = start + self.local_batch_size
+        return tuple(each[start:end] for each in self._drawn[number])
+
+    def find_near_blocks(self, index: int) -> list[tuple[int, int]]:
+        """Return the blocks from the window of batch `index` to one window after the batch, in the
+        order of their use: the first image and the number of images of each. Empty without blocks.
+        """
+        number, start = self._locate(index)
+        part, order = self._parts[number], self._orders[number]
+        if self._blocks is None or order is None:
+            return []
+        size, window = self._blocks
+        first = start // size // window * window
+        end = -(-(start + self._batch_size) // size) + window
+        return [
+            (part.first + each, min(size, part.size - each)) for each in order[first:end].tolist()
+        ]
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Return the part of a batch, whose epoch is then drawn, and where the batch begins."""
         turn, number = divmod(index, len(self._parts))
         part = self._parts[number]
         epoch, batch = divmod(turn, part.batches_per_epoch)
         if epoch != self._epochs[number]:
-            self._drawn[number] = tuple(each.to(self._device) for each in self._draw(part, epoch))
+            drawn, self._orders[number] = self._draw(part, epoch)
+            self._drawn[number] = tuple(each.to(self._device) for each in drawn)
             self._epochs[number] = epoch
-        start = batch * self._batch_size + self._rank * self.local_batch_size
-        end = start + self.local_batch_size
-        return tuple(each[start:end] for each in self._drawn[number])
+        return number, batch * self._batch_size
 
-    def _draw(self, part: "Stretch", epoch: int) -> BatchInputs:
+    def _draw(self, part: "Stretch", epoch: int) -> tuple[BatchInputs, Tensor | None]:
         # SeedSequence mixes the numbers: seed 1, epoch 0 differs from seed 0, epoch 1. Drawn on the
         # CPU, once per epoch: a run sees the same images, flipped alike, on every device.
         entropy = [self._seed, epoch, *([part.stream] if part.stream else [])]
@@ -82,14 +133,18 @@ class BatchSampler:
         def draw_below(end: int) -> Tensor:
             return torch.randint(0, end, (part.size,), generator=generator)
 
-        positions = part.first + torch.randperm(part.size, generator=generator)
+        if self._blocks is None:
+            order, blocks = torch.randperm(part.size, generator=generator), None
+        else:
+            order, blocks = self._blocks.draw(part.size, generator)
+        positions = part.first + order
         if self._flip:
             positions += self._count * draw_below(2)
         if self._slack is None:
-            return (positions,)
+            return (positions,), blocks
         # last, so that the order and the flips are those of a run without crops
         offsets = [draw_below(slack + 1) for slack in self._slack]
-        return positions, torch.stack(offsets, 1)
+        return (positions, torch.stack(offsets, 1)), blocks
 
 
 class Stretch(NamedTuple):

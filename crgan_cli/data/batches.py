@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from crgan_cli.data.batch_sampler import BatchSampler
+from crgan_cli.data.batch_sampler import BatchSampler, BlockShuffle
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages, SharedImages
 from crgan_cli.data.streamed import HostImages
@@ -77,8 +77,9 @@ class Batches(TrainingImages):
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
     of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
     of each image, anew in each epoch; None, or the side of the images: they are used whole.
-    `name` is that of the view, `parts` and `stream` are those of `BatchSampler`. Of images that
-    take more than `limit` bytes on the device, batches are read ahead; None: the device's default.
+    `name` is that of the view; `parts`, `stream` and `blocks` are those of `BatchSampler`. Of
+    images that take more than `limit` bytes on the device, batches are read ahead; None: the
+    device's default.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Batches(TrainingImages):
         name: str = "real",
         parts: Sequence[int] = (),
         stream: int = 0,
+        blocks: BlockShuffle | None = None,
         limit: int | None = None,
     ) -> None:
         for size in parts or (len(images.x),):
@@ -114,6 +116,7 @@ class Batches(TrainingImages):
             slack=None if crop is None else (height - crop, width - crop),
             parts=parts,
             stream=stream,
+            blocks=blocks,
         )
         self.batch_size = batch_size
         self.name = name
@@ -175,6 +178,7 @@ def make_batches(
     crop: int | None,
     layout: torch.memory_format,
     stream: int = 0,
+    blocks: BlockShuffle | None = None,
     limit: int | None = None,
 ) -> TrainingImages:
     """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`.
@@ -193,6 +197,7 @@ def make_batches(
             name=name,
             parts=parts[name],
             stream=number,
+            blocks=blocks,
             limit=limit,
         )
         for number, (name, images) in enumerate(sets.items(), stream)

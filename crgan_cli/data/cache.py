@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-import torch
 from filelock import FileLock
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from crgan_cli.data.decode import quiet_pillow
 from crgan_cli.data.decoding import Decoder, Item, decode_readable
 from crgan_cli.data.file_facts import SetFacts, log_moving
 from crgan_cli.data.files import ImageFiles
+from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.cache import cache_folder
 
@@ -104,14 +104,13 @@ def _open(folder: Path, decoder: Decoder) -> tuple[Decoded, int] | None:
         whole = file.stat().st_size == np.prod(shape, dtype=np.int64)
         if not whole or kept["sha256"] != sample_digest([*indices, *moving], file):
             raise ValueError("its SHA-256 is another")
-        # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
-        pixels = np.memmap(file, dtype=np.uint8, mode="c", shape=shape)
+        pixels = map_pixels(file, shape)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         log.warning("%s is damaged (%s): its images are decoded again", folder, error)
         return None
-    return Decoded(torch.from_numpy(pixels), indices), sum(moving)
+    return Decoded(pixels, indices), sum(moving)
 
 
 def sample_digest(indices: Sequence[int], file: Path) -> str:

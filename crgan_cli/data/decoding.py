@@ -111,6 +111,15 @@ class SquareDecoder(NamedTuple):
         )
 
 
+def decode_content(content: bytes, decoder: Decoder) -> np.ndarray:
+    """Decode one file, within what all threads may hold. Raises one of DECODE_ERRORS."""
+    with (
+        open_image(content) as picture,
+        PIXEL_BYTES.hold(estimate_bytes(picture, decoder.least_side)),
+    ):
+        return decoder.decode(picture)
+
+
 def decode_readable(
     files: ImageFiles, entries: Sequence[Item], decoder: Decoder, facts: SetFacts
 ) -> Iterator[tuple[int, np.ndarray]]:

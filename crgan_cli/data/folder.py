@@ -18,8 +18,9 @@ from crgan_cli.data.decoding import SquareDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify
-from crgan_cli.data.images import Images, Split, choose_stratified
+from crgan_cli.data.images import Images, Split
 from crgan_cli.data.labelled import LabelledDataset
+from crgan_cli.data.strata import choose_stratified
 from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split

@@ -9,21 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
 from crgan_cli.config.build import build_group
+from crgan_cli.data.batch_sampler import BlockShuffle
+from crgan_cli.data.pixel_files import StoredPixels
+from crgan_cli.data.strata import choose_stratified
 from crgan_cli.errors import UserError
 
 Split = Literal["train", "test"]
 
 log = logging.getLogger(__name__)
-
-MAX_STRATA = 100
-"""Of more sets of attributes than this, a fraction is drawn without regard to them."""
 
 
 class Images(NamedTuple):
@@ -31,6 +30,39 @@ class Images(NamedTuple):
 
     x: Tensor  # (N, C, H, W) uint8
     y: Tensor  # (N,) int64 class ids, zeros without classes; or rows of `gan.labels.Labels`
+
+    @property
+    def stored(self) -> StoredPixels | None:
+        """The file of x, if there is one whose digest is known."""
+        return None
+
+    def with_labels(self, y: Tensor) -> "Images":
+        """Return the same pixels with other labels."""
+        return Images(self.x, y)
+
+    def select(self, rows: Tensor) -> "Images":
+        """Return the images at the indices `rows`: copies."""
+        return Images(self.x[rows], self.y[rows])
+
+
+class StoredImages(Images):
+    """Images whose pixels are all those of a file."""
+
+    _stored: StoredPixels | None = None
+
+    @classmethod
+    def open(cls, stored: StoredPixels, y: Tensor) -> "StoredImages":
+        """Map the file."""
+        images = cls(stored.remap(), y)
+        images._stored = stored
+        return images
+
+    @property
+    def stored(self) -> StoredPixels | None:
+        return self._stored
+
+    def with_labels(self, y: Tensor) -> "Images":
+        return StoredImages.open(self._stored, y) if self._stored else super().with_labels(y)
 
 
 class DatasetInfo(NamedTuple):
@@ -61,8 +93,14 @@ def to_unrounded(x: Tensor) -> Tensor:
 
 
 def fingerprint(images: Images) -> str:
-    """Return the sha256 (hex) of shape, pixels and labels. It identifies the data in caches."""
+    """Return the sha256 (hex) of shape, pixels and labels. It identifies the data in caches.
+
+    Pixels whose digest is known are not read; the digest stands for them.
+    """
     digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())
+    if images.stored:
+        digest.update(images.stored.sha256.encode() + images.y.numpy().tobytes())
+        return digest.hexdigest()
     for chunk in images.x.split(4096):  # chunks: memory-mapped pixels may be larger than the memory
         digest.update(chunk.cpu().numpy().tobytes())
     digest.update(images.y.cpu().numpy().tobytes())
@@ -75,24 +113,6 @@ def fingerprint_sets(sets: Mapping[str, Images]) -> str:
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
-
-
-def choose_stratified(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose round(fraction * n), at least one, of the n images of each class of `y` (N,).
-
-    Of `y` (N, c), equal rows are a class; if more than MAX_STRATA rows differ, all are one class.
-    Return sorted indices. With the same seed, a smaller fraction is a subset of a larger one.
-    """
-    if y.ndim == 2:
-        rows, y = np.unique(y, axis=0, return_inverse=True)
-        y = y.reshape(-1) if len(rows) <= MAX_STRATA else np.zeros(len(y), np.int64)
-    # RandomState: NumPy guarantees that its stream never changes, so subsets stay the same
-    random = np.random.RandomState(seed)
-    chosen: list[np.ndarray] = []
-    for label in np.unique(y):
-        members = random.permutation(np.flatnonzero(y == label))
-        chosen.append(members[: max(1, round(fraction * len(members)))])
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -129,6 +149,11 @@ class Dataset:
     def stored_resolution(self) -> int:
         """The side of the stored training images; `Batches` cuts them down to `resolution`."""
         return self.resolution
+
+    @property
+    def block_shuffle(self) -> BlockShuffle | None:
+        """The order of an epoch, of sets that are read from a file; None: any order."""
+        return None
 
     def keep_numbers(self, names: Sequence[str]) -> None:
         """Number the classes as a run did, whose classes have these `names`. Call it first."""
@@ -173,11 +198,16 @@ class Dataset:
         Without classes the labels become zeros; rows of attributes stay.
         """
         self._check(images, split, channels)
-        if split == "train" and self.fraction < 1.0:
-            indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
-            images = Images(*(part[torch.from_numpy(indices)] for part in images))
+        images = self.take_fraction(images, split)
         labelled = self.classes or images.y.ndim == 2
-        return images if labelled else Images(images.x, torch.zeros_like(images.y))
+        return images if labelled else images.with_labels(torch.zeros_like(images.y))
+
+    def take_fraction(self, images: Images, split: Split) -> Images:
+        """Return `fraction` of each class of the training split; the other split as it is."""
+        if split == "test" or self.fraction == 1.0:
+            return images
+        indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
+        return images.select(torch.from_numpy(indices))
 
     def load_cropped(self, split: Split) -> Images:
         """Return what `load` does at `resolution`: of larger training images the central square.
@@ -188,6 +218,8 @@ class Dataset:
 
     def crop_centre(self, images: Images) -> Images:
         """Return the central squares of side `resolution`: a view."""
+        if images.x.shape[2] == self.resolution:
+            return images
         start = (images.x.shape[2] - self.resolution) // 2
         end = start + self.resolution
         return Images(images.x[:, :, start:end, start:end], images.y)

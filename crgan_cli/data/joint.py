@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from crgan_cli.config.bounds import NamedGroups
 from crgan_cli.config.build import build_group
 from crgan_cli.data.cache import explain_disk_errors
-from crgan_cli.data.images import Dataset, Images, Split, choose_stratified
+from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import UserError
 from crgan_cli.gan.labels import Labels
 from crgan_cli.system.cache import cache_folder
@@ -115,11 +115,7 @@ class Joint(Dataset):
         return {"real": sum(known)} if len(known) == len(counts) else {}
 
     def _load_part(self, part: Dataset, split: Split) -> Images:
-        images = part.load_cropped(split)
-        if split == "test" or self.fraction == 1.0:
-            return images
-        indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
-        return Images(*(each[torch.from_numpy(indices)] for each in images))
+        return self.take_fraction(part.load_cropped(split), split)
 
     def set_sizes(self, images: Images) -> tuple[int, ...]:
         """Return how many of the images are of each part: the sums of their columns."""
@@ -150,5 +146,4 @@ def join_pixels(parts: Sequence[Tensor], in_memory: int = JOIN_IN_MEMORY) -> Ten
                     file.write(chunk.numpy().tobytes())
             file.flush()
             shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-            # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
-            return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="c", shape=shape))
+            return map_pixels(file, shape)

@@ -1,5 +1,6 @@
 """Data sets with classes, of which only some may be used. Published ones can be resized."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,13 +71,17 @@ class LabelledDataset(Dataset):
         """Return the images of `only_classes`, numbered as these are typed."""
         if not self.only_classes:
             return images
-        only = tuple(map(str, self.only_classes))
         names = type(self).class_names or self.class_names  # those of the class are never changed
-        if unknown := [name for name in only if name not in names]:
-            raise UserError(unknown_name("class", unknown[0], names, where="dataset.only_classes"))
-        self.class_names = only
+        self.class_names = only = self.list_classes(names)
         numbers = torch.full((len(names),), -1).index_put(
             (torch.tensor([names.index(name) for name in only]),), torch.arange(len(only))
         )
         y = numbers[images.y]
         return Images(images.x[y >= 0], y[y >= 0])
+
+    def list_classes(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return `only_classes`, as typed, or all `names`. UserError if one is not among these."""
+        only = tuple(map(str, self.only_classes))
+        if unknown := [name for name in only if name not in names]:
+            raise UserError(unknown_name("class", unknown[0], names, where="dataset.only_classes"))
+        return only or tuple(names)

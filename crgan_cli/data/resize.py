@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crgan_cli.data.cache import explain_disk_errors, sample_digest
 from crgan_cli.data.images import Images, fingerprint
+from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.system.atomic import atomic_path, write_text
 from crgan_cli.system.cache import cache_folder
 
@@ -62,11 +63,11 @@ def resize_by(
     """
     n, c, h, w = images.x.shape
     if n * c * max(h * w, side * side) <= IN_MEMORY_BYTES:
-        return images._replace(x=torch.cat([resize(x) for x in chunks(images.x)]))
+        return Images(torch.cat([resize(x) for x in chunks(images.x)]), images.y)
     stored = cache_folder(folder)
     with explain_disk_errors(stored):
         path = stored / f"{digest()[:32]}-{side}.u8"
-        return images._replace(x=open_resized(path, images.x, side, resize))
+        return Images(open_resized(path, images.x, side, resize), images.y)
 
 
 def chunks(x: Tensor) -> tuple[Tensor, ...]:
@@ -85,8 +86,7 @@ def open_resized(path: Path, x: Tensor, side: int, resize: Resize) -> Tensor:
                     file.write(resize(chunk).numpy().tobytes())
             write_text(digest_path(path), sample_digest([], partial))
         log.info("resized %d images to %d pixels into %s", len(x), side, path)
-    # "c" (copy-on-write): torch warns about read-only arrays; nothing is written
-    return torch.from_numpy(np.memmap(path, np.uint8, "c", shape=shape))
+    return map_pixels(path, shape)
 
 
 def is_whole(path: Path, shape: tuple[int, ...]) -> bool:

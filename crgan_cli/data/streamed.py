@@ -1,5 +1,7 @@
 """Images that stay in CPU memory or in a file, and are read one batch ahead of their use."""
 
+import math
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -9,6 +11,7 @@ from torch import Tensor
 from crgan_cli.data.batch_sampler import BatchSampler
 from crgan_cli.data.crop import cut
 from crgan_cli.data.images import Images
+from crgan_cli.data.pixel_files import StoredPixels
 from crgan_cli.gan.types import BatchInputs
 
 
@@ -18,6 +21,7 @@ class HostImages:
     With a crop, whole stored images are copied, and their offsets; the device cuts them.
     While a batch is used, a thread reads the next one. The thread only touches CPU memory, so it
     does not disturb the capture of a CUDA graph. It ends with this object or with the process.
+    Images of a file are read from a map of its own, and blocks of a `BlockShuffle` ahead.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class HostImages:
         self._layout = layout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._prefetched: dict[int, Future[Images]] = {}
+        self._read_ahead = ReadAhead(images.stored) if images.stored else None
         self._copy_to_device = make_copier(device)
 
     def inputs(self, index: int) -> BatchInputs:
@@ -61,6 +66,8 @@ class HostImages:
         for stale in self._prefetched.values():
             stale.cancel()
         (positions, *_), buffer = self._sampler[index], self._buffer()
+        if self._read_ahead:
+            self._thread.submit(self._read_ahead.ask_for, self._sampler.find_near_blocks(index))
         future = self._thread.submit(read_batch, self._images, positions, buffer)
         self._prefetched = {index: future}
 
@@ -73,12 +80,36 @@ class HostImages:
         return Images(x, torch.empty(n, *y.shape[1:], dtype=y.dtype, pin_memory=pin))
 
 
+class ReadAhead:
+    """Asks the operating system to read blocks of a file into its cache: no number depends on it.
+
+    One image of a shuffled window alone is some ten small reads. A block is one large one.
+    """
+
+    def __init__(self, stored: StoredPixels) -> None:
+        self._stored = stored
+        self._asked: set[tuple[int, int]] = set()
+
+    def ask_for(self, blocks: list[tuple[int, int]]) -> None:
+        """Ask for what of these blocks, first image and count, was not asked for the last time."""
+        new = [block for block in blocks if block not in self._asked]
+        self._asked = set(blocks)
+        if not new or not hasattr(os, "posix_fadvise"):  # neither macOS nor Windows has it
+            return
+        size = math.prod(self._stored.shape[1:])
+        with self._stored.path.open("rb") as file:
+            for first, count in new:
+                advice = os.POSIX_FADV_WILLNEED
+                os.posix_fadvise(file.fileno(), first * size, count * size, advice)
+
+
 def read_batch(images: Images, positions: Tensor, buffer: Images) -> Images:
     """Write the images at `positions` (n,), see BatchSampler, into `buffer` and return it."""
     count = len(images.x)
     mirrored = positions >= count
     indices = positions % count
-    torch.index_select(images.x, 0, indices, out=buffer.x)
+    x = images.stored.remap() if images.stored else images.x
+    torch.index_select(x, 0, indices, out=buffer.x)
     torch.index_select(images.y, 0, indices, out=buffer.y)
     buffer.x[mirrored] = buffer.x[mirrored].flip(3)
     return buffer

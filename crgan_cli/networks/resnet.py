@@ -6,6 +6,7 @@ points are kept: upsampling by zero insertion, a 3x3 convolution in every shortc
 that starts with a ReLU on the image in [0, 1], and mean pooling before the logit.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -28,10 +29,13 @@ from crgan_cli.networks.layers import (
     sigmoid_image,
 )
 from crgan_cli.networks.norms import PlainBatchNorm
-from crgan_cli.networks.resnet32 import ResNet32Discriminator, ResNet32Generator
+from crgan_cli.networks.resnet_shared import (
+    LabelledResNetDiscriminator,
+    LabelledResNetGenerator,
+)
 
 
-class ResNetGenerator(ResNet32Generator):
+class ResNetGenerator(LabelledResNetGenerator):
     """Three blocks up at 256 channels; with labels, every batch norm is conditional."""
 
     name = "resnet"
@@ -43,19 +47,19 @@ class ResNetGenerator(ResNet32Generator):
         init_weights(self, init_normal_002)
 
 
-class ResNetDiscriminator(ResNet32Discriminator):
+class ResNetDiscriminator(LabelledResNetDiscriminator):
     """Four blocks at 128 channels, the first two down; with labels, a projection head."""
 
     name = "resnet"
     pool = staticmethod(mean_pool)
 
-    def make_blocks(self, channels: int, c: int) -> list[nn.Module]:
+    def make_blocks(self, widths: Sequence[int]) -> list[nn.Module]:
         return [
             ToUnitInterval(),
-            residual_3x3(channels, c, down=True),
-            residual_3x3(c, c, down=True),
-            residual_3x3(c, c, down=False),
-            residual_3x3(c, c, down=False),
+            *(
+                residual_3x3(c_in, c_out, down=number < 2)
+                for number, (c_in, c_out) in enumerate(pairwise(widths))
+            ),
         ]
 
     def init_weights(self) -> None:

@@ -1,23 +1,34 @@
-"""The common SNGAN ResNet for 32 px, as in the authors' own code.
+"""The common SNGAN ResNet for 32 and 128 px, as in the authors' own code.
 
 Miyato et al. 2018 (arXiv:1802.05957) table 4 and Miyato & Koyama 2018 (arXiv:1802.05637), as built
 in pfnet-research/sngan_projection. Unlike `resnet`: nearest upsampling, 1x1 shortcuts only where
 the shape changes, a first block without ReLU, images in [-1, 1], sum pooling, Glorot weights.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
 from torch import nn
 
 from crgan_cli.networks.blocks import nearest_block, residual_1x1
 from crgan_cli.networks.layers import init_glorot_sngan, init_weights
 from crgan_cli.networks.norms import ConditionalBatchNorm
-from crgan_cli.networks.resnet32 import ResNet32Discriminator, ResNet32Generator
+from crgan_cli.networks.resnet_shared import (
+    LabelledResNetDiscriminator,
+    LabelledResNetGenerator,
+)
 
 
-class SNGANGenerator(ResNet32Generator):
-    """Three blocks up at 256 channels, tanh; the last batch norm is unconditional."""
+class SNGANGenerator(LabelledResNetGenerator):
+    """Three blocks up at 256 channels, or five for 128 px; tanh.
+
+    The last batch norm is unconditional.
+    """
 
     name = "resnet_sngan"
     conditional_final_norm = False
+    table: ClassVar = {32: (256,) * 4, 128: (1024, 1024, 512, 256, 128, 64)}
     make_block = staticmethod(nearest_block)
 
     def init_weights(self) -> None:
@@ -28,17 +39,21 @@ class SNGANGenerator(ResNet32Generator):
                 init_weights(module, nn.init.zeros_)
 
 
-class SNGANDiscriminator(ResNet32Discriminator):
-    """Four blocks at 128 channels, the first two down; with labels, a projection head."""
+class SNGANDiscriminator(LabelledResNetDiscriminator):
+    """Four blocks at 128 channels, the first two down; for 128 px six, all but the last down.
+
+    With labels, a projection head.
+    """
 
     name = "resnet_sngan"
+    table: ClassVar = {32: (128,) * 4, 128: (64, 128, 256, 512, 1024, 1024)}
 
-    def make_blocks(self, channels: int, c: int) -> list[nn.Module]:
+    def make_blocks(self, widths: Sequence[int]) -> list[nn.Module]:
+        blocks = len(widths) - 1
+        downs = 2 if blocks == 4 else blocks - 1
         return [
-            residual_1x1(channels, c, down=True, first_relu=False),
-            residual_1x1(c, c, down=True),
-            residual_1x1(c, c, down=False),
-            residual_1x1(c, c, down=False),
+            residual_1x1(c_in, c_out, down=number < downs, first_relu=number > 0)
+            for number, (c_in, c_out) in enumerate(pairwise(widths))
         ]
 
     def init_weights(self) -> None:

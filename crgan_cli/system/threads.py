@@ -31,8 +31,13 @@ def default_num_threads() -> int:
 
 def thread_share(processes: int) -> int:
     """Return `default_num_threads` for each of several processes side by side on this machine."""
-    share = max(available_cpus(ROOT, allowed_cpus()) // processes, 1)
+    share = max(count_cores() // processes, 1)
     return min(share, requested_threads(os.environ) or share)
+
+
+def count_cores() -> int:
+    """Return the cores of this process, at least 1: for threads that OpenMP has no part in."""
+    return max(available_cpus(ROOT, allowed_cpus()), 1)
 
 
 @contextmanager

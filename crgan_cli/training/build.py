@@ -40,6 +40,7 @@ from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
 from crgan_cli.training.optimizers import Optimization
@@ -72,11 +73,13 @@ class TrainingRun:
         # Networks, on the device and equal on all ranks. Before the data: what is wrong with them
         # is said before images are decoded or downloaded.
         engine: Eager = build_group(config.engine)
-        self.engine = engine.for_device(self.device)
+        self.engine = engine.for_device(self.device, self.settings.accumulate)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
         self.engine.prepare(self.task, self.device)
         broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
+        batch_sizes = [stage.batch_size for stage in stages]
+        require_parts(self.task, self.settings.accumulate, batch_sizes, world().world_size)
 
         # Data. Every rank must have the images of the others, and of the checkpoint.
         names = found.content.get("class_names", ()) if found else ()
@@ -166,6 +169,7 @@ class TrainingRun:
             crop=stage.resolution,
             layout=self.engine.layout,
             stream=numbers[stage],
+            blocks=self.dataset.block_shuffle,
             limit=self.engine.image_limit,
         )
 

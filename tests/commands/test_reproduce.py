@@ -37,7 +37,14 @@ ABLATION = {
 }
 """FID of CR with each T: arXiv:1910.12027 [unverified, low confidence]."""
 
-TABLES = ("biggan", "celeba_hq", "cr_augmentation_ablation", "loss_by_regularizer", "small_models")
+TABLES = (
+    "biggan",
+    "celeba_hq",
+    "cr_augmentation_ablation",
+    "imagenet",
+    "loss_by_regularizer",
+    "small_models",
+)
 OURS = ("cifar10_cpu", "translation")
 """Tables that no paper has."""
 
@@ -78,7 +85,7 @@ def jobs_of(name: str, scale: str, *typed: str) -> list[TableJob]:
 def test_the_tables_are_the_papers() -> None:
     assert set(paper_tables.table_names()) == {*TABLES, *OURS}
     experiments = {name: [row.experiment for row in load_table(name).rows] for name in TABLES}
-    papers = [experiments[name] for name in ("small_models", "celeba_hq", "biggan")]
+    papers = [experiments[name] for name in ("small_models", "celeba_hq", "biggan", "imagenet")]
     assert sorted(itertools.chain(*papers)) == sorted(PUBLISHED)
     assert set(experiments["cr_augmentation_ablation"]) == {"cr_cifar10_sndcgan"}
     grid = {name: name.removesuffix("_cifar10_sndcgan") for name in experiments["small_models"]}
@@ -395,7 +402,7 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     ("words", "said"),
     [
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
-        (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cr_augmentation_ablation, loss_"),
+        (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cr_augmentation_ablation, imagenet, "),
         ((), "required: TABLE"),
         (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: sngan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),

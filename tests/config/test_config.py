@@ -348,3 +348,10 @@ def test_a_key_of_a_stored_run_cannot_be_dropped() -> None:
     stored = to_text(compose([]))
     with pytest.raises(UserError, match=r"engine\.threads cannot be removed"):
         from_text(stored, "a run", typed=Typed(["~engine.threads"], ("engine",), "--from"))
+
+
+def test_a_key_of_the_run_that_an_older_crgan_did_not_have_counts_with_its_default() -> None:
+    now = to_plain(compose([]))
+    before = {key: value for key, value in now.items() if key != "accumulate"}
+    assert difference(before, now) == []
+    assert difference(before, {**now, "accumulate": 2}) == ["accumulate: (absent) -> 2"]

@@ -183,7 +183,7 @@ def test_a_fraction_has_as_much_of_each_kind_and_of_many_kinds_is_plain(
     half = attributes(root, holdout=0.01, fraction=0.5).load("train").y.tolist()
     for kind in ([0, 0], [0, 1], [1, 0], [1, 1]):
         assert half.count(kind) == max(1, round(whole.count(kind) / 2))
-    monkeypatch.setattr("crgan_cli.data.images.MAX_STRATA", 3)
+    monkeypatch.setattr("crgan_cli.data.strata.MAX_STRATA", 3)
     assert len(attributes(root, holdout=0.01, fraction=0.5).load("train").y) == round(39 / 2)
 
 

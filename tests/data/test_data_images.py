@@ -9,11 +9,11 @@ from crgan_cli.data.images import (
     DatasetInfo,
     Images,
     Split,
-    choose_stratified,
     fingerprint,
     to_float,
     to_uint8,
 )
+from crgan_cli.data.strata import choose_stratified
 from crgan_cli.errors import UserError
 
 

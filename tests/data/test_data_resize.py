@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from crgan_cli.data import resize
-from crgan_cli.data.decode import decode
+from crgan_cli.data.decode import decode, open_image
 from crgan_cli.data.demo_domains import DemoAttributes
 from crgan_cli.data.embedded import Demo
 from crgan_cli.data.images import Images, fingerprint
@@ -25,7 +25,7 @@ def test_a_named_set_is_resized_as_a_folder_of_its_images_is() -> None:
         for image, resized in zip(own.x, demo(side).load("train").x, strict=True):
             file = io.BytesIO()
             Image.fromarray(image[0].numpy()).save(file, "png")
-            decoded = decode(file.getvalue(), resolution=side, channels=1, crop=None)
+            decoded = decode(open_image(file.getvalue()), resolution=side, channels=1, crop=None)
             assert decoded.tobytes() == resized.numpy().tobytes()
 
 

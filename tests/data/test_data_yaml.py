@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[type[Dataset], dict[str, object]]:
 
 def test_every_data_set_of_the_issue_has_a_file():
     expected = {"cifar10", "cifar100", "mnist", "fashion_mnist", "celeba", "folder", "demo"}
-    expected.add("celeba_hq")
+    expected |= {"celeba_hq", "imagenet"}
     translated = {"pairs", "domains", "demo_pairs", "demo_domains", *LABELLED, *JOINED}
     assert {path.stem for path in FILES} == expected | translated
 

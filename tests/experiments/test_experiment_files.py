@@ -5,7 +5,7 @@ import itertools
 import pytest
 import yaml
 from omegaconf import DictConfig
-from support.published import PUBLISHED
+from support.published import IMAGENET, PUBLISHED
 from support.turns import played, prepared, real
 
 from crgan_cli.config.choices import Choices, conf_dir
@@ -37,12 +37,14 @@ SWEEPS = {
 PROTOCOLS = {
     "cifar10": ("Cifar10", "CIFAR-10", "10k test images", 10000),
     "celeba_hq": ("CelebAHQ", "CelebA-HQ", "3k test images", 3000),
+    "imagenet": ("ImageNet", "ImageNet", "50k validation images", 50000),
 }
 """Data set in an experiment's name -> its class, its name in the source, images."""
 
 PENALTIES = ("gp", "dragan", "jsr")
 SMALL = "architecture.width=0.02"
 ROWS = pytest.mark.parametrize("name", PUBLISHED)
+IMAGENET_ROWS = pytest.mark.parametrize("name", IMAGENET)
 
 
 def row(name: str, *overrides: str) -> DictConfig:
@@ -95,13 +97,13 @@ def test_a_row_plays_the_game_that_it_is_named_for(name: str) -> None:
     chosen = compose([f"architecture={architecture}", f"dataset={dataset}"]).architecture
     assert config.architecture._target_ == chosen._target_
     plan, views = task.describe_turns()[0], VIEWS[method]
-    conditional = method == "sngan" or architecture == "biggan_lite"
-    way = "double backward" if architecture == "biggan_lite" else "adjoint network"
+    conditional = method == "sngan" or architecture.startswith("biggan")
+    way = "double backward" if architecture.startswith("biggan") else "adjoint network"
     penalty = f"; 1 more for a gradient, by {way}" if method in PENALTIES else ""
     assert plan.endswith(f"1 D call for {len(views.split())} views: {views}{penalty}")
     parts = {"none": [], "sngan": [], "icr": ["bcr", "zcr"]}.get(method, [method])
     assert list(config.regularizer._target_) == parts
-    classes = 10 if conditional else 0
+    classes = (1000 if dataset == "imagenet" else 10) if conditional else 0
     assert (players.G.classes, players.D.classes) == (classes, classes)
 
 
@@ -126,7 +128,7 @@ def test_a_row_takes_two_steps_at_tiny_width(name: str) -> None:
         assert all(value.isfinite() for value in numbers.values()), numbers
 
 
-@ROWS
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - IMAGENET.keys()))
 def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     config, (method, _, architecture) = row(name), split_name(name)
     small = architecture in ("sndcgan", "resnet")
@@ -140,12 +142,32 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
     assert config.batch_size == 64
 
 
+@IMAGENET_ROWS
+def test_a_row_on_imagenet_is_trained_as_its_code_does(name: str) -> None:
+    """compare_gan's biggan_imagenet128.gin, and sngan_projection's sn_projection.yml."""
+    config = row(name)
+    opt = config.optimizer
+    found = (config.steps, config.batch_size, opt.n_dis, opt.lr_g, opt.lr_d, opt.beta1, opt.beta2)
+    assert config.loss._target_ == "crgan_cli.gan.Hinge"
+    assert config.dataset.resolution == 128
+    if name.startswith("sngan"):
+        assert found == (450000, 64, 5, 2e-4, 2e-4, 0.0, 0.9)
+        assert opt.decay_from == pytest.approx(400 / 450, abs=1e-6)
+        assert config.ema.decay is None
+    else:
+        assert found == (250000, 2048, 2, 1e-4, 5e-4, 0.0, 0.999)
+        assert opt.decay == "none"
+        assert (config.ema.decay, config.ema.start) == (0.9999, 40000)
+        assert config.metrics.batch_norm == "standing"
+
+
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
         ("cr_cifar10_sndcgan", {"lambda_cr": 10.0}),
         ("cr_cifar10_resnet", {"lambda_cr": 10.0}),
         ("cr_cifar10_biggan_lite", {"lambda_cr": 10.0}),
+        ("cr_imagenet_biggan", {"lambda_cr": 10.0}),
         *(
             (
                 f"icr_cifar10_{network}",
@@ -159,15 +181,18 @@ def test_a_row_has_the_optimizer_of_its_network(name: str) -> None:
             )
             for network in ("sndcgan", "resnet")
         ),
-        (
-            "icr_cifar10_biggan_lite",
-            {
-                "lambda_real": 10.0,
-                "lambda_fake": 10.0,
-                "lambda_dis": 20.0,
-                "lambda_gen": 0.5,
-                "sigma": 0.05,
-            },
+        *(
+            (
+                name,
+                {
+                    "lambda_real": 10.0,
+                    "lambda_fake": 10.0,
+                    "lambda_dis": 20.0,
+                    "lambda_gen": 0.5,
+                    "sigma": 0.05,
+                },
+            )
+            for name in ("icr_cifar10_biggan_lite", "icr_imagenet_biggan")
         ),
     ],
 )

@@ -41,6 +41,7 @@ PAIRS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 CONDITIONAL = ["resnet", "resnet_sngan", "biggan_lite", "biggan", "mlp", "mlp_maxout"]
 WITHOUT_DROPOUT = {"d_dropout": 0.0, "d_input_dropout": 0.0}
+IMAGENET: Settings = {"resolution": 128, "classes": 1000, "conditional": True}
 GREY: Settings = {"resolution": 28, "channels": 1}
 CGAN_PY: Settings = {
     "conditional": True,
@@ -121,6 +122,7 @@ def seed() -> Iterator[None]:
         ("dcgan", {"resolution": 128, "batch_norm": True}, 8_535_043, 4_341_121),
         ("resnet", {}, 5_849_603, 1_483_137),
         ("resnet_sngan", {}, 4_276_739, 1_053_825),
+        ("resnet_sngan", IMAGENET, 41_996_931, 39_443_137),
         ("resnet5", {"resolution": 128}, 13_786_115, 15_086_529),
         ("biggan_lite", {}, 9_416_196, 2_415_170),
         ("biggan_lite", {"d_skip": "widths_differ", "z_dim": 120}, 9_523_716, 2_378_114),

@@ -44,8 +44,8 @@ class Tape(TorchDispatchMode):
 class Taped(Graphs):
     """`Graphs`, with a tape where a GPU has a graph."""
 
-    def for_device(self, device: torch.device) -> Eager:
-        return Eager.for_device(self, device)
+    def for_device(self, device: torch.device, accumulate: int = 1) -> Eager:
+        return Eager.for_device(self, device, accumulate)
 
     def open_memory(self) -> None:
         self.tapes: list[Tape] = []

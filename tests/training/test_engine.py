@@ -32,7 +32,8 @@ from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm
 from crgan_cli.system.device import best_precision, resolve_device
 from crgan_cli.training.ema import EMA
-from crgan_cli.training.engine.eager import Eager, gradient_norm
+from crgan_cli.training.engine.eager import Eager
+from crgan_cli.training.engine.turn_log import gradient_norm
 
 REGULARIZERS: dict[str, Callable[[], list[Regularizer]]] = {
     "none": list,

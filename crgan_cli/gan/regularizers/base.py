@@ -34,6 +34,9 @@ class Regularizer(nn.Module):
     needs_classes: bool = False
     """Whether D must classify: `scored.classes` is then there."""
 
+    mixes_samples: bool = False
+    """Whether its terms are no means over the images of a batch, each by itself."""
+
     classes_of: Literal["", "latents", "images"] = ""
     """What G makes images from in the tasks whose class labels this takes; "" for both."""
 

@@ -21,6 +21,7 @@ class LeCam(Regularizer):
     the averages are the newest scores in the first `start` D steps, and the term is 0.
     """
 
+    mixes_samples = True  # by the averages
     a_real: Tensor
     a_fake: Tensor
     turns: Tensor

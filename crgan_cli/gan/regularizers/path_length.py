@@ -30,6 +30,7 @@ class PathLength(Regularizer):
     """
 
     differentiates_G = True
+    mixes_samples = True  # by a
     mean_length: Tensor
 
     def __init__(

@@ -148,6 +148,8 @@ class MaxGradientPenalty(GradientRegularizer):
     The maximum is over the batch (of each process), at GP's x_hat, as in StudioGAN.
     """
 
+    mixes_samples = True
+
     def __init__(
         self, lambda_gp: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"
     ) -> None:
@@ -166,6 +168,8 @@ class DRAGAN(GradientRegularizer):
     a ~ U[0, 1] per image, and std the standard deviation of all values of the batch (one number,
     over all ranks).
     """
+
+    mixes_samples = True  # by std
 
     def __init__(
         self, lambda_dr: NonNegative, every: PositiveInt = 1, gradient: GradientMethod = "auto"

@@ -17,6 +17,8 @@ class TopK(Regularizer):
     score is the mean of its map. In G's turn a CUDA graph is captured for each k.
     """
 
+    mixes_samples = True
+
     def __init__(
         self, gamma: PositiveFraction, nu: PositiveFraction, epoch_steps: PositiveInt
     ) -> None:

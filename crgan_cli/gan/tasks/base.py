@@ -61,6 +61,9 @@ class Task(nn.Module):
     has_latents: ClassVar[bool] = False
     """Whether images are drawn from latents."""
 
+    accumulates: ClassVar[bool] = False
+    """Whether a turn can be computed in parts of its batch: nothing is kept from turn to turn."""
+
     stored_values: ClassVar[StoredValues] = {}
     """What a checkpoint must tell of its data set, for networks that translate. Nothing else of
     that group is read: the data need not be there, and a stranger may have written it."""

@@ -62,6 +62,7 @@ class Generation(TwoPlayers):
     """
 
     has_latents = True
+    accumulates = True
     needs = (
         "task=generation draws images from latents: type an architecture for it, such as "
         "architecture=sndcgan, or task=pix2pix for one that translates images."

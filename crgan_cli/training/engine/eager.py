@@ -6,31 +6,33 @@ The other engines differ in how these operations reach the device, never in what
 import logging
 import os
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch import Tensor
 from torch.optim import Optimizer
 
 from crgan_cli.config.bounds import NonNegative, PositiveInt
 from crgan_cli.data.batches import TrainingImages, get_image_limit
 from crgan_cli.errors import UserError
 from crgan_cli.gan.tasks.base import Task
-from crgan_cli.gan.types import BatchInputs, PlayerLoss, TurnLog, Views
+from crgan_cli.gan.types import BatchInputs, TurnLog, Views
 from crgan_cli.networks.equalized import scaled_once
 from crgan_cli.networks.fast import fused_resample
 from crgan_cli.networks.fast.bf16_weights import cast_layers, find_cast_layers
 from crgan_cli.networks.fast.spectral import find_norms, fixed_norms
 from crgan_cli.networks.sync_batchnorm import convert_sync_batchnorm
+from crgan_cli.system import rng
 from crgan_cli.system import threads as cpu_threads
 from crgan_cli.system.device import Precision, allow_tf32, best_precision
-from crgan_cli.system.distributed.tensors import all_reduce_mean, average_gradients
+from crgan_cli.system.distributed.tensors import average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.accumulate import cut_views
 from crgan_cli.training.engine.compiler import require_compiler
+from crgan_cli.training.engine.turn_log import gradient_norm, mean_numbers, turn_log
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +86,18 @@ class Eager:
         self.spectral_norm: Literal["together", "each"] = spectral_norm
         self.deterministic = deterministic
         self.threads = threads
+        self.accumulate = 1  # parts of a batch; see `accumulate.py`
         self.images_gib = images_gib
         self.image_limit: int | None = None  # bytes; `for_device` sets it
         # layer -> whether its fused form is used; a checkpoint's, or chosen by `begin`
         self.folds: dict[str, bool] | None = None
 
-    def for_device(self, device: torch.device) -> "Eager":
-        """Return the engine for a device. Raises UserError if the device cannot do it."""
+    def for_device(self, device: torch.device, accumulate: int = 1) -> "Eager":
+        """Return the engine for a device, which computes a turn in `accumulate` parts.
+
+        Raises UserError if the device cannot do it.
+        """
+        self.accumulate = accumulate
         if self.requested_precision == "auto":
             self.precision = best_precision(device)
         if self.precision == "tf32" and device.type != "cuda":
@@ -101,6 +108,11 @@ class Eager:
         if self.precision == "bf16" != best_precision(device):
             log.warning("engine.precision=bf16: %s is not made for it, so this is slow", device)
         if self.compile:
+            if accumulate > 1:
+                raise UserError(
+                    f"accumulate={accumulate} keeps the graph of the weights from part to part, "
+                    "which compiled networks cannot. Type engine.compile=false, or accumulate=1."
+                )
             require_compiler(device)
         self.image_limit = get_image_limit(device, self.images_gib)
         return self
@@ -230,18 +242,34 @@ class Eager:
         optimizer = self.optimizers[turn.who]
         optimizer.zero_grad(set_to_none=True)
         together = self.spectral_norm == "together"
-        with fixed_norms(self.norms, together=together), scaled_once():
-            with self.autocast(), self.bf16_weights(turn.who):
-                loss = self.task.player_loss(turn.who, self.reals)
-            total = torch.stack(list(loss.terms.values())).sum()
-            total.backward()
+        numbers = []
+        with (
+            fixed_norms(self.norms, together=together),
+            scaled_once(),
+            closing(rng.each_part(self.accumulate, self.device)) as parts,
+        ):
+            reals = cut_views(self.reals, self.accumulate)
+            for part in parts:
+                # normalised and scaled weights are computed once: parts to come need their graph
+                more = part < self.accumulate - 1
+                numbers.append(self.backward(turn.who, reals[part], retain_graph=more))
         mine = self.parameters[turn.who]
         average_gradients(mine)
         norm = {f"gradient_norm/{turn.who}": gradient_norm(mine)} if turn.measure else {}
         optimizer.step()
         if self.ema and turn.lerp_weight is not None:
             self.ema.update(self.task.player("g"), turn.lerp_weight)
-        return turn_log(turn.who, loss, total, norm)
+        return turn_log(mean_numbers(numbers) | norm)
+
+    def backward(self, who: str, reals: Views, *, retain_graph: bool) -> dict[str, Tensor]:
+        """Add the gradient of a batch, or of a part of it, and return its numbers for the log."""
+        with self.autocast(), self.bf16_weights(who):
+            loss = self.task.player_loss(who, reals)
+        total = torch.stack(list(loss.terms.values())).sum()
+        share = total if self.accumulate == 1 else total / self.accumulate
+        share.backward(retain_graph=retain_graph)
+        named = {f"terms/{name}": value.detach() for name, value in loss.terms.items()}
+        return named | {f"loss/{who}": total.detach(), **loss.diagnostics}
 
     def hold_reals(self, reals: Views) -> None:
         """Keep the real images for this turn, and for those that reuse them."""
@@ -270,18 +298,3 @@ class Eager:
             )
         if self.folds is None and self.fold == "auto":
             self.folds = dict(state_dict["folds"])
-
-
-def turn_log(who: str, loss: PlayerLoss, total: Tensor, norm: Mapping[str, Tensor]) -> TurnLog:
-    """Return all numbers of a turn in one tensor, averaged over the ranks."""
-    named = {f"terms/{name}": value.detach() for name, value in loss.terms.items()}
-    named |= {f"loss/{who}": total.detach(), **loss.diagnostics, **norm}
-    return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the Euclidean norm of a player's whole gradient, ()."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    # foreach=False: `torch._foreach_norm` may copy a table of addresses from the host, and a graph
-    # that is replayed would read that memory after it has been freed
-    return get_total_norm(gradients, foreach=False)

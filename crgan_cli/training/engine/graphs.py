@@ -59,13 +59,18 @@ class Graphs(Eager):
     Turns are captured between two steps, where the state of a run can be saved.
     """
 
-    def for_device(self, device: torch.device) -> Eager:
+    def for_device(self, device: torch.device, accumulate: int = 1) -> Eager:
+        if accumulate > 1:
+            raise UserError(
+                f"accumulate={accumulate} draws the random numbers of a turn several times, which "
+                "a CUDA graph cannot. Type engine=auto or engine=eager, or accumulate=1."
+            )
         if device.type != "cuda":
             raise UserError(
                 f"engine=graphs needs a CUDA device, and device is {device}. Type engine=auto, "
                 "which takes CUDA graphs where there are any, or engine=eager."
             )
-        return super().for_device(device)
+        return super().for_device(device, accumulate)
 
     def prepare(self, task: Task, device: torch.device) -> None:
         super().prepare(task, device)

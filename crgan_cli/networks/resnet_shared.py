@@ -1,7 +1,10 @@
-"""What the two ResNets for 32 px share (Miyato et al. 2018, arXiv:1802.05957, table 4).
+"""What the ResNets of SNGAN and of compare_gan share (Miyato et al. 2018, arXiv:1802.05957).
 
 `resnet` and `resnet_sngan` differ in their blocks, the pooling and the initial weights.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -12,16 +15,23 @@ from crgan_cli.networks.layers import count_labels, require_resolution, scale_ch
 from crgan_cli.networks.norms import Norm, PlainBatchNorm, label_batch_norm
 
 
-def _require_32(resolution: int, name: str) -> None:
+def scale_widths(
+    table: Mapping[int, Sequence[int]], resolution: int, width: float, name: str
+) -> list[int]:
+    """Return the channels at a resolution, times `width`. UserError if there are none."""
+    possible = " or ".join(map(str, table))
     others = "architecture=biggan_lite (32, 64), resnet5 (128) or sndcgan (any multiple of 8)"
-    require_resolution(resolution == 32, resolution, name, "32", others)
+    require_resolution(resolution in table, resolution, name, possible, others)
+    return [scale_channels(channels, width) for channels in table[resolution]]
 
 
-class ResNet32Generator(ResidualGenerator):
-    """Three blocks up at 256 channels, with batch norm by class in the blocks."""
+class LabelledResNetGenerator(ResidualGenerator):
+    """Blocks up, with batch norm by class in the blocks."""
 
     name: str
     conditional_final_norm: bool
+    table: ClassVar[Mapping[int, Sequence[int]]] = {32: (256,) * 4}
+    """Resolution -> channels before, between and after the blocks."""
 
     def __init__(
         self,
@@ -32,11 +42,11 @@ class ResNet32Generator(ResidualGenerator):
         z_dim: PositiveInt,
         width: Positive,
     ) -> None:
-        _require_32(resolution, self.name)
+        widths = scale_widths(self.table, resolution, width, self.name)
         labels = count_labels(conditional, classes)
         norm = label_batch_norm(labels)
         super().__init__(
-            [scale_channels(256, width)] * 4,
+            widths,
             lambda c_in, c_out: self.make_block(c_in, c_out, norm),
             norm if self.conditional_final_norm else PlainBatchNorm,
             z_dim=z_dim,
@@ -55,10 +65,12 @@ class ResNet32Generator(ResidualGenerator):
         raise NotImplementedError
 
 
-class ResNet32Discriminator(ResidualDiscriminator):
-    """Four blocks at 128 channels, the first two down; with labels, a projection head."""
+class LabelledResNetDiscriminator(ResidualDiscriminator):
+    """Blocks, the first ones down; with labels, a projection head."""
 
     name: str
+    table: ClassVar[Mapping[int, Sequence[int]]] = {32: (128,) * 4}
+    """Resolution -> channels after each block."""
 
     def __init__(
         self,
@@ -69,15 +81,15 @@ class ResNet32Discriminator(ResidualDiscriminator):
         width: Positive,
         spectral_norm: bool,
     ) -> None:
-        _require_32(resolution, self.name)
-        c = scale_channels(128, width)
-        super().__init__(self.make_blocks(channels, c), c, count_labels(conditional, classes))
+        widths = scale_widths(self.table, resolution, width, self.name)
+        blocks = self.make_blocks([channels, *widths])
+        super().__init__(blocks, widths[-1], count_labels(conditional, classes))
         self.init_weights()
         if spectral_norm:
             apply_spectral_norm(self)
 
-    def make_blocks(self, channels: int, c: int) -> list[nn.Module]:
-        """Build the blocks, from the `channels` of the image to `c` feature maps."""
+    def make_blocks(self, widths: Sequence[int]) -> list[nn.Module]:
+        """Build the blocks. `widths` are the channels of the image, and those after each block."""
         raise NotImplementedError
 
     def init_weights(self) -> None:

@@ -1,0 +1,30 @@
+"""The numbers of a turn for the log, which stay on the device."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from crgan_cli.gan.types import TurnLog
+from crgan_cli.system.distributed.tensors import all_reduce_mean
+
+
+def mean_numbers(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the means over the parts of a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+
+def turn_log(named: Mapping[str, Tensor]) -> TurnLog:
+    """Return all numbers of a turn in one tensor, averaged over the ranks."""
+    return TurnLog(tuple(named), all_reduce_mean(torch.stack(list(named.values())).float()))
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the Euclidean norm of a player's whole gradient, ()."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    # foreach=False: `torch._foreach_norm` may copy a table of addresses from the host, and a graph
+    # that is replayed would read that memory after it has been freed
+    return get_total_norm(gradients, foreach=False)
