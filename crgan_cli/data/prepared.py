@@ -140,7 +140,7 @@ class Preparation:
                 unreadable += broken
                 if not broken:
                     digest = self.write_shard(file, first, images)
-                    line = json.dumps({"first": first, "sha256": digest})
+                    line = json.dumps({"first": first, "sha256": digest}, allow_nan=False)
                     print(line, file=journal, flush=True)
                     digests[first] = digest
                 decoded += len(images)
@@ -234,7 +234,7 @@ class Preparation:
         labels = np.empty_like(self.work.labels)
         labels[self.places] = self.work.labels
         np.save(self.folder / "labels.npy", labels)
-        facts = json.dumps([self.image_shape, ORDER_SEED, SHARD, *digests])
+        facts = json.dumps([self.image_shape, ORDER_SEED, SHARD, *digests], allow_nan=False)
         sample = sample_digest(labels.tolist(), self.folder / "pixels.u8")
         known = {"sha256": hashlib.sha256(facts.encode()).hexdigest(), "sample": sample}
         write_json(self.folder / "complete.json", known)

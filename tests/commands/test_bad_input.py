@@ -82,7 +82,8 @@ def test_an_empty_folder(refused: Answer, tmp_path: Path) -> None:
 def test_unpaired_images_where_pairs_are_asked_for(refused: Answer, tmp_path: Path) -> None:
     for name in ("trainA", "trainB"):
         pictures(tmp_path / "pictures" / name)
-    said = refused("dataset=pairs", "metrics=none", f"dataset.root={tmp_path / 'pictures'}")
+    game = ["task=pix2pix", "architecture=unet", "metrics=none"]
+    said = refused("dataset=pairs", *game, f"dataset.root={tmp_path / 'pictures'}")
     assert "trainA (20), trainB (20): that is a layout of unpaired images" in said
     assert "rename the folders: trainA to A/train" in said
 
@@ -98,12 +99,6 @@ def test_a_corrupt_image(refused: Answer, tmp_path: Path) -> None:
 def test_a_zip_that_is_none(refused: Answer, tmp_path: Path) -> None:
     (tmp_path / "pictures.zip").write_bytes(b"PK\3\4 and no more")
     assert "neither a folder nor a zip" in refused(*own(tmp_path / "pictures.zip"))
-
-
-def test_a_published_set_at_another_resolution(refused: Answer) -> None:
-    said = refused("dataset=cifar10", "dataset.resolution=64", "metrics=none")
-    assert "CIFAR-10 is 32x32" in said
-    assert "dataset=folder" in said
 
 
 def test_a_network_that_cannot_make_the_resolution(refused: Answer, tmp_path: Path) -> None:
@@ -137,7 +132,7 @@ def test_more_samples_than_real_images(refused: Answer) -> None:
 
 
 def test_weights_of_inception_that_are_not_there(refused: Answer, tmp_path: Path) -> None:
-    said = refused("metrics=fid10k_test", f"extractor.weights={tmp_path / 'none.pth'}")
+    said = refused("metrics=fid1k_train", f"extractor.weights={tmp_path / 'none.pth'}")
     assert "none.pth" in said
 
 
@@ -152,7 +147,7 @@ def test_inception_that_is_not_here_and_no_network(
     for variable in ("CRGAN_INCEPTION", "CRGAN_WEIGHTS_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    said = refused("metrics=fid10k_test")
+    said = refused("metrics=fid1k_train")
     assert "Name or service not known" in said
     assert "metrics=demo" in said
 

@@ -179,7 +179,7 @@ def test_what_does_not_belong_together_is_refused_by_train(
 def test_a_folder_of_single_images_has_no_pairs(crgan: Crgan, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     typed = ["dataset=folder", "dataset.root=photos", "task=pix2pix", "metrics=none"]
-    refused(crgan("train", *typed), "holds no file")
+    refused(crgan("train", *typed), "task=pix2pix needs pairs of images", "dataset=pairs")
     for number in range(4):
         Image.new("RGB", (32, 32)).save(tmp_path / "photos" / f"{number}.png")
     refused(crgan("train", *typed, "dataset.resolution=32"), "dataset=pairs dataset.root=PATH")

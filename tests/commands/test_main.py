@@ -118,7 +118,7 @@ def test_help_of_train_lists_groups_choices_and_settings(crgan, tmp_path: Path) 
     (tmp_path / "loss" / "mine.yaml").write_text("_target_: crgan_cli.gan.Hinge\n")
     code, out, _ = crgan("train", "--help", "--config-dir", str(tmp_path))
     assert code == 0
-    assert "regularizer   ac, bcr, classification, cr*, cr_gp, dragan, drift, gp" in out
+    assert "regularizer   ac, bcr, classification, clip, cr*, cr_gp, dragan, drift, gp" in out
     assert "mine" in out
     assert "steps=200000 " in out
     assert "ema.decay=null " in out

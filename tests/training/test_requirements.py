@@ -8,7 +8,7 @@ from PIL import Image
 from support.runs import Crgan, refused, tiny, unmeasured
 
 from crgan_cli.config.compose import compose
-from crgan_cli.data import cache, embedded
+from crgan_cli.data import decoding, embedded
 from crgan_cli.data.standard import TorchvisionDataset
 from crgan_cli.evaluation import load
 from crgan_cli.gan import build
@@ -28,7 +28,7 @@ def nothing_costly(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("too early for this")
 
-    monkeypatch.setattr(cache, "_decode_all", fail)
+    monkeypatch.setattr(decoding, "_decode_all", fail)
     monkeypatch.setattr(embedded, "read_tiles", fail)
     monkeypatch.setattr(TorchvisionDataset, "_download_if_missing", fail)
     monkeypatch.setattr(load, "build_evaluator", fail)

@@ -305,7 +305,8 @@ def test_the_matrix_has_every_dataset() -> None:
     pairs = {"pairs", "demo_pairs"}  # see test_translation_runs.py
     own = {"domains", "attributes", "joint"}  # for other tasks
     others = {*own, *(f"demo_{name}" for name in own), "demo_traits", "celeba_attributes"}
-    known = {*DATASETS, *DATASETS_WITH_CHECKSUMS, "celeba_hq", "folder", *pairs, *others}
+    large = {"celeba_hq", "imagenet"}  # imagenet: see test_data_imagenet.py
+    known = {*DATASETS, *DATASETS_WITH_CHECKSUMS, "folder", *large, *pairs, *others}
     assert known == set(GROUPS["dataset"])
 
 

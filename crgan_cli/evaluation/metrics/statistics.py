@@ -32,6 +32,8 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
 
     What is above the diagonal is undefined afterwards. float64.
     """
+    if not len(total):
+        return  # no features: BLAS takes no empty matrix
     if total.device.type != "cpu":
         add_gram_in_blocks(total, rows)
         return
