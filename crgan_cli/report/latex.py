@@ -74,7 +74,7 @@ def to_latex(report: Report) -> str:
     spec = "".join("r" if column.numeric else "l" for column in columns)
     head, *body = [f"  {' & '.join(cells)} \\\\" for cells in (head, *body)]
     lines = [
-        *(f"% {' '.join(text.split())}" for text in (report.title, *list_remarks(report))),
+        *(f"% {make_comment(text)}" for text in (report.title, *list_remarks(report))),
         r"% \usepackage{booktabs,adjustbox}",
         r"\begin{adjustbox}{max width=\textwidth}",
         rf"\begin{{tabular}}{{{spec}}}",
@@ -102,6 +102,12 @@ def shorten_metrics(names: Sequence[str]) -> dict[str, str]:
         which = f" {metrics[:number].count(metric) + 1}" if metrics.count(metric) > 1 else ""
         heads[name] = name if name == metric else " ".join(words) + which
     return heads
+
+
+def make_comment(text: str) -> str:
+    """Return a text as one ASCII line, for a comment: only what ASCII lacks is escaped."""
+    words = unicodedata.normalize("NFC", " ".join(text.split()))
+    return "".join(sign if sign.isascii() else escape_latex_sign(sign) for sign in words)
 
 
 def escape_latex(text: str) -> str:

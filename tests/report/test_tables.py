@@ -157,6 +157,14 @@ def test_long_names_of_metrics_stand_below_a_latex_table(tmp_path: Path) -> None
     )
 
 
+def test_the_whole_file_for_latex_is_ascii(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {300: 20.0})
+    text = to_latex(build_report(collect([tmp_path]), title="Größe\nβ = 5 %"))
+    assert text.isascii()
+    assert text.startswith('% Gr\\"{o}')
+    assert "$\\beta$ = 5 %\n" in text.splitlines(keepends=True)[0]
+
+
 def test_awkward_text_means_itself() -> None:
     assert escape_latex(AWKWARD) == (
         r"a\_b\textbar{}c \& 5\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}"
