@@ -42,11 +42,15 @@ MAY_CHANGE_ON_RESUME = (
     "steps",
     "sweep",
     "engine",
+    "accumulate",
 )
 """Keys that may change when a run is resumed: where, by what means and how long to train."""
 
 ALSO_SETS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol chooses its extractor."""
+
+NEWER_GROUPS: dict[str, Any] = {"augment_both": {"_target_": {}}}
+"""Groups that runs of older versions lack -> what these runs did."""
 
 ABSENT = object()
 
@@ -115,7 +119,8 @@ def read_stored(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source} holds no configuration of crgan.")
     config = {str(key): value for key, value in values.items()}
     _require_values(config, source)
-    return config
+    older = "augment" in config  # a run's; whoever wrote less, meant less
+    return {**NEWER_GROUPS, **config} if older else config
 
 
 def _require_values(config: Settings, source: str) -> None:

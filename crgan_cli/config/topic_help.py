@@ -16,8 +16,9 @@ from crgan_cli.errors import UserError, unknown_name
 WIDTH = 100
 
 MARKS = """\
-Marks: [code: FILE] was read in that code, [review] and [secondary] in what others write of the
-paper, [derived] follows from them, [unverified] is to be confirmed."""
+Marks: [code: FILE] was read in that code, [abstract] in the paper's abstract, [log] in a published
+training log, [review] and [secondary] in what others write of the paper; [derived] follows from
+these, [unverified] is to be confirmed."""
 
 SETTING = re.compile(r"(\w+):\s*((?:'[^']*'|\"[^\"]*\"|[^#'\"])*?)\s*(?:#\s*(.*))?$")
 """key, value, comment of a line of YAML that is not indented."""

@@ -31,7 +31,9 @@ from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.cache import cache_folder
 
-FORMAT = 1  # increase it when `decode` changes its results
+# increase both when `decode` changes its results
+FORMAT = 1
+REDUCED_FORMAT = 2  # of sets whose large JPEGs are decoded at a part of their size
 BLOCK = 1 << 16  # bytes
 MAX_BLOCKS = 4096  # 256 MiB of pixels: a tenth of a second from memory
 
@@ -83,8 +85,7 @@ def _key(root: Path, entries: Sequence[Item], decoder: Decoder) -> str:
     defaults = list(getattr(type(decoder), "_field_defaults", {}).values())
     if defaults and fields[-1:] == defaults[-1:]:
         fields.pop()
-    # a part of its size is all that is decoded of a large JPEG since format 2
-    number = FORMAT if decoder.least_side is None else 2
+    number = FORMAT if decoder.least_side is None else REDUCED_FORMAT
     content = json.dumps([number, str(root), fields, entries], allow_nan=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -61,7 +61,7 @@ class ImageNet(LabelledDataset):
         self._require_count()
         in_part = split == "train" and self.fraction < 1.0
         part = [self.fraction, self.fraction_seed] if in_part else None
-        facts = [str(source.path), source.facts, self.only_classes and self.class_names, part]
+        facts = [str(source.path), source.facts, list(self.class_names), part]
         shape = (self.channels, self.resolution, self.resolution)
         prepared = prepare_pixels(facts, shape, partial(self._list_work, source, split, names))
         return StoredImages.open(prepared.pixels, torch.from_numpy(prepared.labels))

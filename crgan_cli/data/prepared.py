@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from crgan_cli.data.cache import FORMAT, explain_disk_errors, sample_digest
+from crgan_cli.data.cache import REDUCED_FORMAT, explain_disk_errors, sample_digest
 from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
 from crgan_cli.data.decoding import format_names, format_reason
 from crgan_cli.data.pixel_files import StoredPixels
@@ -70,7 +70,7 @@ def prepare_pixels(
     `list_work` is called only for what is not complete. Raises UserError for unreadable images or
     an unusable cache folder, RunFailed for a full disk.
     """
-    record = json.dumps([FORMAT, SHARD, ORDER_SEED, image_shape, facts], allow_nan=False)
+    record = json.dumps([REDUCED_FORMAT, SHARD, ORDER_SEED, image_shape, facts], allow_nan=False)
     key = hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     folder = cache_folder("datasets") / key
     with explain_disk_errors(folder):
@@ -97,7 +97,7 @@ def open_prepared(folder: Path, image_shape: tuple[int, int, int]) -> Prepared |
         return Prepared(StoredPixels(path, shape, known["sha256"]), labels)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, EOFError) as error:
         log.warning("%s is damaged (%s): its images are decoded again", folder, error)
         for name in ("complete.json", "shards.jsonl"):
             (folder / name).unlink(missing_ok=True)
@@ -210,7 +210,8 @@ class Preparation:
         """Write images to their places and through to the disk; return their SHA-256."""
         digest = hashlib.sha256()
         # written, not memory-mapped: a full disk is then an exception, not a SIGBUS
-        for place, image in zip(self.places[first:].tolist(), images, strict=False):
+        places = self.places[first : first + len(images)].tolist()
+        for place, image in zip(places, images, strict=True):
             assert isinstance(image, np.ndarray)
             content = image.tobytes()
             digest.update(content)
@@ -225,7 +226,8 @@ class Preparation:
         if unreadable:
             raise UserError(
                 f"{len(unreadable)} of {self.count} images in {self.work.where} are unreadable: "
-                f"{format_names(unreadable)}. Put whole ones in their places and type the same "
+                f"{format_names(unreadable)}. Overwrite them with whole ones in place (cp, not mv: "
+                "the times of the folders tell whether this is the same set) and type the same "
                 "command: all others are decoded."
             )
 

@@ -14,9 +14,10 @@ from crgan_cli.system.numbers import format_bytes, format_duration, format_time
 from crgan_cli.training.costs import disk_bytes, gpu_minutes
 
 FREE = ("loss=", "augment=", "published.")
-"""Overrides that change no cost: neither the networks nor how often they are called."""
+"""Overrides that change no cost in these tables: neither the networks nor how often they are
+called (loss=relativistic would)."""
 
-ON_CPU = "one CPU thread [measured on a busy machine]"
+ON_CPU = "one CPU thread [measured, or derived from that: see the YAML file]"
 ON_GPU = "one H200 [derived: performance model, not measured]"
 
 

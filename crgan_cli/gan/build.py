@@ -83,8 +83,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
 
     def build_adversary(D: nn.Module) -> Adversary:
         regularizer = CombinedRegularizer(**build_group(config.regularizer, labels=labels))
-        # absent from what was stored before there was one; with a state of its own for each D
-        T_both = Chain(**build_group(config.get("augment_both", {"_target_": {}})))
+        T_both = Chain(**build_group(config.augment_both))  # with a state of its own for each D
         T_both.set_full_side(config.dataset.resolution)
         adversary = Adversary(D, build_group(config.loss), regularizer, T, T_both)
         adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)

@@ -50,7 +50,7 @@ def translate(x: Tensor, share: float) -> Tensor:
     n, _, h, w = x.shape
 
     def sources(size: int) -> Tensor:
-        most = int(size * share)
+        most = int(size * share + 0.5)
         shift = rng.randint(-most, most + 1, n, 1, device=x.device)
         return mark_outside(torch.arange(size, device=x.device) + shift, size)
 
@@ -64,7 +64,7 @@ def cut_out(x: Tensor, share: float) -> Tensor:
     n, _, h, w = x.shape
 
     def hidden(size: int) -> Tensor:
-        length = int(size * share)
+        length = int(size * share + 0.5)
         centre = rng.randint(0, size + 1 - length % 2, n, 1, device=x.device)
         position = torch.arange(size, device=x.device) - (centre - length // 2)
         return (position >= 0) & (position < length)

@@ -71,7 +71,8 @@ class Hinge(AdversarialLoss):
 class Wasserstein(AdversarialLoss):
     """Arjovsky et al. 2017 (arXiv:1701.07875) eq. 2: D: E D(G(z)) - E D(x).  G: -E D(G(z)).
 
-    No weight clipping: spectral norm or a gradient penalty has to keep D Lipschitz.
+    Spectral norm, a gradient penalty or weight clipping (`regularizer=clip`, the paper's) has to
+    keep D Lipschitz.
     """
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import quote_overrides
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.settings import Run
-from crgan_cli.config.stored import Typed, difference, from_text, to_text
+from crgan_cli.config.stored import Typed, difference, from_text, read_stored, to_text
 from crgan_cli.errors import UserError
 from crgan_cli.gan.losses import Hinge
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, LatentConsistency
@@ -354,4 +354,19 @@ def test_a_key_of_the_run_that_an_older_crgan_did_not_have_counts_with_its_defau
     now = to_plain(compose([]))
     before = {key: value for key, value in now.items() if key != "accumulate"}
     assert difference(before, now) == []
-    assert difference(before, {**now, "accumulate": 2}) == ["accumulate: (absent) -> 2"]
+    assert difference({**before, "batch_size": 32}, now) == ["batch_size: 32 -> 64"]
+
+
+def test_a_run_from_before_there_was_a_group_is_what_it_was(tmp_path: Path) -> None:
+    """Read for resuming, and compared with today's settings: nothing differs."""
+    now = compose(["regularizer=jsr"])
+    lines = to_text(now).splitlines()
+    start = lines.index("augment_both:")
+    older = "\n".join(lines[:start] + lines[start + 2 :])
+    older = older.replace("  anneal: 1.0\n", "").replace("  anneal_steps: null\n", "")
+    older = older.replace("accumulate: 1\n", "")
+    assert "anneal" not in older
+    assert from_text(older).augment_both == {"_target_": {}}
+    assert difference(read_stored(older, "OLD"), to_plain(now)) == []
+    longer = compose(["regularizer=jsr", "steps=400000", "accumulate=2"])
+    assert difference(read_stored(older, "OLD"), to_plain(longer)) == []

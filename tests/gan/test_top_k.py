@@ -6,7 +6,9 @@ import pytest
 import torch
 from support.tiny import game
 
+from crgan_cli.errors import UserError
 from crgan_cli.gan.losses import Relativistic
+from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.top_k import TopK
 from crgan_cli.gan.types import Batch
 
@@ -65,6 +67,11 @@ def test_g_learns_from_the_best_and_d_from_all(relativistic: bool) -> None:
     real = best.adversary.D(REAL["real"].x, None)
     compared = real[first] - scores[first] if relativistic else -scores[first]
     torch.testing.assert_close(found, torch.nn.functional.softplus(compared).mean())
+
+
+def test_two_choices_of_images_are_refused() -> None:
+    with pytest.raises(UserError, match="one and other both choose the images"):
+        CombinedRegularizer(one=part(), other=part())
 
 
 def test_only_g_s_turns_have_another_form_for_each_k() -> None:

@@ -61,6 +61,9 @@ def test_g_gets_it_in_its_turn() -> None:
     terms = task.player_loss("g", REAL).terms
     expected = sum(non_orthogonality(each) for each in filter_matrices(task.G))
     torch.testing.assert_close(terms["orthogonal"], 0.1 * expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = task.player_loss("g", REAL).terms["orthogonal"]
+    torch.testing.assert_close(inside, terms["orthogonal"])  # a penalty is no bf16
     with pytest.raises(UserError, match=r"works on latents, and Pix2Pix has none"):
         task.adversary.require_roles(("real", "fake"), latents=False, task="Pix2Pix")
 

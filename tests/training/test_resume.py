@@ -24,9 +24,13 @@ from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
 LAST = "checkpoints/step_00000006.pt"
-# what has state: lazy turns, an average, batch norm, spectral norm, two moments in Adam, the window
+# what has state: lazy turns, an average, batch norm, spectral norm, two moments in Adam, the
+# window, LeCam's averages, ADA's p
 KIND = (
-    "regularizer=icr",
+    "regularizer=[icr,lecam]",
+    "regularizer.start=2",
+    "augment_both=ada",
+    "augment_both.ramp_images=40",
     "regularizer.every=2",
     "architecture=resnet_sngan",
     "optimizer.n_dis=2",

@@ -92,6 +92,11 @@ class CombinedRegularizer(nn.Module):
         self.parts = nn.ModuleDict(parts)  # names the buffers in checkpoints
         self.named_members = parts  # the same, as a type checker knows them
         self.members = tuple(parts.values())
+        choosing = [n for n, p in parts.items() if overrides(p, "choose_fakes")]
+        if len(choosing) > 1:
+            raise UserError(
+                f"{' and '.join(choosing)} both choose the images that G learns from. Choose one."
+            )
         self.set_turn("d", 0)
 
     def set_turn(self, who: str, turn: int) -> None:
@@ -131,6 +136,11 @@ class CombinedRegularizer(nn.Module):
     def g_terms(self, scored: ScoredViews) -> Terms:
         """G's loss terms of all active parts."""
         return merge([scale(part.g_terms(scored), part.every) for part in self.active], "term")
+
+
+def overrides(part: Regularizer, method: str) -> bool:
+    """Whether a regularizer has its own form of a method of the base class."""
+    return getattr(type(part), method) is not getattr(Regularizer, method)
 
 
 def scale(terms: Terms, weight: int) -> Terms:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from crgan_cli.config.bounds import NonNegative, Positive, PositiveFraction, PositiveInt
+from crgan_cli.errors import UserError
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import (
     ScoredViews,
@@ -145,7 +146,8 @@ class ZeroCenteredGradientPenalty(GradientRegularizer):
 class MaxGradientPenalty(GradientRegularizer):
     """MaxGP, Zhou et al. 2019 (arXiv:1902.05687): lambda_gp * max ||grad D(x_hat)||^2.
 
-    The maximum is over the batch (of each process), at GP's x_hat, as in StudioGAN.
+    The maximum is over the batch, at GP's x_hat, as in StudioGAN; with several processes the mean
+    of the maxima of each.
     """
 
     mixes_samples = True
@@ -207,12 +209,17 @@ class JSRegularizer(GradientRegularizer):
         every: PositiveInt = 1,
         gradient: GradientMethod = "auto",
         anneal: PositiveFraction = 1.0,
-        anneal_steps: PositiveInt = 1,
+        anneal_steps: PositiveInt | None = None,
     ) -> None:
         super().__init__(every, gradient)
+        if anneal != 1.0 and anneal_steps is None:
+            raise UserError(
+                f"regularizer.anneal={anneal} needs the number of D steps in which gamma falls to "
+                "that share. Type regularizer.anneal_steps=NUMBER, such as steps x optimizer.n_dis."
+            )
         self.initial = gamma
         self.anneal = anneal
-        self.anneal_steps = anneal_steps
+        self.anneal_steps = anneal_steps or 1
         self.gamma: float | Tensor = gamma
         if anneal != 1.0:  # a tensor, which a CUDA graph reads anew in every turn
             self.register_buffer("annealed", torch.tensor(float(gamma)), persistent=False)

@@ -14,7 +14,8 @@ class TopK(Regularizer):
 
     k = max(gamma^e, nu) * N, rounded down, at least 1; N is the batch of a process and e counts
     epochs of `epoch_steps` G steps. D's loss is of all images. If D scores patches, an image's
-    score is the mean of its map. In G's turn a CUDA graph is captured for each k.
+    score is the mean of its map. In G's turn a CUDA graph is captured for each value of the share
+    k / N, which are 70 with gamma 0.99 and nu 0.5.
     """
 
     mixes_samples = True

@@ -7,6 +7,7 @@ from crgan_cli.config.bounds import NonNegative, Positive, PositiveInt
 from crgan_cli.gan.regularizers.base import Regularizer
 from crgan_cli.gan.scoring import ScoredViews
 from crgan_cli.gan.types import Terms
+from crgan_cli.networks.fast.bf16_weights import full_precision
 
 
 class Orthogonal(Regularizer):
@@ -28,7 +29,8 @@ class Orthogonal(Regularizer):
         assert scored.origin is not None, "checked when the run was built"
         G = scored.origin.G
         assert isinstance(G, nn.Module)
-        penalties = [non_orthogonality(filters) for filters in filter_matrices(G)]
+        with full_precision(G, next(G.parameters()).device):
+            penalties = [non_orthogonality(filters) for filters in filter_matrices(G)]
         return {"orthogonal": self.beta * torch.stack(penalties).sum()}
 
 

@@ -56,7 +56,7 @@ def require_parts(task: Task, parts: int, batch_sizes: list[int], ranks: int) ->
             "cannot cut its batches. Type accumulate=1, and a smaller batch_size."
         )
     for name, part in task.adversary.regularizer.named_members.items():
-        if part.mixes_samples or any(True for _ in part.buffers()):
+        if part.mixes_samples:
             raise UserError(
                 f"{typed}: regularizer={name} compares images of a batch, so its parts would be "
                 "another loss. Type accumulate=1, or another regularizer."
