@@ -78,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
 
     scale = load_scale(args.scale)
     if args.list:
+        if args.rows or args.seeds or args.overrides or args.out or args.dry_run:
+            raise UserError(
+                "--list prints what the tables are. Type it with a TABLE at most; the runs of one "
+                "are printed by crgan reproduce TABLE --dry-run"
+            )
         names = [args.table] if args.table else table_names()
         print(preview.list_tables([load_table(each) for each in names], scale))
         require_printed()

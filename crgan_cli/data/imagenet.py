@@ -47,6 +47,10 @@ class ImageNet(LabelledDataset):
             )
 
     @property
+    def described(self) -> str:
+        return f"{super().described} at {self.resolution}x{self.resolution}"
+
+    @property
     def block_shuffle(self) -> BlockShuffle:
         return BlockShuffle(BLOCK, self.shuffle_window // BLOCK)
 

@@ -7,6 +7,8 @@ from torch import nn
 
 from crgan_cli.config.resolve import flatten
 from crgan_cli.gan.adversary import Adversary
+from crgan_cli.gan.regularizers.weights import WeightClipping
+from crgan_cli.networks.fast.spectral import find_norms
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.runs.record import Recorder, read_history
@@ -63,6 +65,7 @@ def log_plan(
     for line in training.task.describe_turns():
         log.info("%s", line)
     warn_of_noisy_consistency(training.task, config.architecture)
+    warn_of_idle_clipping(training.task)
     left_out = [str(stage.resolution) for stage in trainer.stages if stage.first >= trainer.steps]
     if left_out:
         log.warning(
@@ -100,6 +103,21 @@ def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object
         "is not 0 even for equal views.%s",
         f" Without: {advice}" if advice else "",
     )
+
+
+def warn_of_idle_clipping(task: nn.Module) -> None:
+    """Log that spectral norm in D undoes weight clipping."""
+    clipped = [
+        adversary
+        for adversary in task.modules()
+        if isinstance(adversary, Adversary)
+        and any(isinstance(part, WeightClipping) for part in adversary.regularizer.members)
+    ]
+    if any(find_norms(adversary.D) for adversary in clipped):
+        log.warning(
+            "regularizer=clip: spectral norm divides D's weights by their norms again, so clipping "
+            "changes little. Type architecture.spectral_norm=false"
+        )
 
 
 def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:

@@ -404,6 +404,7 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
         (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cr_augmentation_ablation, imagenet, "),
         ((), "required: TABLE"),
+        (("--list", "--rows", "cr"), "--list prints what the tables are"),
         (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: sngan"),
         (("biggan", "--scale", "big"), "invalid choice: 'big'"),
         (("biggan", "--seeds", "1,b"), "a whole number from 0 on"),

@@ -7,7 +7,11 @@ import pytest
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.gan.build import build_networks, build_task
-from crgan_cli.training.summary import hparams, warn_of_noisy_consistency
+from crgan_cli.training.summary import (
+    hparams,
+    warn_of_idle_clipping,
+    warn_of_noisy_consistency,
+)
 from crgan_cli.training.trainer import StepCost
 
 
@@ -51,3 +55,13 @@ def test_the_speed_of_steps_has_units_that_fit() -> None:
     cost = StepCost(9.07e9, 442e9, "the 442 GFLOP/s of this CPU")
     assert cost.describe(15.0) == "136 GFLOP/s, 30.8% of the 442 GFLOP/s of this CPU"
     assert cost._replace(peak=None).describe(1000.0) == "9.07 TFLOP/s"
+
+
+@pytest.mark.parametrize("spectral_norm", ["true", "false"])
+def test_clipping_under_spectral_norm_is_said_to_do_little(
+    spectral_norm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["architecture=sndcgan", "architecture.width=0.02", "regularizer=clip"]
+    config = compose([*words, f"architecture.spectral_norm={spectral_norm}"])
+    warn_of_idle_clipping(build_task(config, build_networks(config)))
+    assert ("Type architecture.spectral_norm=false" in caplog.text) == (spectral_norm == "true")
