@@ -184,7 +184,7 @@ def scale_eval(rest: list[str]) -> list[str]:
 
 def scale_reproduce(rest: list[str]) -> list[str]:
     """A table at the demo scale, with a step or two per row."""
-    if "--dry-run" in rest:
+    if "--dry-run" in rest or "--list" in rest:
         return rest
     scale = [] if "--scale" in rest else ["--scale", "demo"]
     return [*rest, *scale, "--seeds", "1", *(word for word in SCALED if "width" not in word)]
