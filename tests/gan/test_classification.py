@@ -35,12 +35,10 @@ Y = torch.tensor(
 
 
 @pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
+def _seeded(float64: None) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-    torch.set_default_dtype(torch.float32)
 
 
 def binary(logit: Tensor, target: Tensor) -> Tensor:

@@ -76,16 +76,13 @@ def test_the_relativistic_loss_compares_pairs_for_both_players() -> None:
     assert Relativistic().g_terms(scored)["adversarial/g"].item() == pytest.approx(g, abs=1e-12)
 
 
+@pytest.mark.usefixtures("float64")
 def test_in_a_g_step_d_sees_real_images_only_if_the_loss_compares_with_them() -> None:
     real = {"real": Batch(torch.rand(6, 3, SIDE, SIDE).double() * 2 - 1)}
     for loss, said in ((Relativistic(), "2 views: real fake"), (NonSaturating(), "1 view: fake")):
         task = game(loss=loss)
         seen = []
         task.adversary.D.register_forward_hook(lambda D, given, made, seen=seen: seen.append(made))
-        torch.set_default_dtype(torch.float64)
-        try:
-            task.player_loss("g", real)
-        finally:
-            torch.set_default_dtype(torch.float32)
+        task.player_loss("g", real)
         assert [len(made) for made in seen] == [6 * len(loss.g_roles)]
         assert any(said in line for line in task.describe_turns())

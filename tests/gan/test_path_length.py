@@ -51,11 +51,7 @@ def by_hand(G: TinyGenerator, mean: float, seed: int = 2) -> tuple[Tensor, Tenso
     return 2.0 * (length - a).square().mean(), a
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_the_penalty_and_its_gradient_are_the_papers_formula_over_two_steps() -> None:

@@ -1,6 +1,6 @@
 """Every regularizer against its paper, written out by hand in float64: losses and gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -29,13 +29,7 @@ from crgan_cli.gan.tasks.generation import Generation, generate
 from crgan_cli.gan.types import Batch, Terms
 from crgan_cli.networks.blocks import ResidualDiscriminator
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    """Everything is drawn and computed in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 REAL = Batch(

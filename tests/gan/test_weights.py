@@ -1,7 +1,5 @@
 """Orthogonal regularization and weight clipping."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from support.tiny import game
@@ -19,12 +17,7 @@ from crgan_cli.gan.types import Batch
 REAL = {"real": Batch(torch.rand(6, 3, 8, 8, generator=torch.manual_seed(1)).double() * 2 - 1)}
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    """Everything is drawn and computed in float64, as in `game`."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_only_angles_between_filters_count() -> None:
