@@ -1,9 +1,10 @@
-"""What only a GPU can answer: seven questions, one line each, 400 seconds at most.
+"""What only a GPU can answer: eleven questions, one line each.
 
 python scripts/gpu_check.py                  # on a machine with a GPU and crgan installed;
                                              # else PYTHONPATH=. before it, in the checkout
 python scripts/gpu_check.py bits speed       # some of the questions
 CHECK_DEVICE=cpu python scripts/gpu_check.py # a rehearsal with tiny networks: is the script well?
+CHECK_LOGS=FOLDER python scripts/gpu_check.py # all that each question printed, into FOLDER
 
 PASS: the answer is as the documentation claims, and the line says what was seen. FAIL: it is not,
 something broke, or the question's own time limit is over; the line ends with the error. Each
@@ -17,7 +18,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -45,7 +47,8 @@ from crgan_cli.training.trainer import Trainer
 DEVICE = os.environ.get("CHECK_DEVICE", "cuda")
 ON_GPU = DEVICE != "cpu"
 SMALL = () if ON_GPU else ("architecture.width=0.02", "batch_size=4", "engine.threads=1")
-PATIENCE = 1 if ON_GPU else 5  # times the limits
+PATIENCE = 2 if ON_GPU else 5  # times the limits, which are for a question alone on the machine
+AT_ONCE = min(10, max(1, (os.cpu_count() or 1) // 2))  # questions
 
 GAMES = (
     ("sndcgan", "icr"),
@@ -53,6 +56,16 @@ GAMES = (
     ("biggan_lite", "icr", "architecture.conditional=true"),
     ("dcgan", "jsr", "architecture.batch_norm=true"),  # a penalty by double backward
     ("pggan", "[gp,drift]", "architecture.fmap_max=64"),  # the same, with mixed samples
+)
+TRANSLATIONS = (
+    ("unet", "bcr", "ema.decay=0.9"),
+    ("translator", "cr", "ema.decay=0.9"),
+    ("stargan", "[cr,gp]", "ema.decay=0.9"),
+)
+METHODS = (
+    ("sndcgan", "icr", "augment_both=diffaugment"),
+    ("dcgan", "r1", "augment_both=ada"),
+    ("sndcgan", "[cr,lecam]", "accumulate=2"),
 )
 EXACT = ("engine.precision=fp32", "engine.fold=never", "engine.deterministic=true")
 
@@ -103,19 +116,35 @@ def captured() -> str:
 
 def bits() -> str:
     """Graphs and eager: every weight, moment, average and logged number."""
-    for architecture, regularizer, *words in GAMES:
-        logs, states = [], []
-        for engine in ("engine=auto", "engine=eager"):
-            ours = build(architecture, regularizer, engine, *EXACT, *CHANGING, *words)
-            logs.append(read_log(ours, STEPS))
+    return require_equal_bits(GAMES)
+
+
+def translation() -> str:
+    """The same for two players' worth of networks, paired and unpaired."""
+    return require_equal_bits(TRANSLATIONS)
+
+
+def methods() -> str:
+    """The same where T is G's concern too, and where a turn has parts."""
+    return require_equal_bits(METHODS)
+
+
+def repeats() -> str:
+    """Two equal runs as `crgan train` has them, without engine.deterministic=true."""
+    apart = []
+    games = (*GAMES, *TRANSLATIONS, *METHODS)
+    for architecture, regularizer, *words in games:
+        states = []
+        for _ in range(2):
+            ours = build(architecture, regularizer, "engine=auto", "engine.precision=auto", *words)
+            ours.run(12)
             states.append({name: value.cpu().clone() for name, value in learnt(ours).items()})
             ours.engine.end()
         one, other = states
-        unequal = [name for name in one if not torch.equal(one[name], other[name])]
-        apart = f"{architecture}: {len(unequal)} of {len(one)} differ, most {farthest(*states)}"
-        assert not unequal, apart
-        assert logs[0] == logs[1], f"{architecture}: the logged numbers differ"
-    return f"{len(GAMES)} games, {STEPS} steps: graphs and eager are equal bit by bit"
+        if unequal := [name for name in one if not torch.equal(one[name], other[name])]:
+            apart.append(f"{' '.join((architecture, regularizer, *words))} {len(unequal)} tensors")
+    assert not apart, f"of {len(games)} games do not repeat: {'; '.join(apart)}"
+    return f"{len(games)} games, 12 steps: run twice, equal bit by bit"
 
 
 def gradients() -> str:
@@ -217,6 +246,9 @@ def speed() -> str:
 LIMITS: dict[Callable[[], str], int] = {
     captured: 60,
     bits: 90,
+    translation: 60,
+    methods: 60,
+    repeats: 90,
     gradients: 40,
     failure: 70,
     resume: 60,
@@ -228,6 +260,23 @@ LIMITS: dict[Callable[[], str], int] = {
 
 
 # --- what they share -----------------------------------------------------------------------------
+
+
+def require_equal_bits(games: Sequence[tuple[str, ...]]) -> str:
+    """Each game with graphs and eagerly: equal weights, moments, averages and logged numbers."""
+    for architecture, regularizer, *words in games:
+        logs, states = [], []
+        for engine in ("engine=auto", "engine=eager"):
+            ours = build(architecture, regularizer, engine, *EXACT, *CHANGING, *words)
+            logs.append(read_log(ours, STEPS))
+            states.append({name: value.cpu().clone() for name, value in learnt(ours).items()})
+            ours.engine.end()
+        one, other = states
+        unequal = [name for name in one if not torch.equal(one[name], other[name])]
+        apart = f"{architecture}: {len(unequal)} of {len(one)} differ, most {farthest(*states)}"
+        assert not unequal, apart
+        assert logs[0] == logs[1], f"{architecture}: the logged numbers differ"
+    return f"{len(games)} games, {STEPS} steps: graphs and eager are equal bit by bit"
 
 
 def build(architecture: str, regularizer: str, *words: str, device: str = DEVICE) -> Ours:
@@ -324,8 +373,9 @@ def last_line(text: str) -> str:
 # --- asking --------------------------------------------------------------------------------------
 
 
-def ask(question: str, limit: int) -> bool:
+def ask(question: str) -> bool:
     """Ask in a process of its own, and print the verdict."""
+    limit = next(PATIENCE * each for asked, each in LIMITS.items() if asked.__name__ == question)
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     command = [sys.executable, __file__, "--here", question]
@@ -337,6 +387,8 @@ def ask(question: str, limit: int) -> bool:
         passed, said = done.returncode == 0, last_line(done.stdout)
         if not passed:
             said = f"exit code {done.returncode}: {last_line(done.stderr) or said}"
+        if folder := os.environ.get("CHECK_LOGS"):
+            Path(folder, f"{question}.txt").write_text(done.stdout + done.stderr, "utf-8")
     except subprocess.TimeoutExpired:
         passed, said = False, f"no answer in {limit} s"
     verdict = "PASS" if passed else "FAIL"
@@ -355,7 +407,10 @@ def main(words: list[str]) -> int:
         return 2
     print(", ".join(f"{key} {value}" for key, value in machine(resolve_device(DEVICE)).items()))
     asked = words or list(questions)
-    answers = [ask(name, PATIENCE * LIMITS[questions[name]]) for name in asked]
+    timed = [name for name in asked if name == speed.__name__]  # alone
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(ask, [name for name in asked if name not in timed]))
+    answers += map(ask, timed)
     return 0 if all(answers) else 1
 
 
