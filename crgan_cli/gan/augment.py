@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from crgan_cli.config.bounds import NonNegative, NonNegativeInt, PositiveInt, Probability
 from crgan_cli.errors import UserError
+from crgan_cli.gan.pick import pick_pixels, pick_rows
 from crgan_cli.gan.types import Batch, Terms
 from crgan_cli.system import rng
 
@@ -169,13 +170,13 @@ def gather_pixels(
         at = (rows[:, :, None] + columns[:, None, :]).view(n, 1, h * w)
         if zeros:
             pixels, at = pad(pixels, (0, 1)), at.clamp_(max=h * w)
-        return pixels.gather(2, at.expand(n, c, h * w)).view(n, c, h, w)
+        return pick_pixels(pixels, at).view(n, c, h, w)
     # channels last: select whole pixels, counted over the batch
     pixels = x.permute(0, 2, 3, 1).reshape(n * h * w, c)
     at = ((rows + offsets[:, None])[:, :, None] + columns[:, None, :]).view(-1)
     if zeros:
         pixels, at = pad(pixels, (0, 0, 0, 1)), at.clamp_(max=n * h * w)
-    return pixels.index_select(0, at).view(n, h, w, c).permute(0, 3, 1, 2)
+    return pick_rows(pixels, at).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class GaussianNoise(Augment):

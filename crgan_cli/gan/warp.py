@@ -7,6 +7,7 @@ from torch import Tensor
 
 from crgan_cli.config.bounds import NonNegative
 from crgan_cli.gan.augment import Augment
+from crgan_cli.gan.pick import pick_pixels
 from crgan_cli.system import rng
 
 
@@ -14,8 +15,8 @@ def warp_images(x: Tensor, source: Tensor) -> Tensor:
     """Sample (N, C, H, W) at the positions `source` @ (column, row, 1) of each pixel.
 
     `source` is (N, 2, 3) or (N, 3, 3), in pixels from the centre of the image. Bilinear; positions
-    outside are reflected at the edge pixels. By gathers and not `grid_sample`, whose backward pass
-    has no deterministic form on CUDA.
+    outside are reflected at the edge pixels. Not by `grid_sample`, whose backward pass has no
+    deterministic form on CUDA.
     """
     n, c, h, w = x.shape
     rows = torch.arange(h, device=x.device, dtype=x.dtype) - (h - 1) / 2
@@ -29,7 +30,7 @@ def warp_images(x: Tensor, source: Tensor) -> Tensor:
 
     def pick(row: Tensor, column: Tensor) -> Tensor:
         at = (row * w + column).view(n, 1, h * w)
-        return pixels.gather(2, at.expand(n, c, h * w)).view(n, c, h, w)
+        return pick_pixels(pixels, at).view(n, c, h, w)
 
     top = torch.lerp(pick(above, left), pick(above, right), to_right[:, None])
     bottom = torch.lerp(pick(below, left), pick(below, right), to_right[:, None])

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -156,10 +156,12 @@ def load_or_compute(
         loaded = None
     if not any_rank(loaded is None) and loaded:
         return loaded.reference
-    reference = compute()
+    content = to_content(record, compute())
     if world().local_rank == 0:  # each machine of a run may have a cache of its own
-        save_reference(path, record, reference)
-    return reference
+        cache.save_cached(path, content)
+    # what the file holds, so that all runs after this one get the same bits: on CUDA a covariance
+    # is not what its scatter, read back, is divided to
+    return from_content(content).reference
 
 
 def load_given_file(path: Path, provenance: Provenance, *, with_features: bool) -> Reference:
@@ -214,18 +216,23 @@ def load_reference(path: Path) -> LoadedReference | None:
     try:
         if not all(content[key].isfinite().all() for key in ("mean", "covariance")):
             raise TypeError("its numbers are not finite")
-        moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
-        real = FeatureSet(moments, content["pool"], y=content["y"])
-        return LoadedReference(content["record"], Reference(real, content["floor"]))
+        return from_content(content)
     except (KeyError, TypeError, AttributeError) as error:
         log.warning("%s holds no reference (%s): it will be computed again", path, error)
         return None
 
 
-def save_reference(path: Path, record: str, reference: Reference) -> None:
-    """Save a reference in the cache."""
+def from_content(content: Mapping[str, Any]) -> LoadedReference:
+    """Restore what `to_content` returned."""
+    moments = Moments.from_covariance(content["count"], content["mean"], content["covariance"])
+    real = FeatureSet(moments, content["pool"], y=content["y"])
+    return LoadedReference(content["record"], Reference(real, content["floor"]))
+
+
+def to_content(record: str, reference: Reference) -> dict[str, Any]:
+    """Return what a file of the cache holds."""
     moments, pool = reference.real.moments, reference.real.pool
-    content = {
+    return {
         "record": record,
         "count": moments.count,
         "mean": moments.mean.cpu(),
@@ -234,4 +241,3 @@ def save_reference(path: Path, record: str, reference: Reference) -> None:
         "y": reference.real.y,
         "floor": reference.floor,
     }
-    cache.save_cached(path, content)

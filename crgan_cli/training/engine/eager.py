@@ -129,9 +129,10 @@ class Eager:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if torch.are_deterministic_algorithms_enabled() != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)  # its import takes seconds
-        # equal commands give equal bits: no algorithm is chosen by a stopwatch. What that costs on
-        # CUDA has not been measured yet (RESULTS.md, "What awaits a GPU")
+        # equal commands give equal bits: no algorithm is chosen by a stopwatch, none adds in any
+        # order
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
         allow_tf32(self.precision != "fp32")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # the default of streams and random numbers
