@@ -95,7 +95,9 @@ GROWING = [
     *SMALL,
 ]
 
-FARTHEST_GRADIENT = 1e-4  # of the player's longest one: fp32 rounds
+# of the player's longest one. A ReLU at 0 is turned by rounding: two memory formats on one CPU lie
+# up to 5.5e-3 apart (RESULTS.md)
+FARTHEST_GRADIENT = 1e-2
 
 
 # --- the questions -------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class Graphs(Eager):
         broken capture leaves the default generator in capturing mode, so that the next random
         number is an error, and the allocator may go on giving out the graphs' memory
         (CUDAGraph::capture_end, CUDAGeneratorState; pull requests 171265 and 190308 of PyTorch).
-        Later versions clean up more; whether it is enough awaits a GPU.
+        Later versions clean up more; whether it is enough has not been tried.
         """
         self.task.set_turn(turn.who, ready.number)
         try:
