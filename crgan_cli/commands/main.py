@@ -28,6 +28,7 @@ COMMANDS = (
     "sample",
     "translate",
     "artefacts",
+    "info",
     "report",
     "reproduce",
     "completion",

@@ -8,7 +8,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from crgan_cli.commands.sample import parse_path
+from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.system.distributed.launch import is_torchrun
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--resolve", action="store_true")
     add("-p", "--package")
     add("-cd", "--config-dir", metavar="DIR", type=parse_path)
-    add("--from", dest="start", metavar="RUN", type=parse_path)
+    add("--from", dest="start", metavar="RUN", type=parse_run)
     info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     add("-i", "--info", nargs="?", const="all", choices=info)
     add("--hydra-help", action="store_true")

@@ -90,6 +90,7 @@ class TrainingRun:
             self.require_metrics(self.evaluator, get_draws(config, names))
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
+        run.extra_fields["provenance"] = self.provenance  # of every result, also of a killed run
         self.require_same_images(found)
 
         self.trainer = Trainer(

@@ -131,7 +131,6 @@ def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
         "seed": training.settings.seed,
         "peak_memory_bytes": get_peak_memory(training.device),
         "engine": training.engine.describe(),
-        "provenance": training.provenance,
     }
     if evaluate:
         result |= {"last": evaluate.last, "best": evaluate.best}
