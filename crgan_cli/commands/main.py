@@ -27,6 +27,7 @@ COMMANDS = (
     "train",
     "eval",
     "sample",
+    "timelapse",
     "translate",
     "artefacts",
     "info",

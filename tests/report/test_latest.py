@@ -1,28 +1,21 @@
 """`latest` stands for the newest run, wherever a run is named."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from support.run_folders import write_run
 from support.runs import Crgan, refused
 
-from crgan_cli.commands import artefacts, eval, info, report, sample, train, translate
-from crgan_cli.commands.main import Parser
+from crgan_cli.commands import eval
+from crgan_cli.commands.main import COMMANDS, Parser, load_command
+from crgan_cli.commands.sample import parse_run
 from crgan_cli.errors import UserError
 from crgan_cli.report.latest import find_latest, resolve_run
 
 FIRST, SECOND = "20260101-120000-000000-ab12-demo", "20260301-120000-000000-ab12-demo"
 LOGGED = "2026-02-01 12:00:00,123 INFO device cpu\n2027-01-01 12:00:00,000 INFO resumed\n"
-NAMING = (  # the command, its words, and the argument that is a run
-    (sample, ("latest",), "checkpoint"),
-    (translate, ("latest", "in", "--out", "out"), "checkpoint"),
-    (artefacts, ("latest",), "checkpoint"),
-    (info, ("latest",), "path"),
-    (report, ("latest",), "folders"),
-    (train, ("--from", "latest"), "start"),
-    (eval, ("x", "--against", "latest"), "against"),
-)
 
 
 @pytest.fixture
@@ -63,14 +56,28 @@ def test_a_folder_of_that_name_comes_first(here: Path, capsys: pytest.CaptureFix
     assert f"latest: {here / 'latest'}, which is here: not the new" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("command", "words", "name"), NAMING, ids=lambda x: getattr(x, "help", ""))
-def test_every_command_that_takes_a_run_knows_it(here: Path, command, words, name) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_that_names_a_run_knows_it(name: str) -> None:
+    parser = Parser(prog="crgan", conflict_handler="resolve")
+    load_command(name).configure(parser)
+    of_runs = [
+        action
+        for action in parser._actions
+        if re.search(r"\bRUN|^DIR$|_RUN", str(action.metavar)) or action.dest == "against"
+        if action.dest not in ("what", "config_dir")  # eval's words: below
+    ]
+    assert [action.dest for action in of_runs if action.type is not parse_run] == []
+    assert bool(of_runs) == (name not in ("reproduce", "completion"))
+
+
+def test_a_run_is_looked_up_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path("outputs", "demo", FIRST)
     write_run(here / run, {})
-    parser = Parser(prog="crgan", conflict_handler="resolve")
-    command.configure(parser)
-    found = getattr(parser.parse_intermixed_args(words), name)
-    assert found in (run, [run])
+    for words, name in ((("latest",), "checkpoint"), (("--seed", "1", "latest"), "checkpoint")):
+        parser = Parser(prog="crgan")
+        load_command("sample").configure(parser)
+        assert getattr(parser.parse_intermixed_args(words), name) == run
+        assert capsys.readouterr().err == f"latest: {run}\n"
 
 
 def test_eval_knows_it_among_its_words_too(here: Path) -> None:
