@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("overrides", nargs="*", metavar="KEY=VALUE")
     add("-h", "--help", action="store_true")
     add("-m", "--multirun", action="store_true")
+    add("--dry-run", action="store_true")
     add("-c", "--cfg", choices=("job", "hydra", "all"))
     add("--resolve", action="store_true")
     add("-p", "--package")
@@ -86,6 +87,8 @@ def describe_help(choices: Choices, topics: Sequence[str]) -> str:
 def require_compatible_flags(args: argparse.Namespace) -> None:
     """Raise UserError for flags that exclude each other."""
     prints = args.cfg or args.info
+    if args.dry_run and (prints or args.multirun or args.start is not None):
+        raise UserError("--dry-run shows one run: type it without -m, --from, --cfg and --info.")
     if args.start is not None and (args.multirun or prints):
         raise UserError("--from continues one run: type it without -m, --cfg and --info.")
     if args.cfg and args.info:
@@ -111,6 +114,14 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     if args.info:
         launch.print_info(choices, overrides, args.info)
     if prints:
+        require_printed()
+        return 0
+    if args.dry_run:
+        if plan is not None:
+            raise UserError("--dry-run shows one run, and this experiment is a sweep.")
+        from crgan_cli.training.dry_run import describe_plan
+
+        print(describe_plan(compose.compose(typed, args.config_dir)))
         require_printed()
         return 0
     if plan is None:

@@ -21,11 +21,9 @@ from crgan_cli.evaluation.drawing import (
     make_painter,
 )
 from crgan_cli.evaluation.evaluator import Evaluator
-from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.networks.pggan import require_groups
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import describe_generator
@@ -47,6 +45,7 @@ from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
     require_batches,
     require_enough_memory,
+    require_images,
 )
 from crgan_cli.training.trainer import StepCost, Trainer
 
@@ -84,7 +83,7 @@ class TrainingRun:
         # Data. Every rank must have the images of the others, and of the checkpoint.
         names = found.content.get("class_names", ()) if found else ()
         self.dataset = build_dataset(config, names)
-        on_every_rank(lambda: self.require_images(stages))
+        on_every_rank(lambda: require_images(config, self.task, self.dataset, stages))
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
@@ -122,15 +121,6 @@ class TrainingRun:
                 **self.evaluator.describe(),
                 **describe_generator("ema" if averaged else "raw", side),
             }
-
-    def require_images(self, stages: Stages) -> None:
-        """Raise UserError for a batch size of any stage that D does not allow, or for more images
-        than the data set has, as far as is known before it is read."""
-        for stage in stages:
-            require_groups(self.task, max(1, stage.batch_size // world().world_size))
-        self.dataset.require_facts()
-        require_batches(stages, self.dataset.known_counts("train").values())
-        require_enough_real(self.config.metrics, self.dataset)
 
     def require_metrics(self, evaluator: Evaluator, draws: Draws) -> None:
         """Raise UserError for metrics that are not for this run."""
