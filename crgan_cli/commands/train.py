@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
+from crgan_cli.report.latest import LATEST, resolve_run
 from crgan_cli.system.distributed.launch import is_torchrun
 from crgan_cli.system.streams import require_printed
 
@@ -18,6 +19,9 @@ help = "Train a GAN; settings are typed as key=value."
 
 RESUMABLE_KEYS = ("steps", "device", "engine", "accumulate")
 """What may change with --from."""
+
+RUN_KEYS = ("init_from",)
+"""Settings that name a run."""
 
 TORCHRUN_SWEEP = (
     "torchrun starts several processes for one run, and -m asks for several runs. Type "
@@ -62,6 +66,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     require_compatible_flags(args)
+    args.overrides = [name_latest(word) for word in args.overrides]
     if args.start is not None:
         return resume_run(args)
     if args.hydra_help:
@@ -71,6 +76,14 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     return print_or_train(args, choices)
+
+
+def name_latest(override: str) -> str:
+    """Put the newest run, as it is now, in the place of `latest` in a setting that names a run."""
+    key, _, value = override.partition("=")
+    if key not in RUN_KEYS or value.partition("/")[0] != LATEST:
+        return override
+    return f"{key}={resolve_run(value)}"
 
 
 def describe_help(choices: Choices, topics: Sequence[str]) -> str:

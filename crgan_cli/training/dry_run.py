@@ -34,6 +34,7 @@ from crgan_cli.training.requirements import (
     require_enough_memory,
     require_images,
 )
+from crgan_cli.training.warm_start import WarmStart, freeze_layers
 
 UNCHECKED = """\
 Not looked at: what is in the files of the data set, and the weights of the extractor. Nothing was
@@ -71,8 +72,13 @@ def check(config: DictConfig) -> Checked:
     optimization: Optimization = build_group(config.optimizer)
     require_enough_memory(config, stages, device, optimization.moments)
     engine = build_group(config.engine).for_device(device, settings.accumulate)
-    with without_values():
-        task = build_task(config, build_networks(without_spectral_norm(config)))
+    warm = WarmStart.from_settings(settings)
+    with without_values():  # a stored network has the names that spectral norm gives
+        players = build_networks(config if warm else without_spectral_norm(config))
+        task = build_task(config, players)
+    if warm:
+        warm.take_networks(task)
+    freeze_layers(task, settings.freeze_d)
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
     require_images(config, task, build_dataset(config), stages)

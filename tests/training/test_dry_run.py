@@ -107,13 +107,17 @@ def test_what_a_run_would_refuse_is_refused(
     refused(crgan("train", *typed, "device=cpu", "--dry-run"), said)
 
 
-def test_the_folder_of_another_run_is_refused(crgan: Crgan, tmp_path: Path) -> None:
+def test_what_another_run_left_is_looked_at(crgan: Crgan, tmp_path: Path) -> None:
     typed = tiny("out=run", "metrics.every=6", "steps=1")
     train(tmp_path / "run", "metrics.every=6", "steps=1")
     code, out, _ = crgan("train", *typed, "--dry-run")
     assert code == 0
     assert "run, which holds this run: it would be resumed" in out
     refused(crgan("train", *typed, "seed=2", "--dry-run"), "started with another configuration")
+    taken = [*tiny("init_from=run", "freeze_d=1"), "--dry-run"]
+    assert crgan("train", *taken)[0] == 0
+    refused(crgan("train", *taken, "freeze_d=99"), "freeze_d=99 leaves nothing to learn")
+    refused(crgan("train", *taken, "architecture=dcgan"), "has nothing that fits")
 
 
 @pytest.mark.parametrize("regularizer", ["cr_gp", "lecam", "path_length", "orthogonal", "clip"])

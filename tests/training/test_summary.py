@@ -12,6 +12,7 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.runs.next_commands import list_next_commands
 from crgan_cli.training.summary import (
+    advise_on_few_images,
     hparams,
     warn_of_idle_clipping,
     warn_of_noisy_consistency,
@@ -99,3 +100,23 @@ def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: 
 def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[str]) -> None:
     found = list_next_commands(Path("R"), config, resumes=resumes, to="b")
     assert found == [f"crgan {words}" for words in said]
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "named"),
+    [
+        (5000, [], []),
+        (4999, [], ["augment_both=ada", "regularizer=icr", "dataset.flip=true", "init_from=RUN"]),
+        (400, ["augment_both=ada", "regularizer=icr"], ["dataset.flip=true", "init_from=RUN"]),
+        (400, ["regularizer=[cr,zcr]", "dataset.flip=true"], ["augment_both=ada", "init_from=RUN"]),
+        (400, ["task=pix2pix", "architecture=unet", "dataset=demo_pairs"], []),
+    ],
+)
+def test_few_images_are_said_with_what_helps_and_is_not_chosen(
+    count: int, words: list[str], named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    advise_on_few_images(count, compose(words))
+    offered = ["augment_both=ada", "regularizer=icr", "dataset.flip=true", "init_from=RUN"]
+    assert [name for name in offered if name in caplog.text] == named
+    assert bool(caplog.messages) == bool(named)
