@@ -73,12 +73,13 @@ def check(config: DictConfig) -> Checked:
     require_enough_memory(config, stages, device, optimization.moments)
     engine = build_group(config.engine).for_device(device, settings.accumulate)
     warm = WarmStart.from_settings(settings)
-    with without_values():  # a stored network has the names that spectral norm gives
-        players = build_networks(config if warm else without_spectral_norm(config))
-        task = build_task(config, players)
-    if warm:
+    if warm:  # with values: spectral norm has none to work with otherwise, and changes names
+        task = build_task(config, build_networks(config))
         warm.take_networks(task)
-    freeze_layers(task, settings.freeze_d)
+        freeze_layers(task, settings.freeze_d)
+    else:
+        with without_values():
+            task = build_task(config, build_networks(without_spectral_norm(config)))
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
     require_images(config, task, build_dataset(config), stages)
