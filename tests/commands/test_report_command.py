@@ -63,23 +63,21 @@ def test_the_page_is_written_among_the_files(sweep: Path, crgan: Crgan, tmp_path
             assert picture.width > 10
 
 
-def test_figures_for_a_paper_are_written_with_the_report(sweep: Path, crgan: Crgan) -> None:
-    code, out, _ = crgan("report", sweep, "--format", "csv", "--figures", "pdf,svg")
-    assert code == 0
-    folder = sweep / "report" / "figures"
-    assert {"headline_1column.pdf", "sweep_2columns.svg"} <= {p.name for p in folder.iterdir()}
-    assert out.split()[-1].startswith(str(folder))
-
-
-def test_a_folder_for_a_paper_has_pdf_whatever_else_is_asked_for(
-    sweep: Path, crgan: Crgan, tmp_path: Path
+def test_figures_for_a_paper_go_to_the_report_or_to_their_own_folder(
+    crgan: Crgan, tmp_path: Path
 ) -> None:
-    words = ("--format", "csv", "--paper", "paper", "--figures", "png")
-    code, out, _ = crgan("report", sweep, *words)
+    write_run(tmp_path / "a", {300: 50.0})
+    code, out, _ = crgan("report", "a", "--format", "csv", "--figures", "svg")
+    assert code == 0
+    figures = ["a/report/figures/headline_1column.svg", "a/report/figures/headline_2columns.svg"]
+    assert out.split()[-2:] == figures
+    words = ("--format", "csv", "--out", "b", "--paper", "paper", "--figures", "png")
+    code, out, _ = crgan("report", "a", *words)
     assert code == 0
     assert "paper/statement.tex" in out
-    assert {path.suffix for path in (tmp_path / "paper" / "figures").iterdir()} == {".pdf", ".png"}
-    assert not (sweep / "report" / "figures").exists()
+    suffixes = {path.suffix for path in (tmp_path / "paper" / "figures").iterdir()}
+    assert suffixes == {".pdf", ".png"}, "PDF always: example.tex includes it"
+    assert not (tmp_path / "b" / "figures").exists()
 
 
 def test_a_terminal_gets_a_table_that_fits(
@@ -174,6 +172,10 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
         (["--step", "first"], "invalid choice: 'first'"),
         (["--metric", "recall"], "--metric recall: no run has this metric. Choose one of: fid."),
         (["--out", "file"], "the folder file cannot be created"),
+        (
+            ["--paper", "file"],
+            "the folder file cannot be created (File exists). Choose another with",
+        ),
     ],
 )
 def test_what_was_typed_wrongly_is_named(
