@@ -74,6 +74,8 @@ class Run:
     published: Published
     sweep: SweepSettings = SweepSettings("continue", 1)
     accumulate: PositiveInt = 1
+    init_from: str | None = None
+    freeze_d: NonNegativeInt = 0
 
     @classmethod
     def from_config(cls, config: Settings) -> "Run":
