@@ -49,7 +49,7 @@ MAY_CHANGE_ON_RESUME = (
 ALSO_SETS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol chooses its extractor."""
 
-NEWER_GROUPS: dict[str, Any] = {"augment_both": {"_target_": {}}}
+NEWER_GROUPS: dict[str, Any] = {"augment_both": {"_target_": {}}, "measure": {"_target_": {}}}
 """Groups that runs of older versions lack -> what these runs did."""
 
 ABSENT = object()
