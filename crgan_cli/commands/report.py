@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import parse_path
 from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
+
+if TYPE_CHECKING:
+    from crgan_cli.report.model import Report
 
 help = "Compare runs: a table over seeds, curves and samples, from files only."
 
@@ -57,23 +61,11 @@ def parse_formats(words: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Read the runs, print the table and write the files."""
-    from crgan_cli.experiments.sweep_state import describe_unfinished
-    from crgan_cli.report.collect import collect
-    from crgan_cli.report.rows import build_report
     from crgan_cli.runs.folder import require_no_links
     from crgan_cli.system.console import log_to_stderr
 
     with log_to_stderr():
-        runs = collect(args.folders, args.metric)
-        report = build_report(
-            runs,
-            step=args.step,
-            metric=args.metric,
-            force=args.force,
-            title=args.title or make_title(args.folders, len(runs)),
-        )
-        unfinished = filter(None, map(describe_unfinished, args.folders))
-        report = report._replace(warnings=(*unfinished, *report.warnings))
+        report = make_report(args.folders, args.step, args.metric, args.title, force=args.force)
         default = args.folders[0] / "report" if len(args.folders) == 1 else Path("report")
         if args.out is None:
             require_no_links(default.parent, [default.name])
@@ -82,6 +74,21 @@ def run(args: argparse.Namespace) -> int:
         for path in write_report(report, out, args.format):
             print(path)
     return 0
+
+
+def make_report(
+    folders: list[Path], step: str, metric: str | None, title: str | None, *, force: bool
+) -> "Report":
+    """Read the runs in folders, and compare them."""
+    from crgan_cli.experiments.sweep_state import describe_unfinished
+    from crgan_cli.report.collect import collect
+    from crgan_cli.report.rows import build_report
+
+    runs = collect(folders, metric)
+    title = title or make_title(folders, len(runs))
+    report = build_report(runs, step=step, metric=metric, force=force, title=title)
+    unfinished = filter(None, map(describe_unfinished, folders))
+    return report._replace(warnings=(*unfinished, *report.warnings))
 
 
 def make_title(folders: list[Path], runs: int) -> str:
