@@ -29,6 +29,7 @@ COMMANDS = (
     "timelapse",
     "translate",
     "artefacts",
+    "export",
     "report",
     "reproduce",
     "completion",
