@@ -20,6 +20,7 @@ flags:
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
   --from RUN            resume it; only steps, device, engine and accumulate may change
+  --dry-run             check everything, print the networks and what the run costs; train nothing
   --cfg job             print the configuration and exit (with --resolve: interpolations resolved)
   --info, --hydra-help  print what Hydra knows of the configuration, or Hydra's own groups
 """

@@ -13,7 +13,7 @@ from crgan_cli.config.stored import difference, make_paths_absolute, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.runs.folder import RunDir, new_folder
+from crgan_cli.runs.folder import OUTPUTS, RunDir, new_folder
 from crgan_cli.runs.outcome import primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
 from crgan_cli.runs.settings import load_text
@@ -32,7 +32,6 @@ from crgan_cli.training.stop import StopSignal
 from crgan_cli.training.summary import log_plan, write_summary
 
 log = logging.getLogger(__name__)
-OUTPUTS = Path("outputs")
 
 MORE_MEMORY = (
     "Free what other programs use, or start a new run, with out=FOLDER and a smaller batch_size, "
