@@ -4,7 +4,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from crgan_cli.commands.sample import parse_path
+from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.errors import UserError, not_available
 from crgan_cli.system.paths import require_new_folder
 
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_run)
     add("--to", required=True, choices=tuple(NEEDED), help="which kind of file")
     add("--out", type=parse_path, metavar="FOLDER", help="a new folder (export_FORMAT)")
     add("--translation", metavar="NAME", help="which one, if the run has several: a or b")

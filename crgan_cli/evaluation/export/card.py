@@ -24,7 +24,7 @@ GROUPS = ("task", "dataset", "architecture", "loss", "regularizer", "augment", "
 """The groups of settings that a card names."""
 
 
-class Checked(NamedTuple):
+class Agreement(NamedTuple):
     """How far the file's images are from those of crgan."""
 
     difference: float  # the largest, of values in about [-1, 1]
@@ -36,7 +36,7 @@ def write_card(
     settings: Settings,
     plan: Plan,
     kind: Format,
-    checked: Checked,
+    checked: Agreement,
     picture: Path | None,
 ) -> str:
     """Return the card as Markdown. `settings`: the run's; `picture`: its file beside the card."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crgan_cli.config.stored import read_stored
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.export.card import Checked, write_card
+from crgan_cli.evaluation.export.card import Agreement, write_card
 from crgan_cli.evaluation.export.formats import Format, draw_inputs
 from crgan_cli.evaluation.export.plain import Compute, make_plain, plan_export
 from crgan_cli.evaluation.load import LoadedGenerator, find_run
@@ -35,7 +35,7 @@ Check = tuple[tuple[Tensor, ...], Tensor]
 
 def export_generator(
     model: LoadedGenerator, settings: str, kind: Format, to: str | None, folder: Path
-) -> Checked:
+) -> Agreement:
     """Write a generator, on the CPU, into a new folder, which appears when all is checked.
 
     `settings`: the YAML text of the run. Raise UserError for what cannot be exported, RunFailed if
@@ -54,7 +54,7 @@ def export_generator(
                 f"the images of {kind.file} differ from crgan's by {difference:.1e}, and "
                 f"{TOLERANCE:.0e} is allowed. Nothing was written. Try another format after --to."
             )
-        checked = Checked(difference, BATCHES)
+        checked = Agreement(difference, BATCHES)
         stored = read_stored(settings, str(model.path))
         write_text(partial / CARD, write_card(model, stored, plan, kind, checked, picture))
     return checked
