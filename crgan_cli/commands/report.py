@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     with log_to_stderr():
         if args.watch:
             return watch(args)
-        report = make_report(args, collect(args.folders, args.metric))
+        report = make_asked_report(args, collect(args.folders, args.metric))
         paper = make_report_folder(args.paper, "--paper") if args.paper else None
         out = make_out_folder(args)
         print_report(report)
@@ -135,20 +135,35 @@ def require_options_that_fit(args: argparse.Namespace) -> None:
         )
 
 
-def make_report(args: argparse.Namespace, runs: Sequence["RunFiles"]) -> "Report":
-    """Return the report that the command line asks for."""
+def make_report(
+    folders: list[Path],
+    runs: Sequence["RunFiles"],
+    *,
+    step: str,
+    metric: str | None,
+    title: str | None,
+    force: bool,
+) -> "Report":
+    """Compare the runs that were read in folders."""
     from crgan_cli.experiments.sweep_state import describe_unfinished
     from crgan_cli.report.rows import build_report
 
-    report = build_report(
+    title = title or make_title(folders, len(runs))
+    report = build_report(runs, step=step, metric=metric, force=force, title=title)
+    unfinished = filter(None, map(describe_unfinished, folders))
+    return report._replace(warnings=(*unfinished, *report.warnings))
+
+
+def make_asked_report(args: argparse.Namespace, runs: Sequence["RunFiles"]) -> "Report":
+    """Return the report that the command line asks for."""
+    return make_report(
+        args.folders,
         runs,
         step=args.step,
         metric=args.metric,
+        title=args.title,
         force=args.force,
-        title=args.title or make_title(args.folders, len(runs)),
     )
-    unfinished = filter(None, map(describe_unfinished, args.folders))
-    return report._replace(warnings=(*unfinished, *report.warnings))
 
 
 def make_out_folder(args: argparse.Namespace) -> Path:
@@ -188,7 +203,7 @@ def watch(args: argparse.Namespace) -> int:
                 continue
             going = jobs_left or watcher.is_going
             if changed or not going:
-                report = make_report(args, watcher.runs)
+                report = make_asked_report(args, watcher.runs)
                 write_page(args, report, seconds if going else None)
             if not going:
                 return 0

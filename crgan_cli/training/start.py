@@ -1,7 +1,7 @@
 """Start a training run in a folder of its own, or resume the one that is there."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ def train_run(
     overrides: Sequence[str],
     choices: Mapping[str, str | None],
     folder: Path | None,
+    *,
+    tell: Callable[[Path], object] = lambda folder: None,
 ) -> float | None:
     """Train, or resume training, and return the primary metric; None without metrics.
 
-    `overrides` is what was typed behind `crgan train`.
+    `overrides` is what was typed behind `crgan train`. `tell` gets the folder of the run.
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
@@ -58,6 +60,7 @@ def train_run(
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.created_here = config.out is None
     run.is_single_run = folder is None or config.out is not None
+    tell(run.path)
     with log_to_stderr(), run.lock():
         # a run that is resumed by its folder has the choices of its start
         typed = {group: name for group, name in choices.items() if name}

@@ -153,7 +153,9 @@ def test_jobs_are_found_and_counted_from_1_on_the_command_line(
     module = types.ModuleType("crgan_cli.training.start")
     seen: list[Path] = []
 
-    def train(cfg: DictConfig, overrides: object, choices: object, folder: Path) -> float:
+    def train(
+        cfg: DictConfig, overrides: object, choices: object, folder: Path, **_: object
+    ) -> float:
         seen.append(folder)
         train_run(cfg, folder)
         return 1.0
