@@ -68,6 +68,7 @@ class TrainingRun:
 
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
         optimization: Optimization = build_group(config.optimizer)
+        optimization.require_steps(self.settings.steps)
         require_enough_memory(config, stages, self.device, optimization.moments)
 
         # Networks, on the device and equal on all ranks. Before the data: what is wrong with them

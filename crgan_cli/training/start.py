@@ -112,7 +112,8 @@ def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
             "out=FOLDER, or resume it with resume=auto."
         )
     changed = difference(before, now)
-    if before.get("steps") != now.steps and now.optimizer.get("decay", "none") != "none":
+    decays = {now.optimizer.get(key) for key in ("decay", "decay_d")} - {None, "none"}
+    if before.get("steps") != now.steps and decays:
         steps = f"steps: {before.get('steps')} -> {now.steps}"
         changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":

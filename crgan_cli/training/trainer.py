@@ -83,7 +83,7 @@ class Trainer:
         self.make_batches = make_batches
         self.stages = stages
         self.ema = ema
-        engine.attach(self.optimizers, ema)
+        engine.attach(self.optimizers, ema, optimization.clip_grad_norm)
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
