@@ -16,7 +16,7 @@ from crgan_cli.system.streams import require_printed
 
 help = "Train a GAN; settings are typed as key=value."
 
-RESUMABLE_KEYS = ("steps", "device", "engine", "accumulate")
+RESUMABLE_KEYS = ("steps", "early_stop", "device", "engine", "accumulate")
 """What may change with --from."""
 
 TORCHRUN_SWEEP = (

@@ -19,7 +19,7 @@ flags:
   -m, --multirun        train one run per combination of comma-separated values
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
-  --from RUN            resume it; only steps, device, engine and accumulate may change
+  --from RUN            resume it; see docs/configuration.md for what may change
   --cfg job             print the configuration and exit (with --resolve: interpolations resolved)
   --info, --hydra-help  print what Hydra knows of the configuration, or Hydra's own groups
 """

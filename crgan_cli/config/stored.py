@@ -43,6 +43,7 @@ MAY_CHANGE_ON_RESUME = (
     "sweep",
     "engine",
     "accumulate",
+    "early_stop",
 )
 """Keys that may change when a run is resumed: where, by what means and how long to train."""
 

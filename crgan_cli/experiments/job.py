@@ -117,7 +117,9 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     result = RunDir(folder).read_result()
     skipped = bool(before) and result == before
     images, training = count_new_images(step, result, job.ended - job.began)
-    job = job._replace(images=images, training=training, seconds=time.monotonic() - start)
+    early = result["step"] if result.get("stopped_early") else 0
+    job = job._replace(images=images, training=training, early=early)
+    job = job._replace(seconds=time.monotonic() - start)
     finish_job(state, job._replace(status=Status.SKIPPED if skipped else Status.FINISHED))
     return value
 

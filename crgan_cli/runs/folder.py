@@ -33,6 +33,7 @@ RESULT_TYPES: Mapping[str, type] = {
     "provenance": dict,
     "last": dict,
     "best": dict,
+    "stopped_early": dict,
 }
 """The values of result.json that are read back. A float may be written as an integer."""
 

@@ -39,6 +39,7 @@ from crgan_cli.system.distributed.world import world
 from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
+from crgan_cli.training.early_stop import EarlyStop
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
@@ -89,6 +90,11 @@ class TrainingRun:
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
+        elif (patience := self.settings.early_stop.patience) is not None:
+            raise UserError(
+                f"early_stop.patience={patience} waits for better metrics, and metrics=none "
+                "measures nothing: type early_stop.patience=null, or choose metrics."
+            )
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
         self.require_same_images(found)
@@ -223,7 +229,10 @@ class TrainingRun:
             scored = make_eval_sampler(
                 draws, self.dataset, self.evaluator, make_prior, seed, device
             )
-            evaluate = Evaluate(self.evaluator, scored, recorder, progress)
+            early = settings.early_stop
+            first = self.trainer.stages.grown_at
+            early_stop = EarlyStop(early.patience, early.min_delta, first)
+            evaluate = Evaluate(self.evaluator, scored, recorder, progress, early_stop)
             hooks.append(evaluate)
 
         checkpoints = CheckpointManager(

@@ -46,7 +46,7 @@ class Optimization(ABC):
         self.n_dis = n_dis
         self.clip_grad_norm = clip_grad_norm
 
-    def require_steps(self, steps: int) -> None:
+    def require_steps(self, steps: int) -> None:  # noqa: B027 - most have nothing to check
         """Raise UserError if a run of so many steps is too short for the schedule."""
 
     def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:

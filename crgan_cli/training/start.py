@@ -14,7 +14,7 @@ from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir, new_folder
-from crgan_cli.runs.outcome import primary_metric, recording_failure
+from crgan_cli.runs.outcome import has_ended, primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
 from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
@@ -134,7 +134,7 @@ def find_progress(
     if found is None:
         if result.get("status") != Status.FINISHED:
             return None, None
-        if result.get("step") == config.steps:
+        if has_ended(result, config):
             log.info("Nothing to do: %s has finished. Its checkpoints are gone.", run.path)
             return None, result
         raise UserError(
@@ -142,7 +142,7 @@ def find_progress(
             "trained longer. Start again with out=FOLDER, or put a checkpoint back."
         )
     require_same_settings(found, config, run)
-    return (None, result) if is_finished(found, result, config.steps, run) else (found, None)
+    return (None, result) if is_finished(found, result, config, run) else (found, None)
 
 
 def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
@@ -160,7 +160,7 @@ def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunD
 
 
 def is_finished(
-    found: LoadedCheckpoint, result: Mapping[str, object], steps: int, run: RunDir
+    found: LoadedCheckpoint, result: Mapping[str, Any], config: DictConfig, run: RunDir
 ) -> bool:
     """Whether nothing is left to do.
 
@@ -168,10 +168,17 @@ def is_finished(
     takes no step and writes its result, with the versions and the device of that last session.
     """
     done = found.content["step"]
-    if done < steps or (result.get("status"), result.get("step")) != (Status.FINISHED, steps):
+    if not has_ended(result, config) or done < result["step"]:
         return False
+    if done < config.steps:
+        log.info(
+            "Nothing to do: %s stopped early at step %d: %s. To go on: crgan train --from %s "
+            "early_stop.patience=null",
+            *(run.path, done, result["stopped_early"].get("reason"), shell_quoted(run.path)),
+        )
+        return True
     longer = run.format_longer(done)
-    log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, steps, longer)
+    log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, done, longer)
     return True
 
 

@@ -135,15 +135,29 @@ def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     }
     if evaluate:
         result |= {"last": evaluate.last, "best": evaluate.best}
+    if stopped := describe_early_stop(training, evaluate):
+        result["stopped_early"] = stopped
+        log.info("stopped early at step %d: %s", trainer.step, stopped["reason"])
     training.run.write_result(result)
     if training.run.is_single_run and is_main():
         print_summary(training, evaluate)
+
+
+def describe_early_stop(training: TrainingRun, evaluate: Evaluate | None) -> dict[str, object]:
+    """Return why a run has ended before its last step, and by which settings; empty if not."""
+    if evaluate is None or training.trainer.step == training.trainer.steps:
+        return {}
+    early = training.settings.early_stop
+    reason = evaluate.early_stop.describe(evaluate.evaluator.headline)
+    return {"reason": reason, "patience": early.patience, "min_delta": early.min_delta}
 
 
 def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     """Print the result of a run on stdout."""
     run, step = training.run, training.trainer.step
     print(f"finished {step} steps in {format_duration(training.trainer.seconds)}")
+    if stopped := describe_early_stop(training, evaluate):
+        print(f"  stopped early of {training.trainer.steps} steps: {stopped['reason']}")
     print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
     print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
     print(f"  checkpoint   {next(iter(run.list_checkpoints()), run.best)}")
