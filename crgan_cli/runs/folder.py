@@ -34,6 +34,7 @@ RESULT_TYPES: Mapping[str, type] = {
     "last": dict,
     "best": dict,
     "stopped_early": dict,
+    "changes": list,  # of settings when it was resumed: {"step": ..., "settings": ["key: a -> b"]}
 }
 """The values of result.json that are read back. A float may be written as an integer."""
 

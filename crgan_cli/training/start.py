@@ -1,7 +1,7 @@
 """Start a training run in a folder of its own, or resume the one that is there."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,12 @@ from omegaconf import DictConfig
 
 from crgan_cli.config.compose import expand_paths
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, make_paths_absolute, read_stored
+from crgan_cli.config.stored import (
+    MAY_CHANGE_ON_RESUME,
+    difference,
+    make_paths_absolute,
+    read_stored,
+)
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
@@ -34,6 +39,9 @@ from crgan_cli.training.summary import log_plan, write_summary
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
 
+WHERE = ("out", "resume", "data_root", "dataset.root", "sweep", "published")
+"""Keys that change nothing in a run."""
+
 MORE_MEMORY = (
     "Free what other programs use, or start a new run, with out=FOLDER and a smaller batch_size, "
     "architecture.width, dataset.resolution, samples.num or metrics.batch_size."
@@ -46,10 +54,12 @@ def train_run(
     overrides: Sequence[str],
     choices: Mapping[str, str | None],
     folder: Path | None,
+    may_change: Collection[str] = (),
 ) -> float | None:
     """Train, or resume training, and return the primary metric; None without metrics.
 
-    `overrides` is what was typed behind `crgan train`.
+    `overrides` is what was typed behind `crgan train`. A run that is resumed may differ in the keys
+    of `may_change`, besides those that always may.
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
@@ -65,12 +75,14 @@ def train_run(
         run.extra_fields["choices"] = typed or run.read_result().get("choices", {})
         try:
             with log_to_file(run.log):
-                return start_or_resume(config, overrides, run)
+                return start_or_resume(config, overrides, run, may_change)
         finally:
             run.discard_if_empty()
 
 
-def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
+def start_or_resume(
+    config: DictConfig, overrides: Sequence[str], run: RunDir, may_change: Collection[str]
+) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
     make_paths_absolute(config)
 
@@ -78,11 +90,13 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     # on every rank.
     resumed = broadcast_from_main(run.is_run)
     if resumed:
-        on_main(lambda: require_same(load_config(run), config, run))
+        on_main(lambda: require_same(load_config(run), config, run, may_change))
         on_main(lambda: run.require_steps(config.steps))
-    found, result = broadcast_from_main(lambda: find_progress(run, config))
+    found, result = broadcast_from_main(lambda: find_progress(run, config, may_change))
     if result is not None:
         return primary_metric(result)
+    if resumed:
+        on_main(lambda: record_changes(run, config, found.content["step"] if found else 0))
 
     # Build, write the configuration, train.
     command = shell_joined(["crgan", "train", *overrides])
@@ -104,16 +118,33 @@ def load_config(run: RunDir) -> Settings:
     return read_stored(*load_text(run))
 
 
-def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
+def record_changes(run: RunDir, now: DictConfig, step: int) -> None:
+    """Say what a resumed run does otherwise from `step` on, and keep it for its result.json."""
+    changes = run.read_result().get("changes", [])
+    if changed := difference(load_config(run), now, WHERE):
+        changes = [*changes, {"step": step, "settings": changed}]
+        log.info("changed from step %d on: %s", step, ", ".join(changed))
+        if any(line.startswith("optimizer.") for line in changed):
+            log.warning(
+                "the steps before step %d, and the optimizer's moments, are those of the former "
+                "optimizer settings: no single command repeats this run",
+                step,
+            )
+    if changes:
+        run.extra_fields["changes"] = changes
+
+
+def require_same(
+    before: Settings, now: DictConfig, run: RunDir, may_change: Collection[str] = ()
+) -> None:
     """Raise UserError if a run would be resumed with another configuration."""
     if now.resume == "never":
         raise UserError(
             f"the folder {run.path} already contains a run, and resume=never. Choose another with "
             "out=FOLDER, or resume it with resume=auto."
         )
-    changed = difference(before, now)
-    decays = {now.optimizer.get(key) for key in ("decay", "decay_d")} - {None, "none"}
-    if before.get("steps") != now.steps and decays:
+    changed = difference(before, now, (*MAY_CHANGE_ON_RESUME, *may_change))
+    if before.get("steps") != now.steps and decays(before) and decays(now):
         steps = f"steps: {before.get('steps')} -> {now.steps}"
         changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
@@ -125,8 +156,13 @@ def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
         )
 
 
+def decays(config: Mapping[str, Any]) -> bool:
+    """Whether a learning rate falls over all steps of a run."""
+    return any(config["optimizer"].get(key) not in (None, "none") for key in ("decay", "decay_d"))
+
+
 def find_progress(
-    run: RunDir, config: DictConfig
+    run: RunDir, config: DictConfig, may_change: Collection[str]
 ) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
     """Return the checkpoint to resume from, if any, or the result of a finished run."""
     found = checkpoint.load_latest(run.checkpoints)
@@ -141,15 +177,17 @@ def find_progress(
             f"the run in {run.path} has finished, and its checkpoints are gone: it cannot be "
             "trained longer. Start again with out=FOLDER, or put a checkpoint back."
         )
-    require_same_settings(found, config, run)
+    require_same_settings(found, config, run, may_change)
     return (None, result) if is_finished(found, result, config, run) else (found, None)
 
 
-def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
+def require_same_settings(
+    found: LoadedCheckpoint, config: DictConfig, run: RunDir, may_change: Collection[str]
+) -> None:
     """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
     was changed or damaged since."""
     before = read_stored(found.content["config"], str(found.path))
-    changed = difference(before, config)
+    changed = difference(before, config, (*MAY_CHANGE_ON_RESUME, *may_change))
     if changed and config.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(

@@ -52,6 +52,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         overrides: list[str],
         choices: dict[str, str | None],
         folder: Path | None,
+        may_change: tuple[str, ...] = (),
     ) -> float:
         seen.append((cfg, overrides, choices, folder))
         fails(cfg)
@@ -349,7 +350,7 @@ def test_from_continues_a_run_as_it_was_configured(crgan, jobs: list[Job], start
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["seed=8"], "Give only steps=, device=, engine= and accumulate= with it."),
+        (["seed=8"], "log=, metrics.every= and optimizer= with it."),
         (["steps=x"], "steps must be a whole number"),
         (["-m"], "--from continues one run"),
     ],
