@@ -18,7 +18,7 @@ help = "Train a GAN; settings are typed as key=value."
 
 RESUMABLE_KEYS = (
     *("steps", "early_stop", "device", "engine", "accumulate"),
-    *("checkpoint", "samples", "log", "metrics.every", "optimizer"),
+    *("checkpoint", "samples", "log", "logger", "metrics.every", "optimizer"),
 )
 """What may change with --from."""
 

@@ -31,7 +31,7 @@ them. The YAML files give the source of each value. Combine regularizers with re
 
 ORDER = (
     *("dataset", "architecture", "loss", "regularizer", "augment", "augment_both", "optimizer"),
-    *("metrics", "extractor", "engine", "task", "experiment"),
+    *("metrics", "extractor", "engine", "logger", "task", "experiment"),
 )
 """Groups as a user thinks of them. Any others follow."""
 

@@ -40,6 +40,7 @@ MAY_CHANGE_ON_RESUME = (
     "checkpoint",
     "samples",
     "log",
+    "logger",
     "metrics.every",
     "published",
     "steps",
@@ -58,7 +59,10 @@ has seen are counted by n_dis."""
 ALSO_SETS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol chooses its extractor."""
 
-NEWER_GROUPS: dict[str, Any] = {"augment_both": {"_target_": {}}}
+NEWER_GROUPS: dict[str, Any] = {
+    "augment_both": {"_target_": {}},
+    "logger": {"_target_": {"tensorboard": "crgan_cli.runs.loggers.TensorBoard"}},
+}
 """Groups that runs of older versions lack -> what these runs did."""
 
 ABSENT = object()

@@ -201,7 +201,12 @@ def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> f
     # what a file sweeps is not typed, although Hydra lists it with what is
     typed = {override_key(text) for text in overrides} - set(node.sweeper.get("params") or {})
     require_code_typed(cfg, typed, "an experiment's file")
-    return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
+    swept: list[str] = []
+    if folder is not None:  # of a sweep
+        common = map(override_key, node.job.config.override_dirname.exclude_keys)
+        swept = list(dict.fromkeys(map(override_key, overrides)).keys() - set(common))
+    choices = chosen_choices(node.runtime.choices, overrides)
+    return train_run(cfg, overrides, choices, folder, swept=sorted(swept))
 
 
 def chosen_choices(

@@ -11,11 +11,8 @@ COMPARED_ANYWAY = ("steps", "engine", "accumulate", "early_stop")
 
 NOT_COMPARED = (
     "seed",
-    "log",
-    "samples",
     "engine.threads",
     "engine.images_gib",
-    "metrics.every",
     "metrics.batch_size",  # where it changes numbers, the protocol has it too
     *(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY),
 )

@@ -28,6 +28,7 @@ from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.networks.pggan import require_groups
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.loggers.base import Logger
 from crgan_cli.runs.protocol import describe_generator
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
@@ -52,6 +53,15 @@ from crgan_cli.training.requirements import (
 from crgan_cli.training.trainer import StepCost, Trainer
 
 
+def build_loggers(config: DictConfig) -> dict[str, Logger]:
+    """Return name -> logger. Raises UserError if a package of one is not installed."""
+    built = build_group(config.logger)
+    loggers = built if isinstance(built, dict) else {type(built).__name__: built}
+    for logger in loggers.values():
+        logger.require_package()
+    return loggers
+
+
 class TrainingRun:
     """All parts of a run. The constructor checks all that can be checked before the first step."""
 
@@ -66,6 +76,8 @@ class TrainingRun:
         ema = self.settings.ema
         self.device = device_for_rank(resolve_device(self.settings.device))
         self.crowd = watch_crowding(self.device, command)
+
+        self.loggers = build_loggers(config)
 
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
         optimization: Optimization = build_group(config.optimizer)

@@ -55,11 +55,13 @@ def train_run(
     choices: Mapping[str, str | None],
     folder: Path | None,
     may_change: Collection[str] = (),
+    swept: Sequence[str] = (),
 ) -> float | None:
     """Train, or resume training, and return the primary metric; None without metrics.
 
     `overrides` is what was typed behind `crgan train`. A run that is resumed may differ in the keys
-    of `may_change`, besides those that always may.
+    of `may_change`, besides those that always may. `swept` are the keys in which the jobs of its
+    sweep differ.
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
@@ -72,7 +74,10 @@ def train_run(
     with log_to_stderr(), run.lock():
         # a run that is resumed by its folder has the choices of its start
         typed = {group: name for group, name in choices.items() if name}
-        run.extra_fields["choices"] = typed or run.read_result().get("choices", {})
+        before = run.read_result()
+        run.extra_fields["choices"] = typed or before.get("choices", {})
+        if swept or before.get("swept"):
+            run.extra_fields["swept"] = list(swept) or before["swept"]
         try:
             with log_to_file(run.log):
                 return start_or_resume(config, overrides, run, may_change)
@@ -226,7 +231,7 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
     stop = StopSignal()
     with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
-        recorder = make_recorder(run, step=step, hooks_done=hooks_done)
+        recorder = make_recorder(run, training.loggers, step=step, hooks_done=hooks_done)
         watch = TrainingProgress(
             trainer.steps,
             step=step,

@@ -52,7 +52,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         overrides: list[str],
         choices: dict[str, str | None],
         folder: Path | None,
-        may_change: tuple[str, ...] = (),
+        **more: object,
     ) -> float:
         seen.append((cfg, overrides, choices, folder))
         fails(cfg)
