@@ -32,7 +32,7 @@ def has_ended(result: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         return False
     if result.get("step") == config["steps"]:
         return True
-    stopped, now = result.get("stopped_early"), config.get("early_stop")
+    stopped, now = result.get("stopped_early") or {}, config.get("early_stop") or {}
     return bool(stopped and now) and all(stopped.get(key) == now[key] for key in now)
 
 

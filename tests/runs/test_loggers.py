@@ -53,7 +53,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     methods = {each: calls.note(each) for each in ("log", "define_metric", "finish")}
     config = SimpleNamespace(update=calls.note("config"))
-    run = SimpleNamespace(id="id1", url=None, config=config, **methods)
+    run = SimpleNamespace(id="id1", offline=True, config=config, **methods)
     stand_in(
         monkeypatch,
         "wandb",

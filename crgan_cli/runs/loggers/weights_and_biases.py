@@ -9,6 +9,7 @@ from torch import Tensor
 from crgan_cli.errors import RunFailed
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.loggers.base import Logger, keep_id, plain_settings, read_id, to_pixels
+from crgan_cli.system.paths import shell_quoted
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ class WandB(Logger):
         )
         keep_id(run, "wandb", self.run.id)
         self.run.define_metric("*", step_metric="step")
-        where = self.run.url or f"wandb sync {run.path / 'wandb'}/offline-run-*"
-        log.info("Weights & Biases: run %s, %s", self.run.id, where)
+        later = f"to send it later: wandb sync {shell_quoted(run.path / 'wandb')}/offline-run-*"
+        log.info("W&B run %s, %s", self.run.id, later if self.run.offline else self.run.url)
 
     def write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
         self.run.log({"step": step, **scalars})
@@ -71,4 +72,4 @@ class WandB(Logger):
         self.run.finish(exit_code=0)
 
     def close(self) -> None:
-        self.run.finish(exit_code=1)  # nothing more if it has finished
+        self.run.finish(exit_code=1)  # does nothing if it has finished

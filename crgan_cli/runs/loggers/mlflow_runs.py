@@ -42,7 +42,8 @@ class MLflow(Logger):
         self.run_id = known or self.create(run.path.name)
         keep_id(run, "mlflow", self.run_id)
         self.client.update_run(self.run_id, status="RUNNING")
-        log.info("MLflow: run %s of the experiment %s", self.run_id, self.experiment_name)
+        server = self.tracking_uri or "MLflow's default store"
+        log.info("MLflow run %s of %s in %s", self.run_id, self.experiment_name, server)
 
     def create(self, name: str) -> str:
         """Create a run of this name, and the experiment if it is not there. Return the run's id."""
