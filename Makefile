@@ -4,17 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export VIRTUAL_ENV := $(abspath $(VENV))
+# `default` or `cpu` (without CUDA's libraries); what is there stays unless another is typed
+INSTALLED := $(shell cat $(VENV)/.ready 2>/dev/null)
+TORCH ?= $(or $(INSTALLED),default)
 
 .PHONY: setup demo test check docs-check bench lock clean
 
 setup: $(VENV)/.ready
 
 # Compiled bytecode halves every later start.
-$(VENV)/.ready: requirements.lock pyproject.toml | $(filter .uv/%,$(UV))
+$(VENV)/.ready: requirements.lock pyproject.toml $(if $(filter $(TORCH),$(INSTALLED)),,another) | $(filter .uv/%,$(UV))
 	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
-	$(UV) pip install --quiet --compile-bytecode --require-hashes --requirement requirements.lock
-	$(UV) pip install --quiet --no-deps --editable .
-	touch $@
+	scripts/setup.sh $(UV) $(TORCH)
+
+.PHONY: another
+another:
 
 .uv/bin/uv:
 	python3 -m venv .uv

@@ -26,6 +26,7 @@ COMMANDS = (
     "train",
     "eval",
     "sample",
+    "timelapse",
     "translate",
     "artefacts",
     "report",

@@ -1,4 +1,4 @@
-"""`crgan sample`: images from a checkpoint, as a grid, a folder or a zip of PNGs."""
+"""`crgan sample`: images from a checkpoint: a grid, a folder or a zip of PNGs, a movie."""
 
 import argparse
 from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs."
+help = "Draw images from a checkpoint: a grid, a folder or a zip of PNGs, a movie."
 
 
 def number_parser(
@@ -62,13 +62,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
     add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
-    add("--n", type=parse_positive_int, default=64, help="how many images (64)")
+    add("--n", type=parse_positive_int, default=64, help="how many images, or frames (64)")
     add(
         "--out",
         type=parse_path,
         default=Path("samples.png"),
         metavar="PATH",
-        help="FILE.png: one grid; FILE.zip or a folder: one PNG per image (samples.png)",
+        help="FILE.png: one grid; FILE.zip or a folder: one PNG per image; with --interpolate "
+        "FILE.gif, FILE.webp or FILE.mp4: a movie (samples.png)",
     )
     help = "which classes, by number or name, one per row"
     add("--classes", type=parse_classes, metavar="0,dog", help=help)
@@ -82,8 +83,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--interpolate",
         type=parse_positive_int,
         metavar="STEPS",
-        help="rows from one latent to another",
+        help="rows from one latent to another; of a movie: a loop through --n / STEPS latents",
     )
+    add(
+        "--loops",
+        type=parse_positive_int,
+        default=1,
+        metavar="K",
+        help="of a movie: loops side by side, each of one class (1)",
+    )
+    add("--fps", type=parse_positive_float, default=12.0, help="of a movie: frames a second (12)")
     add("--seed", type=parse_seed, default=0, help="of the latents (0)")
     add("--weights", choices=("ema", "raw"), help="which generator (ema if there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")
@@ -101,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw and write."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import make_image_writer
+    from crgan_cli.evaluation.pictures import MovieWriter, make_image_writer
     from crgan_cli.evaluation.sampler import Sampler, eval_mode
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
@@ -112,9 +121,12 @@ def run(args: argparse.Namespace) -> int:
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
         model = load.load_generator(checkpoint, device, args.weights)
         prior = model.prior
+        require_right_file(args)
         require_memory_for_images(args, model, device)
         latents, columns = make_latents(args, prior, model.class_names)
-        writer, sampler = make_image_writer(args.out), Sampler(latents, device)
+        movie = is_movie(args)
+        writer = MovieWriter(args.out, args.fps) if movie else make_image_writer(args.out)
+        sampler = Sampler(latents, device)
         try:
             with eval_mode(model.G):
                 for start in range(0, len(latents.z), args.batch_size):
@@ -126,10 +138,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def is_movie(args: argparse.Namespace) -> bool:
+    """Return whether --out is a movie: without --interpolate a .webp is a grid."""
+    from crgan_cli.evaluation.movies import MOVIES
+
+    return bool(args.interpolate) and args.out.suffix.lower() in MOVIES
+
+
+def require_right_file(args: argparse.Namespace) -> None:
+    """Raise UserError if --out is a movie without motion, or motion is asked of a picture."""
+    from crgan_cli.evaluation.movies import require_movie
+
+    if is_movie(args):
+        return require_movie(args.out)
+    if args.out.suffix.lower() in (".gif", ".mp4"):
+        raise UserError(
+            f"--out {args.out} is a movie: add --interpolate STEPS, the frames from one latent to "
+            "the next. Give FILE.png for one grid."
+        )
+    if args.loops > 1:
+        raise UserError(
+            f"--loops {args.loops} is about a movie: give --interpolate STEPS --out FILE.gif, "
+            "FILE.webp or FILE.mp4 with it."
+        )
+
+
 def count_images(args: argparse.Namespace) -> tuple[int, int]:
     """Return how many latents are drawn, and how many images: those between two latents too."""
     if not args.interpolate:
         return args.n, args.n
+    if is_movie(args):
+        stops = max(2, -(-args.n // args.interpolate)) * args.loops
+        return stops, stops * args.interpolate
     paths = -(-args.n // args.interpolate)  # enough paths, each with two ends
     return 2 * paths, paths * args.interpolate
 
@@ -185,12 +225,19 @@ def make_latents(
         class_per_row,
         grid_columns,
         interpolate,
+        interpolate_loops,
         sample_latents,
     )
 
     classes = None if args.classes is None else find_classes(args.classes, prior.classes, names)
     steps = args.interpolate
     n, _ = count_images(args)
+    if is_movie(args):
+        labels = class_per_row(args.loops, 1, len(classes) if classes else prior.classes)
+        labels = torch.tensor(classes)[labels] if classes and labels is not None else labels
+        labels = None if labels is None else labels.repeat_interleave(n // args.loops)
+        stops = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
+        return interpolate_loops(stops, args.loops, steps, prior.kind), args.loops
     columns = 2 if steps else grid_columns(n)
     rows = class_per_row(n, columns, len(classes) if classes else prior.classes)
     labels = torch.tensor(classes)[rows] if classes and rows is not None else rows

@@ -119,7 +119,7 @@ def expand_paths(config: DictConfig) -> None:
 
     UserError: a user who is not there.
     """
-    for key in ("out", "data_root", *path_keys(config)):
+    for key in ("out", "data_root", "init_from", *path_keys(config)):
         value = OmegaConf.select(config, key)
         if isinstance(value, str) and value.startswith("~"):
             OmegaConf.update(config, key, str(expand_home(value)))

@@ -83,6 +83,8 @@ class Run:
     sweep: SweepSettings = SweepSettings("continue", 1)
     accumulate: PositiveInt = 1
     early_stop: EarlyStopSettings = EarlyStopSettings(None, 0.0)
+    init_from: str | None = None
+    freeze_d: NonNegativeInt = 0
 
     @classmethod
     def from_config(cls, config: Settings) -> "Run":

@@ -270,6 +270,8 @@ def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths of data absolute: a run may be resumed from another folder."""
     expand_paths(config)
     config.data_root = str(Path(config.data_root).absolute())
+    if config.get("init_from") is not None:
+        config.init_from = str(Path(config.init_from).absolute())
     keys = set(path_keys({"dataset": config.dataset}))
     if config.dataset.get("root") is not None:  # also of a class that is no longer there
         keys.add("dataset.root")

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from crgan_cli.data.images import to_uint8
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.evaluation.sampler import make_grid
+from crgan_cli.evaluation.movies import save_movie
+from crgan_cli.evaluation.sampler import grid_columns, make_grid, tile
 from crgan_cli.runs.metric_names import make_word
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -48,6 +49,26 @@ class GridWriter:
     def finish(self, columns: int) -> None:
         """Write the file; `columns` is the width of the grid."""
         save_picture(make_grid(torch.cat(self.batches), columns), self.path)
+
+
+class MovieWriter:
+    """Writes one movie, whose frames are grids if there are several columns."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path = path
+        self.fps = fps
+        self.batches: list[Tensor] = []
+
+    def add(self, images: Tensor) -> None:
+        """Add (N, C, H, W) images in [-1, 1]."""
+        self.batches.append(to_uint8(images).cpu())
+
+    def finish(self, columns: int) -> None:
+        """Write the file; so many images are a frame."""
+        width = grid_columns(columns)
+        frames = torch.cat(self.batches).split(columns)
+        pictures = (tile(each, width) if columns > 1 else each[0] for each in frames)
+        save_movie([to_pillow(each).convert("RGB") for each in pictures], self.path, self.fps)
 
 
 class PngWriter(ABC):

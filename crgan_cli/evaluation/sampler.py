@@ -79,6 +79,19 @@ def interpolate(ends: Latents, steps: int, kind: str) -> Latents:
     )
 
 
+def interpolate_loops(stops: Latents, loops: int, steps: int, kind: str) -> Latents:
+    """Return the frames of closed paths, `steps` from one latent to the next, as `move` goes.
+
+    `stops` holds the latents of one loop after those of another; the last leads to the first, so
+    that a movie has no jump. All loops of the first frame come first, then those of the next.
+    """
+    start = stops.z.unflatten(0, (loops, -1))[:, :, None]  # (loops, stops, 1, z_dim)
+    t = torch.arange(steps)[:, None] / steps  # without the end, which is the next start
+    z = move(start, start.roll(-1, 1), t, kind).flatten(1, 2)  # (loops, frames, z_dim)
+    y = None if stops.y is None else stops.y.unflatten(0, (loops, -1))[:, 0].repeat(z.shape[1])
+    return Latents(z.transpose(0, 1).flatten(0, 1), y)
+
+
 def move(start: Tensor, end: Tensor, t: Tensor, kind: str) -> Tensor:
     """The latents (..., z_dim) at the share t, (..., 1), of the way from start to end.
 
@@ -235,11 +248,16 @@ def make_steps(
 
 
 def make_grid(images: Tensor, columns: int) -> Tensor:
-    """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide.
+    """(N, C, H, W) in [-1, 1] -> one uint8 picture (3, H', W'), `columns` images wide."""
+    return tile(to_uint8(images).cpu(), columns)
+
+
+def tile(images: Tensor, columns: int) -> Tensor:
+    """(N, 1 or 3, H, W) uint8 -> one picture (3, H', W'), `columns` images wide.
 
     torchvision's make_grid would do, but importing torchvision takes longer than torch itself.
     """
-    framed = pad(to_uint8(images).cpu().expand(-1, 3, -1, -1), (0, MARGIN, 0, MARGIN))
+    framed = pad(images.expand(-1, 3, -1, -1), (0, MARGIN, 0, MARGIN))
     rows = -(-len(framed) // columns)
     framed = torch.cat([framed, framed.new_zeros(rows * columns - len(framed), *framed.shape[1:])])
     tiled = framed.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)

@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 
 def pick_rows(rows: Tensor, at: Tensor) -> Tensor:
     """(M, C) rows at the positions (K,) -> (K, C)."""
-    return rows.index_select(0, at) if rows.device.type == "cpu" else pick(rows, at)
+    return rows.index_select(0, at) if rows.device.type == "cpu" else pick_entries(rows, at)
 
 
 def pick_pixels(pixels: Tensor, at: Tensor) -> Tensor:
@@ -20,10 +20,10 @@ def pick_pixels(pixels: Tensor, at: Tensor) -> Tensor:
     if pixels.device.type == "cpu":
         return pixels.gather(2, at.expand(n, c, -1))
     first = torch.arange(0, pixels.numel(), length, device=at.device)
-    return pick(pixels.reshape(-1), (at + first.view(n, c, 1)).view(-1)).view(n, c, -1)
+    return pick_entries(pixels.reshape(-1), (at + first.view(n, c, 1)).view(-1)).view(n, c, -1)
 
 
-def pick(values: Tensor, at: Tensor) -> Tensor:
+def pick_entries(values: Tensor, at: Tensor) -> Tensor:
     """(M, ...) values at the positions (K,) -> (K, ...)."""
     picked = Pick.apply(values, at)
     assert isinstance(picked, Tensor)
@@ -66,4 +66,4 @@ class Add(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: PickContext, grad: Tensor
     ) -> tuple[Tensor, None, None]:
-        return pick(grad, ctx.at), None, None
+        return pick_entries(grad, ctx.at), None, None

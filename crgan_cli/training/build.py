@@ -51,6 +51,7 @@ from crgan_cli.training.requirements import (
     require_enough_memory,
 )
 from crgan_cli.training.trainer import StepCost, Trainer
+from crgan_cli.training.warm_start import WarmStart, freeze_layers
 
 
 def build_loggers(config: DictConfig) -> dict[str, Logger]:
@@ -90,6 +91,10 @@ class TrainingRun:
         self.engine = engine.for_device(self.device, self.settings.accumulate)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
+        warm = self.warm_start() if found is None else None
+        if warm:
+            warm.take_networks(self.task)
+        freeze_layers(self.task, self.settings.freeze_d)
         self.engine.prepare(self.task, self.device)
         broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
         batch_sizes = [stage.batch_size for stage in stages]
@@ -108,7 +113,12 @@ class TrainingRun:
                 "measures nothing: type early_stop.patience=null, or choose metrics."
             )
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
+        self.image_count = sum(len(images.x) for images in sets.values())
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
+        if warm:
+            self.provenance["init_from"] = warm.describe()
+        elif found and "init_from" in found.content["provenance"]:
+            self.provenance["init_from"] = found.content["provenance"]["init_from"]
         self.require_same_images(found)
 
         self.trainer = Trainer(
@@ -123,6 +133,8 @@ class TrainingRun:
             log_every=self.settings.log.every,
             count_cost=self.count_cost,
         )
+        if warm:
+            warm.take_average(self.trainer.ema)
 
         # Metrics, now, so that those that are not available fail at the start.
         names = self.dataset.class_names
@@ -140,6 +152,17 @@ class TrainingRun:
                 **self.evaluator.describe(),
                 **describe_generator("ema" if averaged else "raw", side),
             }
+
+    def warm_start(self) -> WarmStart | None:
+        """Read `init_from`. Raise UserError if it, or what goes with it, cannot be used."""
+        if self.settings.init_from is not None:
+            return WarmStart(self.settings.init_from)
+        if self.settings.freeze_d:
+            raise UserError(
+                f"freeze_d={self.settings.freeze_d} keeps layers as another run trained them: give "
+                "init_from=RUN or a checkpoint with it."
+            )
+        return None
 
     def require_images(self, stages: Stages) -> None:
         """Raise UserError for a batch size of any stage that D does not allow, or for more images

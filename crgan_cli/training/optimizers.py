@@ -24,6 +24,12 @@ from crgan_cli.training.momentum import MomentumSGD
 from crgan_cli.training.plain_optimizer import PlainOptimizer
 
 
+def find_trainable(player: nn.Module) -> list[nn.Parameter]:
+    """Return a player's parameters without frozen ones, before the first turn: turns set
+    `requires_grad` of these."""
+    return [parameter for parameter in player.parameters() if parameter.requires_grad]
+
+
 class Optimization(ABC):
     """One optimizer per player, and the number of D steps per G step.
 
@@ -51,7 +57,7 @@ class Optimization(ABC):
 
     def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """Build one optimizer per player."""
-        return {who: self.build_one(who, list(players[who].parameters())) for who in players}
+        return {who: self.build_one(who, find_trainable(players[who])) for who in players}
 
     @abstractmethod
     def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:

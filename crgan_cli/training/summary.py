@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -22,6 +23,9 @@ from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.hooks import Evaluate
 
 log = logging.getLogger(__name__)
+
+FEW = 5000
+"""Training images below which a run says what helps (our choice)."""
 
 NOT_HPARAMS = (
     "out",
@@ -80,6 +84,7 @@ def log_plan(
         log.info("%s", line)
     warn_of_noisy_consistency(training.task, config.architecture)
     warn_of_idle_clipping(training.task)
+    advise_on_few_images(training.image_count, config)
     left_out = [str(stage.resolution) for stage in trainer.stages if stage.first >= trainer.steps]
     if left_out:
         log.warning(
@@ -133,6 +138,26 @@ def warn_of_idle_clipping(task: nn.Module) -> None:
             "regularizer=clip: spectral norm divides D's weights by their norms again, so clipping "
             "changes little. Type architecture.spectral_norm=false"
         )
+
+
+def advise_on_few_images(count: int, config: Mapping[str, Any]) -> None:
+    """Log what helps a model of few training images, as far as it is not chosen, and its cost."""
+    if count >= FEW or not config["architecture"].get("prior"):
+        return
+    advice = []
+    if not config["augment_both"]["_target_"]:
+        advice.append("augment_both=ada or diffaugment (all that D sees; no more passes of D or G)")
+    if "zcr" not in (config["regularizer"]["_target_"] or ()):
+        advice.append("regularizer=icr (twice the work of a step without)")
+    if not config["dataset"].get("flip"):
+        advice.append("dataset.flip=true if mirrored images are right (free)")
+    if config.get("init_from") is None:
+        advice.append("init_from=RUN, trained on many images of this size")
+    log.info(
+        "%s training images are few: D may learn them by heart.%s",
+        f"{count:,}",
+        f" What helps: {'; '.join(advice)}" if advice else "",
+    )
 
 
 def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:

@@ -208,7 +208,7 @@ def test_a_name_wins_over_a_number() -> None:
 def asked(**words: object) -> Namespace:
     """The arguments of `crgan sample` that latents depend on."""
     defaults = {"n": 40, "classes": None, "truncation": None, "interpolate": None, "seed": 0}
-    return Namespace(**defaults | words)
+    return Namespace(**{**defaults, "out": Path("grid.png"), "loops": 1, **words})
 
 
 @pytest.mark.parametrize("limit", [0.5, 1.0])
@@ -300,7 +300,9 @@ def test_a_folder_that_holds_something_is_left_alone(
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("grid.mp4", "crgan writes no .mp4 files. Give FILE.png"),
+        ("grid.mp4", "is a movie: add --interpolate STEPS"),
+        ("grid.gif", "is a movie: add --interpolate STEPS"),
+        ("grid.avi", "crgan writes no .avi files. Give FILE.png"),
         ("grid.psd", "crgan writes no .psd files"),  # Pillow reads these only
         ("grid.h5", "crgan writes no .h5 files"),
         ("run.v2", "crgan writes no .v2 files"),

@@ -8,6 +8,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.training.summary import (
+    advise_on_few_images,
     hparams,
     warn_of_idle_clipping,
     warn_of_noisy_consistency,
@@ -65,3 +66,23 @@ def test_clipping_under_spectral_norm_is_said_to_do_little(
     config = compose([*words, f"architecture.spectral_norm={spectral_norm}"])
     warn_of_idle_clipping(build_task(config, build_networks(config)))
     assert ("Type architecture.spectral_norm=false" in caplog.text) == (spectral_norm == "true")
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "named"),
+    [
+        (5000, [], []),
+        (4999, [], ["augment_both=ada", "regularizer=icr", "dataset.flip=true", "init_from=RUN"]),
+        (400, ["augment_both=ada", "regularizer=icr"], ["dataset.flip=true", "init_from=RUN"]),
+        (400, ["regularizer=[cr,zcr]", "dataset.flip=true"], ["augment_both=ada", "init_from=RUN"]),
+        (400, ["task=pix2pix", "architecture=unet", "dataset=demo_pairs"], []),
+    ],
+)
+def test_few_images_are_said_with_what_helps_and_is_not_chosen(
+    count: int, words: list[str], named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    advise_on_few_images(count, compose(words))
+    offered = ["augment_both=ada", "regularizer=icr", "dataset.flip=true", "init_from=RUN"]
+    assert [name for name in offered if name in caplog.text] == named
+    assert bool(caplog.messages) == bool(named)

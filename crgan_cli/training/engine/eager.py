@@ -33,6 +33,7 @@ from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import cut_views
 from crgan_cli.training.engine.compiler import require_compiler
 from crgan_cli.training.engine.turn_log import bound_gradient, mean_numbers, turn_log
+from crgan_cli.training.optimizers import find_trainable
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Eager:
             convert_sync_batchnorm(self.task)
         self.players = {who: task.player(who) for who in dict.fromkeys(task.turns)}
         # found once: to walk through all modules in every turn takes a share of a small step
-        self.parameters = {who: list(player.parameters()) for who, player in self.players.items()}
+        self.parameters = {who: find_trainable(player) for who, player in self.players.items()}
         self.norms = find_norms(*self.players.values())
         self.cast_layers = {
             who: find_cast_layers(*(self.players[other] for other in task.players_run(who)))

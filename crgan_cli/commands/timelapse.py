@@ -1,0 +1,69 @@
+"""`crgan timelapse`: a run's sample grids, one after the other, as a movie."""
+
+import argparse
+from pathlib import Path
+
+from crgan_cli.commands.sample import parse_path, parse_positive_float
+from crgan_cli.errors import RunFailed, UserError
+
+help = "Show a run's training: its sample grids as a GIF, WebP or MP4."
+
+HOLD = 2.0  # seconds that the last picture stays
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    parser.description = (
+        "Show a run's training: the grids that it drew every samples.every steps, as a movie. The "
+        "step stands below each."
+    )
+    add("run", metavar="RUN", type=parse_path)
+    add(
+        "--out",
+        type=parse_path,
+        default=Path("timelapse.gif"),
+        metavar="FILE",
+        help="FILE.gif, FILE.webp or FILE.mp4 (timelapse.gif)",
+    )
+    add(
+        "--fps",
+        type=parse_positive_float,
+        default=4.0,
+        help="grids a second (4); the last one stays for 2 s",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the grids and write the movie."""
+    from PIL import Image
+
+    from crgan_cli.evaluation.movies import CAPTION, caption, require_movie, save_movie
+    from crgan_cli.runs.folder import RunDir
+
+    require_movie(args.out)
+    paths = sorted(RunDir(args.run).samples.glob("step_*.png"))
+    if len(paths) < 2:
+        raise UserError(
+            f"{args.run} holds {len(paths)} sample grids (samples/step_*.png); a movie needs 2. "
+            "Give the folder of a run that was trained with samples.every below its steps."
+        )
+    pictures = []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                pictures.append(picture.convert("RGB"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read as an image ({error}). Delete it.") from None
+    # grids of one run differ where another number of samples was typed on the way
+    size = max(each.width for each in pictures), max(each.height for each in pictures) + CAPTION
+    frames = [
+        caption(picture, f"step {int(path.stem.removeprefix('step_')):,}", size)
+        for path, picture in zip(paths, pictures, strict=True)
+    ]
+    try:
+        save_movie(frames, args.out, args.fps, HOLD)
+    except OSError as error:
+        raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
+    print(f"{len(frames)} grids of {args.run}: {args.out}")
+    return 0
