@@ -315,7 +315,7 @@ def test_a_run_leaves_no_open_hydra_and_can_be_followed_by_another(crgan, jobs: 
 def test_a_job_knows_itself_from_hydra(crgan, tmp_path: Path, monkeypatch) -> None:
     seen: list[tuple[str, str, list[str]]] = []
 
-    def train_run(*_: object) -> float:
+    def train_run(*_: object, **__: object) -> float:
         node = HydraConfig.get()
         seen.append((node.job.name, str(node.mode), list(node.overrides.task)))
         return 1.0
