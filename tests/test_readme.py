@@ -29,8 +29,17 @@ EXAMPLES = {
     "brightness": "terms/cr/real",
     "dense": "terms/adversarial/g",
     "arrays": "terms/adversarial/d",
+    "sharpness": "sharpness_n8_real",  # a new G draws grey
+    "mean_colours": "kid_meancolours4_n8",
 }
-"""Module of each worked example -> a term that its run logs."""
+"""Module of each worked example -> a term, or a number of its evaluation, that its run logs."""
+
+SPARE = {
+    "dense": "architecture.width",
+    "arrays": "dataset.fraction",
+    "mean_colours": "extractor.resolution",
+}
+"""Module -> the setting of tiny runs that its choice does not have."""
 
 
 def write_examples(folder: Path) -> dict[str, list[str]]:
@@ -77,7 +86,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
     commands = {}
     for name, words in write_examples(folder).items():
         small = ("steps=2", "log.every=1", "samples.every=2", "metrics.measures=[kid]")
-        spare = {"dense": "architecture.width", "arrays": "dataset.fraction"}.get(name, "none")
+        spare = SPARE.get(name, "none")
         small = [word for word in tiny(f"out={name}", *small) if not word.startswith(spare)]
         commands[name] = [*words, *small]
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +105,8 @@ def test_a_worked_example_trains_and_logs_its_term(name: str, examples: Examples
     assert examples.codes.get(name) == "0", examples.said
     logged = lines(examples.folder / name, "train")
     assert len(logged) == 2
-    assert logged[-1][EXAMPLES[name]] != 0
+    scored = lines(examples.folder / name, "eval")[-1]
+    assert {**logged[-1], **scored}[EXAMPLES[name]] != 0
     if name == "mode_seeking":
         assert logged[-1]["terms/cr/real"] > 0
 

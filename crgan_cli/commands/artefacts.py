@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_seed
+from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_run, parse_seed
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_run)
     add(
         "words",
         nargs="*",

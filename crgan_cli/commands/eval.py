@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_path
+from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.evaluation.overrides import CHANGEABLE
-from crgan_cli.system.paths import expand_home
+from crgan_cli.report.latest import resolve_run
 from crgan_cli.system.streams import require_printed
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--against",
-        type=parse_path,
+        type=parse_run,
         metavar="PATH",
         help="show the last numbers of another run as well",
     )
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 def split_paths_and_overrides(words: list[str]) -> tuple[list[Path], list[str]]:
     """Return paths, and overrides: every KEY=VALUE that is not an existing file."""
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    return [expand_home(word) for word in words if word not in overrides], overrides
+    return [resolve_run(word) for word in words if word not in overrides], overrides
 
 
 def check_arguments(args: argparse.Namespace, paths: list[Path]) -> None:

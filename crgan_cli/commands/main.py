@@ -19,7 +19,8 @@ from typing import NoReturn, Protocol
 from crgan_cli import __version__
 from crgan_cli.errors import Interrupted, RunFailed, UserError, unknown_name
 from crgan_cli.system.console import format_unexpected, print_error
-from crgan_cli.system.distributed.launch import is_torchrun
+from crgan_cli.system.distributed.launch import is_main, is_torchrun
+from crgan_cli.system.loading import announce_torch
 from crgan_cli.system.streams import protect_streams, require_printed
 
 COMMANDS = (
@@ -29,6 +30,7 @@ COMMANDS = (
     "timelapse",
     "translate",
     "artefacts",
+    "info",
     "report",
     "reproduce",
     "completion",
@@ -74,6 +76,8 @@ def main() -> None:
 
         answer_shell(COMMANDS)
     protect_streams()
+    if is_main():
+        announce_torch()
     ctrl_c = CtrlC()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, ctrl_c)

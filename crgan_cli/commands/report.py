@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crgan_cli.commands.sample import parse_path
+from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
 
 help = "Compare runs: a table over seeds, curves and samples, from files only."
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add("folders", nargs="+", metavar="DIR", type=parse_path, help="runs, or folders of runs")
+    add("folders", nargs="+", metavar="DIR", type=parse_run, help="runs, or folders of runs")
     add(
         "--out",
         type=parse_path,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from crgan_cli.errors import UserError
+from crgan_cli.report.latest import resolve_run
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
@@ -36,13 +37,24 @@ def number_parser(
     return parse
 
 
-def parse_path(text: str) -> Path:
-    """Parse a path, which may begin with `~`. Every argument that is a path has this type."""
-    try:
-        return expand_home(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def path_parser(resolve: Callable[[str], Path]) -> Callable[[str], Path]:
+    """Return a parser of paths that raises argparse's error for one that stands for nothing."""
 
+    def parse(text: str) -> Path:
+        try:
+            return resolve(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
+
+
+parse_path = path_parser(expand_home)
+"""Parses a path, which may begin with `~`. Every argument that is a path has this type."""
+
+parse_run = path_parser(resolve_run)
+"""Parses the path of a run or a checkpoint, which may begin with `latest`. Every argument that
+names one has this type."""
 
 parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
 parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
@@ -61,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     parser.description = "Draw images from a checkpoint. The same seed gives the same images."
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_run)
     add("--n", type=parse_positive_int, default=64, help="how many images, or frames (64)")
     add(
         "--out",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crgan_cli.commands.sample import parse_path, parse_positive_float
+from crgan_cli.commands.sample import parse_path, parse_positive_float, parse_run
 from crgan_cli.errors import RunFailed, UserError
 
 help = "Show a run's training: its sample grids as a GIF, WebP or MP4."
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Show a run's training: the grids that it drew every samples.every steps, as a movie. The "
         "step stands below each."
     )
-    add("run", metavar="RUN", type=parse_path)
+    add("run", metavar="RUN", type=parse_run)
     add(
         "--out",
         type=parse_path,

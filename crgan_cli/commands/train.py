@@ -8,9 +8,10 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from crgan_cli.commands.sample import parse_path
+from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
+from crgan_cli.report.latest import LATEST, resolve_run
 from crgan_cli.system.distributed.launch import is_torchrun
 from crgan_cli.system.streams import require_printed
 
@@ -21,6 +22,9 @@ RESUMABLE_KEYS = (
     *("checkpoint", "samples", "log", "logger", "metrics.every", "optimizer"),
 )
 """What may change with --from."""
+
+RUN_KEYS = ("init_from",)
+"""Settings that name a run."""
 
 TORCHRUN_SWEEP = (
     "torchrun starts several processes for one run, and -m asks for several runs. Type "
@@ -36,11 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("overrides", nargs="*", metavar="KEY=VALUE")
     add("-h", "--help", action="store_true")
     add("-m", "--multirun", action="store_true")
+    add("--dry-run", action="store_true")
     add("-c", "--cfg", choices=("job", "hydra", "all"))
     add("--resolve", action="store_true")
     add("-p", "--package")
     add("-cd", "--config-dir", metavar="DIR", type=parse_path)
-    add("--from", dest="start", metavar="RUN", type=parse_path)
+    add("--from", dest="start", metavar="RUN", type=parse_run)
     info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     add("-i", "--info", nargs="?", const="all", choices=info)
     add("--hydra-help", action="store_true")
@@ -64,6 +69,7 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     require_compatible_flags(args)
+    args.overrides = [name_latest(word) for word in args.overrides]
     if args.start is not None:
         return resume_run(args)
     if args.hydra_help:
@@ -73,6 +79,14 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     return print_or_train(args, choices)
+
+
+def name_latest(override: str) -> str:
+    """Put the newest run, as it is now, in the place of `latest` in a setting that names a run."""
+    key, _, value = override.partition("=")
+    if key not in RUN_KEYS or value.partition("/")[0] != LATEST:
+        return override
+    return f"{key}={resolve_run(value)}"
 
 
 def describe_help(choices: Choices, topics: Sequence[str]) -> str:
@@ -89,6 +103,8 @@ def describe_help(choices: Choices, topics: Sequence[str]) -> str:
 def require_compatible_flags(args: argparse.Namespace) -> None:
     """Raise UserError for flags that exclude each other."""
     prints = args.cfg or args.info
+    if args.dry_run and (prints or args.multirun or args.start is not None):
+        raise UserError("--dry-run shows one run: type it without -m, --from, --cfg and --info.")
     if args.start is not None and (args.multirun or prints):
         raise UserError("--from continues one run: type it without -m, --cfg and --info.")
     if args.cfg and args.info:
@@ -114,6 +130,14 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     if args.info:
         launch.print_info(choices, overrides, args.info)
     if prints:
+        require_printed()
+        return 0
+    if args.dry_run:
+        if plan is not None:
+            raise UserError("--dry-run shows one run, and this experiment is a sweep.")
+        from crgan_cli.training.dry_run import describe_plan
+
+        print(describe_plan(compose.compose(typed, args.config_dir)))
         require_printed()
         return 0
     if plan is None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_seed
+from crgan_cli.commands.sample import parse_path, parse_positive_int, parse_run, parse_seed
 
 help = "Translate images with a trained run: a file, a folder or a zip."
 
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "back. The same file and seed give the same image, alone or in a folder, and that of the "
         "run's grids and metrics. Names are kept; all become PNGs."
     )
-    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_path)
+    add("checkpoint", metavar="CHECKPOINT_OR_RUN", type=parse_run)
     add("input", metavar="INPUT", type=parse_path, help="an image, a folder or a zip of images")
     add(
         "--out",

@@ -49,6 +49,8 @@ class Choices:
 
     def with_key(self, group: str, key: str) -> list[str]:
         """List the choices of `group` whose own file has `key`."""
+        if key == "defaults":  # Hydra's list of parents
+            return []
         line = re.compile(rf"^{re.escape(key)}:", re.MULTILINE)
         return [
             name

@@ -14,7 +14,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 
 from crgan_cli.config.choices import Choices
-from crgan_cli.errors import UserError, closest_name, conflict, unknown_name
+from crgan_cli.config.unknown import unknown_choice, unknown_key
+from crgan_cli.errors import UserError, conflict, unknown_name
 from crgan_cli.system.paths import shell_quoted
 
 PART = re.compile(r"dataset@dataset\.parts\.\w+")
@@ -208,33 +209,6 @@ def _check_list(group: str, names: list[str], choices: Choices) -> None:
                     "Choose one of them.",
                 )
             )
-
-
-# --- names ----------------------------------------------------------------------------------------
-
-
-def unknown_choice(group: str, name: str, choices: Choices) -> str:
-    """The message for a misspelt choice."""
-    name = "null" if name == "None" else name
-    return unknown_name(
-        "choice", name, choices.groups.get(group, []), where=group, prefix=f"{group}="
-    )
-
-
-def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
-    """The message for a misspelt key or group. `keys`: the dotted keys that exist."""
-    group, _, last = key.partition(".")
-    if last and group in choices.groups:
-        known = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.")]
-        known = [name for name in known if name.partition(".")[0] != "_target_"]
-        owners = " and ".join(f"{group}={name}" for name in choices.with_key(group, last))
-        hint = f"It is a key of {owners}." if owners else ""
-        return unknown_name("key", last, known, where=group, prefix=f"{group}.", hint=hint)
-    guess = closest_name(key, [*choices.groups, *keys]) or next(
-        (known for known in keys if known.rpartition(".")[2] == key), None
-    )
-    hint = f" Did you mean '{guess}'?" if guess else ""
-    return f"Unknown setting '{key}'.{hint} 'crgan train --help' lists the groups and settings."
 
 
 # --- exceptions -----------------------------------------------------------------------------------

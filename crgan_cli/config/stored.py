@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crgan_cli.config import messages
+from crgan_cli.config import messages, unknown
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import (
     compose,
@@ -61,6 +61,7 @@ ALSO_SETS = {"metrics": "extractor"}
 
 NEWER_GROUPS: dict[str, Any] = {
     "augment_both": {"_target_": {}},
+    "measure": {"_target_": {}},
     "logger": {"_target_": {"tensorboard": "crgan_cli.runs.loggers.TensorBoard"}},
 }
 """Groups that runs of older versions lack -> what these runs did."""
@@ -185,7 +186,7 @@ def _apply(
         if key.split(".")[0] in groups:
             continue
         if OmegaConf.select(new, key, default=ABSENT) is ABSENT:
-            raise UserError(messages.unknown_key(key, choices, list(flatten(new))))
+            raise UserError(unknown.unknown_key(key, choices, list(flatten(new))))
         OmegaConf.update(new, key, override.value())
     for key in path_keys({"dataset": new.dataset}) if "data_root" in own else ():
         if OmegaConf.select(new, key) == config.get("data_root"):

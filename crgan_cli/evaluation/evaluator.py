@@ -48,7 +48,8 @@ class Evaluator(ImageComparison):
     """Scores generated images against real ones of the `reference` split.
 
     `conf/metrics` explains the settings. It changes no global random state (torch, NumPy, Python)
-    and starts no workers: a run with evaluations trains exactly like one without.
+    and starts no workers: a run with evaluations trains exactly like one without. `own`: measures
+    of the user, from `conf/measure`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Evaluator(ImageComparison):
         kid_subset_size: PositiveInt | None = None,
         swd_directions: PositiveInt = 512,
         ms_ssim_pairs: PositiveInt = 10000,
+        own: Mapping[str, Metric] | None = None,
     ) -> None:
         self.extractor = extractor
         self.protocol = Protocol(
@@ -97,6 +99,7 @@ class Evaluator(ImageComparison):
             swd_directions=swd_directions,
             ms_ssim_pairs=ms_ssim_pairs,
         )
+        self.metrics += (own or {}).values()
         self.required: frozenset[FeatureKind] = frozenset().union(
             *(metric.required for metric in self.metrics)
         )

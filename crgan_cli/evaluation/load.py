@@ -15,6 +15,7 @@ from crgan_cli.config.resolve import flatten, format_typed
 from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
 from crgan_cli.gan.stages import describe_side
 from crgan_cli.gan.tasks.base import StoredValues, Task
@@ -45,10 +46,33 @@ of their groups: neither the data nor the extractor need be there."""
 
 
 def build_evaluator(config: DictConfig) -> Evaluator | None:
-    """Build the metrics with their feature extractor. Return None for metrics=none."""
+    """Build the metrics with their feature extractor, and the user's own measures.
+
+    Return None for metrics=none. Raises UserError for a measure that is none, or has no place.
+    """
+    own = build_own_measures(config.measure)
     if not config.metrics._target_:
+        if own:
+            raise UserError(
+                f"measure={','.join(own)} is measured with the metrics, and metrics=none has none. "
+                "Type metrics=demo, or leave measure out."
+            )
         return None
-    return build_group(config.metrics, extractor=build_group(config.extractor))
+    parts = {"extractor": build_group(config.extractor)} | ({"own": own} if own else {})
+    return build_group(config.metrics, **parts)
+
+
+def build_own_measures(settings: DictConfig) -> dict[str, Metric]:
+    """Build the measures of `conf/measure`, by name. Raises UserError for another class."""
+    measures = build_group(settings)
+    assert isinstance(measures, dict), "config/schema.py asks for names"
+    for name, measure in measures.items():
+        if not isinstance(measure, Metric):
+            raise UserError(
+                f"measure={name}: {type(measure).__name__} is no crgan_cli.evaluation.Metric. "
+                "docs/extending.md shows one."
+            )
+    return measures
 
 
 def find_run(path: Path) -> RunDir | None:

@@ -7,14 +7,14 @@ if TYPE_CHECKING:
 
     from crgan_cli.runs.checkpoint import LoadedCheckpoint
 
-CHANGEABLE = ("metrics", "extractor", "device", "data_root", "dataset.root")
+CHANGEABLE = ("metrics", "measure", "extractor", "device", "data_root", "dataset.root")
 """What may be changed for a checkpoint; everything else is the run's."""
 
-BUILT = ("metrics", "extractor", "dataset", "task")
+BUILT = ("metrics", "measure", "extractor", "dataset", "task")
 """The groups that a score is built from; the task draws. The networks are read from each
 checkpoint."""
 
-CHANGEABLE_WITHOUT_RUN = ("metrics", "extractor", "device", "data_root", "dataset")
+CHANGEABLE_WITHOUT_RUN = ("metrics", "measure", "extractor", "device", "data_root", "dataset")
 """What may be set if there is no run to take it from."""
 
 

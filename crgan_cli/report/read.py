@@ -19,7 +19,7 @@ from crgan_cli.report.model import Line, RunFiles, Value
 from crgan_cli.report.stages import read_stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.jsonl import is_evaluation, is_metrics_line, read_lines, read_records
-from crgan_cli.runs.metric_names import may_lead
+from crgan_cli.runs.metric_names import learn_measures, may_lead
 from crgan_cli.runs.status import Status
 from crgan_cli.system.numbers import name_nonfinite
 
@@ -43,6 +43,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     if not evals or (metric and not any(metric in line for line in evals)):
         later = read_evaluations(RunDir(path).evaluations, metric)
         evals, protocol = later if later[0] else (evals, protocol)
+    learn_measures(protocol)
     status, error = find_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0

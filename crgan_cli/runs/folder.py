@@ -20,6 +20,8 @@ from crgan_cli.system.paths import shell_quoted
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
+OUTPUTS = Path("outputs")
+"""Where runs are made that no `out=FOLDER` puts elsewhere."""
 
 RESULT_TYPES: Mapping[str, type] = {
     "status": str,

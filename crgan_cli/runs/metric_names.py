@@ -4,6 +4,7 @@ The only table of this. The metric classes and the reports both read it. It need
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -47,6 +48,24 @@ TRAITS = {
     ),
 }
 """Beginning of a metric's name, up to a "_" or its end -> the traits of the metric."""
+
+OWN: dict[str, MetricTraits] = {}
+"""The same for measures of users, as far as this process knows them: `Metric` and the reports add
+them. A run's record of its protocol has them, for reports do not import the user's code."""
+
+
+def learn_measures(protocol: Mapping[str, object]) -> None:
+    """Remember the measures of users in the record of a protocol."""
+    measures = protocol.get("own_measures")
+    for key, traits in measures.items() if isinstance(measures, Mapping) else ():
+        if key not in TRAITS and isinstance(traits, Mapping):
+            OWN[key] = MetricTraits(
+                higher_is_better=bool(traits.get("higher_is_better")),
+                may_lead=False,
+                of_features=bool(traits.get("of_features")),
+                counted=True,
+            )
+
 
 BASELINES = {
     "_of_input": "the input itself as the answer",
@@ -93,11 +112,12 @@ def make_word(name: str) -> str:
 
 def find_traits(name: str) -> MetricTraits:
     """Return the traits of the metric that a number is of, or `UNKNOWN_METRIC`."""
-    return TRAITS.get(find_metric(name), UNKNOWN_METRIC)
+    metric = find_metric(name)
+    return TRAITS.get(metric) or OWN.get(metric, UNKNOWN_METRIC)
 
 
 def find_metric(name: str) -> str:
     """Return the longest start of `name` that is a metric; `name` if there is none."""
     words = name.split("_")
     starts = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-    return next((start for start in starts if start in TRAITS), name)
+    return next((start for start in starts if start in TRAITS or start in OWN), name)

@@ -15,6 +15,7 @@ INFORMATION = (
     "precision",
     "floor_sha256",
     "measures",
+    "own_measures",
 )
 """Parts of a record in which comparable numbers may differ.
 

@@ -21,11 +21,9 @@ from crgan_cli.evaluation.drawing import (
     make_painter,
 )
 from crgan_cli.evaluation.evaluator import Evaluator
-from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
-from crgan_cli.networks.pggan import require_groups
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.loggers.base import Logger
@@ -49,6 +47,7 @@ from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
     require_batches,
     require_enough_memory,
+    require_images,
 )
 from crgan_cli.training.trainer import StepCost, Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
@@ -91,7 +90,7 @@ class TrainingRun:
         self.engine = engine.for_device(self.device, self.settings.accumulate)
         players = build.build_networks(config)
         self.task = build.build_task(config, players)
-        warm = self.warm_start() if found is None else None
+        warm = WarmStart.from_settings(self.settings) if found is None else None
         if warm:
             warm.take_networks(self.task)
         freeze_layers(self.task, self.settings.freeze_d)
@@ -103,7 +102,7 @@ class TrainingRun:
         # Data. Every rank must have the images of the others, and of the checkpoint.
         names = found.content.get("class_names", ()) if found else ()
         self.dataset = build_dataset(config, names)
-        on_every_rank(lambda: self.require_images(stages))
+        on_every_rank(lambda: require_images(config, self.task, self.dataset, stages))
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
@@ -119,6 +118,7 @@ class TrainingRun:
             self.provenance["init_from"] = warm.describe()
         elif found and "init_from" in found.content["provenance"]:
             self.provenance["init_from"] = found.content["provenance"]["init_from"]
+        run.extra_fields["provenance"] = self.provenance  # of every result, also of a killed run
         self.require_same_images(found)
 
         self.trainer = Trainer(
@@ -152,26 +152,6 @@ class TrainingRun:
                 **self.evaluator.describe(),
                 **describe_generator("ema" if averaged else "raw", side),
             }
-
-    def warm_start(self) -> WarmStart | None:
-        """Read `init_from`. Raise UserError if it, or what goes with it, cannot be used."""
-        if self.settings.init_from is not None:
-            return WarmStart(self.settings.init_from)
-        if self.settings.freeze_d:
-            raise UserError(
-                f"freeze_d={self.settings.freeze_d} keeps layers as another run trained them: give "
-                "init_from=RUN or a checkpoint with it."
-            )
-        return None
-
-    def require_images(self, stages: Stages) -> None:
-        """Raise UserError for a batch size of any stage that D does not allow, or for more images
-        than the data set has, as far as is known before it is read."""
-        for stage in stages:
-            require_groups(self.task, max(1, stage.batch_size // world().world_size))
-        self.dataset.require_facts()
-        require_batches(stages, self.dataset.known_counts("train").values())
-        require_enough_real(self.config.metrics, self.dataset)
 
     def require_metrics(self, evaluator: Evaluator, draws: Draws) -> None:
         """Raise UserError for metrics that are not for this run."""

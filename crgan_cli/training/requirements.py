@@ -6,9 +6,13 @@ import torch
 from omegaconf import DictConfig
 
 from crgan_cli.data.batches import require_valid_batch_size
+from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
+from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.gan.build import get_task_class
 from crgan_cli.gan.stages import Stages
+from crgan_cli.gan.tasks.base import Task
+from crgan_cli.networks.pggan import require_groups
 from crgan_cli.system.distributed.world import world
 from crgan_cli.system.memory import is_shortage, require_memory
 from crgan_cli.training.costs import count_weights
@@ -73,6 +77,16 @@ def count_state_bytes(config: DictConfig, device: torch.device, moments: int) ->
     }
     require_memory("training these networks", parts, device, remedy)
     return parts
+
+
+def require_images(config: DictConfig, task: Task, dataset: Dataset, stages: Stages) -> None:
+    """Raise UserError for a batch size of any stage that D does not allow, or for more images than
+    the data set has, as far as is known before it is read."""
+    for stage in stages:
+        require_groups(task, max(1, stage.batch_size // world().world_size))
+    dataset.require_facts()
+    require_batches(stages, dataset.known_counts("train").values())
+    require_enough_real(config.metrics, dataset)
 
 
 def require_batches(stages: Stages, sizes: Iterable[int]) -> None:

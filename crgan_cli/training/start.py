@@ -18,7 +18,7 @@ from crgan_cli.config.stored import (
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.runs.folder import RunDir, new_folder
+from crgan_cli.runs.folder import OUTPUTS, RunDir, new_folder
 from crgan_cli.runs.outcome import has_ended, primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
 from crgan_cli.runs.settings import load_text
@@ -37,7 +37,6 @@ from crgan_cli.training.stop import StopSignal
 from crgan_cli.training.summary import log_plan, write_summary
 
 log = logging.getLogger(__name__)
-OUTPUTS = Path("outputs")
 
 WHERE = ("out", "resume", "data_root", "dataset.root", "sweep", "published")
 """Keys that change nothing in a run."""

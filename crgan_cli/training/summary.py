@@ -12,6 +12,7 @@ from crgan_cli.gan.regularizers.weights import WeightClipping
 from crgan_cli.networks.fast.spectral import find_norms
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.next_commands import list_next_commands
 from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.runs.record import Recorder, read_history
 from crgan_cli.runs.status import Status
@@ -171,7 +172,6 @@ def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
         "seed": training.settings.seed,
         "peak_memory_bytes": get_peak_memory(training.device),
         "engine": training.engine.describe(),
-        "provenance": training.provenance,
     }
     if evaluate:
         result |= {"last": evaluate.last, "best": evaluate.best}
@@ -202,8 +202,16 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     if run.tensorboard.exists():
         print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
     print(f"  checkpoint   {next(iter(run.list_checkpoints()), run.best)}")
-    if evaluate is None:
-        return
+    if evaluate:
+        print_scores(training, evaluate)
+    print("next:")
+    config, to = flatten(training.config), next(iter(training.draws))
+    for command in list_next_commands(run.path, config, resumes=False, to=to):
+        print(f"  {command}")
+
+
+def print_scores(training: TrainingRun, evaluate: Evaluate) -> None:
+    """Print the last and the best metrics of a run, and how they went."""
     name = evaluate.evaluator.headline
     for key, value in evaluate.last.items():
         if key != "step":
@@ -213,5 +221,5 @@ def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
         at = int(evaluate.best["step"])
         side = training.trainer.stages.describe_growth(at)
         print(f"  best {name} {best} at step {at}{side and f', images of {side}'}")
-    evals = [line for line in read_history(run) if line["kind"] == "eval" and name in line]
+    evals = [line for line in read_history(training.run) if line["kind"] == "eval" and name in line]
     print(f"  {name} over the run: {' '.join(format_number(line[name]) for line in evals)}")

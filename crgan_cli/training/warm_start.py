@@ -4,10 +4,12 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.load import find_checkpoint
@@ -35,6 +37,18 @@ class WarmStart:
         except UserError as error:
             raise UserError(f"init_from={init_from}: {error}") from None
         self.step = self.source.content["step"]
+
+    @classmethod
+    def from_settings(cls, settings: Run) -> Self | None:
+        """Read `init_from`. Raise UserError if it, or what goes with it, cannot be used."""
+        if settings.init_from is not None:
+            return cls(settings.init_from)
+        if settings.freeze_d:
+            raise UserError(
+                f"freeze_d={settings.freeze_d} keeps layers as another run trained them: give "
+                "init_from=RUN or a checkpoint with it."
+            )
+        return None
 
     def describe(self) -> str:
         """Return what tells this checkpoint from others, for the provenance."""

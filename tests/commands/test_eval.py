@@ -157,7 +157,7 @@ def test_eval_without_metrics_is_refused_with_advice(plain: Path, crgan: Crgan) 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("seed=3", "Give only metrics=, extractor=, device=, data_root= and"),
+        ("seed=3", "Give only metrics=, measure=, extractor=, device=, data_root= and"),
         ("architecture=dcgan", "takes the run's own settings"),
         ("architecture._target_=os.system", "takes the run's own settings"),
         ("metrics.num_sample=6", "Did you mean"),

@@ -99,6 +99,14 @@ def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
         ),
         ("regularizr.lambda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
         ("lambda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
+        # the place of a key that was typed without its group, or with another one
+        ("lr=1e-4", "Unknown setting 'lr'. Did you mean 'optimizer.lr_g' or 'optimizer.lr_d'?"),
+        ("optimizer.lr=1e-4", "Did you mean 'optimizer.lr_g' or 'optimizer.lr_d'? Keys: lr_g,"),
+        ("loss.lr_g=1e-4", "Unknown key 'lr_g' in loss. Did you mean 'optimizer.lr_g'?"),
+        ("decay=0.9", "Did you mean 'ema.decay' or 'optimizer.decay'?"),
+        ("lamda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
+        ("lambda_gp=3", "regularizer=max_gp: type regularizer=gp regularizer.lambda_gp=VALUE"),
+        ("defaults=3", "Unknown setting 'defaults'. 'crgan train --help'"),
         (
             "regularizer.lambda_gp=3",
             "Unknown key 'lambda_gp' in regularizer. It is a key of regularizer=",

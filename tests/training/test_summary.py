@@ -1,12 +1,16 @@
 """What a run reports."""
 
 import logging
+import shlex
+from pathlib import Path
 
 import pytest
+from support.runs import Crgan, tiny
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.gan.build import build_networks, build_task
+from crgan_cli.runs.next_commands import list_next_commands
 from crgan_cli.training.summary import (
     advise_on_few_images,
     hparams,
@@ -66,6 +70,36 @@ def test_clipping_under_spectral_norm_is_said_to_do_little(
     config = compose([*words, f"architecture.spectral_norm={spectral_norm}"])
     warn_of_idle_clipping(build_task(config, build_networks(config)))
     assert ("Type architecture.spectral_norm=false" in caplog.text) == (spectral_norm == "true")
+
+
+def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: Path) -> None:
+    code, out, err = crgan("train", *tiny("steps=2", "out=it's a run"))
+    assert code == 0, err
+    commands = [shlex.split(line) for line in out.partition("next:\n")[2].splitlines()]
+    assert [words[:3] for words in commands] == [
+        ["crgan", name, "it's a run"] for name in ("sample", "eval", "report")
+    ]
+    for words in commands[:2]:  # of the third, seconds
+        code, _, err = crgan(*words[1:])
+        assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("config", "resumes", "said"),
+    [
+        ({"architecture.z_dim": 8}, False, ["sample R", "eval R metrics=demo"]),
+        ({"architecture.z_dim": 8}, True, ["train --from R", "sample R", "eval R metrics=demo"]),
+        ({"dataset.channels_in": 3}, False, ["translate R INPUT --out OUT"]),
+        (
+            {"dataset.channels_a": 3, "metrics._target_": "Evaluator"},
+            False,
+            ["translate R INPUT --to b --out OUT", "eval R", "report R"],
+        ),
+    ],
+)
+def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[str]) -> None:
+    found = list_next_commands(Path("R"), config, resumes=resumes, to="b")
+    assert found == [f"crgan {words}" for words in said]
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,17 @@ from torch import Tensor
 
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.metrics.features import FeatureKind, FeatureSet
-from crgan_cli.runs.metric_names import find_traits, higher_is_better, may_lead
+from crgan_cli.runs.metric_names import find_traits, higher_is_better, learn_measures, may_lead
 from crgan_cli.system.numbers import name_nonfinite
 
 
 class Metric(ABC):
     """A function of the features, or of the pixels, of real and generated images.
 
-    To add one, write a subclass, add it to both lists of `registry`, and its numbers to
+    To add one to crgan, write a subclass, add it to both lists of `registry`, and its numbers to
     `runs.metric_names`, where `higher_is_better` and `may_lead` (whether it may be the primary
-    metric) come from.
+    metric) come from. A measure of a user (`conf/measure`) sets `higher_is_better` and
+    `of_features` itself, and leads no run; its numbers begin with `key`.
 
     The numbers have plain names: `fd` for the Frechet distance, whatever the features. The
     evaluator reports `fid` if they are the standard Inception's, and otherwise appends the
@@ -31,13 +32,28 @@ class Metric(ABC):
     required: ClassVar[Set[FeatureKind]] = frozenset()  # per image, besides the moments
     shows_real: ClassVar[bool] = False  # also reported of the real images, as `..._real`
     needs_labels: ClassVar[bool] = False  # needs the class of every image, on both sides
-    higher_is_better: ClassVar[bool]
-    may_lead: ClassVar[bool]
-    of_features: ClassVar[bool]  # whether it needs an extractor
+    higher_is_better: ClassVar[bool] = False
+    may_lead: ClassVar[bool] = False
+    of_features: ClassVar[bool] = True  # whether it needs an extractor
 
     def __init_subclass__(cls) -> None:
+        if cls.is_own():
+            return learn_measures({"own_measures": cls.describe_own()})
         cls.higher_is_better, cls.may_lead = higher_is_better(cls.name), may_lead(cls.name)
         cls.of_features = find_traits(cls.name).of_features
+
+    @classmethod
+    def is_own(cls) -> bool:
+        """Whether this is a measure of a user, outside of crgan."""
+        return cls.__module__.partition(".")[0] != __name__.partition(".")[0]
+
+    @classmethod
+    def describe_own(cls) -> dict[str, dict[str, object]]:
+        """Return what reports need to know of a measure of a user, for the record."""
+        if not cls.is_own():
+            return {}
+        known = {"higher_is_better": cls.higher_is_better, "of_features": cls.of_features}
+        return {cls.key: {"class": f"{cls.__module__}.{cls.__qualname__}", **known}}
 
     def require(self, real: int, fake: int, dims: int) -> None:  # noqa: B027 (optional)
         """Raise UserError if so many images of `dims` features cannot be compared."""

@@ -93,6 +93,7 @@ def describe_evaluation(
     primary: str,
 ) -> dict[str, object]:
     """Return the full record of a protocol: all that is needed to compare the numbers."""
+    own = {key: value for metric in metrics for key, value in metric.describe_own().items()}
     return {
         "protocol": protocol.label(reference.dataset),
         "headline": primary,
@@ -105,4 +106,5 @@ def describe_evaluation(
         "resize": extractor.resize,
         "precision": f"{extractor.precision} features, float64 statistics",
         "measures": {k: value for metric in metrics for k, value in metric.describe().items()},
+        **({"own_measures": own} if own else {}),
     }

@@ -1,0 +1,30 @@
+"""What to type next for a run: each line can be copied into a shell as it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from crgan_cli.system.paths import shell_quoted
+
+
+def list_next_commands(
+    path: Path, config: Mapping[str, object], *, resumes: bool, to: str = "NAME"
+) -> list[str]:
+    """Return the commands for a run's folder, or for a checkpoint. Fill in words in capitals.
+
+    `config` is flat. `resumes`: whether steps are left to be trained. `to`: what images can be
+    translated to, where that is known and there are several translations.
+    """
+    where = shell_quoted(path)
+    several = "" if "dataset.channels_in" in config else f" --to {shell_quoted(to)}"
+    from_latents = "architecture.z_dim" in config
+    measured = bool(config.get("metrics._target_"))
+    look = (
+        f"crgan sample {where}"
+        if from_latents
+        else f"crgan translate {where} INPUT{several} --out OUT"
+    )
+    score = [f"crgan eval {where}"] if measured else []
+    if not measured and from_latents:  # the demo's protocol fits any image, and needs no download
+        score = [f"crgan eval {where} metrics=demo"]
+    report = [f"crgan report {where}"] if measured and path.suffix != ".pt" else []
+    return [*([f"crgan train --from {where}"] if resumes else []), look, *score, *report]
