@@ -128,7 +128,9 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     result = RunDir(folder).read_result()
     skipped = bool(before) and result == before
     images, training = count_new_images(step, result, job.ended - job.began)
-    job = job._replace(images=images, training=training, seconds=time.monotonic() - start)
+    early = result["step"] if result.get("stopped_early") else 0
+    job = job._replace(images=images, training=training, early=early)
+    job = job._replace(seconds=time.monotonic() - start)
     finish_job(state, job._replace(status=Status.SKIPPED if skipped else Status.FINISHED))
     return value
 
@@ -216,8 +218,12 @@ def run_training(
     # what a file sweeps is not typed, although Hydra lists it with what is
     typed = {override_key(text) for text in overrides} - set(node.sweeper.get("params") or {})
     require_code_typed(cfg, typed, "an experiment's file")
+    swept: list[str] = []
+    if folder is not None:  # of a sweep
+        common = map(override_key, node.job.config.override_dirname.exclude_keys)
+        swept = list(dict.fromkeys(map(override_key, overrides)).keys() - set(common))
     choices = chosen_choices(node.runtime.choices, overrides)
-    return train_run(cfg, overrides, choices, folder, tell=tell)
+    return train_run(cfg, overrides, choices, folder, swept=sorted(swept), tell=tell)
 
 
 def chosen_choices(

@@ -39,6 +39,7 @@ class SweepJob(NamedTuple):
     training: float = 0.0  # seconds that this took, with samples and metrics
     began: float = 0.0  # when it got its device, in seconds since 1970
     ended: float = 0.0
+    early: int = 0  # the step at which it stopped before its last one, by `early_stop`; 0 if not
 
 
 class SweepState:

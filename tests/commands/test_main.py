@@ -350,7 +350,7 @@ def test_from_continues_a_run_as_it_was_configured(crgan, jobs: list[Job], start
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["seed=8"], "Give only steps=, device=, engine= and accumulate= with it."),
+        (["seed=8"], "log=, logger=, metrics.every= and optimizer= with it."),
         (["steps=x"], "steps must be a whole number"),
         (["-m"], "--from continues one run"),
     ],

@@ -59,7 +59,7 @@ def train_run(cfg: DictConfig, folder: Path) -> bool:
     if run.is_run():
         require_same(OmegaConf.create(run.config.read_text()), cfg, run)  # type: ignore[arg-type]
         found = SimpleNamespace(content={"step": run.read_result()["step"]})
-        if is_finished(found, run.read_result(), cfg.steps, run):  # type: ignore[arg-type]
+        if is_finished(found, run.read_result(), cfg, run):  # type: ignore[arg-type]
             return False
     folder.mkdir(parents=True, exist_ok=True)
     run.config.write_text(to_text(cfg))
