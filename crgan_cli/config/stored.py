@@ -254,10 +254,10 @@ def differing_keys(before: Settings, after: Settings) -> list[str]:
 
 def default_value(settings: Settings, key: str) -> object:
     """Return the default of a key in flat settings, of a group or of the run; `ABSENT` if none."""
-    for field in fields(Run):
-        if field.name == key and field.default is not MISSING:
-            return field.default
     group, _, name = key.partition(".")
+    for field in fields(Run):
+        if field.name == group and field.default is not MISSING:
+            return getattr(field.default, name, ABSENT) if name else field.default
     for other, path in settings.items():
         if other.startswith(f"{group}._target_") and isinstance(path, str):
             with suppress(UserError):  # a class that is no longer there
