@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crgan_cli.evaluation.model import Model as Model
     from crgan_cli.evaluation.model import load_model as load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Model",
