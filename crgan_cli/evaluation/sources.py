@@ -27,6 +27,7 @@ from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.protocol import Record
 from crgan_cli.system.device import resolve_device, watch_crowding
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.progress import EvalProgress
 
 Accept = Callable[[Record], None]
@@ -94,9 +95,11 @@ def is_of_images(path: Path) -> bool:
 def require_no_images(path: Path) -> None:
     """Raise UserError for a folder or a zip of images where a run is expected."""
     if is_of_images(path):
+        typed = shell_quoted(path)
         raise UserError(
             f"{path} holds images, and no run. Say what to compare them with: "
-            f"crgan eval --samples {path} RUN (or dataset=NAME), or crgan eval {path} OTHER_FOLDER."
+            f"crgan eval --samples {typed} RUN (or dataset=NAME), or "
+            f"crgan eval {typed} OTHER_FOLDER."
         )
 
 
@@ -142,7 +145,7 @@ def evaluate_two_folders(
             raise UserError(
                 f"two paths mean two folders or zips of images, but {path} is a run's. Evaluate "
                 "runs one by one, with --against for the other one's numbers; images against a "
-                f"run's data: crgan eval {path} --samples PATH."
+                f"run's data: crgan eval {shell_quoted(path)} --samples PATH."
             )
     for word in overrides:
         if word.startswith(UNUSED_FOR_FOLDERS):

@@ -11,6 +11,7 @@ from crgan_cli.config.stored import ABSENT, default_value
 from crgan_cli.errors import UserError
 from crgan_cli.report.model import RunFiles, Value
 from crgan_cli.report.read import read_run, to_value
+from crgan_cli.system.paths import shell_quoted
 
 
 class NothingMeasured(UserError):
@@ -76,13 +77,14 @@ def find_runs(path: Path) -> list[Path]:
 def describe_unmeasured(runs: Sequence[RunFiles]) -> str:
     """Return the error message for runs without any metric."""
     first = runs[0].path
+    evaluate = f"crgan eval {shell_quoted(first)}"
     if any(run.config.get("metrics._target_") for run in runs):
         return (
             f"none of the {len(runs)} runs has been evaluated yet ({first} is at step "
             f"{runs[0].step}). Wait for the first evaluation, every metrics.every steps, or "
-            f"evaluate the newest checkpoint: crgan eval {first}"
+            f"evaluate the newest checkpoint: {evaluate}"
         )
     return (
         f"none of the {len(runs)} runs has metrics: there is nothing to compare. Evaluate each run "
-        f"(crgan eval {first} metrics=demo), or train with metrics=demo or metrics=fid10k_test."
+        f"({evaluate} metrics=demo), or train with metrics=demo or metrics=fid10k_test."
     )

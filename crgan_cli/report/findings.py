@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from crgan_cli.report.model import Report, RunFiles
+from crgan_cli.system.paths import shell_quoted
 
 USUAL_LATENT_SIGMA = 0.1
 """Noise on z at which D's consistency in the latent is reported."""
@@ -60,7 +61,7 @@ def read_quantities(report: Report) -> tuple[list[QuantityByRow], list[str]]:
                 except (LookupError, TypeError, ValueError, AttributeError) as error:
                     unreadable.append(
                         f"The {measurement} of {run.path} cannot be read ({error!r}): measure it "
-                        f"again with crgan artefacts {run.path} {measurement}."
+                        f"again with crgan artefacts {shell_quoted(run.path)} {measurement}."
                     )
                     continue
                 for quantity, value in found:

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 MAX_TRAIN_LINES = 500
 """Lines of the training log that are read per run, spread evenly over its steps."""
 
+TRAIN = b'{"kind": "train"'
+"""How such a line begins. record.py writes the kind first, so that most lines need no parsing."""
+
 KILLED = "ended without a message: killed, or out of memory"
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is ten times faster
@@ -47,8 +50,6 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
     status, error = find_status(run, result)
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0
-    # a run without a result has not reported its seconds yet
-    logged_seconds = train[-1].get("images_seen", 0.0) / speed if speed else 0.0
     return RunFiles(
         path=path,
         status=status,
@@ -70,7 +71,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
             for key in ("fid", "source")
             if config.get("published.fid") is not None
         },
-        seconds=read_number(result, "seconds") or logged_seconds,
+        seconds=read_number(result, "seconds") or sum_logged_seconds(run.metrics),
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
         peak_memory_bytes=int(read_number(result, "peak_memory_bytes")),
@@ -140,13 +141,34 @@ def read_metrics(path: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     )
 
 
+def sum_logged_seconds(path: Path) -> float:
+    """Return how long a run trained by its log: the images of each line at that line's speed.
+
+    A run reports its seconds when it ends. All lines are read, as a speed is that of its own line
+    only; of a step that was trained again after a crash the last line counts.
+    """
+    records = read_lines(path, is_metrics_line, select_train_lines).records
+    lines = {line["step"]: keep_finite(keep_numbers(line)) for line in records}
+    seconds, before = 0.0, 0.0
+    for _, line in sorted(lines.items()):
+        speed, images = line.get("speed/images_per_second", 0.0), line.get("images_seen", 0.0)
+        if speed > 0 and images > before:
+            seconds += (images - before) / speed
+            before = images
+    return seconds
+
+
 def thin_train_lines(lines: list[bytes]) -> list[bytes]:
     """Choose about `MAX_TRAIN_LINES` lines of kind train, spread evenly, and all others."""
-    # record.py writes the kind first, so that most lines need no parsing
-    train = [line for line in lines if line.startswith(b'{"kind": "train"')]
+    train = select_train_lines(lines)
     every = -(-len(train) // MAX_TRAIN_LINES) or 1
-    rest = [line for line in lines if not line.startswith(b'{"kind": "train"')]
+    rest = [line for line in lines if not line.startswith(TRAIN)]
     return [*train[:-1][::every], *train[-1:], *rest]
+
+
+def select_train_lines(lines: list[bytes]) -> list[bytes]:
+    """Choose the lines of kind train."""
+    return [line for line in lines if line.startswith(TRAIN)]
 
 
 def keep_numbers(record: Mapping[str, object]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.inceptions import local_inception
+from support.run_folders import write_run
 from support.runs import (
     DEMO,
     HEADLINE,
@@ -31,6 +32,7 @@ from crgan_cli.evaluation import load, printing, sampler
 from crgan_cli.evaluation.checkpoints import class_labels
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.records import Evaluation
+from crgan_cli.evaluation.sources import evaluate_two_folders, require_no_images
 from crgan_cli.runs.checkpoint import file_name
 from crgan_cli.system.numbers import format_metric
 
@@ -749,3 +751,17 @@ def test_more_real_images_than_there_are_is_said_before_an_extractor_is_there(
     words = ["--samples", "pictures", "dataset=demo"] if samples else [plain]
     answer = crgan("eval", *words, "metrics=demo", "metrics.num_samples=4001")
     refused(answer, "num_samples=4001 is more than the 4000 images of the split test. Give")
+
+
+def test_commands_to_copy_quote_the_path(tmp_path: Path) -> None:
+    images, run = tmp_path / "my images", tmp_path / "my run"
+    images.mkdir()
+    (images / "a.png").touch()
+    write_run(run, {})
+    with pytest.raises(UserError) as caught:
+        require_no_images(images)
+    assert f"crgan eval --samples '{images}' RUN" in str(caught.value)
+    assert f"crgan eval '{images}' OTHER_FOLDER" in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        next(evaluate_two_folders(images, run, [], print))
+    assert f"crgan eval '{run}' --samples PATH" in str(caught.value)

@@ -12,7 +12,7 @@ from support.run_folders import ICR, PROTOCOL, write_run
 
 from crgan_cli.errors import UserError
 from crgan_cli.report.collect import collect
-from crgan_cli.report.read import KILLED, MAX_TRAIN_LINES, guess_primary_metric
+from crgan_cli.report.read import KILLED, MAX_TRAIN_LINES, guess_primary_metric, read_run
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
@@ -64,7 +64,23 @@ def test_a_run_at_half_its_way_is_read_from_its_log(tmp_path: Path) -> None:
         (found,) = collect([run])
     assert (found.status, found.step, found.steps) == ("running", 300, 900)
     assert (found.protocol, found.headline) == ({}, "fid")
-    assert found.seconds == 16 * 300 / 200.0
+    assert found.seconds == 1600 / 100 + 1600 / 200 + 1600 / 300
+
+
+def test_the_time_of_a_run_is_that_of_each_line_and_of_repeated_steps_once(tmp_path: Path) -> None:
+    """A short log, which is read whole, and a long one, of which every tenth line is kept."""
+    run = write_run(tmp_path / "a", {}, status="running")
+    for steps in (4, 5000):
+        logged = [(step, 100.0 if step % 10 == 1 else 4.0) for step in (1, 2, *range(2, steps + 1))]
+        lines = [
+            {"kind": "train", "step": n, "images_seen": 8 * n, "speed/images_per_second": speed}
+            for n, speed in logged
+        ]
+        lines[1]["speed/images_per_second"] = 0.5  # before a crash: step 2 was trained again
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        fast = -(-steps // 10)
+        (found,) = [read_run(run)]
+        assert found.seconds == pytest.approx(fast * 8 / 100 + (steps - fast) * 8 / 4)
 
 
 def test_a_run_that_says_it_runs_and_holds_no_lock_was_killed(tmp_path: Path) -> None:
@@ -220,3 +236,15 @@ def test_a_configuration_of_something_else_is_refused_with_its_version(
     (run / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config.yaml cannot be read.*made by crgan 9\.9\. Leave"):
         collect([run])
+
+
+def test_commands_to_copy_quote_the_path(tmp_path: Path) -> None:
+    quoted = f"crgan eval '{tmp_path / 'my run'}'"
+    settings: dict[str, object] = {}
+    for name, said in ((None, f"({quoted} metrics=demo)"), ("some.Evaluator", quoted)):
+        settings["metrics._target_"] = name
+        shutil.rmtree(tmp_path / "my run", ignore_errors=True)
+        write_run(tmp_path / "my run", {}, settings=settings)
+        with pytest.raises(UserError) as caught:
+            collect([tmp_path])
+        assert said in str(caught.value)
