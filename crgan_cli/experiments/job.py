@@ -223,7 +223,14 @@ def run_training(
         common = map(override_key, node.job.config.override_dirname.exclude_keys)
         swept = list(dict.fromkeys(map(override_key, overrides)).keys() - set(common))
     choices = chosen_choices(node.runtime.choices, overrides)
-    return train_run(cfg, overrides, choices, folder, swept=sorted(swept), tell=tell)
+    command = [*list_config_dirs(node), *overrides]
+    return train_run(cfg, command, choices, folder, swept=sorted(swept), tell=tell)
+
+
+def list_config_dirs(node: "HydraConf") -> list[str]:
+    """Return --config-dir DIR as it was typed, if it was; Hydra does not list it as an override."""
+    folders = [each.removeprefix("file://") for each in node.searchpath or ()]
+    return [word for folder in folders for word in ("--config-dir", folder)]
 
 
 def chosen_choices(

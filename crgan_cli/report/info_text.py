@@ -27,7 +27,8 @@ def format_facts(facts: Facts) -> str:
     found: Any = facts
     lines = [f"{found['path']}"]
     lines += [entry(name, text) for name, text in list_entries(found) if text]
-    return "\n".join([*lines, "next:", *(f"  {command}" for command in found["next"])])
+    following = [f"  {command}" for command in found["next"]]
+    return "\n".join([*lines, *(["next:"] if following else []), *following])
 
 
 def entry(name: str, text: str) -> str:

@@ -32,7 +32,8 @@ def describe_run(path: Path) -> Facts:
     stored = read_stored(*load_text(folder))
     checkpoints = list_saved(folder)
     resumable = [each["step"] for each in checkpoints if each["state"] != DAMAGED]
-    resumes = run.step < run.steps or run.status != Status.FINISHED
+    going = run.status == Status.RUNNING  # it holds its folder: to resume it would be refused
+    resumes = not going and (run.step < run.steps or run.status != Status.FINISHED)
     return {
         "path": str(path),
         "status": run.status,
@@ -53,7 +54,7 @@ def describe_run(path: Path) -> Facts:
         "bytes": count_bytes(path),
         "next": list_next_commands(path, run.config, resumes=resumes)
         if resumable
-        else list_next_commands(path, run.config, resumes=True)[:1],
+        else ([] if going else list_next_commands(path, run.config, resumes=True)[:1]),
     }
 
 

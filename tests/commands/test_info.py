@@ -1,14 +1,16 @@
 """`crgan info` says what a run is, where it stands, and what to type next."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support.run_folders import write_run
-from support.runs import HEADLINE, PIPES, Crgan, environment, refused, tiny, unmeasured
+from support.runs import HEADLINE, PIPES, Crgan, different, environment, refused, tiny, unmeasured
 
 from crgan_cli.config.changes import list_changes
 from crgan_cli.config.choices import Choices
@@ -90,6 +92,17 @@ def test_a_killed_run_goes_on_from_its_newest_good_checkpoint(crgan: Crgan, copi
     assert read(crgan, copied)["next"] == [f"crgan train --from '{copied}'"]
 
 
+def test_a_run_that_trains_is_not_to_be_resumed(crgan: Crgan, copied: Path) -> None:
+    (copied / "result.json").write_text(json.dumps({"status": "running"}))
+    with FileLock(copied / ".lock"):
+        found = read(crgan, copied)
+        assert found["status"] == "running"
+        assert found["next"][0] == f"crgan sample '{copied}'"
+        shutil.rmtree(copied / "checkpoints")
+        assert read(crgan, copied)["next"] == []
+        assert "next:" not in crgan("info", copied)[1]
+
+
 def test_a_run_that_failed_tells_what_made_it(
     crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,3 +171,21 @@ def test_a_sum_and_a_choice_of_ones_own() -> None:
     changed = list_changes(config, {**chosen, "regularizer": "mine"})  # constructors' defaults
     assert changed["regularizer.lambda_gp"] == 3
     assert "regularizer.every" not in changed
+
+
+def test_a_folder_of_ones_own_yaml_is_in_the_line_that_can_be_typed_again(
+    crgan: Crgan, tmp_path: Path
+) -> None:
+    own = tmp_path / "my conf's" / "regularizer"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("defaults: [cr, _self_]\n\nlambda_cr: 3.0\n")
+    typed = ["regularizer=mine", "steps=2", "samples.every=2", "out=run"]
+    typed = unmeasured(tiny(*typed))
+    assert crgan("train", "--config-dir", "my conf's", *typed)[0] == 0
+    words = shlex.split((tmp_path / "run/overrides.txt").read_text())
+    assert words == ["crgan", "train", "--config-dir", str(own.parent), *typed]
+    words = [word.replace("out=run", "out=again") for word in words[1:]]
+    assert crgan(*words)[0] == 0
+    files = [tmp_path / run / "checkpoints/step_00000002.pt" for run in ("run", "again")]
+    assert different(*files) == []
+    assert crgan("info", "run")[1].count("--config-dir") == 1
