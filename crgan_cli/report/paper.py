@@ -155,10 +155,26 @@ def describe_seeds_of_rows(report: Report) -> str:
             ", which is each run's own, chosen by the same numbers that are reported: this "
             "flatters every row"
         )
-    text += ", as mean and sample standard deviation over seeds"
-    usual = Counter(seeds.values()).most_common(1)[0][0]
-    others = "".join(f"; {row}: {each}" for row, each in seeds.items() if each != usual)
-    return f"{text} {usual}{others}." + "".join(map(describe_part, rows))
+    if all(len(row.shown) == 1 for row in rows):
+        text += ", of one seed"
+        seeds = {row: f"({each})" for row, each in seeds.items()}
+    else:
+        text += ", as mean and sample standard deviation over seeds"
+        one = (row.label for row in rows if len(row.shown) == 1)
+        seeds |= {label: f"{seeds[label]} alone, without a deviation" for label in one}
+    return f"{text} {list_by_row(seeds)}.{describe_steps(rows)}" + "".join(map(describe_part, rows))
+
+
+def list_by_row(texts: Mapping[str, str]) -> str:
+    """Return the text of most rows, and then each row with another one."""
+    usual = Counter(texts.values()).most_common(1)[0][0]
+    return usual + "".join(f"; {row}: {each}" for row, each in texts.items() if each != usual)
+
+
+def describe_steps(rows: Sequence[Row]) -> str:
+    """Return at which steps rows were measured, if these differ; else ""."""
+    steps = {row.label: ", ".join(map(str, row.steps)) for row in rows}
+    return f" Measured at step {list_by_row(steps)}." if len({*steps.values()}) > 1 else ""
 
 
 def describe_part(row: Row) -> str:

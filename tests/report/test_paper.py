@@ -158,7 +158,8 @@ def test_the_sentences_say_protocol_seeds_and_test(tmp_path: Path) -> None:
         f"ones of the split test, extractor tiny (SHA-256 of its weights {'ab' * 32}), weights of "
         "the generator: ema.",
         "Numbers are fid (lower is better) at the last step, as mean and sample standard deviation "
-        "over seeds 1, 2; lambda=100: 1. Left out of lambda=1: 1 of 3 runs.",
+        "over seeds 1, 2; lambda=100: 1 alone, without a deviation. Left out of lambda=1: 1 of 3 "
+        "runs.",
         "Each row was compared with the best, lambda=10, by Welch's t-test (two-sided, over seeds, "
         "p-values not corrected for the number of tests, 1): lambda=1: p = 0.038. Not tested, "
         "having one seed: lambda=100.",
@@ -173,7 +174,7 @@ def test_what_weakens_the_numbers_is_said(tmp_path: Path) -> None:
     assert beware == "NOT COMPARABLE: a and b"
     assert protocol == "The protocol is not recorded, as no run has finished."
     assert "chosen by the same numbers that are reported: this flatters every row" in seeds
-    assert seeds.endswith("over seeds 4. Not finished of a: 1 of 1 runs.")
+    assert seeds.endswith("of one seed (4). Not finished of a: 1 of 1 runs.")
     assert test == "No difference was tested: a test needs two rows of at least two seeds."
 
 
@@ -212,3 +213,15 @@ def test_the_example_includes_what_is_there(tmp_path: Path) -> None:
     statement = (folder / "statement.tex").read_text(encoding="ascii")
     assert "lambda=1: p = 0.038" in statement
     assert r"demo\_500\_test" in statement
+
+
+def test_one_seed_is_no_mean_and_steps_that_differ_are_said(tmp_path: Path) -> None:
+    rows = [row_of(name, [run_of(tmp_path / name, 1)], {}) for name in "ab"]
+    (text,) = [each for each in describe_experiment(report_of(rows)) if each.startswith("Numbers")]
+    assert "at the last step, of one seed (1)." in text
+    assert "deviation" not in text
+    assert "Measured" not in text
+    rows = [*sweep(tmp_path).rows, rows[0]._replace(steps=(100,))]
+    (text,) = [each for each in describe_experiment(report_of(rows)) if each.startswith("Numbers")]
+    assert "deviation over seeds 1, 2; a: 1 alone, without a deviation." in text
+    assert "Measured at step 200; a: 100." in text

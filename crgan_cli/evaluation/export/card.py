@@ -42,14 +42,9 @@ def write_card(
     """Return the card as Markdown. `settings`: the run's; `picture`: its file beside the card."""
     run = find_run(model.path)
     files = read_run(run.path) if run else None
-    data = settings.get("dataset", {})
-    side, channels = data.get("resolution", "?"), data.get("channels", "?")
     rows = [
         *describe_choices(settings, files),
-        (
-            "training images",
-            f"{side}x{side}, {channels} channels, {data.get('classes') or 'no'} classes",
-        ),
+        ("training images", describe_images(settings.get("dataset", {}))),
         ("steps", f"{model.step}, seed {model.seed}, batches of {settings.get('batch_size')}"),
         ("weights", "an average over steps (EMA)" if model.weights == "ema" else "raw"),
         ("written", f"{date.today()} by crgan {__version__} (`crgan export`)"),
@@ -93,6 +88,24 @@ def write_card(
             "",
         ]
     )
+
+
+def describe_images(data: Settings) -> str:
+    """Return size, channels and classes of a data set; of pairs, the channels of both halves."""
+    side = data.get("resolution", "?")
+    if "channels_in" in data:
+        halves = (count_things(data[f"channels_{each}"], "channel") for each in ("in", "out"))
+        channels = "pairs of {} and {}".format(*halves)
+    else:
+        channels = count_things(data.get("channels", "?"), "channel")
+    return f"{side}x{side}, {channels}, {count_things(data.get('classes') or 'no', 'class')}"
+
+
+def count_things(count: object, name: str) -> str:
+    """Return a number with its noun: 1 class, 2 classes."""
+    if count == 1:
+        return f"1 {name}"
+    return f"{count} {name}{'es' if name.endswith('s') else 's'}"
 
 
 def describe_choices(settings: Settings, files: RunFiles | None) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import crgan_cli
 from crgan_cli.commands import main
 from crgan_cli.commands.export import NEEDED
 from crgan_cli.evaluation.export import plain as plain_form
+from crgan_cli.evaluation.export.card import describe_images
 from crgan_cli.evaluation.export.formats import FORMATS, TorchScriptFile, quiet_jit
 from crgan_cli.evaluation.export.plain import FromImages, FromLatents, make_plain
 from crgan_cli.evaluation.load import find_checkpoint, load_generator
@@ -231,3 +232,18 @@ def test_the_weights_that_are_asked_for_are_exported(scored: Path, crgan: Crgan)
     z, y = torch.randn(2, 128), torch.tensor([1, 2])
     assert torch.allclose(G(z, y), expected(z, y), atol=1e-5)
     assert f"| steps | {best.content['step']}," in Path("raw/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"channels": 3, "classes": 10}, "32x32, 3 channels, 10 classes"),
+        ({"channels": 1, "classes": 1}, "32x32, 1 channel, 1 class"),
+        (
+            {"channels": 4, "channels_in": 1, "channels_out": 3, "classes": 0},
+            "32x32, pairs of 1 channel and 3 channels, no classes",
+        ),
+    ],
+)
+def test_a_card_counts_channels_and_classes(data: dict, said: str) -> None:
+    assert describe_images({"resolution": 32, **data}) == said
