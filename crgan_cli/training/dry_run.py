@@ -3,8 +3,10 @@
 Networks, regularizer and stages are built and checked as at the start of a run, but without values.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ from crgan_cli.data.images import build_dataset, format_shape
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.report.tables import Column, align_cells
-from crgan_cli.runs.folder import OUTPUTS, RunDir
+from crgan_cli.runs.folder import OUTPUTS, RunDir, cannot_create
 from crgan_cli.system.device import describe_device, resolve_device
 from crgan_cli.system.distributed.world import world
 from crgan_cli.system.meta import without_values
@@ -165,6 +167,7 @@ def list_costs(run: Checked, tables: Mapping[str, LayerTable]) -> Iterator[tuple
 
 def describe_folder(config: DictConfig) -> str:
     """Say where the run would be. Raises UserError if a run with other settings is there."""
+    require_writable(Path(config.out or OUTPUTS))
     if config.out is None:
         return f"a new one below {OUTPUTS}/"
     run = RunDir(Path(config.out))
@@ -177,6 +180,15 @@ def describe_folder(config: DictConfig) -> str:
     require_same(load_config(run), now, run)
     run.require_steps(config.steps)
     return f"{run.path}, which holds this run: it would be resumed"
+
+
+def require_writable(folder: Path) -> None:
+    """Raise UserError for a folder that can be neither written nor made. Nothing is written."""
+    above = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not above.is_dir():
+        raise cannot_create(folder, NotADirectoryError(ENOTDIR, f"{above} is no folder"))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise cannot_create(folder, PermissionError(EACCES, f"{above} cannot be written"))
 
 
 def describe_memory(run: Checked, tables: Mapping[str, LayerTable]) -> str:

@@ -1,5 +1,6 @@
 """`crgan train --dry-run`: the networks, and what a run would cost, without training."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,14 @@ def test_games_are_checked_without_values(regularizer: str) -> None:
     typed = [f"regularizer={regularizer}", "augment_both=ada", *SMALL]
     checked = check(compose(typed))
     assert checked.turns
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    words = ("train", "--dry-run", "architecture.width=0.02", *SMALL)
+    refused(crgan(*words, "out=file/run"), "is no folder")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write
+    for where in ((), ("out=deep/run",)):
+        refused(crgan(*words, *where), f"{tmp_path} cannot be written")
