@@ -89,7 +89,9 @@ OPTION = re.compile(
     r"""(crgan\ [a-z]+\ [^.;()]*?(?=,\ or\ |[.;()]|$))  # a command stays one
     |--(?P<key>weights|classes|to)\ (?P<value>[\w,+-]+)  # with the value that is meant
     |--(?P<flag>best|force)\b
-    |--(?P<name>[a-z][a-z-]*)""",
+    |--(?P<name>[a-z][a-z-]*)(?:
+        \ (?P<given>-?\d+(?:\.\d+)?\b|[A-Z]{2,}[\w.]*\b)  # a number, or what to fill in
+        |\ (?P<word>\S+)(?=:\ |\ (?:is\ a|cannot\ be|does\ not)\b))?""",
     re.VERBOSE,
 )
 """An option of the command line in a message."""
@@ -103,7 +105,10 @@ def spell_for_python(message: str) -> str:
             return f'{found["key"]}="{found["value"]}"'
         if found["flag"]:
             return f"{found['flag']}=True"
-        return f"{found['name'].replace('-', '_')}=" if found["name"] else found[0]
+        if found["name"]:
+            given = f'"{found["word"]}"' if found["word"] else found["given"] or ""
+            return f"{found['name'].replace('-', '_')}={given}"
+        return found[0]
 
     message = message.replace("Add -m to make one run of each", "Call crgan.train once for each")
     return OPTION.sub(spell, message)

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from crgan_cli.errors import UserError, spelled_for_python, wrong_value
+from crgan_cli.errors import UserError, spelled_for_python
+from crgan_cli.system.arguments import require_choice, require_settings, require_words
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def start_training(
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.distributed.launch import is_torchrun
 
-    typed = messages.quote_overrides(require_words("overrides", overrides))
+    typed = messages.quote_overrides(require_settings(overrides))
     choices = Choices(expand_home(config_dir) if config_dir else None)
     with spelled_for_python():
         plan = check_jobs(typed, choices, multirun=False, whole=True)
@@ -87,18 +88,20 @@ def score_model(
     from crgan_cli.evaluation import sources
     from crgan_cli.evaluation.model import Model
     from crgan_cli.evaluation.records import append_record
+    from crgan_cli.report.latest import resolve_run
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.memory import explained_shortage
 
+    require_choice("weights", weights, ("ema", "raw", None))
     words = [f"metrics={metrics}"] if metrics else []
-    words += require_words("overrides", overrides)
+    words += require_settings(overrides)
     remedy = "Free what other programs use, or lower metrics.batch_size or metrics.num_samples."
     with spelled_for_python(), explained_shortage(remedy):
         if isinstance(what, Model):
             if weights or best:
                 raise UserError("weights and best choose what is loaded: give them to crgan.load.")
             return sources.evaluate_model(what, words, accept_all)
-        path = expand_home(what)
+        path = resolve_run(str(what))
         if real is not None:
             results = sources.evaluate_two_folders(path, expand_home(real), words, accept_all)
         elif sources.is_of_images(path):
@@ -138,19 +141,16 @@ def compare_runs(
     """
     from crgan_cli.commands.report import make_report
     from crgan_cli.report.collect import collect
+    from crgan_cli.report.latest import resolve_run
     from crgan_cli.report.write import FORMATS, make_report_folder, write_report
 
+    require_choice("step", step, ("last", "best"))
     with spelled_for_python():
-        paths = [expand_home(path) for path in require_words("folders", folders)]
+        paths = [resolve_run(path) for path in require_words("folders", folders)]
+        if not paths:
+            raise UserError("folders=[] names no run: give the folder of one, or of a sweep.")
         runs = collect(paths, metric)
         report = make_report(paths, runs, step=step, metric=metric, title=title, force=force)
         if out is not None:
             write_report(report, make_report_folder(expand_home(out)), FORMATS)
         return report
-
-
-def require_words(name: str, words: Sequence[PathLike]) -> list[str]:
-    """Return a list of words. Raise UserError for a single one, which is a sequence of letters."""
-    if isinstance(words, str | Path):
-        raise UserError(wrong_value(name, "a list", repr(str(words)), f"Give [{str(words)!r}]."))
-    return list(map(str, words))

@@ -19,10 +19,17 @@ from crgan_cli.evaluation.load import (
 )
 from crgan_cli.evaluation.samples import Request, draw_request
 from crgan_cli.evaluation.translate import FileTranslator, Options, Untranslatable
+from crgan_cli.report.latest import resolve_run
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.system.arguments import (
+    require_choice,
+    require_numbers,
+    require_positive,
+    require_seed,
+    require_words,
+)
 from crgan_cli.system.device import resolve_device
 from crgan_cli.system.memory import explained_shortage
-from crgan_cli.system.paths import expand_home
 
 
 class Model:
@@ -89,15 +96,16 @@ class Model:
         another. Raises UserError for what this model cannot draw, RunFailed for images that are
         not finite.
         """
-        if isinstance(classes, str):  # else each of its letters would be a class
-            raise UserError(wrong_value("classes", "a list", repr(classes), f"Give [{classes!r}]."))
-        require_numbers(n=n, interpolate=interpolate, batch_size=batch_size)
-        if truncation is not None and not truncation > 0:
-            raise UserError(wrong_value("truncation", "a number above 0", repr(truncation)))
-        if not 0 <= seed < 2**63:
-            raise UserError(wrong_value("seed", "a whole number from 0 on", repr(seed)))
-        words = None if classes is None else list(map(str, classes))
-        request = Request(n, words or None, truncation, interpolate, seed, batch_size)
+        words = None if classes is None else require_words("classes", classes)
+        if words == []:
+            raise UserError("classes=[] names none: give at least one, or leave it out for all.")
+        require_numbers(n=n, batch_size=batch_size)
+        if interpolate is not None:
+            require_numbers(interpolate=interpolate)
+        if truncation is not None:
+            require_positive("truncation", truncation)
+        seed = require_seed(seed)
+        request = Request(n, words, truncation, interpolate, seed, batch_size)
         with spelled_for_python(), explained_shortage("Lower n, or batch_size."):
             drawing = draw_request(self.generator, request, self.device, whole=False)
             return torch.cat([to_uint8(images).cpu() for images in drawing.batches])
@@ -118,6 +126,14 @@ class Model:
         run's metrics). `tile`: side of the tiles, in pixels (the whole image at once). Raises
         UserError for a model that draws from latents, and for images of another kind.
         """
+        if not isinstance(images, Tensor):
+            kind = "an image tensor, (N, C, H, W) uint8"
+            remedy = "Read files with PIL or torchvision, or type crgan translate RUN INPUT."
+            raise UserError(wrong_value("images", kind, describe_given(images), remedy))
+        require_choice("dropout", dropout, ("on", "off", None))
+        if tile is not None:
+            require_numbers(tile=tile)
+        seed = None if seed is None else require_seed(seed)
         options = Options(to=to, seed=seed, dropout=dropout, tile=tile)
         with spelled_for_python(), torch.no_grad():
             translate = FileTranslator(self.generator, self.device, options)
@@ -133,11 +149,9 @@ class Model:
                 raise RunFailed(str(error)) from None
 
 
-def require_numbers(**values: int | None) -> None:
-    """Raise UserError for a value that is neither None nor a whole number of at least 1."""
-    for name, value in values.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UserError(wrong_value(name, "a whole number of at least 1", repr(value)))
+def describe_given(value: object) -> str:
+    """Return a short value as it is written, and another one's type."""
+    return repr(value) if isinstance(value, str | Path | None) else f"a {type(value).__name__}"
 
 
 def load_model(
@@ -149,12 +163,14 @@ def load_model(
 ) -> Model:
     """Load the newest checkpoint of a run's folder, its best one, or a checkpoint file.
 
-    `weights`: which generator (ema if there is one). `device`: auto, cpu, cuda, cuda:N or mps.
+    "latest" is the newest run, as in the commands. `weights`: which generator (ema if there is
+    one). `device`: auto, cpu, cuda, cuda:N or mps.
     Raises UserError if there is none, or it has no such weights.
     """
+    require_choice("weights", weights, ("ema", "raw", None))
     with spelled_for_python():
         where = resolve_device(device)
-        checkpoint = find_checkpoint(expand_home(str(path)), best=best)
+        checkpoint = find_checkpoint(resolve_run(str(path)), best=best)
         generator = load_generator(checkpoint, where, weights)
         return assemble_model(generator, checkpoint, where)
 

@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,6 +189,12 @@ def test_report_compares_and_writes_only_if_asked(scored: Path, tmp_path: Path) 
         ("Leave out --best for its newest.", "Leave out best=True for its newest."),
         ("Lower --n or --batch-size.", "Lower n= or batch_size=."),
         ("Type --to b or --to -Male.", 'Type to="b" or to="-Male".'),
+        ("--tile 7: sides. Type --tile 32", "tile=7: sides. Type tile=32"),
+        ("--metric fid: none.", 'metric="fid": none.'),
+        ("--out a/b cannot be written", 'out="a/b" cannot be written'),
+        ("Leave out --dry-run: it is", "Leave out dry_run=: it is"),
+        ("Give --out FILE.zip.", "Give out=FILE.zip."),
+        ("Use --against for another.", "Use against= for another."),
         (
             "Type crgan sample RUN --out a.png, or in Python model.sample()",
             "Type crgan sample RUN --out a.png, or in Python model.sample()",
@@ -228,6 +236,29 @@ def test_what_cannot_be_done_is_said_in_the_words_of_python(
         ),
         'Ask for weights="raw"': lambda: crgan_api.load(plain, weights="ema"),
         "Leave out best=True for its newest": lambda: crgan_api.load(plain, best=True),
+        "classes must be a list, not 0": lambda: model.sample(classes=0),  # type: ignore[arg-type]
+        r"classes=\[\] names none": lambda: model.sample(classes=[]),
+        "n must be a whole number of at least 1, not True": lambda: model.sample(True),
+        "seed must be a whole number from 0 on, not 'a'": lambda: model.sample(
+            seed="a"  # type: ignore[arg-type]
+        ),
+        "seed must be a whole number from 0 on, not 1.5": lambda: model.sample(
+            seed=1.5  # type: ignore[arg-type]
+        ),
+        "truncation must be a number above 0, not 'a'": lambda: model.sample(
+            truncation="a"  # type: ignore[arg-type]
+        ),
+        r"overrides must be settings as KEY=VALUE, not '--dry-run'.*give out=FOLDER": (
+            lambda: crgan_api.train(["--dry-run"])
+        ),
+        "overrides must be settings as KEY=VALUE, not '--from'": lambda: crgan_api.train(
+            ["--from", "b"]
+        ),
+        "overrides must be settings as KEY=VALUE, not '--best'": lambda: crgan_api.evaluate(
+            scored, overrides=["--best"]
+        ),
+        r"folders=\[\] names no run": lambda: crgan_api.report([]),
+        "folders must be a list, not 5": lambda: crgan_api.report(5),  # type: ignore[arg-type]
         r"overrides must be a list, not 'seed=1'": lambda: crgan_api.train("seed=1"),
         "Call crgan.train once for each": lambda: crgan_api.train(["seed=1,2"]),
         "these settings ask for a sweep": lambda: crgan_api.train(["hydra.mode=MULTIRUN"]),
@@ -235,10 +266,55 @@ def test_what_cannot_be_done_is_said_in_the_words_of_python(
         "give them to crgan.load": lambda: crgan_api.evaluate(model, best=True),
         "there is no file": lambda: crgan_api.evaluate("gone"),
         "folders must be a list": lambda: crgan_api.report(scored),
-        "metric=nothing: no run has this metric|metric= nothing": lambda: crgan_api.report(
+        'metric="nothing": no run has this metric': lambda: crgan_api.report(
             [scored], metric="nothing"
         ),
     }
     for said, call in cases.items():
         with pytest.raises(UserError, match=said):
             call()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tile": 0}, "tile must be a whole number of at least 1, not 0"),
+        ({"tile": -32}, "tile must be a whole number of at least 1, not -32"),
+        ({"tile": "a"}, "tile must be a whole number of at least 1, not 'a'"),
+        ({"tile": 7}, "tile=7: this generator takes sides"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, not -1"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 on, not 1.5"),
+        ({"dropout": "maybe"}, "dropout must be 'on' or 'off' or None, not 'maybe'"),
+        ({"images": "a.png"}, "images must be an image tensor, .* not 'a.png'"),
+    ],
+)
+def test_what_cannot_be_translated_is_said(options: dict, said: str, translator: Path) -> None:
+    given = {"images": torch.zeros(1, 1, 32, 32, dtype=torch.uint8), **options}
+    with pytest.raises(UserError, match=said):
+        crgan_api.load(translator, device="cpu").translate(**given)
+
+
+def test_words_that_are_none_of_the_choices_are_refused(scored: Path) -> None:
+    foo: Any = "foo"
+    weights = "weights must be 'ema' or 'raw' or None, not 'foo'"
+    with pytest.raises(UserError, match=weights):
+        crgan_api.load(scored, weights=foo)
+    with pytest.raises(UserError, match=weights):
+        crgan_api.evaluate(scored, weights=foo)
+    for step in (foo, None):
+        with pytest.raises(UserError, match=f"step must be 'last' or 'best', not {step!r}"):
+            crgan_api.report([scored], step=step)
+
+
+def test_latest_is_the_newest_run(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(scored, "outputs/a/run")
+    newest = Path("outputs/a/run")
+    assert crgan_api.load("latest", device="cpu").path.parent.parent == newest
+    assert crgan_api.report(["latest"]).rows[0].runs[0].path == newest
+    file = newest / "evaluations.jsonl"
+    before = file.read_text() if file.exists() else ""
+    crgan_api.evaluate("latest")
+    assert len(file.read_text()) > len(before)
