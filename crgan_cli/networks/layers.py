@@ -18,6 +18,13 @@ WEIGHTED_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 """The layers that `init_weights` initialises and that can have spectral norm. No batch norm."""
 
 
+BIGGAN_OR_SNDCGAN = (
+    "architecture=biggan_lite (32, 48, 64, 96), biggan (128 and 192 too) or sndcgan (any multiple "
+    "of 8)"
+)
+"""What makes images that a residual network refuses: words for `require_resolution`."""
+
+
 def scale_channels(channels: int, width: float) -> int:
     """`channels` times `width`, rounded, at least 1."""
     return max(1, round(channels * width))
