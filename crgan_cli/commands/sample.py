@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.report.latest import resolve_run
 from crgan_cli.system.paths import expand_home
@@ -200,7 +201,7 @@ def require_memory_for_images(
 
     _, images = count_images(args)
     architecture = model.config.architecture
-    image = 4 * architecture.channels * architecture.resolution**2
+    image = 4 * architecture.channels * Sides.read(architecture.resolution).pixels
     grid = args.out.suffix.lower() in PICTURES
     keys = "--n or --interpolate" if args.interpolate else "--n"
     remedy = f"Lower {keys}" + (", or write --out FILE.zip." if grid else ".")

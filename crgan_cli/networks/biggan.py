@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import NonNegative, NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, NonNegative, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import (
     STEM_SIDES,
@@ -25,34 +25,28 @@ from crgan_cli.networks.blocks import (
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    BIGGAN_OR_SNDCGAN,
     ProjectionHead,
     SelfAttention,
     ToUnitInterval,
     count_labels,
     init_weights,
-    require_resolution,
+    require_residual,
     scale_channels,
 )
 from crgan_cli.networks.norms import PlainBatchNorm, vector_batch_norm
 
 
-def _blocks_up(resolution: int, multipliers: int) -> int:
-    """Return log2(resolution / 4 or 6). UserError if there are not enough multipliers for it."""
+def _blocks_up(resolution: int | tuple[int, int], multipliers: int) -> int:
+    """Return log2(shorter side / 4 or 6). UserError if there are not enough multipliers for it."""
     if multipliers < 4:
         raise UserError(
             f"architecture.g_multipliers and architecture.d_multipliers need at least 4 numbers "
             f"for images of 32x32, and one more per doubling, not {multipliers}."
         )
     sides = {stem * 2**n: n for n in range(3, multipliers) for stem in STEM_SIDES}
-    require_resolution(
-        resolution in sides,
-        resolution,
-        "biggan or biggan_lite with these multipliers",
-        " or ".join(map(str, sides)),
-        BIGGAN_OR_SNDCGAN,
-    )
-    return sides[resolution]
+    return sides[
+        require_residual(resolution, sides, "biggan or biggan_lite with these multipliers")
+    ]
 
 
 def _chunk_size(z_dim: int, chunks: int) -> int:
@@ -88,7 +82,7 @@ class BigGANGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -154,7 +148,7 @@ class BigGANDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,

@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.fast.fused_resample import (
     NearestConv3,
     PooledConv3,
@@ -21,7 +22,7 @@ from crgan_cli.networks.layers import logit_head, sum_pool
 from crgan_cli.networks.norms import Norm
 
 STEM_SIDES = (4, 6)
-"""Sides of the first feature map of the residual generators: 6 for images of 48, 96 or 192 px."""
+"""Shorter sides of the first feature map of the residual generators: 6 for 48, 96 or 192 px."""
 
 Conv3x3 = Callable[[int, int], nn.Module]
 """Channels in and out -> a 3x3 convolution: `conv3x3`, or a FusedResampleConv3, which resamples."""
@@ -144,10 +145,10 @@ def residual_3x3(c_in: int, c_out: int, *, down: bool) -> Residual:
 
 
 class ResidualGenerator(nn.Module):
-    """linear -> a small square, blocks up, norm, ReLU, 3x3, `squash`.
+    """linear -> a small image, blocks up, norm, ReLU, 3x3, `squash`.
 
     `widths` are the channels before, between and after the blocks; `block(c_in, c_out)` returns a
-    module called with (x, condition). Each block doubles the side, up to `resolution`. `stem_dim`
+    module called with (x, condition). Each block doubles the sides, up to `resolution`. `stem_dim`
     is the number of latents that the linear layer sees, all by default.
     """
 
@@ -157,7 +158,7 @@ class ResidualGenerator(nn.Module):
         block: Callable[[int, int], nn.Module],
         final_norm: Norm,
         *,
-        resolution: int,
+        resolution: int | tuple[int, int],
         z_dim: int,
         channels: int,
         classes: int,
@@ -166,9 +167,8 @@ class ResidualGenerator(nn.Module):
         super().__init__()
         self.z_dim, self.classes, self.channels = z_dim, classes, channels
         self.resolution = resolution
-        self.stem_side, rest = divmod(resolution, 2 ** (len(widths) - 1))
-        assert rest == 0
-        self.stem = nn.Linear(stem_dim or z_dim, widths[0] * self.stem_side**2)
+        self.stem_sides = Sides.read(resolution) // 2 ** (len(widths) - 1)
+        self.stem = nn.Linear(stem_dim or z_dim, widths[0] * self.stem_sides.pixels)
         self.blocks = nn.ModuleList(block(c_in, c_out) for c_in, c_out in pairwise(widths))
         self.final_norm = final_norm(widths[-1])
         self.out = conv3x3(widths[-1], channels)
@@ -185,7 +185,7 @@ class ResidualGenerator(nn.Module):
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         """(N, z_dim) and (N,) class ids -> (N, C, H, W) in [-1, 1]."""
         z, conditions = self.conditions(z, y)
-        h = self.stem(z).unflatten(1, (-1, self.stem_side, self.stem_side))
+        h = self.stem(z).unflatten(1, (-1, *self.stem_sides))
         for block, condition in zip(self.blocks, conditions, strict=True):
             h = block(h, condition)
         return self.squash(self.out(torch.relu(self.final_norm(h, conditions[-1]))))

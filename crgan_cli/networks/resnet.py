@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, Positive, PositiveInt
 from crgan_cli.networks.blocks import (
     ResidualDiscriminator,
     ResidualGenerator,
@@ -22,12 +22,11 @@ from crgan_cli.networks.blocks import (
 )
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    BIGGAN_OR_SNDCGAN,
     ToUnitInterval,
     init_normal_002,
     init_weights,
     mean_pool,
-    require_resolution,
+    require_residual,
     scale_channels,
     sigmoid_image,
 )
@@ -76,9 +75,7 @@ class ResNetDiscriminator(LabelledResNetDiscriminator):
         init_weights(self, init_normal_002)
 
 
-def _require_128_or_192(resolution: int) -> None:
-    possible = resolution in (128, 192)
-    require_resolution(possible, resolution, "resnet5", "128 or 192", BIGGAN_OR_SNDCGAN)
+RESNET5_SIDES = (128, 192)
 
 
 class ResNet5Generator(ResidualGenerator):
@@ -87,9 +84,9 @@ class ResNet5Generator(ResidualGenerator):
     squash = staticmethod(sigmoid_image)
 
     def __init__(
-        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+        self, resolution: ImageSize, channels: PositiveInt, z_dim: PositiveInt, width: Positive
     ) -> None:
-        _require_128_or_192(resolution)
+        require_residual(resolution, RESNET5_SIDES, "resnet5")
         super().__init__(
             [scale_channels(64 * m, width) for m in (8, 8, 4, 4, 2, 1)],
             lambda c_in, c_out: zero_insertion_block(c_in, c_out, PlainBatchNorm),
@@ -108,9 +105,9 @@ class ResNet5Discriminator(ResidualDiscriminator):
     pool = staticmethod(mean_pool)
 
     def __init__(
-        self, resolution: PositiveInt, channels: PositiveInt, width: Positive, spectral_norm: bool
+        self, resolution: ImageSize, channels: PositiveInt, width: Positive, spectral_norm: bool
     ) -> None:
-        _require_128_or_192(resolution)
+        require_residual(resolution, RESNET5_SIDES, "resnet5")
         widths = [channels, *(scale_channels(64 * m, width) for m in (1, 2, 4, 4, 8, 8))]
         blocks = [residual_3x3(c_in, c_out, down=True) for c_in, c_out in pairwise(widths)]
         super().__init__([ToUnitInterval(), *blocks], widths[-1], classes=0)

@@ -8,25 +8,23 @@ from typing import ClassVar
 
 from torch import nn
 
-from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.networks.blocks import ResidualDiscriminator, ResidualGenerator
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
 from crgan_cli.networks.layers import (
-    BIGGAN_OR_SNDCGAN,
     count_labels,
-    require_resolution,
+    require_residual,
     scale_channels,
 )
 from crgan_cli.networks.norms import Norm, PlainBatchNorm, label_batch_norm
 
 
 def scale_widths(
-    table: Mapping[int, Sequence[int]], resolution: int, width: float, name: str
+    table: Mapping[int, Sequence[int]], resolution: int | tuple[int, int], width: float, name: str
 ) -> list[int]:
-    """Return the channels at a resolution, times `width`. UserError if there are none."""
-    possible = " or ".join(map(str, table))
-    require_resolution(resolution in table, resolution, name, possible, BIGGAN_OR_SNDCGAN)
-    return [scale_channels(channels, width) for channels in table[resolution]]
+    """Return the channels for the shorter side, times `width`. UserError if there are none."""
+    shorter = require_residual(resolution, table, name)
+    return [scale_channels(channels, width) for channels in table[shorter]]
 
 
 class LabelledResNetGenerator(ResidualGenerator):
@@ -39,7 +37,7 @@ class LabelledResNetGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -82,7 +80,7 @@ class LabelledResNetDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.report.model import Report, RunFiles
 
 USUAL_LATENT_SIGMA = 0.1
@@ -106,8 +107,8 @@ def read_consistency(run: RunFiles) -> Values:
     """Yield how far D's score moves, at the usual strengths."""
     curves = run.artefacts["consistency"]["curves"]
     usual = {"latent": USUAL_LATENT_SIGMA}
-    if isinstance(side := run.config.get("dataset.resolution"), int | float):
-        usual["cutout"] = side / 2
+    if resolution := run.config.get("dataset.resolution"):
+        usual["cutout"] = min(Sides.read(resolution)) / 2
     for family in sorted(usual.keys() & curves.keys()):
         for source, curve in sorted(curves[family].items()):
             if source == "train" or curve.get("relative") is None:  # D gives all images one score

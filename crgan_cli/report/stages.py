@@ -58,7 +58,7 @@ class StageMarks:
             axes.text(
                 start,
                 0.98,
-                f" {stage.resolution} px",
+                f" {stage.sides} px",
                 rotation=90,
                 transform=axes.get_xaxis_transform(),
                 verticalalignment="top",
@@ -73,7 +73,7 @@ class StageMarks:
             return " The rows grow by different schedules, which are not marked."
         if not self.begun:
             return ""
-        places = ", ".join(f"{stage.first} ({stage.resolution} px)" for stage in sorted(self.begun))
+        places = ", ".join(f"{stage.first} ({stage.sides} px)" for stage in sorted(self.begun))
         shaded = "; shaded until it is there in full" if self.faded else ""
         whose = " in the rows that grow" if self.mixed else ""
         return f" Vertical lines: a new resolution fades in{whose} at steps {places}{shaded}."
