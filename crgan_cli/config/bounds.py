@@ -72,8 +72,9 @@ DataSide = Annotated[
 NetworkSide = Annotated[
     int,
     Bound(
-        "a whole number of at least 1 ([HEIGHT,WIDTH] is for architecture=sndcgan, dcgan, mlp, "
-        "mlp_maxout, resnet, resnet_sngan, resnet5, biggan_lite and biggan)",
+        "a whole number of at least 1, from dataset.resolution ([HEIGHT,WIDTH] is for "
+        "architecture=sndcgan, dcgan, mlp, mlp_maxout, resnet, resnet_sngan, resnet5, biggan_lite "
+        "and biggan)",
         low=1,
     ),
 ]

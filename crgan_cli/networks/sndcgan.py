@@ -18,7 +18,7 @@ def _require_multiple_of_8(resolution: int | tuple[int, int]) -> None:
         resolution,
         "sndcgan",
         "32, 64, 128 or another multiple of 8",
-        "a multiple of 8 (no other architecture makes a side that is none)",
+        "a multiple of 8, architecture=mlp or mlp_maxout (any size)",
     )
 
 
