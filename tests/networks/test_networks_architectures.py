@@ -308,6 +308,41 @@ def test_sides_of_three_times_a_power_of_two_begin_at_6x6(name: str, side: int) 
     assert d(x, labels(d, 2)).shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("name", "sides", "stem"),
+    [
+        ("sndcgan", (40, 24), None),
+        ("dcgan", (32, 48), None),
+        ("mlp", (5, 3), None),
+        ("mlp_maxout", (3, 5), None),
+        ("resnet", (32, 48), (4, 6)),
+        ("resnet", (64, 48), (8, 6)),
+        ("resnet_sngan", (64, 32), (8, 4)),
+        ("resnet_sngan", (128, 192), (4, 6)),
+        ("resnet5", (192, 128), (6, 4)),
+        ("biggan_lite", (96, 48), (12, 6)),
+        ("biggan", (64, 80), (4, 5)),
+    ],
+)
+def test_height_and_width_may_differ(
+    name: str, sides: tuple[int, int], stem: tuple[int, int] | None
+) -> None:
+    g, d = (tiny(name, player, resolution=list(sides)) for player in (0, 1))
+    assert getattr(g, "stem_sides", None) == stem
+    x = g(torch.randn(2, g.z_dim), labels(g, 2))
+    assert x.shape == (2, 3, *sides)
+    assert d(x, labels(d, 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"), [("resnet", (40, 32)), ("resnet5", (160, 128)), ("biggan", (96, 56))]
+)
+def test_a_longer_side_that_leaves_a_rest_is_refused(name: str, sides: tuple[int, int]) -> None:
+    for player in (0, 1):
+        with pytest.raises(UserError, match="the longer one a multiple of 16, or of 64 from 128"):
+            tiny(name, player, resolution=list(sides))
+
+
 @pytest.mark.parametrize("name", ["resnet", "resnet_sngan"])
 def test_the_resnet_of_stl_10_goes_from_6x6_and_512_channels_to_64_and_back(name: str) -> None:
     with torch.device("meta"):
