@@ -4,7 +4,9 @@ A message names what was given, what was expected, and what to type instead.
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -79,3 +81,39 @@ def missing_file(what: str, path: object, remedy: str, *, kind: str = "file") ->
 def not_available(what: str, reason: str, remedy: str) -> str:
     """WHAT is not available here: REASON. REMEDY"""
     return f"{what} is not available here: {reason}. {remedy}"
+
+
+# --- for callers in Python -----------------------------------------------------------------------
+
+OPTION = re.compile(
+    r"""(crgan\ [a-z]+\ [^.;()]*?(?=,\ or\ |[.;()]|$))  # a command stays one
+    |--(?P<key>weights|classes|to)\ (?P<value>[\w,+-]+)  # with the value that is meant
+    |--(?P<flag>best|force)\b
+    |--(?P<name>[a-z][a-z-]*)""",
+    re.VERBOSE,
+)
+"""An option of the command line in a message."""
+
+
+def spell_for_python(message: str) -> str:
+    """Write the options of a message as arguments: --weights raw is weights="raw"."""
+
+    def spell(found: re.Match[str]) -> str:
+        if found["key"]:
+            return f'{found["key"]}="{found["value"]}"'
+        if found["flag"]:
+            return f"{found['flag']}=True"
+        return f"{found['name'].replace('-', '_')}=" if found["name"] else found[0]
+
+    message = message.replace("Add -m to make one run of each", "Call crgan.train once for each")
+    return OPTION.sub(spell, message)
+
+
+@contextmanager
+def spelled_for_python() -> Iterator[None]:
+    """Let a UserError or RunFailed of the body name arguments where it names options."""
+    try:
+        yield
+    except (UserError, RunFailed) as error:
+        error.args = (spell_for_python(str(error)), *error.args[1:])
+        raise

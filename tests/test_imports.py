@@ -29,7 +29,7 @@ ORDER = (
 PLACES = {
     "hydra": ("config", "experiments"),
     "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training"),
-    "torch.utils.tensorboard": ("runs.record",),
+    "torch.utils.tensorboard": ("runs.loggers.tensorboard",),
     "rich": ("system.progress", "data.decoding", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
     "jinja2": ("report.html",),
@@ -110,7 +110,11 @@ def test_every_folder_has_its_place_in_the_order() -> None:
     assert len(list(ROOT.glob("[!_]*"))) <= 12  # and __init__.py, __main__.py
 
 
-@pytest.mark.parametrize("module", sorted(FILES.keys() - {"__main__"}))
+def test_the_package_itself_imports_only_what_makes_it_lazy() -> None:
+    assert own(TREES["crgan_cli"]) == {"system.lazy"}
+
+
+@pytest.mark.parametrize("module", sorted(FILES.keys() - {"__main__", "crgan_cli"}))
 def test_no_module_imports_from_a_folder_above_its_own(module: str) -> None:
     assert [other for other in own(TREES[module]) if rank(other) > rank(module)] == []
 

@@ -30,6 +30,7 @@ COMMANDS = (
     "timelapse",
     "translate",
     "artefacts",
+    "export",
     "info",
     "report",
     "reproduce",

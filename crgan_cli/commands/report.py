@@ -1,10 +1,25 @@
 """`crgan report`: compare runs, from their files only."""
 
 import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crgan_cli.commands.sample import parse_path, parse_run
-from crgan_cli.report.write import FORMATS, make_report_folder, print_report, write_report
+from crgan_cli.commands.sample import parse_path, parse_positive_float, parse_run
+from crgan_cli.errors import UserError
+from crgan_cli.report.write import (
+    FIGURE_KINDS,
+    FORMATS,
+    explain_write_errors,
+    make_report_folder,
+    print_report,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from crgan_cli.report.model import Report, RunFiles
 
 help = "Compare runs: a table over seeds, curves and samples, from files only."
 
@@ -13,12 +28,23 @@ row; the best row comes first. Prints a table and writes
 
   report.md     the table, for a README          runs.csv   one line per run, with all settings
   table.tex     the same for LaTeX (booktabs)    rows.csv   one line per row
-  report.html   one page, curves and samples     figures/ samples/   the same as PNG files"""
+  report.html   one page, curves and samples     figures/ samples/   the same as PNG files
+
+For a paper, --figures writes each figure once more, without a title, 3.25 and 6.75 inches wide.
+--paper writes a folder with them, the table, and the sentences on protocol, seeds and test.
+
+With --watch, report.html alone is written, again whenever a run has changed or is new, until all
+have ended. A browser that shows it loads it again by itself. Ctrl-C ends it too."""
+
+WATCH_SECONDS = 5
+"""Between two looks at the runs' files."""
 
 EXAMPLES = """examples:
   crgan report outputs/sweeps/20260101-120000-000000
   crgan report RUN_A RUN_B --step best --metric is --format md,csv --out here
-  crgan report outputs --title 'Weights of CR'"""
+  crgan report outputs --title 'Weights of CR'
+  crgan report outputs/sweeps/20260101-120000-000000 --paper paper
+  crgan report --watch outputs/sweeps/20260101-120000-000000"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +62,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--format",
-        type=parse_formats,
-        default=FORMATS,
+        type=parse_names(FORMATS),
         metavar=",".join(FORMATS),
         help="which files (all)",
+    )
+    add(
+        "--figures",
+        type=parse_names(FIGURE_KINDS),
+        default=(),
+        metavar=",".join(FIGURE_KINDS),
+        help="figures for a paper too, as these files",
+    )
+    add(
+        "--paper",
+        type=parse_path,
+        metavar="FOLDER",
+        help="write FOLDER for a paper: table.tex, statement.tex, figures as PDF, example.tex",
+    )
+    add("--watch", action="store_true", help="write report.html anew whenever a run has changed")
+    add(
+        "--every",
+        type=parse_positive_float,
+        metavar="SECONDS",
+        help=f"of --watch: how often to look ({WATCH_SECONDS})",
     )
     add("--step", choices=("last", "best"), default="last", help="of each run (last)")
     add("--metric", metavar="NAME", help="metric to compare by (the protocol's primary metric)")
@@ -47,41 +92,152 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="compare numbers of different protocols too")
 
 
-def parse_formats(words: str) -> tuple[str, ...]:
-    """Return the names of formats in a list with commas."""
-    formats = tuple(words.split(","))
-    if not set(formats) <= set(FORMATS):
-        raise argparse.ArgumentTypeError(f"{words!r} is not of {', '.join(FORMATS)}")
-    return formats
+def parse_names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Return the parser of a list with commas of known names."""
+
+    def parse(words: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(words.split(",")))
+        if not set(names) <= set(known):
+            raise argparse.ArgumentTypeError(f"{words!r} is not of {', '.join(known)}")
+        return names
+
+    return parse
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the runs, print the table and write the files."""
-    from crgan_cli.experiments.sweep_state import describe_unfinished
     from crgan_cli.report.collect import collect
-    from crgan_cli.report.rows import build_report
-    from crgan_cli.runs.folder import require_no_links
     from crgan_cli.system.console import log_to_stderr
 
+    require_options_that_fit(args)
     with log_to_stderr():
-        runs = collect(args.folders, args.metric)
-        report = build_report(
-            runs,
-            step=args.step,
-            metric=args.metric,
-            force=args.force,
-            title=args.title or make_title(args.folders, len(runs)),
-        )
-        unfinished = filter(None, map(describe_unfinished, args.folders))
-        report = report._replace(warnings=(*unfinished, *report.warnings))
-        default = args.folders[0] / "report" if len(args.folders) == 1 else Path("report")
-        if args.out is None:
-            require_no_links(default.parent, [default.name])
-        out = make_report_folder(args.out or default)
+        if args.watch:
+            return watch(args)
+        report = make_asked_report(args, collect(args.folders, args.metric))
+        paper = make_report_folder(args.paper, "--paper") if args.paper else None
+        out = make_out_folder(args)
         print_report(report)
-        for path in write_report(report, out, args.format):
+        for path in write_report(report, out, args.format or FORMATS):
             print(path)
+        write_for_paper(report, out, paper, args.figures)
     return 0
+
+
+def require_options_that_fit(args: argparse.Namespace) -> None:
+    """Raise UserError for options that mean nothing together."""
+    if args.every and not args.watch:
+        raise UserError("--every SECONDS is of --watch: add --watch, or leave it out.")
+    others = [name for name in ("format", "figures", "paper") if getattr(args, name)]
+    if args.watch and others:
+        raise UserError(
+            f"--watch writes report.html alone: leave out --{' and --'.join(others)}, and type "
+            "them without --watch when the runs have ended."
+        )
+
+
+def make_report(
+    folders: list[Path],
+    runs: Sequence["RunFiles"],
+    *,
+    step: str,
+    metric: str | None,
+    title: str | None,
+    force: bool,
+) -> "Report":
+    """Compare the runs that were read in folders."""
+    from crgan_cli.experiments.sweep_state import describe_unfinished
+    from crgan_cli.report.rows import build_report
+
+    title = title or make_title(folders, len(runs))
+    report = build_report(runs, step=step, metric=metric, force=force, title=title)
+    unfinished = filter(None, map(describe_unfinished, folders))
+    return report._replace(warnings=(*unfinished, *report.warnings))
+
+
+def make_asked_report(args: argparse.Namespace, runs: Sequence["RunFiles"]) -> "Report":
+    """Return the report that the command line asks for."""
+    return make_report(
+        args.folders,
+        runs,
+        step=args.step,
+        metric=args.metric,
+        title=args.title,
+        force=args.force,
+    )
+
+
+def make_out_folder(args: argparse.Namespace) -> Path:
+    """Create and return the folder of the report."""
+    from crgan_cli.runs.folder import require_no_links
+
+    default = args.folders[0] / "report" if len(args.folders) == 1 else Path("report")
+    if args.out is None:
+        require_no_links(default.parent, [default.name])
+    return make_report_folder(args.out or default)
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Write the page whenever a run has changed, until all have ended or Ctrl-C is pressed.
+
+    A browser loads the page again by itself, but not the last one.
+    """
+    from crgan_cli.experiments.sweep_state import has_jobs_to_do
+    from crgan_cli.report.collect import NothingMeasured
+    from crgan_cli.report.watch import RunWatcher
+
+    watcher = RunWatcher(args.folders, args.metric)
+    seconds = args.every or WATCH_SECONDS
+    report, waiting = None, False
+    try:
+        while True:
+            jobs_left = any(map(has_jobs_to_do, args.folders))
+            try:
+                changed = watcher.look()
+            except NothingMeasured as error:
+                if not (jobs_left or watcher.is_going):
+                    raise
+                if not waiting:
+                    print(f"waiting: {error}", file=sys.stderr)
+                waiting = True
+                time.sleep(seconds)
+                continue
+            going = jobs_left or watcher.is_going
+            if changed or not going:
+                report = make_asked_report(args, watcher.runs)
+                write_page(args, report, seconds if going else None)
+            if not going:
+                return 0
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        if report:
+            write_page(args, report, None)
+        return 0
+
+
+def write_page(args: argparse.Namespace, report: "Report", seconds: float | None) -> None:
+    """Write the page, which a browser loads again every `seconds`, and say so."""
+    from crgan_cli.report.html import build_page, describe_states
+    from crgan_cli.system.atomic import write_text
+
+    page = make_out_folder(args) / "report.html"
+    with explain_write_errors(page.parent):
+        write_text(page, build_page(report, seconds))
+    print(f"{page}: {describe_states(report)}", flush=True)
+
+
+def write_for_paper(report: "Report", out: Path, paper: Path | None, kinds: Sequence[str]) -> None:
+    """Write what --figures and --paper ask for, and print its files."""
+    if not (paper or kinds):
+        return
+    from crgan_cli.report.paper import write_figures, write_paper
+
+    with explain_write_errors(paper or out):
+        if paper:
+            paths = write_paper(report, paper, tuple(dict.fromkeys(("pdf", *kinds))))
+        else:
+            paths = write_figures(report, out / "figures", kinds)
+    for path in paths:
+        print(path)
 
 
 def make_title(folders: list[Path], runs: int) -> str:

@@ -4,19 +4,11 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.report.latest import resolve_run
 from crgan_cli.system.paths import expand_home
-
-if TYPE_CHECKING:
-    import torch
-
-    from crgan_cli.evaluation.load import LoadedGenerator
-    from crgan_cli.evaluation.sampler import Latents
-    from crgan_cli.gan.tasks.generation import Prior
 
 Number = TypeVar("Number", int, float)
 
@@ -123,31 +115,29 @@ def run(args: argparse.Namespace) -> int:
     """Draw and write."""
     from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import MovieWriter, make_image_writer
-    from crgan_cli.evaluation.sampler import Sampler, eval_mode
+    from crgan_cli.evaluation.pictures import PICTURES, MovieWriter, make_image_writer
+    from crgan_cli.evaluation.samples import Request, draw_request
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
     from crgan_cli.system.memory import explained_shortage
 
     with log_to_stderr(), explained_shortage("Lower --n, or --batch-size."):
+        require_right_file(args)
         device = resolve_device(args.device)
         checkpoint = load.find_checkpoint(args.checkpoint, best=args.best)
         model = load.load_generator(checkpoint, device, args.weights)
-        prior = model.prior
-        require_right_file(args)
-        require_memory_for_images(args, model, device)
-        latents, columns = make_latents(args, prior, model.class_names)
-        movie = is_movie(args)
-        writer = MovieWriter(args.out, args.fps) if movie else make_image_writer(args.out)
-        sampler = Sampler(latents, device)
+        args.movie = is_movie(args)
+        request = Request(**{name: getattr(args, name) for name in Request._fields})
+        grid = args.out.suffix.lower() in PICTURES
+        drawing = draw_request(model, request, device, whole=grid)
+        writer = MovieWriter(args.out, args.fps) if args.movie else make_image_writer(args.out)
         try:
-            with eval_mode(model.G):
-                for start in range(0, len(latents.z), args.batch_size):
-                    writer.add(sampler.draw(model.G, start, args.batch_size))
-            writer.finish(columns)
+            for images in drawing.batches:
+                writer.add(images)
+            writer.finish(drawing.columns)
         except OSError as error:
             raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
-    print(f"{len(latents.z)} images of step {model.step}, {model.weights} weights: {args.out}")
+    print(f"{drawing.total} images of step {model.step}, {model.weights} weights: {args.out}")
     return 0
 
 
@@ -174,85 +164,3 @@ def require_right_file(args: argparse.Namespace) -> None:
             f"--loops {args.loops} is about a movie: give --interpolate STEPS --out FILE.gif, "
             "FILE.webp or FILE.mp4 with it."
         )
-
-
-def count_images(args: argparse.Namespace) -> tuple[int, int]:
-    """Return how many latents are drawn, and how many images: those between two latents too."""
-    if not args.interpolate:
-        return args.n, args.n
-    if is_movie(args):
-        stops = max(2, -(-args.n // args.interpolate)) * args.loops
-        return stops, stops * args.interpolate
-    paths = -(-args.n // args.interpolate)  # enough paths, each with two ends
-    return 2 * paths, paths * args.interpolate
-
-
-def require_memory_for_images(
-    args: argparse.Namespace, model: "LoadedGenerator", device: "torch.device"
-) -> None:
-    """Raise UserError if the images need more memory than there is, before any is drawn.
-
-    A grid is made of all images at once. For files there are all latents, and one batch of images.
-    """
-    import torch
-
-    from crgan_cli.evaluation.pictures import PICTURES
-    from crgan_cli.system.memory import require_memory
-
-    _, images = count_images(args)
-    architecture = model.config.architecture
-    image = 4 * architecture.channels * Sides.read(architecture.resolution).pixels
-    grid = args.out.suffix.lower() in PICTURES
-    keys = "--n or --interpolate" if args.interpolate else "--n"
-    remedy = f"Lower {keys}" + (", or write --out FILE.zip." if grid else ".")
-    parts = {"latents": 4 * images * architecture.z_dim, "the grid": images * image * grid}
-    require_memory(f"--n {args.n}", parts, torch.device("cpu"), remedy)
-    batch = min(images, args.batch_size) * image
-    require_memory("a batch", {"images": batch}, device, "Lower --batch-size.")
-
-
-def find_classes(words: list[str], count: int, names: tuple[str, ...]) -> list[int]:
-    """Return the numbers of classes that are given by number or name.
-
-    A name wins: of classes called 1, 2 and 3, "3" is the last. Raises UserError for unknown ones.
-    """
-    numbers = {str(number): number for number in range(count)}
-    numbers |= {name: number for number, name in enumerate(names)}
-    if unknown := [word for word in words if word not in numbers]:
-        listed = f" ({', '.join(f'{n} {name}' for n, name in enumerate(names))})" if names else ""
-        known = f"the classes 0 to {count - 1}{listed}" if count else "no classes"
-        raise UserError(f"--classes {','.join(unknown)}: this generator has {known}.")
-    return [numbers[word] for word in words]
-
-
-def make_latents(
-    args: argparse.Namespace, prior: "Prior", names: tuple[str, ...] = ()
-) -> "tuple[Latents, int]":
-    """Return the latents for the arguments, and the columns of their grid.
-
-    `names` are those of the classes, if known.
-    """
-    import torch
-
-    from crgan_cli.evaluation.sampler import (
-        class_per_row,
-        grid_columns,
-        interpolate,
-        interpolate_loops,
-        sample_latents,
-    )
-
-    classes = None if args.classes is None else find_classes(args.classes, prior.classes, names)
-    steps = args.interpolate
-    n, _ = count_images(args)
-    if is_movie(args):
-        labels = class_per_row(args.loops, 1, len(classes) if classes else prior.classes)
-        labels = torch.tensor(classes)[labels] if classes and labels is not None else labels
-        labels = None if labels is None else labels.repeat_interleave(n // args.loops)
-        stops = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
-        return interpolate_loops(stops, args.loops, steps, prior.kind), args.loops
-    columns = 2 if steps else grid_columns(n)
-    rows = class_per_row(n, columns, len(classes) if classes else prior.classes)
-    labels = torch.tensor(classes)[rows] if classes and rows is not None else rows
-    latents = sample_latents(prior, n, args.seed, labels=labels, truncation=args.truncation)
-    return (interpolate(latents, steps, prior.kind), steps) if steps else (latents, columns)

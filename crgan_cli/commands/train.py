@@ -17,7 +17,10 @@ from crgan_cli.system.streams import require_printed
 
 help = "Train a GAN; settings are typed as key=value."
 
-RESUMABLE_KEYS = ("steps", "device", "engine", "accumulate")
+RESUMABLE_KEYS = (
+    *("steps", "early_stop", "device", "engine", "accumulate"),
+    *("checkpoint", "samples", "log", "logger", "metrics.every", "optimizer"),
+)
 """What may change with --from."""
 
 RUN_KEYS = ("init_from",)
@@ -164,5 +167,6 @@ def resume_run(args: argparse.Namespace) -> int:
     from crgan_cli.training.start import train_run  # brings torch: after the settings are checked
 
     cfg["out"], cfg["resume"] = os.fspath(args.start), "auto"
-    train_run(cfg, ["--from", str(args.start), *args.overrides], {}, None)
+    typed_too = ["--from", str(args.start), *args.overrides]
+    train_run(cfg, typed_too, {}, None, may_change=RESUMABLE_KEYS)
     return 0

@@ -19,7 +19,7 @@ flags:
   -m, --multirun        train one run per combination of comma-separated values
   --config-dir DIR, -cd DIR
                         also look for choices in DIR/<group>/<choice>.yaml
-  --from RUN            resume it; only steps, device, engine and accumulate may change
+  --from RUN            resume it; see docs/configuration.md for what may change
   --dry-run             check everything, print the networks and what the run costs; train nothing
   --cfg job             print the configuration and exit (with --resolve: interpolations resolved)
   --info, --hydra-help  print what Hydra knows of the configuration, or Hydra's own groups
@@ -32,7 +32,7 @@ them. The YAML files give the source of each value. Combine regularizers with re
 
 ORDER = (
     *("dataset", "architecture", "loss", "regularizer", "augment", "augment_both", "optimizer"),
-    *("metrics", "measure", "extractor", "engine", "task", "experiment"),
+    *("metrics", "measure", "extractor", "engine", "logger", "task", "experiment"),
 )
 """Groups as a user thinks of them. Any others follow."""
 

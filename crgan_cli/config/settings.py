@@ -40,6 +40,14 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
+class EarlyStopSettings:
+    """After how many evaluations without a better one a run ends."""
+
+    patience: PositiveInt | None  # None: never
+    min_delta: NonNegative
+
+
+@dataclass(frozen=True)
 class SweepSettings:
     """What to do when a job of a sweep fails, and how jobs share a device."""
 
@@ -74,6 +82,7 @@ class Run:
     published: Published
     sweep: SweepSettings = SweepSettings("continue", 1)
     accumulate: PositiveInt = 1
+    early_stop: EarlyStopSettings = EarlyStopSettings(None, 0.0)
     init_from: str | None = None
     freeze_d: NonNegativeInt = 0
 

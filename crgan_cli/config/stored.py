@@ -38,18 +38,32 @@ MAY_CHANGE_ON_RESUME = (
     "dataset.parts.*.root",
     "dataset.parts.*.labels_file",
     "checkpoint",
+    "samples",
+    "log",
+    "logger",
+    "metrics.every",
     "published",
     "steps",
     "sweep",
     "engine",
     "accumulate",
+    "early_stop",
 )
-"""Keys that may change when a run is resumed: where, by what means and how long to train."""
+"""Keys that may change when a run is resumed: where, by what means and how long to train, and how
+often to look at it."""
+
+NEVER_ON_RESUME = ("optimizer._target_", "optimizer.n_dis")
+"""Of keys that a command lets change: another optimizer has other moments, and the images that D
+has seen are counted by n_dis."""
 
 ALSO_SETS = {"metrics": "extractor"}
 """Group -> the group that its files override: a protocol chooses its extractor."""
 
-NEWER_GROUPS: dict[str, Any] = {"augment_both": {"_target_": {}}, "measure": {"_target_": {}}}
+NEWER_GROUPS: dict[str, Any] = {
+    "augment_both": {"_target_": {}},
+    "measure": {"_target_": {}},
+    "logger": {"_target_": {"tensorboard": "crgan_cli.runs.loggers.TensorBoard"}},
+}
 """Groups that runs of older versions lack -> what these runs did."""
 
 ABSENT = object()
@@ -213,8 +227,10 @@ def is_below(key: str, names: Collection[str]) -> bool:
     )
 
 
-def difference(old: Settings, new: Settings) -> list[str]:
-    """List "key: old -> new" for all differences outside `MAY_CHANGE_ON_RESUME`.
+def difference(
+    old: Settings, new: Settings, allowed: Collection[str] = MAY_CHANGE_ON_RESUME
+) -> list[str]:
+    """List "key: old -> new" for all differences outside the `allowed` keys.
 
     A key that an older crgan did not have counts with its default.
     """
@@ -223,7 +239,7 @@ def difference(old: Settings, new: Settings) -> list[str]:
         f"{key}: {format_setting(before.get(key, '(absent)'))} -> "
         f"{format_setting(after.get(key, '(absent)'))}"
         for key in differing_keys(before, after)
-        if not is_below(key, MAY_CHANGE_ON_RESUME)
+        if not is_below(key, allowed) or is_below(key, NEVER_ON_RESUME)
     ]
 
 
@@ -238,10 +254,10 @@ def differing_keys(before: Settings, after: Settings) -> list[str]:
 
 def default_value(settings: Settings, key: str) -> object:
     """Return the default of a key in flat settings, of a group or of the run; `ABSENT` if none."""
-    for field in fields(Run):
-        if field.name == key and field.default is not MISSING:
-            return field.default
     group, _, name = key.partition(".")
+    for field in fields(Run):
+        if field.name == group and field.default is not MISSING:
+            return getattr(field.default, name, ABSENT) if name else field.default
     for other, path in settings.items():
         if other.startswith(f"{group}._target_") and isinstance(path, str):
             with suppress(UserError):  # a class that is no longer there

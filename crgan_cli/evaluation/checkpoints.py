@@ -19,6 +19,7 @@ from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import Draws, get_draws, get_labels, make_eval_sampler
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes
+from crgan_cli.evaluation.load import LoadedGenerator
 from crgan_cli.evaluation.metrics.features import Draw, Progress
 from crgan_cli.evaluation.pairs import PairsEvaluator
 from crgan_cli.evaluation.pictures import Export
@@ -73,7 +74,11 @@ class Scorer:
     ) -> Evaluation:
         """Score a checkpoint's generator. `export` gets all images that are scored."""
         weights = self.evaluator.protocol.weights
-        model = load.load_generator(checkpoint, self.device, None if weights == "auto" else weights)
+        weights = None if weights == "auto" else weights
+        return self.score_generator(load.load_generator(checkpoint, self.device, weights), export)
+
+    def score_generator(self, model: LoadedGenerator, export: Export | None = None) -> Evaluation:
+        """Score a generator that was loaded, as it is now."""
         draws = get_draws(model.config, model.class_names)
         self.prepare(draws, model.class_names)
         dataset = build_dataset(self.config, model.class_names)
@@ -94,12 +99,12 @@ class Scorer:
                     }
                 values = self.evaluator.score_draws(drawn, progress=self.show)
         except RunFailed as error:  # images that are not finite
-            raise RunFailed(f"{checkpoint.path} at step {model.step}: {error}") from None
+            raise RunFailed(f"{model.path} at step {model.step}: {error}") from None
         if export:
             for name, images in self.evaluator.real_images(dataset).items():
                 export.add("real", images.x, name)
         return Evaluation(
-            {"checkpoint": str(checkpoint.path), "step": model.step},
+            {"checkpoint": str(model.path), "step": model.step},
             values,
             {**self.evaluator.describe(), **describe_generator(model.weights, model.side)},
         )

@@ -153,7 +153,8 @@ class LoadedGenerator(NamedTuple):
         if not self.task.has_latents:
             raise UserError(
                 f"{self.path} is of the task {self.task.__name__}: its generator translates images "
-                "and has no latents to draw from. Type crgan translate RUN INPUT --out OUT"
+                "and has no latents to draw from. Type crgan translate RUN INPUT --out OUT, or in "
+                "Python model.translate(images)"
             )
         return build_prior(self.config, self.G)
 
@@ -217,11 +218,17 @@ def load_generator(
 
 
 def load_discriminator(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
-    """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed."""
+    """Load the discriminator of a checkpoint, in evaluation mode: its spectral norms are fixed.
+
+    Of a task with several, an nn.ModuleDict.
+    """
     config = read_network_config(checkpoint)
-    return load_network(
-        build_networks(config).D, checkpoint, config, device, "task", "adversary.D."
-    )
+    D = build_networks(config).D
+    several = isinstance(D, nn.ModuleDict)
+    prefixes = {f"adversaries.{name}.D.": each for name, each in D.items()} if several else {}
+    for prefix, each in prefixes.items() or [("adversary.D.", D)]:
+        load_network(each, checkpoint, config, device, "task", prefix)
+    return D
 
 
 def load_network(

@@ -20,10 +20,14 @@ CHANGEABLE_WITHOUT_RUN = ("metrics", "measure", "extractor", "device", "data_roo
 
 def config_with_overrides(checkpoint: "LoadedCheckpoint", overrides: list[str]) -> "DictConfig":
     """Return the configuration of a checkpoint, changed by the overrides."""
+    return change_settings(checkpoint.content["config"], str(checkpoint.path), overrides)
+
+
+def change_settings(text: str, source: str, overrides: list[str]) -> "DictConfig":
+    """Return a stored configuration, from a checkpoint at `source`, changed by the overrides."""
     from crgan_cli.config import stored  # here: it imports Hydra
 
     typed = stored.Typed(overrides, CHANGEABLE, "crgan eval")
-    text, source = checkpoint.content["config"], str(checkpoint.path)
     return stored.from_text(text, source, builds=BUILT, typed=typed)
 
 

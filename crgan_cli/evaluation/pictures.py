@@ -18,6 +18,7 @@ from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.movies import save_movie
 from crgan_cli.evaluation.sampler import grid_columns, make_grid, tile
 from crgan_cli.runs.metric_names import make_word
+from crgan_cli.system.paths import require_new_folder
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """File types of RGB pictures that every Pillow writes."""
@@ -106,8 +107,7 @@ class FolderWriter(PngWriter):
 
     def __init__(self, path: Path, option: str = "--out") -> None:
         super().__init__()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty folder. Give another {option}.")
+        require_new_folder(path, option)
         self.path = path
         self.created_here = not path.exists()
         path.mkdir(exist_ok=True)  # now: an error is reported before images are drawn

@@ -17,7 +17,8 @@ from crgan_cli.data.images import build_dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.checkpoints import Scorer, require_exportable
-from crgan_cli.evaluation.overrides import config_with_overrides, metrics_config
+from crgan_cli.evaluation.model import Model
+from crgan_cli.evaluation.overrides import change_settings, config_with_overrides, metrics_config
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.printing import save_curve
 from crgan_cli.evaluation.records import Evaluation
@@ -73,10 +74,26 @@ def evaluate_checkpoints(
         print(f"curve: {save_curve(evaluations, path)}")
 
 
+def evaluate_model(model: Model, overrides: list[str], accept: Accept) -> Evaluation:
+    """Score a model as it is in memory."""
+    config = change_settings(model.settings, str(model.path), overrides)
+    config.device = str(model.device)
+    if model.weights == "raw" and "weights" in config.metrics:  # auto would be the average
+        config.metrics.weights = "raw"
+    require_enough_real(config.metrics, build_dataset(config))
+    with make_scorer(config, accept) as scorer:
+        return scorer.score_generator(model.generator)
+
+
+def is_of_images(path: Path) -> bool:
+    """Whether a path is a zip, or a folder of images and no run."""
+    images = path.is_dir() and any(each.suffix.lower() in EXTENSIONS for each in path.iterdir())
+    return path.suffix.lower() == ".zip" or (images and not RunDir(path).checkpoints.is_dir())
+
+
 def require_no_images(path: Path) -> None:
     """Raise UserError for a folder or a zip of images where a run is expected."""
-    images = path.is_dir() and any(each.suffix.lower() in EXTENSIONS for each in path.iterdir())
-    if path.suffix.lower() == ".zip" or (images and not RunDir(path).checkpoints.is_dir()):
+    if is_of_images(path):
         raise UserError(
             f"{path} holds images, and no run. Say what to compare them with: "
             f"crgan eval --samples {path} RUN (or dataset=NAME), or crgan eval {path} OTHER_FOLDER."

@@ -184,7 +184,7 @@ def choose_translation(model: LoadedGenerator, to: str | None) -> GeneratedView:
     if model.task.has_latents:
         raise UserError(
             f"{model.path} draws images from latents, so there is nothing to translate. Type "
-            "crgan sample RUN --out samples.png"
+            "crgan sample RUN --out samples.png, or in Python model.sample()"
         )
     try:
         return model.task.choose_translation(model.config, to, model.class_names)

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +27,25 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def run_single(failures: list[Exception], cfg: "DictConfig") -> float | None:
-    """Train a single run. Append its failure to the list: Hydra would print it in its own way."""
+class SingleRun:
+    """What became of a single run: its folder, and its failure if it failed."""
+
+    folder: Path | None = None
+    failure: Exception | None = None
+
+    def begin(self, folder: Path) -> None:
+        """Keep the folder."""
+        self.folder = folder
+
+
+def run_single(outcome: SingleRun, cfg: "DictConfig") -> float | None:
+    """Train a single run. Keep its failure: Hydra would print it in its own way."""
     from hydra.core.hydra_config import HydraConfig
 
     try:
-        return run_training(cfg, HydraConfig.get(), None)
+        return run_training(cfg, HydraConfig.get(), None, tell=outcome.begin)
     except Exception as error:
-        failures.append(error)
+        outcome.failure = error
         return None
 
 
@@ -117,7 +128,9 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
     result = RunDir(folder).read_result()
     skipped = bool(before) and result == before
     images, training = count_new_images(step, result, job.ended - job.began)
-    job = job._replace(images=images, training=training, seconds=time.monotonic() - start)
+    early = result["step"] if result.get("stopped_early") else 0
+    job = job._replace(images=images, training=training, early=early)
+    job = job._replace(seconds=time.monotonic() - start)
     finish_job(state, job._replace(status=Status.SKIPPED if skipped else Status.FINISHED))
     return value
 
@@ -189,7 +202,13 @@ def with_device(state: SweepState, cfg: "DictConfig", node: "HydraConf") -> Iter
         yield
 
 
-def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> float | None:
+def run_training(
+    cfg: "DictConfig",
+    node: "HydraConf",
+    folder: Path | None,
+    *,
+    tell: Callable[[Path], object] = lambda folder: None,
+) -> float | None:
     """Train a run in `folder`, or in a new folder if None, with the overrides Hydra was given."""
     from crgan_cli.config.trust import require_code_typed
     from crgan_cli.training.start import train_run
@@ -199,7 +218,12 @@ def run_training(cfg: "DictConfig", node: "HydraConf", folder: Path | None) -> f
     # what a file sweeps is not typed, although Hydra lists it with what is
     typed = {override_key(text) for text in overrides} - set(node.sweeper.get("params") or {})
     require_code_typed(cfg, typed, "an experiment's file")
-    return train_run(cfg, overrides, chosen_choices(node.runtime.choices, overrides), folder)
+    swept: list[str] = []
+    if folder is not None:  # of a sweep
+        common = map(override_key, node.job.config.override_dirname.exclude_keys)
+        swept = list(dict.fromkeys(map(override_key, overrides)).keys() - set(common))
+    choices = chosen_choices(node.runtime.choices, overrides)
+    return train_run(cfg, overrides, choices, folder, swept=sorted(swept), tell=tell)
 
 
 def chosen_choices(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_NAME = 80
 """Characters in the name of a folder."""
 
-HOW_TRAINED = ("steps", "engine", "checkpoint", "data_root", "dataset.root")
+HOW_TRAINED = ("steps", "early_stop", "engine", "checkpoint", "data_root", "dataset.root")
 """Of the keys that may change on resume, those that an experiment file may set."""
 
 

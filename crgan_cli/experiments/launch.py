@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.global_hydra import GlobalHydra
@@ -22,7 +23,7 @@ from crgan_cli.config.messages import hydra_quoted, type_again
 from crgan_cli.config.resolve import explained_interpolations
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.check import MAX_CHECKED, SweepPlan, override_key
-from crgan_cli.experiments.job import run_job_on_every_rank, run_single
+from crgan_cli.experiments.job import SingleRun, run_job_on_every_rank, run_single
 from crgan_cli.experiments.parallel import parallel_jobs
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState, exit_code
 from crgan_cli.experiments.sweep_table import live_table
@@ -77,13 +78,14 @@ def print_hydra_help(choices: Choices) -> None:
     print(f"{HYDRA_HELP}{groups}\n'crgan train --cfg hydra' prints Hydra's settings.")
 
 
-def train_once(choices: Choices, overrides: Sequence[str]) -> None:
-    """Train one run. What it raises is raised here."""
-    failures: list[Exception] = []  # Hydra would print a failure in its own way
+def train_once(choices: Choices, overrides: Sequence[str]) -> Path | None:
+    """Train one run, and return its folder. What it raises is raised here."""
+    outcome = SingleRun()
     with open_hydra(choices) as hydra:
-        hydra.run("train", partial(run_single, failures), [*overrides, "hydra.mode=RUN"])
-    if failures:
-        raise failures[0]
+        hydra.run("train", partial(run_single, outcome), [*overrides, "hydra.mode=RUN"])
+    if outcome.failure:
+        raise outcome.failure
+    return outcome.folder
 
 
 def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> int:

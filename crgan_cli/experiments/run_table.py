@@ -12,8 +12,8 @@ from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments.plan import TableJob
 from crgan_cli.report.read import is_locked
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.outcome import has_ended
 from crgan_cli.runs.settings import load_text
-from crgan_cli.runs.status import Status
 from crgan_cli.system.signals import handle_signals
 
 NEW, RESUME, FINISHED, RUNNING = "new", "resume", "finished", "running elsewhere"
@@ -46,8 +46,7 @@ def job_state(job: TableJob) -> str:
             f"{job.folder} holds a run with other settings:{lines}\n"
             "Choose another folder with --out FOLDER, or give the settings of that run."
         )
-    done = result.get("status") == Status.FINISHED and result.get("step") == steps
-    return FINISHED if done else RESUME
+    return FINISHED if has_ended(result, job.config) else RESUME
 
 
 class ProcessRunner:

@@ -39,6 +39,7 @@ class SweepJob(NamedTuple):
     training: float = 0.0  # seconds that this took, with samples and metrics
     began: float = 0.0  # when it got its device, in seconds since 1970
     ended: float = 0.0
+    early: int = 0  # the step at which it stopped before its last one, by `early_stop`; 0 if not
 
 
 class SweepState:
@@ -127,13 +128,30 @@ def read_fields(file: Path, kind: type[Fields]) -> Fields | None:
     return found if all(isinstance(fields[key], types[key]) for key in fields) else None
 
 
-def describe_unfinished(folder: Path) -> str:
-    """Return which jobs of the latest launch did not end well, as text; "" if none."""
-    state = SweepState(folder)
+def list_statuses(state: SweepState) -> list[str]:
+    """Return the status of each job of the latest launch, also of those that have not begun."""
     statuses = [job.status for job in state.jobs()]
     with suppress(OSError, ValueError):
         total = int((state.path / "total").read_text())
         statuses += ["not begun"] * (total - len(statuses))
+    return statuses
+
+
+def has_jobs_to_do(folder: Path) -> bool:
+    """Return whether the latest launch of a sweep here has jobs that run, or will.
+
+    A launch that was killed never says that it has ended.
+    """
+    state = SweepState(folder)
+    statuses = set(list_statuses(state))
+    if state.stopped or Status.INTERRUPTED in statuses:
+        return False
+    return not statuses.isdisjoint({"not begun", Status.NOT_STARTED, Status.RUNNING})
+
+
+def describe_unfinished(folder: Path) -> str:
+    """Return which jobs of the latest launch did not end well, as text; "" if none."""
+    statuses = list_statuses(SweepState(folder))
     counts = Counter(each for each in statuses if each not in (Status.FINISHED, Status.SKIPPED))
     if not counts:
         return ""

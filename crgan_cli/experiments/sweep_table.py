@@ -118,7 +118,7 @@ def make_table(state: SweepState, steps: int, seconds: float) -> Table:
         table.add_row(
             str(job.number),
             escape(job.name),
-            job.status,
+            f"{job.status} early" if job.early else job.status,
             f"{now.step} / {steps}",
             format_number(job.value) if job.value is not None else now.metric,
             format_duration(left) if left is not None else "",
@@ -144,5 +144,6 @@ def format_finished(job: SweepJob, state: SweepState) -> str:
     value = "" if job.value is None else f", {format_number(job.value)}"
     jobs = state.jobs()
     spent = sum(each.seconds for each in jobs)
-    ended = f"{job.status} in {format_duration(job.seconds)}{value}"
+    early = f" early, at step {job.early}," if job.early else ""
+    ended = f"{job.status}{early} in {format_duration(job.seconds)}{value}"
     return f"job {job.number} ({job.name}) {ended}; {summarize(state, jobs, spent)}"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crgan_cli.networks.fast.exported import is_exported
 from crgan_cli.networks.fast.instance_norm import NormalizeInstances
 
 # --- without a condition -------------------------------------------------------------------------
@@ -34,6 +35,8 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape: each channel of each image with mean 0, variance 1."""
+        if is_exported():
+            return super().forward(input)
         # where it was measured to pay
         wide = input.device.type == "cpu" and input.dtype.itemsize >= 4
         channels_last = input.is_contiguous(memory_format=torch.channels_last)
@@ -49,7 +52,9 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 def keep_format(y: Tensor, x: Tensor) -> Tensor:
-    """y, (N, C, H, W), in channels last if x is."""
+    """y, (N, C, H, W), in channels last if x is. An exported network has channels first."""
+    if is_exported():
+        return y
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     return y.contiguous(memory_format=torch.channels_last) if channels_last else y
 

@@ -20,6 +20,7 @@ from crgan_cli.networks.equalized import (
     EqualizedLogit,
     EqualizedNearestConv3,
 )
+from crgan_cli.networks.fast.exported import is_exported
 from crgan_cli.networks.fast.pixel_norm import NormalizePixels
 from crgan_cli.networks.growth import Growth, double, halve
 from crgan_cli.networks.layers import (
@@ -62,7 +63,8 @@ def choose_widths(levels: int, fmap_base: int, fmap_max: int, width: float) -> l
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean over channels of x^2 + 1e-8), section 4.2. The mean is in fp32."""
-    if x.device.type == "cpu" and x.ndim == 4 and not torch.compiler.is_compiling():
+    recorded = torch.compiler.is_compiling() or is_exported()
+    if x.device.type == "cpu" and x.ndim == 4 and not recorded:
         return NormalizePixels.apply(x, EPSILON)
     square = at_least_fp32(x).square().mean(1, keepdim=True)
     return x * (square + EPSILON).rsqrt().to(x.dtype)

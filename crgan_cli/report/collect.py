@@ -13,6 +13,10 @@ from crgan_cli.report.model import RunFiles, Value
 from crgan_cli.report.read import read_run, to_value
 
 
+class NothingMeasured(UserError):
+    """The folders hold no run with metrics: not yet, where runs are going on."""
+
+
 def collect(paths: Sequence[Path], metric: str | None = None) -> list[RunFiles]:
     """Read all runs in and below these folders, each once, sorted by path.
 
@@ -22,9 +26,14 @@ def collect(paths: Sequence[Path], metric: str | None = None) -> list[RunFiles]:
     """
     folders = {folder.resolve(): folder for path in paths for folder in find_runs(path)}
     runs = fill_defaults([read_run(folder, metric) for folder in sorted(folders.values())])
-    if not any(run.evals for run in runs):
-        raise UserError(describe_unmeasured(runs))
+    require_measured(runs)
     return runs
+
+
+def require_measured(runs: Sequence[RunFiles]) -> None:
+    """Raise NothingMeasured if no run has metrics."""
+    if not any(run.evals for run in runs):
+        raise NothingMeasured(describe_unmeasured(runs))
 
 
 def fill_defaults(runs: Sequence[RunFiles]) -> list[RunFiles]:
@@ -57,7 +66,7 @@ def find_runs(path: Path) -> list[Path]:
         below[:] = [name for name in below if not name.startswith(".")]
     if not folders:
         state = "contains no run" if any(path.iterdir()) else "is empty"
-        raise UserError(
+        raise NothingMeasured(
             f"{path} {state}: a run's folder has a config.yaml and a metrics.jsonl, as crgan train "
             "writes them. Give the folders of runs, of a sweep, or outputs itself."
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from crgan_cli.report import plots
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.runs.metric_names import BASELINES, higher_is_better
@@ -20,6 +22,13 @@ MAX_LINES = 12
 """Rows in a plot of lines. More could not be told apart."""
 
 
+MAX_LETTERS = 160
+"""Of a label next to a plot."""
+
+LETTER, LEGEND_KEY = 0.07, 0.6
+"""Widths in a legend, in inches: of a letter of 8 points, and of a line's sample with its gaps."""
+
+
 class Drawing(NamedTuple):
     """A figure of a report."""
 
@@ -29,12 +38,14 @@ class Drawing(NamedTuple):
     figure: "Figure"
 
 
-def save_drawings(drawings: Iterable[Drawing], folder: Path, suffix: str = ".png") -> list[Path]:
-    """Write one file per drawing, NAME.png in `folder` (or .svg, .pdf)."""
+def save_drawings(
+    drawings: Iterable[Drawing], folder: Path, end: str = ".png", dpi: int = 120
+) -> list[Path]:
+    """Write one file per drawing: its name with `end` (.png, .svg or .pdf), in `folder`."""
     paths = []
     for drawing in drawings:
-        paths.append(folder / f"{drawing.name}{suffix}")
-        plots.save_figure(drawing.figure, paths[-1])
+        paths.append(folder / f"{drawing.name}{end}")
+        plots.save_figure(drawing.figure, paths[-1], dpi)
     return paths
 
 
@@ -44,9 +55,11 @@ def describe_direction(metric: str) -> str:
 
 
 def wrap_label(label: str, width: int = 40) -> str:
-    """Wrap a label next to a plot, to at most four lines."""
-    lines = wrap(label, width)
-    return "\n".join(lines if len(lines) <= 4 else [*lines[:3], lines[3][: width - 1] + "…"])
+    """Wrap a label next to a plot, to at most `MAX_LETTERS` letters."""
+    lines, most = wrap(label, width), MAX_LETTERS // width
+    if len(lines) <= most:
+        return "\n".join(lines)
+    return "\n".join([*lines[: most - 1], lines[most - 1][: width - 1] + "…"])
 
 
 def count_lines(labels: Iterable[str]) -> int:
@@ -107,12 +120,24 @@ def draw_levels(axes: "Axes", report: Report, values: Sequence[float]) -> None:
         return
     for number, label in published.items():
         text = f"published {number:g}"
-        text += f" ({wrap_label(label, 80)})" if len(published) > 1 else ""
+        text += f" ({label})" if len(published) > 1 else ""
         axes.axhline(number, color=plots.RED, linestyle="--", linewidth=1, label=text)
 
 
+def fits_across(labels: Iterable[str], columns: int, width: float) -> bool:
+    """Return whether a legend of these labels in so many columns is at most `width` inches wide."""
+    letters = [max(map(len, label.split("\n"))) for label in labels]
+    parts = filter(len, np.array_split(letters, columns))  # as a legend does
+    return sum(LETTER * max(part) + LEGEND_KEY for part in parts) <= width
+
+
 def add_legend(figure: "Figure", panels: Sequence["Axes"], *, columns: int) -> None:
-    """Add one legend below all panels with each label once. The figure grows by its height."""
+    """Add one legend below all panels with each label once, in up to `columns` columns that fit.
+
+    The figure grows by its height.
+    """
+    width, height = figure.get_size_inches()
+    letters = min(80, int((width - LEGEND_KEY) / LETTER))
     artists: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
@@ -120,14 +145,13 @@ def add_legend(figure: "Figure", panels: Sequence["Axes"], *, columns: int) -> N
             artists.setdefault(label, handle)
     if not artists:
         return
-    if any(len(label) > 36 for label in artists):
-        columns = 1
-    width, height = figure.get_size_inches()
+    labels = ["\n".join(wrap(label, letters)) for label in artists]
+    columns = next(n for n in range(columns, 0, -1) if n == 1 or fits_across(labels, n, width))
     rows = -(-len(artists) // columns)
-    figure.set_size_inches(width, height + (0.06 + 0.16 * count_lines(artists)) * rows)
+    figure.set_size_inches(width, height + (0.06 + 0.16 * count_lines(labels)) * rows)
     figure.legend(
         list(artists.values()),
-        list(artists),
+        labels,
         loc="outside lower center",
         ncols=columns,
         fontsize=8,

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.config.resolve import format_setting
 from crgan_cli.report import plots
-from crgan_cli.report.curves import plot_losses, plot_metrics
+from crgan_cli.report.curves import list_terms, plot_losses, plot_metrics
 from crgan_cli.report.drawing import (
     MAX_LINES,
     Drawing,
     add_legend,
-    count_lines,
     describe_direction,
     describe_floor,
     describe_left_out,
@@ -23,14 +22,16 @@ from crgan_cli.report.drawing import (
     wrap_label,
 )
 from crgan_cli.report.findings import Interval, QuantityByRow
+from crgan_cli.report.layout import SCREEN, Layout
 from crgan_cli.report.model import Report, Row, Value
+from crgan_cli.report.tables import list_shown_metrics
 from crgan_cli.system.numbers import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_ROWS = 40
-"""Rows in a plot of dots."""
+MAX_METRICS = 6
+"""Metrics whose curves are drawn."""
 
 MEANING: Mapping[str, str] = {
     "leakage": "Share of generated images that look augmented, by a detector of T(real).",
@@ -40,25 +41,32 @@ MEANING: Mapping[str, str] = {
 }
 
 
-def make_drawings(report: Report, measured: Sequence[QuantityByRow]) -> list[Drawing]:
+def make_drawings(
+    report: Report, measured: Sequence[QuantityByRow], layout: Layout = SCREEN
+) -> list[Drawing]:
     """Return all figures of a report. A figure without content is left out."""
-    drawings = [plot_rows(report), plot_sweep(report), plot_metrics(report), plot_losses(report)]
+    metrics = layout.split(list_shown_metrics(report)[:MAX_METRICS])
+    drawings = [plot_rows(report, layout), plot_sweep(report, layout)]
+    drawings += [plot_metrics(report, panels, layout) for panels in metrics]
+    drawings += [plot_losses(report, panels, layout) for panels in layout.split(list_terms(report))]
     for kind in dict.fromkeys(each.quantity.measurement for each in measured):
-        panels = [each for each in measured if each.quantity.measurement == kind]
-        drawings.append(plot_artefacts(report, kind, panels))
+        found = [each for each in measured if each.quantity.measurement == kind]
+        drawings += [plot_artefacts(report, kind, each, layout) for each in layout.split(found)]
     return [each for each in drawings if each is not None]
 
 
-def plot_rows(report: Report) -> Drawing | None:
+def plot_rows(report: Report, layout: Layout = SCREEN) -> Drawing | None:
     """Plot the primary metric of every row: each seed, mean and deviation, best on top."""
     metric = report.headline
     able = [row for row in report.rows if finite_or_none(row.numbers.get(metric))]
     if not able:
         return None
-    rows = able[:MAX_ROWS]
-    names = [wrap_label(row.label) for row in rows]
-    size = (7.5, 1.5 + (0.2 + 0.16 * count_lines(names)) * len(rows))
-    figure, (axes,) = plots.make_panels(1, f"{metric}, {report.step} step", size=size)
+    names = [wrap_label(row.label, layout.letters) for row in able]
+    rows = able[: layout.count_rows(names)]
+    names = names[: len(rows)]
+    size = (layout.width or 7.5, 1.5 + layout.row_height(names) * len(rows))
+    title = layout.choose_title(f"{metric}, {report.step} step")
+    figure, (axes,) = plots.make_panels(1, title, size=size)
     values = [value for y, row in enumerate(rows) for value in draw_row(axes, row, metric, y)]
     draw_floor(axes.axvline, report, values)
     if plots.spans_decades(values):
@@ -107,7 +115,7 @@ def draw_row(axes: "Axes", row: Row, metric: str, y: float) -> list[float]:
     return [*seeds, row.comparable]
 
 
-def plot_sweep(report: Report) -> Drawing | None:
+def plot_sweep(report: Report, layout: Layout = SCREEN) -> Drawing | None:
     """Plot the primary metric over the swept value, one line per choice of the other settings."""
     metric, swept = report.headline, report.swept
     lines: dict[tuple[tuple[str, Value], ...], list[tuple[float, Row]]] = {}
@@ -120,7 +128,8 @@ def plot_sweep(report: Report) -> Drawing | None:
         line.sort(key=lambda point: point[0])
     if not any(len(line) > 1 for line in lines.values()):
         return None
-    figure, (axes,) = plots.make_panels(1, f"{metric} over {swept}", size=(7.5, 4.6))
+    title = layout.choose_title(f"{metric} over {swept}")
+    figure, (axes,) = plots.make_panels(1, title, size=layout.choose_size(7.5, 4.6))
     ticks = sorted({value for line in lines.values() for value, _ in line})
     set_sweep_scale(axes, ticks)
     shown = list(lines.items())[:MAX_LINES]
@@ -174,20 +183,26 @@ def draw_sweep_line(
         linestyle=look.dash,
         capsize=3,
         markersize=5,
-        label=wrap_label(label, 80),
+        label=label,
     )
 
 
-def plot_artefacts(report: Report, kind: str, measured: Sequence[QuantityByRow]) -> Drawing:
+def plot_artefacts(
+    report: Report, kind: str, measured: Sequence[QuantityByRow], layout: Layout = SCREEN
+) -> Drawing:
     """Plot one measurement, one panel per quantity: every run with its interval, and row means."""
-    rows = [i for i in range(len(report.rows)) if any(each.rows[i] for each in measured)][:MAX_ROWS]
+    able = [i for i in range(len(report.rows)) if any(each.rows[i] for each in measured)]
+    names = [wrap_label(report.rows[i].label, min(32, layout.letters)) for i in able]
+    rows = able[: layout.count_rows(names)]
+    names = names[: len(rows)]
     columns = min(len(measured), 3)
     down = -(-len(measured) // columns)
-    names = [wrap_label(report.rows[i].label, 32) for i in rows]
-    height = 0.9 + (1.0 + (0.2 + 0.16 * count_lines(names)) * len(rows)) * down
-    figure, panels = plots.make_panels(
-        len(measured), f"Artefacts: {kind}", size=(3.4 + 2.2 * columns, height), columns=columns
+    size = (
+        layout.width or 3.4 + 2.2 * columns,
+        0.9 + (1.0 + layout.row_height(names) * len(rows)) * down,
     )
+    title = layout.choose_title(f"Artefacts: {kind}")
+    figure, panels = plots.make_panels(len(measured), title, size=size, columns=columns)
     for place, (axes, each) in enumerate(zip(panels, measured, strict=True)):
         for y, i in enumerate(rows):
             draw_estimates(axes, each.rows[i], y)
@@ -201,13 +216,15 @@ def plot_artefacts(report: Report, kind: str, measured: Sequence[QuantityByRow])
         if high - low < each.quantity.min_span:
             axes.set_xlim(low, low + each.quantity.min_span)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_title("\n".join(wrap(each.quantity.name, 34)), fontsize=9)
-        axes.set_xlabel(each.quantity.unit, fontsize=8)
+        name, unit = each.quantity.name, each.quantity.unit
+        axes.set_title("\n".join(wrap(layout.choose_title(name), 34)), fontsize=9)
+        axes.set_xlabel(unit if layout.choose_title(name) else f"{name}\n{unit}", fontsize=8)
         axes.tick_params(labelsize=8)
     add_legend(figure, panels, columns=3)
     return Drawing(
-        kind,
-        f"{MEANING[kind]} Faint: each run with its 95 % interval; solid: the mean over runs.",
+        layout.name_figure(kind, [each.quantity.name for each in measured]),
+        f"{MEANING[kind]} Faint: each run with its 95 % interval; solid: the mean over runs."
+        + describe_left_out(len(rows), len(able)),
         "; ".join(
             f"{each.quantity.name}, {report.rows[i].label}: "
             f"{format_number(fmean(estimate.value for estimate in each.rows[i]), 3)}"

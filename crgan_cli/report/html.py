@@ -61,7 +61,10 @@ class TableColumn(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of the page. A header of a row is a text, or its settings."""
+    """A table of the page. A header of a row is a text, or its settings.
+
+    Its first number stands before the header: on a phone, settings alone would fill the screen.
+    """
 
     name: str
     headers: list[str | list[str]]
@@ -69,8 +72,11 @@ class Table(NamedTuple):
     note: str
 
 
-def build_page(report: Report) -> str:
-    """Return the whole page. The same run folders always give the same text."""
+def build_page(report: Report, reload_seconds: float | None = None) -> str:
+    """Return the whole page. The same run folders always give the same text.
+
+    A browser loads it again every `reload_seconds`, if given: while runs are going on.
+    """
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -88,7 +94,6 @@ def build_page(report: Report) -> str:
     drawings = make_drawings(report, measured)
     samples = load_grids(report)
     runs = sort_runs(report)
-    states = [run.status for run, _ in runs]
     sections = {
         "results": ("Results", True),
         "figures": ("Figures", drawings),
@@ -100,6 +105,7 @@ def build_page(report: Report) -> str:
     }
     return environment.get_template("template.html").render(
         report=report,
+        reload=None if reload_seconds is None else max(1, round(reload_seconds)),
         style=(HERE / "style.css").read_text(encoding="utf-8"),
         sections={key: title for key, (title, content) in sections.items() if content},
         intro=format_intro(report),
@@ -112,10 +118,7 @@ def build_page(report: Report) -> str:
         samples=samples,
         artefacts=build_artefacts(report, measured),
         runs=runs,
-        states=", ".join(
-            f"{states.count(status)} {status}" for status in STATUS_ORDER if status in states
-        )
-        + ".",
+        states=f"{describe_states(report)}.",
         version=__version__,
         seconds=3600 * sum(row.cost_hours for row in report.rows),
         devices=sorted({run.device for run, _ in runs if run.device}),
@@ -166,11 +169,11 @@ def build_results(report: Report) -> Table:
     )
     others = [
         TableColumn(Cell("Step"), True, [Cell(format_steps(row.steps)) for row in rows]),
-        TableColumn(Cell("Note"), False, [Cell(row.note) for row in rows]),
-        TableColumn(Cell("Published"), False, [format_published_cell(row) for row in rows]),
         TableColumn(Cell("Time"), True, [Cell(format_time(3600 * row.cost_hours)) for row in rows]),
         TableColumn(Cell("Images/s"), True, [Cell(format_speed(row)) for row in rows]),
         TableColumn(Cell("Memory"), True, [Cell(format_memory(row)) for row in rows]),
+        TableColumn(Cell("Note"), False, [Cell(row.note) for row in rows]),
+        TableColumn(Cell("Published"), False, [format_published_cell(row) for row in rows]),
     ]
     note = (
         "Mean ± sample standard deviation over n seeds. Time is the sum over the row's runs, "
@@ -254,6 +257,13 @@ def format_estimates(estimates: Sequence[Interval]) -> str:
     values = [each.value for each in estimates]
     mean, low, high = (format_number(each, 3) for each in (fmean(values), min(values), max(values)))
     return f"{mean} ({low} to {high}; {len(values)})"
+
+
+def describe_states(report: Report) -> str:
+    """Return how many runs have each status: "1 failed, 3 running"."""
+    states = [run.status for row in report.rows for run in row.runs]
+    counts = {status: states.count(status) for status in STATUS_ORDER}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
 def sort_runs(report: Report) -> list[tuple[RunFiles, Row]]:

@@ -52,7 +52,7 @@ ABBREVIATIONS = ("fid", "fd", "kid", "is", "ppl", "psnr", "ssim", "swd", "ms")
 
 
 def to_latex(report: Report) -> str:
-    r"""Return a tabular for \usepackage{booktabs,adjustbox}: no wider than the text.
+    r"""Return a tabular for \usepackage{booktabs,adjustbox}: no wider than its column.
 
     The best row's primary metric is bold. Long names of metrics stand below the table.
     """
@@ -76,7 +76,7 @@ def to_latex(report: Report) -> str:
     lines = [
         *(f"% {make_comment(text)}" for text in (report.title, *list_remarks(report))),
         r"% \usepackage{booktabs,adjustbox}",
-        r"\begin{adjustbox}{max width=\textwidth}",
+        r"\begin{adjustbox}{max width=\linewidth}",
         rf"\begin{{tabular}}{{{spec}}}",
         r"  \toprule",
         head,

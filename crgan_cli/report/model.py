@@ -37,6 +37,8 @@ class RunFiles(NamedTuple):
     artefacts: Mapping[str, dict]  # measurement -> its newest JSON
     not_finite: tuple[str, ...] = ()  # which numbers of its files are not finite
     stages: Stages | None = None  # of a run that grows
+    retuned: bool = False  # its optimizer was changed when it was resumed
+    stopped_early: bool = False  # finished before its last step, by `early_stop`
     commit: str = ""  # of crgan, "+" at its end if files differed; "" if not known
 
 

@@ -3,7 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,6 +21,16 @@ MARKERS = {BLUE: "o", ORANGE: "s", GREEN: "^", PURPLE: "D"}
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, "#56B4E9")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: pairs repeat after 42
 DASHES = ("-", "--", "-.", ":")
+
+MAX_MARKERS = 30
+"""Of the points of a longer line only a dozen have markers: all would hide it, and none would
+leave it to its colour."""
+
+METADATA = {
+    ".pdf": {"CreationDate": None},
+    ".svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+}
+"""By suffix, what a file is not to hold: equal figures are equal files, whenever written."""
 
 DECADE = 8.0
 """Positive values with a larger ratio than this are drawn on a log axis."""
@@ -42,19 +53,45 @@ def get_style(number: int) -> Style:
     )
 
 
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw and write figures for a paper while the body runs.
+
+    A PDF holds the letters of its font as TrueType: publishers refuse Type 3, matplotlib's
+    default. An SVG names the font, so that its text can be searched and edited. The font, DejaVu
+    Sans, comes with matplotlib: a figure is the same on every machine. Being wide, it leaves room
+    for another.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(
+        {
+            "font.size": 8,
+            "axes.labelsize": 8,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "axes.linewidth": 0.6,
+            "pdf.fonttype": 42,
+            "svg.fonttype": "none",
+        }
+    ):
+        yield
+
+
 def make_panels(
     count: int, title: str, *, size: tuple[float, float] | None = None, columns: int | None = None
 ) -> "tuple[Figure, list[Axes]]":
     """Return an empty figure of `count` panels, in `columns` or in one line.
 
-    `size` is width and height in inches.
+    `size` is width and height in inches. A figure of a paper has the title "": none.
     """
     from matplotlib.figure import Figure  # takes a second
 
     across = min(columns or count, count)
     down = -(-count // across)
     figure = Figure(figsize=size or (max(4.2 * across, 5.6), 4.2 * down), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=10)
     cells = list(figure.subplots(down, across, squeeze=False).flat)
     for each in cells[count:]:
         each.remove()
@@ -137,11 +174,13 @@ def draw_band(
     label: str,
 ) -> None:
     """Draw a line within a band from `low` to `high`."""
+    every = 1 if len(at) <= MAX_MARKERS else len(at) // 12
     axes.plot(
         at,
         middle,
         color=look.colour,
-        marker=look.marker if len(at) <= 30 else None,  # more would hide the line
+        marker=look.marker,
+        markevery=(SHAPES.index(look.marker) % every, every),  # lines that meet take turns
         linestyle=look.dash,
         markersize=4,
         linewidth=1.3,
@@ -159,9 +198,8 @@ def to_svg(figure: "Figure", prefix: str) -> str:
     from matplotlib import rc_context
 
     file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.hashsalt": prefix}):  # the same figure gives the same text
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+        figure.savefig(file, format="svg", transparent=True, metadata=METADATA[".svg"])
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace("#000000", "currentColor")
     for colour, name in ((BLUE, "blue"), (GREY, "grey")):  # too dark for a dark page
@@ -171,7 +209,13 @@ def to_svg(figure: "Figure", prefix: str) -> str:
     return drawn.replace("<svg", '<svg fill="currentColor"', 1).strip()
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write the figure as .png, .svg or .pdf, by the suffix of `path`."""
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format=path.suffix.removeprefix(".") or "png", dpi=120)
+def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:
+    """Write the figure as .png, .svg or .pdf, by the suffix. Equal figures give equal bytes.
+
+    A .png has `dpi` pixels per inch.
+    """
+    from matplotlib import rc_context
+
+    kind = path.suffix or ".png"
+    with atomic_path(path) as partial, rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(partial, format=kind[1:], dpi=dpi, metadata=METADATA.get(kind))

@@ -11,6 +11,10 @@ SAME_NUMBERS = ("metrics.every", "metrics.floor", "metrics.batch_size", "metrics
 """Keys of a protocol that do not change its numbers."""
 
 
+NOT_COMPARABLE = "NOT COMPARABLE"
+"""Begins the warning that protocols differ."""
+
+
 def protocol_warning(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
     """Return the warning that protocols differ, if they do. Raises UserError unless `force`.
 
@@ -30,7 +34,7 @@ def protocol_warning(runs: Sequence[RunFiles], *, force: bool) -> list[str]:
         if not force:
             raise
         first = str(error).partition("\nEvaluate")[0]
-        return [f"NOT COMPARABLE: {first}"]
+        return [f"{NOT_COMPARABLE}: {first}"]
     return []
 
 

@@ -285,4 +285,8 @@ def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles], metric:
         parts.append(f"{len(broken)} of {len(runs)} not finite, left out")
     if counted and len(unmeasured) > len(broken):
         parts.append(f"{len(unmeasured) - len(broken)} of {len(runs)} without numbers")
+    if retuned := sum(run.retuned for run in runs):
+        parts.append(f"{retuned} of {len(runs)} began with another optimizer")
+    if early := sum(run.stopped_early for run in runs):
+        parts.append(f"{early} of {len(runs)} stopped early")
     return ", ".join(parts)

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, is_below
 from crgan_cli.report.model import RunFiles, Value
 
-COMPARED_ANYWAY = ("steps", "engine", "accumulate")
+COMPARED_ANYWAY = ("steps", "engine", "accumulate", "early_stop")
 """May change when a run is resumed; but a longer run, or one in bf16, is another setting."""
 
 NOT_COMPARED = (
     "seed",
-    "log",
-    "samples",
     "engine.threads",
     "engine.images_gib",
-    "metrics.every",
     "metrics.batch_size",  # where it changes numbers, the protocol has it too
     *(key for key in MAY_CHANGE_ON_RESUME if key not in COMPARED_ANYWAY),
 )

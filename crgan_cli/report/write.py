@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from crgan_cli.report.model import Report
 
 FORMATS = ("md", "csv", "tex", "html", "png")
+
+FIGURE_KINDS = ("pdf", "svg", "png")
+"""Of figures for a paper."""
 
 
 def print_report(report: "Report") -> None:
@@ -39,8 +43,8 @@ def print_report(report: "Report") -> None:
         console.print(remark, markup=False, highlight=False)
 
 
-def make_report_folder(folder: Path) -> Path:
-    """Create the folder if it is absent, and return it. Raises UserError if this fails."""
+def make_report_folder(folder: Path, option: str = "--out") -> Path:
+    """Create the folder of an option if it is absent, and return it. Raises UserError."""
     from crgan_cli.errors import UserError
 
     try:
@@ -48,14 +52,24 @@ def make_report_folder(folder: Path) -> Path:
     except OSError as error:
         raise UserError(
             f"the folder {folder} cannot be created ({error.strerror}). Choose another with "
-            "--out FOLDER."
+            f"{option} FOLDER."
         ) from None
     return folder
 
 
+@contextmanager
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """Raise RunFailed if the body cannot write to the folder."""
+    from crgan_cli.errors import RunFailed
+
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"writing to {folder} failed: {error.strerror or error}.") from error
+
+
 def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the files and return their paths. Raises RunFailed if they cannot be written."""
-    from crgan_cli.errors import RunFailed
     from crgan_cli.report import latex, tables
     from crgan_cli.system.atomic import write_text
 
@@ -68,7 +82,7 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
         from crgan_cli.report.html import build_page
 
         texts["html"] = {"report.html": build_page}
-    try:
+    with explain_write_errors(out):
         pictures = write_pictures(report, out) if "png" in formats else []
         paths = [path for path, _ in pictures]
         for each in formats:
@@ -81,8 +95,6 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
                     link = quote(os.fsencode(path.relative_to(out).as_posix()))
                     text = tables.escape_markdown(caption)
                     file.write(f"\n![{text}]({link})\n\n{text}\n")
-    except OSError as error:
-        raise RunFailed(f"writing to {out} failed: {error.strerror or error}.") from error
     return paths
 
 

@@ -35,6 +35,9 @@ RESULT_TYPES: Mapping[str, type] = {
     "provenance": dict,
     "last": dict,
     "best": dict,
+    "stopped_early": dict,
+    "swept": list,  # keys in which the jobs of its sweep differ
+    "changes": list,  # of settings when it was resumed: {"step": ..., "settings": ["key: a -> b"]}
 }
 """The values of result.json that are read back. A float may be written as an integer."""
 
@@ -49,6 +52,8 @@ class RunDir:
         self.log = path / "train.log"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
+        self.table = path / "metrics.csv"  # of logger=csv
+        self.loggers = path / "loggers.json"  # under which names loggers know this run
         self.evaluations = path / "evaluations.jsonl"  # of `crgan eval`
         self.checkpoints = path / "checkpoints"
         self.best = path / "checkpoints" / "best.pt"
@@ -60,7 +65,10 @@ class RunDir:
         self.created_parent = False  # by this process too
         # files of a run that stopped before it started
         self.leftovers = {".lock", self.log.name, self.result.name, self.overrides.name}
-        self.written_whole = (self.config, self.overrides, self.metrics, self.result)
+        self.written_whole = (
+            *(self.config, self.overrides, self.metrics, self.result),
+            *(self.table, self.loggers),
+        )
 
     def is_run(self) -> bool:
         """Return whether a run was started here."""

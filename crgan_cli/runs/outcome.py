@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from crgan_cli.errors import Interrupted, NotFinite, RunFailed, UserError
 from crgan_cli.runs.folder import RunDir
@@ -20,6 +21,19 @@ LESS = "Try a smaller learning rate or regularizer weight, or engine.precision=f
 def primary_metric(result: dict) -> float | None:
     """Return the primary metric in a finished run's result.json, or None without metrics."""
     return result.get("last", {}).get(result.get("protocol", {}).get("headline"))
+
+
+def has_ended(result: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run with this result.json has taken all steps that `config` asks for.
+
+    One that stopped early has too, under the settings of `early_stop` that it stopped by.
+    """
+    if result.get("status") != Status.FINISHED:
+        return False
+    if result.get("step") == config["steps"]:
+        return True
+    stopped, now = result.get("stopped_early") or {}, config.get("early_stop") or {}
+    return bool(stopped and now) and all(stopped.get(key) == now[key] for key in now)
 
 
 @contextmanager

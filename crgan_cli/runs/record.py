@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, which counts, and the same numbers in TensorBoard.
+"""The log of a run: metrics.jsonl, which counts, and the same numbers in its loggers.
 
 Values stay on the device between two lines of the log and are read together, once per line.
 """
@@ -10,13 +10,12 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from crgan_cli.errors import NotFinite
 from crgan_cli.gan.types import TurnLog
@@ -28,6 +27,7 @@ from crgan_cli.runs.jsonl import (
     read_lines,
     read_records,
 )
+from crgan_cli.runs.loggers.base import Logger
 from crgan_cli.system.atomic import write_text
 from crgan_cli.system.distributed.launch import is_main
 
@@ -108,7 +108,7 @@ class Recorder:
     ) -> None:
         """Write one line to metrics.jsonl and one scalar per value. `kind` is "train" or "eval".
 
-        `tag` turns a name into TensorBoard's tag. Raises NotFinite if a value is not.
+        `tag` turns a name into the tag that loggers show. Raises NotFinite if a value is not.
         """
         require_finite_values(values, step)
         group = "metrics/" if kind == "eval" else ""
@@ -127,64 +127,81 @@ class Recorder:
     def text(self, name: str, text: str) -> None:
         """Write a text as a block of its own."""
 
-    def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        """Write one row of TensorBoard's HPARAMS: the settings, and the tag of a logged metric."""
+    def hparams(
+        self, settings: Mapping[str, object], swept: Sequence[str], metric: str | None
+    ) -> None:
+        """Write the settings, those in which the runs of a sweep differ, and the metric's tag."""
 
     def finish(self) -> None:
-        """Mark the row of HPARAMS as a finished run."""
+        """Mark the run as finished."""
 
     def close(self) -> None:
         """Write what is still in memory."""
 
 
 class RunRecorder(Recorder):
-    """Write to metrics.jsonl and to TensorBoard."""
+    """Write to metrics.jsonl, and hand the same to the loggers.
 
-    def __init__(self, run: RunDir, *, step: int, hooks_done: bool) -> None:
+    A logger that raises is left out from then on, which is said once: a run does not end because a
+    server is away. What metrics.jsonl raises ends the run.
+    """
+
+    def __init__(
+        self, run: RunDir, loggers: Mapping[str, Logger], *, step: int, hooks_done: bool
+    ) -> None:
         """Drop all that was written after the checkpoint's `step`.
 
         `hooks_done` is the checkpoint's too: whether samples and metrics of `step` are done.
         """
         self.run = run
+        self.loggers = dict(loggers)
         drop_lines_after(run, step, hooks_done=hooks_done)
-        # also at step 0: a run killed before its first checkpoint has logged steps too
-        resumed = run.tensorboard.exists()
-        self.writer = SummaryWriter(
-            str(run.tensorboard), purge_step=step + 1 if resumed else None, flush_secs=10
-        )
+        self.each(lambda logger: logger.open(run, step=step))
+
+    def each(self, act: Callable[[Logger], None]) -> None:
+        """Let every logger act. One that cannot is left out from now on."""
+        for name, logger in [*self.loggers.items()]:
+            try:
+                act(logger)
+            except Exception as error:
+                del self.loggers[name]
+                log.warning(
+                    "logger=%s failed, and the run goes on without it (metrics.jsonl has all "
+                    "numbers): %s: %s",
+                    *(name, type(error).__name__, error),
+                )
+                with suppress(Exception):  # which may fail for the same reason
+                    logger.close()
 
     def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
         append_line(self.run.metrics, json.dumps(line, allow_nan=False))
-        for tag, value in scalars.items():
-            self.writer.add_scalar(tag, value, step)
-        self.writer.flush()  # a resumed run does not write again what a kill removes from memory
+        self.each(lambda logger: logger.write(line, scalars, step))
 
     def image(self, name: str, image: Tensor, step: int) -> None:
-        self.writer.add_image(name, image, step)
+        self.each(lambda logger: logger.image(name, image, step))
 
     def text(self, name: str, text: str) -> None:
-        self.writer.add_text(name, "\n".join("    " + line for line in text.splitlines()))
+        self.each(lambda logger: logger.text(name, text))
 
-    def hparams(self, settings: Mapping[str, object], metric: str | None) -> None:
-        # SummaryWriter.add_hparams would add a second run and a false point to the curve
-        plain = {
-            key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in settings.items()
-        }
-        *start, self.end = hparams(plain, {f"metrics/{metric}": 0.0} if metric else {})
-        for summary in start:
-            self.writer._get_file_writer().add_summary(summary)
+    def hparams(
+        self, settings: Mapping[str, object], swept: Sequence[str], metric: str | None
+    ) -> None:
+        self.each(lambda logger: logger.hparams(settings, swept, metric))
 
     def finish(self) -> None:
-        self.writer._get_file_writer().add_summary(self.end)
+        self.each(lambda logger: logger.finish())
 
     def close(self) -> None:
-        self.writer.close()
+        self.each(lambda logger: logger.close())
 
 
-def make_recorder(run: RunDir, *, step: int, hooks_done: bool) -> Recorder:
+def make_recorder(
+    run: RunDir, loggers: Mapping[str, Logger], *, step: int, hooks_done: bool
+) -> Recorder:
     """Return the recorder of this process. Only the main process of a run writes."""
-    return RunRecorder(run, step=step, hooks_done=hooks_done) if is_main() else Recorder()
+    if not is_main():
+        return Recorder()
+    return RunRecorder(run, loggers, step=step, hooks_done=hooks_done)
 
 
 def read_history(run: RunDir) -> list[dict]:

@@ -23,6 +23,15 @@ def expand_home(text: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def require_new_folder(path: Path, option: str = "--out") -> None:
+    """Raise UserError for what exists and is not an empty folder, so that nothing is overwritten.
+
+    `option`: how another one is given.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists and is not an empty folder. Give another {option}.")
+
+
 def shell_quoted(text: str | Path) -> str:
     """Return a word as it can be typed in a shell. A byte that is no UTF-8 needs bash's $'...'."""
     text = str(text)

@@ -26,6 +26,7 @@ from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.loggers.base import Logger
 from crgan_cli.runs.protocol import describe_generator
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
@@ -37,6 +38,7 @@ from crgan_cli.system.distributed.world import world
 from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
 from crgan_cli.training import costs, peaks
+from crgan_cli.training.early_stop import EarlyStop
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
@@ -49,6 +51,15 @@ from crgan_cli.training.requirements import (
 )
 from crgan_cli.training.trainer import StepCost, Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
+
+
+def build_loggers(config: DictConfig) -> dict[str, Logger]:
+    """Return name -> logger. Raises UserError if a package of one is not installed."""
+    built = build_group(config.logger)
+    loggers = built if isinstance(built, dict) else {type(built).__name__: built}
+    for logger in loggers.values():
+        logger.require_package()
+    return loggers
 
 
 class TrainingRun:
@@ -66,8 +77,11 @@ class TrainingRun:
         self.device = device_for_rank(resolve_device(self.settings.device))
         self.crowd = watch_crowding(self.device, command)
 
+        self.loggers = build_loggers(config)
+
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
         optimization: Optimization = build_group(config.optimizer)
+        optimization.require_steps(self.settings.steps)
         require_enough_memory(config, stages, self.device, optimization.moments)
 
         # Networks, on the device and equal on all ranks. Before the data: what is wrong with them
@@ -92,6 +106,11 @@ class TrainingRun:
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
+        elif (patience := self.settings.early_stop.patience) is not None:
+            raise UserError(
+                f"early_stop.patience={patience} waits for better metrics, and metrics=none "
+                "measures nothing: type early_stop.patience=null, or choose metrics."
+            )
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.image_count = sum(len(images.x) for images in sets.values())
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
@@ -225,7 +244,10 @@ class TrainingRun:
             scored = make_eval_sampler(
                 draws, self.dataset, self.evaluator, make_prior, seed, device
             )
-            evaluate = Evaluate(self.evaluator, scored, recorder, progress)
+            early = settings.early_stop
+            first = self.trainer.stages.grown_at
+            early_stop = EarlyStop(early.patience, early.min_delta, first)
+            evaluate = Evaluate(self.evaluator, scored, recorder, progress, early_stop)
             hooks.append(evaluate)
 
         checkpoints = CheckpointManager(

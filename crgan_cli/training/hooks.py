@@ -20,6 +20,7 @@ from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.distributed.launch import is_main
 from crgan_cli.system.distributed.objects import on_main
 from crgan_cli.system.progress import TrainingProgress
+from crgan_cli.training.early_stop import EarlyStop
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Evaluate:
         scored: DrawsSampler,
         recorder: Recorder,
         watch: TrainingProgress,
+        early_stop: EarlyStop,
     ) -> None:
         """Raises UserError if a metric needs classes and the model has none."""
         require_classes(evaluator.metrics, scored.has_classes, "the images of this model have")
@@ -102,6 +104,7 @@ class Evaluate:
         self.sampler = scored
         self.recorder = recorder
         self.progress = watch
+        self.early_stop = early_stop
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
@@ -115,6 +118,7 @@ class Evaluate:
         self.last = {"step": trainer.step, **values}
         if headline < self.best.get(self.evaluator.headline, float("inf")):
             self.best = self.last
+        self.early_stop.observe(headline, trainer.step)
         self.recorder.write(
             "eval",
             trainer.step,
@@ -125,7 +129,12 @@ class Evaluate:
         self.progress.show_metric(self.evaluator.headline, headline)
 
     def state_dict(self) -> dict:
-        return {"protocol": self.evaluator.describe(), "last": self.last, "best": self.best}
+        return {
+            "protocol": self.evaluator.describe(),
+            "last": self.last,
+            "best": self.best,
+            "early_stop": self.early_stop.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         self.last, self.best = dict(state_dict["last"]), dict(state_dict["best"])
@@ -137,6 +146,8 @@ class Evaluate:
                 "; ".join(changed),
             )
             self.best = {}
+        elif "early_stop" in state_dict:  # not in the checkpoints of older versions
+            self.early_stop.load_state_dict(state_dict["early_stop"])
 
 
 class CheckpointManager:
@@ -164,6 +175,11 @@ class CheckpointManager:
     def is_best(self, step: int) -> bool:
         """Whether this step has the best metrics so far."""
         return self.evaluate is not None and self.evaluate.best.get("step") == step
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the run should end at this step."""
+        return self.evaluate is not None and self.evaluate.early_stop.ended
 
     def stateful_parts(self, trainer: ResumableTrainer) -> dict[str, Stateful]:
         """All that has a state, by the name it is saved under."""

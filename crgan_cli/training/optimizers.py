@@ -1,5 +1,6 @@
 """The optimizers of both players, and how their settings change over the steps."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from inspect import unwrap
@@ -10,7 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import Optimizer
 
-from crgan_cli.config.bounds import AtLeastOne, Decay, Positive, PositiveInt, UpTo1000
+from crgan_cli.config.bounds import (
+    AtLeastOne,
+    Decay,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    UpTo1000,
+)
+from crgan_cli.errors import UserError
 from crgan_cli.training.momentum import MomentumSGD
 from crgan_cli.training.plain_optimizer import PlainOptimizer
 
@@ -27,14 +36,24 @@ class Optimization(ABC):
     `settings` that change over the steps are tensors. `schedule` writes to them where they lie,
     since a captured turn (`engine/graphs.py`) reads them there: a Python number would stay as it
     was at the capture.
+
+    With `clip_grad_norm` c, a player's whole gradient v becomes v * min(1, c / (|v| + 1e-6)), with
+    the Euclidean norm: Pascanu et al. 2013 (arXiv:1211.5063), algorithm 1, as
+    torch.nn.utils.clip_grad_norm_ has it.
     """
 
     moments = 1
     """Numbers that it keeps of each weight."""
 
-    def __init__(self, lr_g: float, lr_d: float, n_dis: int) -> None:
+    def __init__(
+        self, lr_g: float, lr_d: float, n_dis: int, clip_grad_norm: float | None = None
+    ) -> None:
         self.lr = {"g": lr_g, "d": lr_d}
         self.n_dis = n_dis
+        self.clip_grad_norm = clip_grad_norm
+
+    def require_steps(self, steps: int) -> None:  # noqa: B027 - most have nothing to check
+        """Raise UserError if a run of so many steps is too short for the schedule."""
 
     def build(self, players: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """Build one optimizer per player."""
@@ -87,8 +106,15 @@ class Optimization(ABC):
 class Adam(Optimization):
     """Kingma & Ba 2015 (arXiv:1412.6980), with the papers' settings.
 
-    With `decay=linear` the learning rate is constant for the share `decay_from` of all steps, and
-    falls linearly to 0 over the others.
+    In step t of T, counted from 0, the learning rate is lr * min(1, (t + 1) / warmup) * f(p):
+
+    - warm-up: Goyal et al. 2017 (arXiv:1706.02677), section 2.2.
+    - p = max(0, (t / T - s) / (1 - s)) is the share of the decay that is over. It begins at the
+      share s = max(decay_from, warmup / T) of the steps.
+    - `decay=none`: f = 1. `linear`: f = 1 - p. `cosine`: f = (1 + cos(pi p)) / 2, Loshchilov &
+      Hutter 2017 (arXiv:1608.03983) eq. 5, without restarts and down to 0.
+
+    `decay_d`, `decay_from_d` and `warmup_d` are D's own; None: as G's.
     """
 
     moments = 2
@@ -101,14 +127,29 @@ class Adam(Optimization):
         beta2: Decay,
         eps: Positive,
         n_dis: UpTo1000,
-        decay: Literal["none", "linear"],
+        decay: Literal["none", "linear", "cosine"],
         decay_from: Decay = 0.0,
+        warmup: NonNegativeInt = 0,
+        decay_d: Literal["none", "linear", "cosine"] | None = None,
+        decay_from_d: Decay | None = None,
+        warmup_d: NonNegativeInt | None = None,
+        clip_grad_norm: Positive | None = None,
     ) -> None:
-        super().__init__(lr_g, lr_d, n_dis)
+        super().__init__(lr_g, lr_d, n_dis, clip_grad_norm)
         self.betas = (beta1, beta2)
         self.eps = eps
-        self.decay = decay
-        self.decay_from = decay_from
+        self.decay = {"g": decay, "d": decay_d or decay}
+        self.decay_from = {"g": decay_from, "d": first_set(decay_from_d, decay_from)}
+        self.warmup = {"g": warmup, "d": first_set(warmup_d, warmup)}
+
+    def require_steps(self, steps: int) -> None:
+        for who, key in (("g", "warmup"), ("d", "warmup_d")):
+            if self.warmup[who] > steps:
+                raise UserError(
+                    f"optimizer.{key}={self.warmup[who]} is longer than the run, steps={steps}: "
+                    "the learning rate would never be reached. Type fewer steps of warm-up, or "
+                    "more steps."
+                )
 
     def build_one(self, who: str, parameters: list[nn.Parameter]) -> Optimizer:
         """Build the Adam of one player. Fused: one pass over all parameters."""
@@ -124,9 +165,21 @@ class Adam(Optimization):
         }
 
     def scheduled(self, who: str, step: int, steps: int) -> dict[str, float]:
-        if self.decay == "none":
+        if self.decay[who] == "none" and not self.warmup[who]:
             return {}
-        return {"lr": self.lr[who] * min(1.0, (1 - step / steps) / (1 - self.decay_from))}
+        return {"lr": self.lr[who] * self.rise(who, step) * self.fall(who, step, steps)}
+
+    def rise(self, who: str, step: int) -> float:
+        """Return the share of the learning rate that warm-up has reached."""
+        return min(1.0, (step + 1) / self.warmup[who]) if self.warmup[who] else 1.0
+
+    def fall(self, who: str, step: int, steps: int) -> float:
+        """Return the share of the learning rate that decay has left."""
+        start = max(self.decay_from[who], self.warmup[who] / steps)
+        if self.decay[who] == "none" or start >= 1:
+            return 1.0
+        left = min(1.0, (1 - step / steps) / (1 - start))
+        return left if self.decay[who] == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 class SGD(Optimization):
@@ -147,8 +200,9 @@ class SGD(Optimization):
         momentum: Decay,
         final_momentum: Decay,
         momentum_steps: PositiveInt,
+        clip_grad_norm: Positive | None = None,
     ) -> None:
-        super().__init__(lr_g, lr_d, n_dis)
+        super().__init__(lr_g, lr_d, n_dis, clip_grad_norm)
         self.decay_factor = decay_factor
         self.lr_floor = lr_floor
         self.momentum = momentum
@@ -168,6 +222,11 @@ class SGD(Optimization):
             "lr": self.lr[who] * max(self.decay_factor**-step, self.lr_floor),
             "momentum": (1 - share) * self.momentum + share * self.final_momentum,
         }
+
+
+def first_set(own: float | None, other: float) -> float:
+    """Return a player's own setting, or the other one's if it has none."""
+    return other if own is None else own
 
 
 class AdamInMemoryOrder(PlainOptimizer, TorchAdam):

@@ -1,7 +1,7 @@
 """Start a training run in a folder of its own, or resume the one that is there."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,17 @@ from omegaconf import DictConfig
 
 from crgan_cli.config.compose import expand_paths
 from crgan_cli.config.resolve import Settings
-from crgan_cli.config.stored import difference, make_paths_absolute, read_stored
+from crgan_cli.config.stored import (
+    MAY_CHANGE_ON_RESUME,
+    difference,
+    make_paths_absolute,
+    read_stored,
+)
 from crgan_cli.errors import UserError
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import OUTPUTS, RunDir, new_folder
-from crgan_cli.runs.outcome import primary_metric, recording_failure
+from crgan_cli.runs.outcome import has_ended, primary_metric, recording_failure
 from crgan_cli.runs.record import make_recorder
 from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
@@ -33,6 +38,9 @@ from crgan_cli.training.summary import log_plan, write_summary
 
 log = logging.getLogger(__name__)
 
+WHERE = ("out", "resume", "data_root", "dataset.root", "sweep", "published")
+"""Keys that change nothing in a run."""
+
 MORE_MEMORY = (
     "Free what other programs use, or start a new run, with out=FOLDER and a smaller batch_size, "
     "architecture.width, dataset.resolution, samples.num or metrics.batch_size."
@@ -45,10 +53,16 @@ def train_run(
     overrides: Sequence[str],
     choices: Mapping[str, str | None],
     folder: Path | None,
+    may_change: Collection[str] = (),
+    swept: Sequence[str] = (),
+    *,
+    tell: Callable[[Path], object] = lambda folder: None,
 ) -> float | None:
     """Train, or resume training, and return the primary metric; None without metrics.
 
-    `overrides` is what was typed behind `crgan train`.
+    `overrides` is what was typed behind `crgan train`. A run that is resumed may differ in the keys
+    of `may_change`, besides those that always may. `swept` are the keys in which the jobs of its
+    sweep differ. `tell` gets the folder of the run.
     `folder` is a sweep's; a single run takes `out`, or a new folder below outputs/. Raises
     UserError, RunFailed or Interrupted, each with what to do next.
     """
@@ -58,18 +72,24 @@ def train_run(
     run = RunDir(folder or new_folder(OUTPUTS, choices.get("experiment"), choices))
     run.created_here = config.out is None
     run.is_single_run = folder is None or config.out is not None
+    tell(run.path)
     with log_to_stderr(), run.lock():
         # a run that is resumed by its folder has the choices of its start
         typed = {group: name for group, name in choices.items() if name}
-        run.extra_fields["choices"] = typed or run.read_result().get("choices", {})
+        before = run.read_result()
+        run.extra_fields["choices"] = typed or before.get("choices", {})
+        if swept or before.get("swept"):
+            run.extra_fields["swept"] = list(swept) or before["swept"]
         try:
             with log_to_file(run.log):
-                return start_or_resume(config, overrides, run)
+                return start_or_resume(config, overrides, run, may_change)
         finally:
             run.discard_if_empty()
 
 
-def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -> float | None:
+def start_or_resume(
+    config: DictConfig, overrides: Sequence[str], run: RunDir, may_change: Collection[str]
+) -> float | None:
     """Build the run, from its newest checkpoint if any, and train. Nothing if it has finished."""
     make_paths_absolute(config)
 
@@ -77,11 +97,13 @@ def start_or_resume(config: DictConfig, overrides: Sequence[str], run: RunDir) -
     # on every rank.
     resumed = broadcast_from_main(run.is_run)
     if resumed:
-        on_main(lambda: require_same(load_config(run), config, run))
+        on_main(lambda: require_same(load_config(run), config, run, may_change))
         on_main(lambda: run.require_steps(config.steps))
-    found, result = broadcast_from_main(lambda: find_progress(run, config))
+    found, result = broadcast_from_main(lambda: find_progress(run, config, may_change))
     if result is not None:
         return primary_metric(result)
+    if resumed:
+        on_main(lambda: record_changes(run, config, found.content["step"] if found else 0))
 
     # Build, write the configuration, train.
     command = shell_joined(["crgan", "train", *overrides])
@@ -103,15 +125,33 @@ def load_config(run: RunDir) -> Settings:
     return read_stored(*load_text(run))
 
 
-def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
+def record_changes(run: RunDir, now: DictConfig, step: int) -> None:
+    """Say what a resumed run does otherwise from `step` on, and keep it for its result.json."""
+    changes = run.read_result().get("changes", [])
+    if changed := difference(load_config(run), now, WHERE):
+        changes = [*changes, {"step": step, "settings": changed}]
+        log.info("changed from step %d on: %s", step, ", ".join(changed))
+        if any(line.startswith("optimizer.") for line in changed):
+            log.warning(
+                "the steps before step %d, and the optimizer's moments, are those of the former "
+                "optimizer settings: no single command repeats this run",
+                step,
+            )
+    if changes:
+        run.extra_fields["changes"] = changes
+
+
+def require_same(
+    before: Settings, now: DictConfig, run: RunDir, may_change: Collection[str] = ()
+) -> None:
     """Raise UserError if a run would be resumed with another configuration."""
     if now.resume == "never":
         raise UserError(
             f"the folder {run.path} already contains a run, and resume=never. Choose another with "
             "out=FOLDER, or resume it with resume=auto."
         )
-    changed = difference(before, now)
-    if before.get("steps") != now.steps and now.optimizer.get("decay", "none") != "none":
+    changed = difference(before, now, (*MAY_CHANGE_ON_RESUME, *may_change))
+    if before.get("steps") != now.steps and decays(before) and decays(now):
         steps = f"steps: {before.get('steps')} -> {now.steps}"
         changed.append(f"{steps} (optimizer.decay runs over them)")
     if changed and now.resume != "force":
@@ -123,8 +163,13 @@ def require_same(before: Settings, now: DictConfig, run: RunDir) -> None:
         )
 
 
+def decays(config: Mapping[str, Any]) -> bool:
+    """Whether a learning rate falls over all steps of a run."""
+    return any(config["optimizer"].get(key) not in (None, "none") for key in ("decay", "decay_d"))
+
+
 def find_progress(
-    run: RunDir, config: DictConfig
+    run: RunDir, config: DictConfig, may_change: Collection[str]
 ) -> tuple[LoadedCheckpoint | None, dict[str, Any] | None]:
     """Return the checkpoint to resume from, if any, or the result of a finished run."""
     found = checkpoint.load_latest(run.checkpoints)
@@ -132,22 +177,24 @@ def find_progress(
     if found is None:
         if result.get("status") != Status.FINISHED:
             return None, None
-        if result.get("step") == config.steps:
+        if has_ended(result, config):
             log.info("Nothing to do: %s has finished. Its checkpoints are gone.", run.path)
             return None, result
         raise UserError(
             f"the run in {run.path} has finished, and its checkpoints are gone: it cannot be "
             "trained longer. Start again with out=FOLDER, or put a checkpoint back."
         )
-    require_same_settings(found, config, run)
-    return (None, result) if is_finished(found, result, config.steps, run) else (found, None)
+    require_same_settings(found, config, run, may_change)
+    return (None, result) if is_finished(found, result, config, run) else (found, None)
 
 
-def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunDir) -> None:
+def require_same_settings(
+    found: LoadedCheckpoint, config: DictConfig, run: RunDir, may_change: Collection[str]
+) -> None:
     """Raise UserError if a checkpoint was trained with another configuration: a run's config.yaml
     was changed or damaged since."""
     before = read_stored(found.content["config"], str(found.path))
-    changed = difference(before, config)
+    changed = difference(before, config, (*MAY_CHANGE_ON_RESUME, *may_change))
     if changed and config.resume != "force":
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
@@ -158,7 +205,7 @@ def require_same_settings(found: LoadedCheckpoint, config: DictConfig, run: RunD
 
 
 def is_finished(
-    found: LoadedCheckpoint, result: Mapping[str, object], steps: int, run: RunDir
+    found: LoadedCheckpoint, result: Mapping[str, Any], config: DictConfig, run: RunDir
 ) -> bool:
     """Whether nothing is left to do.
 
@@ -166,10 +213,17 @@ def is_finished(
     takes no step and writes its result, with the versions and the device of that last session.
     """
     done = found.content["step"]
-    if done < steps or (result.get("status"), result.get("step")) != (Status.FINISHED, steps):
+    if not has_ended(result, config) or done < result["step"]:
         return False
+    if done < config.steps:
+        log.info(
+            "Nothing to do: %s stopped early at step %d: %s. To go on: crgan train --from %s "
+            "early_stop.patience=null",
+            *(run.path, done, result["stopped_early"].get("reason"), shell_quoted(run.path)),
+        )
+        return True
     longer = run.format_longer(done)
-    log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, steps, longer)
+    log.info("Nothing to do: %s has all its %d steps. To train longer: %s", run.path, done, longer)
     return True
 
 
@@ -179,7 +233,7 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
     stop = StopSignal()
     with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
-        recorder = make_recorder(run, step=step, hooks_done=hooks_done)
+        recorder = make_recorder(run, training.loggers, step=step, hooks_done=hooks_done)
         watch = TrainingProgress(
             trainer.steps,
             step=step,

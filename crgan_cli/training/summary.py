@@ -11,6 +11,7 @@ from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.regularizers.weights import WeightClipping
 from crgan_cli.networks.fast.spectral import find_norms
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.next_commands import list_next_commands
 from crgan_cli.runs.provenance import get_peak_memory
 from crgan_cli.runs.record import Recorder, read_history
@@ -38,6 +39,7 @@ NOT_HPARAMS = (
     "checkpoint.",
     "published.",
     "sweep.",
+    "logger.",
 )
 """Beginnings of the keys that do not tell runs apart."""
 
@@ -46,13 +48,25 @@ def hparams(settings: Mapping[str, object]) -> dict[str, object]:
     """Return the settings that tell runs apart: for each group its classes and their values."""
     result: dict[str, object] = {}
     for key, value in settings.items():
+        if key.startswith(NOT_HPARAMS):
+            continue
         group, target, _ = key.partition("._target_")
         if target:
             name = str(value).rpartition(".")[2] if value else "none"
             result[group] = f"{result[group]}+{name}" if group in result else name
-        elif not key.startswith(NOT_HPARAMS):
+        else:
             result[key] = value
     return result
+
+
+def swept_settings(settings: Mapping[str, object], run: RunDir) -> list[str]:
+    """Return the settings in which the runs of this one's sweep differ, as `hparams` names them.
+
+    A group that was swept is one of them; of a swept experiment it is not known which.
+    """
+    swept = run.extra_fields.get("swept", ())
+    assert isinstance(swept, list | tuple)
+    return [str(key) for key in swept if key in settings]
 
 
 def log_plan(
@@ -61,7 +75,7 @@ def log_plan(
     found: LoadedCheckpoint | None,
     recorder: Recorder,
 ) -> None:
-    """Log what will be done, also to TensorBoard."""
+    """Log what will be done, also to the loggers."""
     config, trainer = training.config, training.trainer
     log.info("run folder %s", training.run.path)
     log.info("device %s, engine %s", describe_device(training.device), training.engine.describe())
@@ -95,7 +109,8 @@ def log_plan(
         log.info("resuming from %s, step %d", found.path, trainer.step)
     recorder.text("config", training.config_text)
     tag = evaluate.evaluator.tag(evaluate.evaluator.headline) if evaluate else None
-    recorder.hparams(hparams(flatten(config)), tag)
+    settings = hparams(flatten(config))
+    recorder.hparams(settings, swept_settings(settings, training.run), tag)
 
 
 def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object]) -> None:
@@ -160,17 +175,32 @@ def write_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     }
     if evaluate:
         result |= {"last": evaluate.last, "best": evaluate.best}
+    if stopped := describe_early_stop(training, evaluate):
+        result["stopped_early"] = stopped
+        log.info("stopped early at step %d: %s", trainer.step, stopped["reason"])
     training.run.write_result(result)
     if training.run.is_single_run and is_main():
         print_summary(training, evaluate)
+
+
+def describe_early_stop(training: TrainingRun, evaluate: Evaluate | None) -> dict[str, object]:
+    """Return why a run has ended before its last step, and by which settings; empty if not."""
+    if evaluate is None or training.trainer.step == training.trainer.steps:
+        return {}
+    early = training.settings.early_stop
+    reason = evaluate.early_stop.describe(evaluate.evaluator.headline)
+    return {"reason": reason, "patience": early.patience, "min_delta": early.min_delta}
 
 
 def print_summary(training: TrainingRun, evaluate: Evaluate | None) -> None:
     """Print the result of a run on stdout."""
     run, step = training.run, training.trainer.step
     print(f"finished {step} steps in {format_duration(training.trainer.seconds)}")
+    if stopped := describe_early_stop(training, evaluate):
+        print(f"  stopped early of {training.trainer.steps} steps: {stopped['reason']}")
     print(f"  samples      {run.samples / f'step_{step:08d}.png'}")
-    print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
+    if run.tensorboard.exists():
+        print(f"  tensorboard  tensorboard --logdir {shell_quoted(run.tensorboard)}")
     print(f"  checkpoint   {next(iter(run.list_checkpoints()), run.best)}")
     if evaluate:
         print_scores(training, evaluate)

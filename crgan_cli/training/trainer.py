@@ -83,7 +83,7 @@ class Trainer:
         self.make_batches = make_batches
         self.stages = stages
         self.ema = ema
-        engine.attach(self.optimizers, ema)
+        engine.attach(self.optimizers, ema, optimization.clip_grad_norm)
         self.seed = seed
         self.steps = steps
         self.log_every = log_every
@@ -144,7 +144,7 @@ class Trainer:
             # Hooks that the last session did not finish.
             if not self.hooks_done:
                 self.run_hooks(hooks, checkpoints, stop)
-            while self.step < self.steps:
+            while self.step < self.steps and not checkpoints.stops_early:
                 stop.check()
                 with self.saved_if_capture_fails(checkpoints):
                     self.train_step()
@@ -184,6 +184,10 @@ class Trainer:
     def begin(self) -> None:
         """Prepare the first step of a session. Call it after loading a checkpoint."""
         self.optimization.refresh(self.optimizers)
+        # as they were after the last step, also in a checkpoint that is saved before the next
+        last = max(0, self.step - 1)
+        rate = self.stages.at(last).rate
+        self.optimization.schedule(self.optimizers, last, self.steps, rate)
         self.enter(self.stages.at(self.step))
 
     def enter(self, stage: Stage) -> None:
@@ -275,8 +279,13 @@ class Trainer:
             self.window.check()  # a loss that is not finite is reported before images are scored
         for hook in due:
             hook(self, stop.check)
+        ends = checkpoints.stops_early
+        for hook in hooks if ends else ():  # as at the last step
+            if hook not in due:
+                hook(self, stop.check)
         self.hooks_done = True
-        if is_due(self.step, checkpoints.every, self.steps) or checkpoints.is_best(self.step):
+        due_now = is_due(self.step, checkpoints.every, self.steps)
+        if due_now or ends or checkpoints.is_best(self.step):
             checkpoints.save(self)
 
 

@@ -2,7 +2,6 @@
 
 import math
 import zipfile
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ import torch
 from PIL import Image
 from support.runs import DEMO, Crgan, refused
 
-from crgan_cli.commands.sample import find_classes, make_latents
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.load import LoadedGenerator
 from crgan_cli.evaluation.sampler import Latents, interpolate
+from crgan_cli.evaluation.samples import Request, find_classes, make_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import file_name
 from crgan_cli.system import memory
@@ -205,17 +204,11 @@ def test_a_name_wins_over_a_number() -> None:
     assert find_classes(["3", "0"], 3, ("1", "2", "3")) == [2, 0]
 
 
-def asked(**words: object) -> Namespace:
-    """The arguments of `crgan sample` that latents depend on."""
-    defaults = {"n": 40, "classes": None, "truncation": None, "interpolate": None, "seed": 0}
-    return Namespace(**{**defaults, "out": Path("grid.png"), "loops": 1, **words})
-
-
 @pytest.mark.parametrize("limit", [0.5, 1.0])
 def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
     prior = Prior("normal", 128, 0)
-    whole, _ = make_latents(asked(), prior)
-    latents, _ = make_latents(asked(truncation=limit), prior)
+    whole, _ = make_latents(Request(n=40), prior)
+    latents, _ = make_latents(Request(n=40, truncation=limit), prior)
     assert torch.equal(latents.z.flatten().argsort(), whole.z.flatten().argsort())  # one z, moved
     assert latents.z.abs().max() <= limit
     assert latents.z.abs().max() > 0.99 * limit  # not scaled
@@ -228,8 +221,8 @@ def test_truncation_of_a_normal_prior_cuts_the_bell(limit: float) -> None:
 def test_truncation_of_a_uniform_prior_scales(plain: Path, crgan: Crgan, tmp_path: Path) -> None:
     prior = Prior("uniform", 128, 0)
     whole, truncated = (
-        make_latents(asked(), prior)[0],
-        make_latents(asked(truncation=0.25), prior)[0],
+        make_latents(Request(n=40), prior)[0],
+        make_latents(Request(n=40, truncation=0.25), prior)[0],
     )
     assert torch.equal(truncated.z, whole.z * 0.25)
     assert crgan("sample", plain, "--n", 4, "--truncation", 0.25, "--out", "near")[0] == 0
@@ -249,7 +242,7 @@ def test_interpolation_begins_and_ends_at_the_images_themselves(
     assert_alike(rows[[0, 3, 4, 7]], by_hand(trained(scored), normal(4), [0, 0, 1, 1]))
     assert not np.array_equal(rows[1], rows[0])
     latents, columns = make_latents(
-        asked(n=7, interpolate=4, classes=["5", "2"]), Prior("normal", 128, 10)
+        Request(n=7, interpolate=4, classes=["5", "2"]), Prior("normal", 128, 10)
     )
     assert columns == 4
     assert latents.y is not None

@@ -52,6 +52,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Job]:
         overrides: list[str],
         choices: dict[str, str | None],
         folder: Path | None,
+        **_: object,
     ) -> float:
         seen.append((cfg, overrides, choices, folder))
         fails(cfg)
@@ -314,7 +315,7 @@ def test_a_run_leaves_no_open_hydra_and_can_be_followed_by_another(crgan, jobs: 
 def test_a_job_knows_itself_from_hydra(crgan, tmp_path: Path, monkeypatch) -> None:
     seen: list[tuple[str, str, list[str]]] = []
 
-    def train_run(*_: object) -> float:
+    def train_run(*_: object, **__: object) -> float:
         node = HydraConfig.get()
         seen.append((node.job.name, str(node.mode), list(node.overrides.task)))
         return 1.0
@@ -349,7 +350,7 @@ def test_from_continues_a_run_as_it_was_configured(crgan, jobs: list[Job], start
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["seed=8"], "Give only steps=, device=, engine= and accumulate= with it."),
+        (["seed=8"], "log=, logger=, metrics.every= and optimizer= with it."),
         (["steps=x"], "steps must be a whole number"),
         (["-m"], "--from continues one run"),
     ],

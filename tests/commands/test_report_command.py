@@ -63,6 +63,23 @@ def test_the_page_is_written_among_the_files(sweep: Path, crgan: Crgan, tmp_path
             assert picture.width > 10
 
 
+def test_figures_for_a_paper_go_to_the_report_or_to_their_own_folder(
+    crgan: Crgan, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "a", {300: 50.0})
+    code, out, _ = crgan("report", "a", "--format", "csv", "--figures", "svg")
+    assert code == 0
+    figures = ["a/report/figures/headline_1column.svg", "a/report/figures/headline_2columns.svg"]
+    assert out.split()[-2:] == figures
+    words = ("--format", "csv", "--out", "b", "--paper", "paper", "--figures", "png")
+    code, out, _ = crgan("report", "a", *words)
+    assert code == 0
+    assert "paper/statement.tex" in out
+    suffixes = {path.suffix for path in (tmp_path / "paper" / "figures").iterdir()}
+    assert suffixes == {".pdf", ".png"}, "PDF always: example.tex includes it"
+    assert not (tmp_path / "b" / "figures").exists()
+
+
 def test_a_terminal_gets_a_table_that_fits(
     sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,9 +168,14 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
     [
         (["--format", "pdf"], "'pdf' is not of md, csv, tex, html, png"),
         (["--format", ""], "'' is not of"),
+        (["--figures", "eps"], "'eps' is not of pdf, svg, png"),
         (["--step", "first"], "invalid choice: 'first'"),
         (["--metric", "recall"], "--metric recall: no run has this metric. Choose one of: fid."),
         (["--out", "file"], "the folder file cannot be created"),
+        (
+            ["--paper", "file"],
+            "the folder file cannot be created (File exists). Choose another with",
+        ),
     ],
 )
 def test_what_was_typed_wrongly_is_named(

@@ -8,9 +8,16 @@ from crgan_cli.config.build import build_from, build_group, import_class
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import quote_overrides
-from crgan_cli.config.resolve import to_plain
+from crgan_cli.config.resolve import flatten, to_plain
 from crgan_cli.config.settings import Run
-from crgan_cli.config.stored import Typed, difference, from_text, read_stored, to_text
+from crgan_cli.config.stored import (
+    Typed,
+    difference,
+    differing_keys,
+    from_text,
+    read_stored,
+    to_text,
+)
 from crgan_cli.errors import UserError
 from crgan_cli.gan.losses import Hinge
 from crgan_cli.gan.regularizers.consistency import BalancedConsistency, LatentConsistency
@@ -358,9 +365,13 @@ def test_a_key_of_a_stored_run_cannot_be_dropped() -> None:
         from_text(stored, "a run", typed=Typed(["~engine.threads"], ("engine",), "--from"))
 
 
-def test_a_key_of_the_run_that_an_older_crgan_did_not_have_counts_with_its_default() -> None:
+@pytest.mark.parametrize("name", ["accumulate", "init_from", "freeze_d", "early_stop"])
+def test_a_key_of_the_run_that_an_older_crgan_did_not_have_counts_with_its_default(
+    name: str,
+) -> None:
     now = to_plain(compose([]))
-    before = {key: value for key, value in now.items() if key != "accumulate"}
+    before = {key: value for key, value in now.items() if key != name}
+    assert differing_keys(flatten(before), flatten(now)) == []
     assert difference(before, now) == []
     assert difference({**before, "batch_size": 32}, now) == ["batch_size: 32 -> 64"]
 

@@ -59,7 +59,7 @@ def train_run(cfg: DictConfig, folder: Path) -> bool:
     if run.is_run():
         require_same(OmegaConf.create(run.config.read_text()), cfg, run)  # type: ignore[arg-type]
         found = SimpleNamespace(content={"step": run.read_result()["step"]})
-        if is_finished(found, run.read_result(), cfg.steps, run):  # type: ignore[arg-type]
+        if is_finished(found, run.read_result(), cfg, run):  # type: ignore[arg-type]
             return False
     folder.mkdir(parents=True, exist_ok=True)
     run.config.write_text(to_text(cfg))
@@ -153,7 +153,9 @@ def test_jobs_are_found_and_counted_from_1_on_the_command_line(
     module = types.ModuleType("crgan_cli.training.start")
     seen: list[Path] = []
 
-    def train(cfg: DictConfig, overrides: object, choices: object, folder: Path) -> float:
+    def train(
+        cfg: DictConfig, overrides: object, choices: object, folder: Path, **_: object
+    ) -> float:
         seen.append(folder)
         train_run(cfg, folder)
         return 1.0

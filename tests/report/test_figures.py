@@ -9,13 +9,14 @@ from PIL import Image
 from support.reports import report_of, row_of, run_of, sweep
 
 from crgan_cli.report import drawing, plots
-from crgan_cli.report.curves import plot_losses, plot_metrics
+from crgan_cli.report.curves import list_terms, plot_losses, plot_metrics
 from crgan_cli.report.drawing import MAX_LINES
 from crgan_cli.report.figures import make_drawings, plot_artefacts, plot_rows, plot_sweep
 from crgan_cli.report.findings import Interval, QuantityByRow, read_quantities
 from crgan_cli.report.model import Report, Spread
 from crgan_cli.report.rows import build_row
 from crgan_cli.report.series import Series, average_over_seeds
+from crgan_cli.report.tables import list_shown_metrics
 from crgan_cli.runs.status import Status
 
 HERE = Path("runs")
@@ -34,6 +35,11 @@ def measured(*records: dict[str, object], kind: str) -> Report:
     """One row whose runs have one measurement each."""
     runs = [run_of(HERE / str(i), i + 1, artefacts={kind: r}) for i, r in enumerate(records)]
     return report_of([row_of("cr", runs, {"regularizer": "cr"})])
+
+
+def draw_metrics(report: Report) -> drawing.Drawing | None:
+    """All curves, as on a page."""
+    return plot_metrics(report, list_shown_metrics(report))
 
 
 # --- numbers over steps ---------------------------------------------------------------------------
@@ -201,7 +207,7 @@ def test_a_published_number_is_drawn_where_it_can_be_compared(tmp_path: Path) ->
     report = sweep(tmp_path)
     rows = (report.rows[0]._replace(comparable=18.5), *report.rows[1:])
     compared = report._replace(rows=rows)
-    for draw in (plot_rows, plot_sweep, plot_metrics):
+    for draw in (plot_rows, plot_sweep, draw_metrics):
         before, after = draw(report), draw(compared)
         assert before is not None
         assert after is not None
@@ -233,7 +239,7 @@ def test_numbers_far_apart_are_drawn_on_a_log_axis_with_plain_numbers() -> None:
     assert drawn is not None
     (axes,) = drawn.figure.axes
     assert axes.get_xscale() == "log"
-    drawn.figure.canvas.draw()
+    drawn.figure.draw_without_rendering()
     assert {"5", "10", "20", "50"} <= {text.get_text() for text in axes.get_xticklabels()}
 
 
@@ -266,14 +272,14 @@ def test_nothing_swept_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_curves_are_means_over_seeds_and_one_evaluation_is_none(tmp_path: Path) -> None:
-    drawn = plot_metrics(sweep(tmp_path))
+    drawn = draw_metrics(sweep(tmp_path))
     assert drawn is not None
     fid, kid = drawn.figure.axes
     assert list(fid.lines[0].get_ydata()) == [40.0, 15.0]
     assert list(kid.lines[0].get_ydata()) == pytest.approx([0.040, 0.015])
     assert fid.get_ylabel() == "fid\n(lower is better)"
     once = [row_of("a", [run_of(HERE, 1, (20.0,))], {})]
-    assert plot_metrics(report_of(once)) is None
+    assert draw_metrics(report_of(once)) is None
 
 
 def test_figures_show_the_seeds_that_the_table_counts(tmp_path: Path) -> None:
@@ -286,7 +292,7 @@ def test_figures_show_the_seeds_that_the_table_counts(tmp_path: Path) -> None:
     row = build_row("a", {}, runs, "fid", "last")
     assert row.counted == tuple(runs[:2])
     report = report_of([row])
-    drawn = plot_metrics(report)
+    drawn = draw_metrics(report)
     assert drawn is not None
     line, _floor = drawn.figure.axes[0].lines
     assert list(line.get_xdata()) == [100.0, 200.0, 300.0]
@@ -302,36 +308,36 @@ def test_where_no_seed_has_finished_the_longer_ones_go_on_as_thin_lines(tmp_path
         run_of(tmp_path / "2", 2, (60.0, 50.0), status=Status.RUNNING),
         run_of(tmp_path / "3", 3, (80.0,), status=Status.FAILED),
     ]
-    drawn = plot_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
+    drawn = draw_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
     assert drawn is not None
     mean, *thin, _floor = drawn.figure.axes[0].lines
     assert (list(mean.get_xdata()), list(mean.get_ydata())) == ([100.0], [60.0])
     assert [list(line.get_ydata()) for line in thin] == [[40.0, 30.0, 20.0], [60.0, 50.0]]
     assert "Thin lines are single seeds (a: 2 of 3 seeds after step 100)." in drawn.caption
-    drawn.figure.canvas.draw()
+    drawn.figure.draw_without_rendering()
 
 
 def test_seeds_without_a_common_step_are_still_drawn(tmp_path: Path) -> None:
     early, late = run_of(tmp_path / "1", 1, (40.0, 30.0)), run_of(tmp_path / "2", 2, (9.0,) * 4)
     runs = [early, late._replace(evals=late.evals[2:])]
-    drawn = plot_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
+    drawn = draw_metrics(report_of([build_row("a", {}, runs, "fid", "last")]))
     assert drawn is not None
     assert "its 2 seeds have no step in common" in drawn.caption
     assert drawn.alt_text == "a its 2 seeds have no step in common"
-    drawn.figure.canvas.draw()
+    drawn.figure.draw_without_rendering()
 
 
 def test_steps_are_written_out(tmp_path: Path) -> None:
     run = run_of(tmp_path, 1)
     evals = tuple({**line, "step": 10**4 * line["step"] + 7} for line in run.evals)
-    drawn = plot_metrics(report_of([row_of("a", [run._replace(evals=evals)], {})]))
+    drawn = draw_metrics(report_of([row_of("a", [run._replace(evals=evals)], {})]))
     assert drawn is not None
     assert drawn.alt_text == "a from 30.00 at step 1000007 to 20.00 at step 2000007"
 
 
 def test_each_term_of_the_losses_has_a_panel(tmp_path: Path) -> None:
-    drawn = plot_losses(sweep(tmp_path))
-    assert drawn is not None
+    report = sweep(tmp_path)
+    drawn = plot_losses(report, list_terms(report))
     assert [axes.get_title() for axes in drawn.figure.axes] == ["adversarial/d", "cr/real"]
     first = drawn.figure.axes[0].lines[0].get_ydata()[0]
     assert first == pytest.approx(((1 + 1) + (1 + 2)) / 2)
@@ -343,7 +349,7 @@ def test_what_does_not_fit_is_said_and_the_rest_told_apart() -> None:
         for i in range(50)
     ]
     report = report_of(rows)
-    assert f"The best {MAX_LINES} of 50 rows" in plot_metrics(report).caption  # type: ignore[union-attr]
+    assert f"The best {MAX_LINES} of 50 rows" in draw_metrics(report).caption  # type: ignore[union-attr]
     assert "The best 40 of 50 rows" in plot_rows(report).caption  # type: ignore[union-attr]
     looks = [plots.get_style(i) for i in range(MAX_LINES)]
     assert len(set(looks)) == MAX_LINES

@@ -134,8 +134,12 @@ def test_tables_have_headers_for_columns_and_rows_and_can_be_reached_by_keyboard
         rows = [each for tag, each in below if tag == "th" and each["scope"] == "row"]
         cells = [each for tag, each in below if tag == "td"]
         assert len(cells) == len(rows) * (len(columns) - 1) > 0
-        numeric = [each.get("class") for each in columns[1:]]
-        assert [each.get("class") for each in cells] == numeric * len(rows)
+        body = [each for each in below if each[0] == "td" or each[1].get("scope") == "row"]
+        header = [tag for tag, _ in body].index("th")
+        kinds = [each.get("class") for each in columns]
+        assert kinds[0] == "number", "numbers first"
+        del kinds[header]
+        assert [each.get("class") for each in cells] == kinds * len(rows)
 
 
 def test_text_is_escaped_once(full: Report) -> None:
@@ -296,6 +300,8 @@ document.getElementById("probe").textContent = JSON.stringify({
   mode: document.compatMode,
   images: all("img").map(e => [e.naturalWidth, box(e).width, getComputedStyle(e).imageRendering]),
   plots: all("svg").map(e => [box(e).width, box(e).height, e.querySelectorAll("path").length]),
+  narrowest: Math.min(...all("td.words").map(e => box(e).width)),
+  firsts: all("tbody tr > :first-child").map(e => [box(e).right, e.className]),
   missing: all("use").filter(e => !document.querySelector(e.getAttribute("xlink:href"))).length,
   tables: all("table").map(e => [e.rows.length, !!e.closest(".scroll")]),
   asked: performance.getEntriesByType("resource").map(e => e.name)
@@ -339,7 +345,7 @@ def browse(browser: str, file: Path, *options: str) -> str:
     return answer.stdout.decode()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
 def test_a_browser_shows_the_page(
     full: Report, tmp_path: Path, browser: str, width: int, scheme: str
 ) -> None:
@@ -362,6 +368,9 @@ def test_a_browser_shows_the_page(
     seen = json.loads(probe[1].replace("&amp;", "&").replace("&gt;", ">").replace("&lt;", "<"))
     assert seen["mode"] == "CSS1Compat"
     assert seen["reaches"] <= seen["window"], "only tables and figures scroll sideways"
+    assert seen["narrowest"] >= 120, "some words on each line"
+    assert seen["firsts"]
+    assert all(right < seen["window"] and kind == "number" for right, kind in seen["firsts"])
     assert seen["images"]
     assert all(w > 0 and shown > w and how == "pixelated" for w, shown, how in seen["images"])
     assert len(seen["plots"]) == 5

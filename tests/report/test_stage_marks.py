@@ -7,11 +7,12 @@ import pytest
 from support.reports import report_of, row_of, run_of
 
 from crgan_cli.gan.stages import Stages
-from crgan_cli.report.curves import plot_losses, plot_metrics
+from crgan_cli.report.curves import list_terms, plot_losses, plot_metrics
 from crgan_cli.report.drawing import Drawing
 from crgan_cli.report.model import Row
 from crgan_cli.report.rows import build_row
 from crgan_cli.report.stages import read_stages
+from crgan_cli.report.tables import list_shown_metrics
 
 CONFIG = {
     "task": {
@@ -42,9 +43,9 @@ def growing(name: str, config: dict[str, Any] | None = CONFIG) -> Row:
 
 def drawn(*rows: Row) -> tuple[Drawing, Drawing]:
     report = report_of(rows)
-    metrics, losses = plot_metrics(report), plot_losses(report)
+    metrics = plot_metrics(report, list_shown_metrics(report))
+    losses = plot_losses(report, list_terms(report))
     assert metrics is not None
-    assert losses is not None
     return metrics, losses
 
 

@@ -123,7 +123,7 @@ def test_latex_is_a_booktabs_table_with_the_best_in_bold(report: Report) -> None
     text = to_latex(report)
     body = text[text.index(r"\begin") :].splitlines()
     assert body == [
-        r"\begin{adjustbox}{max width=\textwidth}",
+        r"\begin{adjustbox}{max width=\linewidth}",
         r"\begin{tabular}{lrrrrl}",
         r"  \toprule",
         r"  settings & fid $\downarrow$ & is $\uparrow$ & last step & time & published \\",

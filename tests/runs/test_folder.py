@@ -150,6 +150,8 @@ INSIDE = (
     "train.log",
     "metrics.jsonl",
     "result.json",
+    "metrics.csv",
+    "loggers.json",
     "evaluations.jsonl",
     "checkpoints",
     "samples",

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from crgan_cli.errors import RunFailed
 from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.loggers import TensorBoard
 from crgan_cli.runs.record import MetricBuffer, RunRecorder, drop_lines_after, read_history, to_cpu
 from crgan_cli.training.trainer import Trainer
 
@@ -164,7 +165,9 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
     """A resumed run does not write again what lies before its checkpoint."""
     assert scalars(runs.killed_late) == written(runs.killed_late)
     (tmp_path / "run").mkdir()
-    recorder = RunRecorder(RunDir(tmp_path / "run"), step=0, hooks_done=True)
+    recorder = RunRecorder(
+        RunDir(tmp_path / "run"), {"tensorboard": TensorBoard()}, step=0, hooks_done=True
+    )
     recorder.write("train", 1, {f"loss/{i}": float(i) for i in range(200)})
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
     recorder.close()
@@ -177,7 +180,9 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: Path) -> None:
-    recorder = RunRecorder(RunDir(tmp_path), step=0, hooks_done=True)
+    recorder = RunRecorder(
+        RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True
+    )
     with pytest.raises(RunFailed, match=r"kid became (nan|inf|-inf) at step 7"):
         recorder.write(kind, 7, {"fid": 1.0, "kid": value})
     recorder.close()

@@ -18,8 +18,8 @@ def test_a_wing_gives_what_it_lists_and_nothing_else(wing: str) -> None:
     package = importlib.import_module(f"crgan_cli.{wing}")
     names = read_exports(package.__name__)
     assert names
-    for name, module in names.items():
-        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+    for name, (module, there) in names.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), there)
     with pytest.raises(AttributeError, match=rf"crgan_cli\.{wing}.*'Missing'"):
         _ = package.Missing
 

@@ -223,6 +223,13 @@ def test_no_turn_waits_for_the_host(name: str, batch_norm: bool) -> None:
     assert_steady(engine)
 
 
+def test_clipping_does_not_wait_for_the_host() -> None:
+    task, engine = game(spectral=True, batch_norm=False), Eager()
+    prepared(task.float(), engine)
+    engine.clip_grad_norm = 0.1
+    assert_steady(engine)
+
+
 @pytest.mark.parametrize("augment", Choices().groups["augment"])
 @pytest.mark.parametrize(
     "network",

@@ -163,6 +163,23 @@ def test_captured_turns_read_the_momentum_of_the_day() -> None:
     assert_equal(descend(Eager()), captured)
 
 
+def test_captured_turns_rise_fall_and_are_clipped() -> None:
+    """Warm-up, another decay for each player, and a gradient's norm that is read on the device."""
+
+    def anneal(engine: Eager) -> dict[str, torch.Tensor]:
+        rates = (1e-3, 2e-3, 0.5, 0.9, 1e-8, 1)
+        optimization = Adam(
+            *(*rates, "cosine", 0.0, STEPS), decay_d="linear", warmup_d=2, clip_grad_norm=0.2
+        )
+        return taken(trainer(engine, [], optimization=optimization), 2 * STEPS)
+
+    engine = Taped()
+    captured = anneal(engine)
+    assert len(engine.tapes) >= 2  # turns of both players were captured
+    assert_equal(anneal(Eager()), captured)
+    assert any("clipped/d" in names for names in captured)
+
+
 @pytest.mark.parametrize("name", ["icr", "gp"])
 def test_captured_turns_in_bf16_cast_the_weights_of_the_day(name: str) -> None:
     captured = taken(trainer(Taped("bf16"), REGULARIZERS[name]()), STEPS)

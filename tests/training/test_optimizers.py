@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from crgan_cli.config.build import build_group
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
+from crgan_cli.errors import UserError
+from crgan_cli.training.engine.turn_log import bound_gradient
 from crgan_cli.training.optimizers import SGD, Adam, AdamInMemoryOrder, Optimization
 
 
@@ -77,6 +79,47 @@ def test_decay_from_a_share_of_the_steps_by_hand() -> None:
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
+def rates(settings: Adam, who: str, steps: int) -> list[float]:
+    """The shares of the learning rate, step by step."""
+    return [settings.learning_rate(who, step, steps) / settings.lr[who] for step in range(steps)]
+
+
+def test_cosine_decay_by_hand() -> None:
+    """(1 + cos(pi p)) / 2 at p = 0, 1/4, 1/2, 3/4; from half of the steps at p = 0, 1/2."""
+    half = 2**0.5 / 4
+    assert rates(adam(decay="cosine"), "g", 4) == pytest.approx([1, 0.5 + half, 0.5, 0.5 - half])
+    late = adam(decay="cosine", decay_from=0.5)
+    assert rates(late, "g", 4) == pytest.approx([1, 1, 1, 0.5])
+
+
+def test_warm_up_by_hand_and_the_decay_begins_after_it() -> None:
+    """Of 8 steps 4 rise by a quarter; then p = 0, 1/4, 1/2, 3/4."""
+    rise = [0.25, 0.5, 0.75, 1.0]
+    assert rates(adam(warmup=4), "g", 8) == pytest.approx([*rise, 1, 1, 1, 1])
+    assert rates(adam(warmup=4, decay="linear"), "g", 8) == pytest.approx(
+        [*rise, 1, 0.75, 0.5, 0.25]
+    )
+    half = 2**0.5 / 4
+    assert rates(adam(warmup=4, decay="cosine"), "d", 8) == pytest.approx(
+        [*rise, 1, 0.5 + half, 0.5, 0.5 - half]
+    )
+    assert rates(adam(warmup=4, decay="cosine"), "g", 4) == pytest.approx(rise)
+
+
+def test_d_may_have_a_schedule_of_its_own() -> None:
+    own = adam(decay="linear", warmup=2, decay_d="none", warmup_d=0)
+    assert rates(own, "d", 4) == [1, 1, 1, 1]
+    assert rates(own, "g", 4) == pytest.approx([0.5, 1, 1, 0.5])
+    late = adam(decay="linear", decay_from_d=0.5)
+    assert rates(late, "d", 4) == pytest.approx([1, 1, 1, 0.5])
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    adam(warmup=4).require_steps(4)
+    with pytest.raises(UserError, match=r"optimizer.warmup_d=5 is longer than the run, steps=4"):
+        adam(warmup_d=5).require_steps(4)
+
+
 @pytest.mark.parametrize(
     ("name", "rate", "n_dis", "at_three_quarters"),
     [("cyclegan", 2e-4, 1, 0.5), ("stargan", 1e-4, 5, 1.0), ("stargan_paper", 1e-4, 5, 0.5)],
@@ -99,7 +142,11 @@ def test_without_decay_the_rate_stays() -> None:
     assert optimizers["d"].param_groups[0]["lr"].item() == pytest.approx(4e-3)
 
 
-@pytest.mark.parametrize("settings", [adam(decay="linear"), sgd()], ids=["adam", "sgd"])
+@pytest.mark.parametrize(
+    "settings",
+    [adam(decay="linear"), adam(decay="cosine", warmup=3), sgd()],
+    ids=["adam", "cosine", "sgd"],
+)
 def test_what_changes_keeps_its_place_in_memory(settings: Optimization) -> None:
     """A CUDA graph reads it there."""
     optimizers = settings.build(players())
@@ -139,6 +186,41 @@ def test_the_first_step_by_hand() -> None:
     optimizer.step()
     moved = 4e-3 * gradient / (gradient.abs() + 0.1)
     torch.testing.assert_close(player["w"].detach(), torch.tensor([1.0, -2.0, 0.5]) - moved)
+
+
+def with_gradients(*gradients: Tensor) -> list[nn.Parameter]:
+    """Parameters that have these gradients."""
+    found = [nn.Parameter(torch.zeros_like(each)) for each in gradients]
+    for parameter, gradient in zip(found, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    return found
+
+
+@pytest.mark.parametrize(("largest", "share"), [(2.5, 0.5), (5.0, 1.0), (50.0, 1.0)])
+def test_clipping_by_hand(largest: float, share: float) -> None:
+    """(3, 0) and (0, 4) have the norm 5 together. The log has it as it was."""
+    mine = [*with_gradients(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))]
+    unused = nn.Parameter(torch.ones(2))
+    logged = bound_gradient("d", [*mine, unused], largest, measure=True)
+    assert logged["gradient_norm/d"].item() == 5
+    assert logged["clipped/d"].item() == (share < 1)
+    assert unused.grad is None
+    for parameter, gradient in zip(mine, ([3.0, 0.0], [0.0, 4.0]), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, share * torch.tensor(gradient))
+
+
+@pytest.mark.parametrize("largest", [0.3, 300.0])
+def test_clipping_is_torchs_bit_by_bit(largest: float) -> None:
+    gradients = [torch.randn(3, 4), torch.randn(7)]
+    ours, theirs = with_gradients(*gradients), with_gradients(*gradients)
+    assert bound_gradient("g", ours, largest, measure=False).keys() == {"clipped/g"}
+    nn.utils.clip_grad_norm_(theirs, largest, foreach=False)
+    for one, two in zip(ours, theirs, strict=True):
+        assert one.grad is not None
+        assert two.grad is not None
+        assert torch.equal(one.grad, two.grad)
+    assert bound_gradient("g", ours, None, measure=False) == {}
 
 
 @pytest.mark.parametrize("who", ["d", "g"])

@@ -256,6 +256,21 @@ def test_every_optimizer_trains_at_its_rates(optimizers: Sweep, name: str) -> No
         assert line["images_seen"] == step * settings.n_dis * 4
 
 
+def test_every_schedule_trains_with_warm_up_and_clipping(tmp_path: Path) -> None:
+    """In the two steps: half the rate of a warm-up of 2, then all of it; D's own starts at once."""
+    kinds = ("none", "linear", "cosine")
+    words = ["optimizer.warmup=2", "optimizer.warmup_d=0", "optimizer.clip_grad_norm=1e-3"]
+    axis = f"optimizer.decay={','.join(kinds)}"
+    done = swept(tmp_path, axis, *words, "accumulate=2", *pictures(tmp_path), jobs=3)
+    for kind, second in zip(kinds, (1.0, 0.5, 0.5), strict=True):
+        logged = assert_two_steps(done.run(f"optimizer.decay={kind}"))
+        assert [line["learning_rate/g"] for line in logged] == pytest.approx([1e-4, 2e-4])
+        rates = [line["learning_rate/d"] for line in logged]
+        assert rates == pytest.approx([2e-4, 2e-4 * second])
+        assert [line["clipped/d"] for line in logged] == [1, 1]
+        assert all(line["gradient_norm/d"] > 1e-3 for line in logged)
+
+
 # --- architectures --------------------------------------------------------------------------------
 
 

@@ -182,6 +182,8 @@ def test_due_is_every_kth_step_and_the_last() -> None:
 class Noted:
     """Stands in for a hook, the keeper and the recorder: writes down what is asked of it."""
 
+    stops_early = False
+
     def __init__(self, name: str, every: int, notes: list[tuple[str, int]]) -> None:
         self.name, self.every, self.notes = name, every, notes
 

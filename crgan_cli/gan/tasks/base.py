@@ -41,6 +41,8 @@ class GeneratedView(NamedTuple):
     """(player G, translated images with the labels of their inputs) -> the inputs again."""
     in_channels: int = 0
     """Channels of the images of `source`; 0 for latents."""
+    network: str = ""
+    """The network of the player G that `draw` calls; "" if G is one network."""
     needs_labels: bool = False
     """Whether `draw` needs the labels of its inputs. Those of files are estimated by D."""
 

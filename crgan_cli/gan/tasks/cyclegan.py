@@ -120,6 +120,7 @@ class CycleGAN(Task):
                 target=there[1],
                 back=lambda G, images: get_network(G, back)(images.x),
                 in_channels=channels[there[0]],
+                network=there,
             )
 
         return {"b": translation("ab", "ba"), "a": translation("ba", "ab")}

@@ -32,7 +32,7 @@ from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import cut_views
 from crgan_cli.training.engine.compiler import require_compiler
-from crgan_cli.training.engine.turn_log import gradient_norm, mean_numbers, turn_log
+from crgan_cli.training.engine.turn_log import bound_gradient, mean_numbers, turn_log
 from crgan_cli.training.optimizers import find_trainable
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Eager:
 
     1. `for_device(device)` checks that the device can do it, and settles the precision.
     2. `prepare(task, device)` moves the players there and sets PyTorch's global flags.
-    3. `attach(optimizers, ema)` hands over what a turn also works with.
+    3. `attach(optimizers, ema, clip_grad_norm)` hands over what a turn also works with.
     4. `begin(batches)` starts a session, after a checkpoint has been loaded (`load_state_dict`), or
        a stage, whose turns have other shapes. `end()` comes before, if there was a stage.
     5. `turn(who, number, inputs)` runs one update of one player, as often as the run needs.
@@ -154,10 +154,12 @@ class Eager:
         self,
         optimizers: Mapping[str, Optimizer],
         ema: EMA | None,
+        clip_grad_norm: float | None = None,
     ) -> None:
         """Hand over what a turn works with besides the task."""
         self.optimizers = optimizers
         self.ema = ema
+        self.clip_grad_norm = clip_grad_norm
 
     def begin(self, batches: TrainingImages) -> None:
         """Start a session, or a stage of it. Call it after loading a checkpoint."""
@@ -257,11 +259,11 @@ class Eager:
                 numbers.append(self.backward(turn.who, reals[part], retain_graph=more))
         mine = self.parameters[turn.who]
         average_gradients(mine)
-        norm = {f"gradient_norm/{turn.who}": gradient_norm(mine)} if turn.measure else {}
+        measured = bound_gradient(turn.who, mine, self.clip_grad_norm, measure=turn.measure)
         optimizer.step()
         if self.ema and turn.lerp_weight is not None:
             self.ema.update(self.task.player("g"), turn.lerp_weight)
-        return turn_log(mean_numbers(numbers) | norm)
+        return turn_log(mean_numbers(numbers) | measured)
 
     def backward(self, who: str, reals: Views, *, retain_graph: bool) -> dict[str, Tensor]:
         """Add the gradient of a batch, or of a part of it, and return its numbers for the log."""

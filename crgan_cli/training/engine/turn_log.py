@@ -1,4 +1,4 @@
-"""The numbers of a turn for the log, which stay on the device."""
+"""The numbers of a turn for the log, which stay on the device; and the clipping by one of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -28,3 +28,22 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     # foreach=False: `torch._foreach_norm` may copy a table of addresses from the host, and a graph
     # that is replayed would read that memory after it has been freed
     return get_total_norm(gradients, foreach=False)
+
+
+@torch.no_grad()
+def bound_gradient(
+    who: str, parameters: Sequence[nn.Parameter], largest: float | None, *, measure: bool
+) -> dict[str, Tensor]:
+    """Shorten a player's gradient to the norm `largest`, unless None; see `Optimization`.
+
+    Return for the log: with `measure` the norm, as it was; and 1 if it was longer, else 0, so that
+    the mean over turns is the share of those clipped. All stays on the device. A norm that is not
+    finite makes the whole gradient so too, which the losses to come tell.
+    """
+    if largest is None:
+        return {f"gradient_norm/{who}": gradient_norm(parameters)} if measure else {}
+    norm = gradient_norm(parameters)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))  # type: ignore
+    clipped = {f"clipped/{who}": (norm > largest).float()}
+    return ({f"gradient_norm/{who}": norm} if measure else {}) | clipped

@@ -1,0 +1,244 @@
+"""The same in Python as on the command line: the same bits, numbers and words."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.runs import SNGAN, TINY, Crgan, different, tiny, unmeasured
+
+import crgan_cli as crgan_api
+from crgan_cli.commands import main
+from crgan_cli.commands.api import compare_runs
+from crgan_cli.errors import RunFailed, UserError, spell_for_python, spelled_for_python
+from crgan_cli.report import rows
+
+
+def pictures(folder: Path) -> torch.Tensor:
+    """The PNGs of a folder in order, (N, C, H, W) uint8."""
+    arrays = [np.atleast_3d(np.array(Image.open(path))) for path in sorted(folder.iterdir())]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+
+def test_importing_the_package_imports_no_torch_and_lists_what_it_offers() -> None:
+    code = (
+        "import sys, crgan_cli; print('torch' in sys.modules, 'hydra' in sys.modules,"
+        "callable(crgan_cli.report), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False True False\n"
+    assert all(getattr(crgan_api, name) for name in crgan_api.__all__)
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ([], {}),
+        (
+            ["--classes", "shirt,3", "--truncation", "0.7", "--seed", "5", "--batch-size", "4"],
+            {"classes": ["shirt", 3], "truncation": 0.7, "seed": 5, "batch_size": 4},
+        ),
+        (["--interpolate", "3"], {"interpolate": 3}),
+    ],
+)
+def test_sample_draws_the_pixels_of_the_command(
+    typed: list[str], options: dict, scored: Path, crgan: Crgan, tmp_path: Path
+) -> None:
+    assert crgan("sample", scored, "--n", 6, *typed, "--device", "cpu", "--out", "images")[0] == 0
+    images = crgan_api.load(scored, device="cpu").sample(6, **options)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images, pictures(tmp_path / "images"))
+
+
+@pytest.mark.parametrize("options", [{}, {"seed": 7, "dropout": "on"}])
+def test_translate_gives_the_pixels_of_the_command(
+    options: dict, translator: Path, crgan: Crgan, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 50), np.uint8)
+    (tmp_path / "in").mkdir()
+    for number, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / f"in/{number}.png")
+    typed = [word for key, value in options.items() for word in (f"--{key}", value)]
+    assert crgan("translate", translator, "in", "--out", "out", "--device", "cpu", *typed)[0] == 0
+    model = crgan_api.load(translator, device="cpu")
+    images = model.translate(torch.from_numpy(pixels)[:, None], **options)
+    assert torch.equal(images, pictures(tmp_path / "out"))
+
+
+def test_a_model_has_the_networks_and_settings_of_its_checkpoint(scored: Path) -> None:
+    for weights in ("ema", "raw"):
+        model = crgan_api.load(scored, weights=weights, device="cpu")
+        content = torch.load(model.path, weights_only=True)
+        states = content["states"]
+        prefix, part = ("", states["ema"]) if weights == "ema" else ("G.", states["task"])
+        for key, value in model.G.state_dict().items():
+            assert torch.equal(value, part[prefix + key])
+        for key, value in model.D.state_dict().items():
+            assert torch.equal(value, states["task"]["adversary.D." + key])
+        assert (model.weights, model.step) == (weights, 4)
+        assert not model.G.training
+        assert not model.D.training
+    assert model.config.regularizer.lambda_cr == 10
+    assert model.class_names[6] == "shirt"
+
+
+def test_a_task_with_several_discriminators_gives_all(tmp_path: Path) -> None:
+    typed = [w for w in TINY if not w.startswith(("metrics", "extractor", "steps", "samples.ev"))]
+    short = ["steps=1", "samples.every=1", "metrics=none", f"out={tmp_path / 'run'}"]
+    run = crgan_api.train(["experiment=demo_cyclegan", *typed, *short])
+    model = crgan_api.load(run.folder, device="cpu")
+    state = torch.load(model.path, weights_only=True)["states"]["task"]
+    assert sorted(dict(model.D.named_children())) == ["a", "b"]
+    for name in "ab":
+        for key, value in model.D.get_submodule(name).state_dict().items():
+            assert torch.equal(value, state[f"adversaries.{name}.D.{key}"])
+    image = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    assert model.translate(image, to="b").shape == (1, 1, 32, 32)
+    with pytest.raises(UserError, match=r'Type to="b" or to="a"\.'):
+        model.translate(image)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def test_evaluate_measures_the_numbers_of_the_command(
+    scored: Path, crgan: Crgan, tmp_path: Path
+) -> None:
+    assert crgan("eval", scored, "--json", "numbers.json")[0] == 0
+    record = json.loads((tmp_path / "numbers.json").read_text())
+    lines = (scored / "evaluations.jsonl").read_text().splitlines()
+    of_file = crgan_api.evaluate(scored)
+    assert of_file.as_json() == record
+    assert (scored / "evaluations.jsonl").read_text().splitlines() == [*lines, lines[-1]]
+    model = crgan_api.load(scored, device="cpu")
+    small = ["extractor.resolution=32", "metrics.num_samples=8"]
+    of_model = crgan_api.evaluate(model, "demo", overrides=small)
+    assert of_model.values == of_file.values
+    assert of_model.protocol["generator_weights"] == "ema"
+    assert len((scored / "evaluations.jsonl").read_text().splitlines()) == len(lines) + 1
+    raw = crgan_api.load(scored, weights="raw", device="cpu")
+    raw.G.load_state_dict(model.G.state_dict())  # what is in memory is scored, not the file
+    of_raw = crgan_api.evaluate(raw)
+    assert of_raw.values == of_file.values
+    assert (of_raw.protocol["weights"], of_raw.protocol["generator_weights"]) == ("raw", "raw")
+
+
+def test_evaluate_measures_images_too(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
+    assert crgan("eval", scored, "--export", "kept")[0] == 0
+    typed = ["extractor=efficientnet_lite0", "extractor.resolution=32", "metrics.measures=[kid]"]
+    generated, real = tmp_path / "kept/generated", tmp_path / "kept/real"
+    assert crgan("eval", generated, real, *typed, "--json", "two.json")[0] == 0
+    scores = crgan_api.evaluate(generated, real=real, overrides=typed)
+    assert scores.as_json() == {
+        **json.loads((tmp_path / "two.json").read_text()),
+        "samples": str(generated),
+    }
+    small = ["extractor.resolution=32", "metrics.num_samples=8", "metrics.measures=[kid]"]
+    against_data = crgan_api.evaluate(generated, "demo", overrides=small)
+    assert "kid_effnetlite0_32_n8" in against_data.values
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_train_trains_the_run_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = unmeasured(tiny(*SNGAN, "steps=2", "samples.every=2"))
+    assert main.run_command(["train", *typed, "out=typed"]) == 0
+    run = crgan_api.train(typed)
+    assert run.folder.parts[0] == "outputs"
+    assert (run.result["status"], run.result["step"]) == ("finished", 2)
+    files = [folder / "checkpoints/step_00000002.pt" for folder in (Path("typed"), run.folder)]
+    assert different(*files) == []
+    for name in ("metrics.jsonl", "config.yaml"):
+        assert (run.folder / name).exists()
+    again = crgan_api.train([*typed, f"out={run.folder}"])  # nothing to do
+    assert again == run
+
+
+def test_report_compares_and_writes_only_if_asked(scored: Path, tmp_path: Path) -> None:
+    report = crgan_api.report([scored])
+    assert isinstance(report.rows[0], rows.Row)
+    assert report.rows[0].numbers[report.headline].values
+    assert not (scored / "report").exists()
+    assert crgan_api.report([scored], out=tmp_path / "new") == report
+    assert (tmp_path / "new/report.md").exists()
+    package = importlib.import_module("crgan_cli.report")
+    assert package([scored]) == compare_runs([scored]) == report
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Ask for --weights raw.", 'Ask for weights="raw".'),
+        ("Leave out --best for its newest.", "Leave out best=True for its newest."),
+        ("Lower --n or --batch-size.", "Lower n= or batch_size=."),
+        ("Type --to b or --to -Male.", 'Type to="b" or to="-Male".'),
+        (
+            "Type crgan sample RUN --out a.png, or in Python model.sample()",
+            "Type crgan sample RUN --out a.png, or in Python model.sample()",
+        ),
+        (
+            "Go on with crgan train --from RUN (--to x)",
+            'Go on with crgan train --from RUN (to="x")',
+        ),
+        ("Add -m to make one run of each.", "Call crgan.train once for each."),
+    ],
+)
+def test_a_message_names_arguments_where_it_names_options(message: str, said: str) -> None:
+    assert spell_for_python(message) == said
+    for kind in (UserError, RunFailed):
+        with pytest.raises(kind) as caught, spelled_for_python():
+            raise kind(message)
+        assert str(caught.value) == said
+
+
+def test_what_cannot_be_done_is_said_in_the_words_of_python(
+    scored: Path, plain: Path, translator: Path
+) -> None:
+    model = crgan_api.load(scored, device="cpu")
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    cases = {
+        'classes="socks": this generator has the classes 0 to 9': lambda: model.sample(
+            classes=["socks"]
+        ),
+        r"Give \['shirt'\]": lambda: model.sample(classes="shirt"),
+        "n must be a whole number of at least 1, not 0": lambda: model.sample(0),
+        "truncation must be a number above 0": lambda: model.sample(truncation=-1),
+        r"in Python model.sample\(\)": lambda: model.translate(images),
+        r"in Python model.translate\(images\)": lambda: crgan_api.load(translator).sample(),
+        r"images must be \(N, C, H, W\) uint8": lambda: crgan_api.load(translator).translate(
+            images.float()
+        ),
+        "images of 1 channels, not of 3": lambda: crgan_api.load(translator).translate(
+            images.expand(1, 3, 8, 8)
+        ),
+        'Ask for weights="raw"': lambda: crgan_api.load(plain, weights="ema"),
+        "Leave out best=True for its newest": lambda: crgan_api.load(plain, best=True),
+        r"overrides must be a list, not 'seed=1'": lambda: crgan_api.train("seed=1"),
+        "Call crgan.train once for each": lambda: crgan_api.train(["seed=1,2"]),
+        "these settings ask for a sweep": lambda: crgan_api.train(["hydra.mode=MULTIRUN"]),
+        "Did you mean 'seed'": lambda: crgan_api.train(["sed=1"]),
+        "give them to crgan.load": lambda: crgan_api.evaluate(model, best=True),
+        "there is no file": lambda: crgan_api.evaluate("gone"),
+        "folders must be a list": lambda: crgan_api.report(scored),
+        "metric=nothing: no run has this metric|metric= nothing": lambda: crgan_api.report(
+            [scored], metric="nothing"
+        ),
+    }
+    for said, call in cases.items():
+        with pytest.raises(UserError, match=said):
+            call()
