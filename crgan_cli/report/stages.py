@@ -19,7 +19,7 @@ def read_stages(config: Mapping[str, Any]) -> Stages | None:
     """Return the stages of a stored configuration. None if it does not grow, or cannot be read."""
     try:
         stages = Stages.from_settings(config)
-        numbers = [number for stage in stages for number in stage[:4]]
+        numbers = [number for stage in stages for number in (*stage.sides, *stage[1:4])]
         is_valid = all(type(number) is int and number >= 0 for number in numbers)
     except UNREADABLE:
         return None
