@@ -14,6 +14,20 @@ entries() { awk -v names="$1" -v keep="$2" '/^[^ #]/ { here = ($0 ~ "^(" names "
 torch='torch|torchvision'
 for_cuda="$torch|triton|nvidia-[^=]*|cuda-[^=]*"
 
+case $build in
+  default | cpu) ;;
+  *) echo "setup: TORCH=$build is neither default nor cpu." >&2; exit 2 ;;
+esac
+
+# Each build satisfies the other's version, so what is there goes first. An empty file is an older one.
+if [ -e "$VIRTUAL_ENV/.ready" ]; then
+  there=$(cat "$VIRTUAL_ENV/.ready")
+  if [ "${there:-default}" != "$build" ]; then
+    # shellcheck disable=SC2046
+    $uv pip uninstall --quiet $(entries "$for_cuda" 1 | sed -n 's/^\([^ ;=]*\)==.*/\1/p')
+  fi
+fi
+
 if [ "$build" = cpu ]; then
   echo "setup: PyTorch without CUDA's libraries, which are 2.5 of the 3.1 GB of the default"
   pins=$(entries "$torch" 1 | sed -n 's/^\([^ ;]*==[^ ;]*\).*/\1/p')
@@ -23,7 +37,8 @@ if [ "$build" = cpu ]; then
     entries "$for_cuda" 0 >"$rest"
     $install --require-hashes --requirement "$rest"
   else
-    echo "setup: PyTorch's index of CPU builds cannot be reached. Going on with the default build."
+    echo "setup: the CPU build could not be installed from PyTorch's own index (see above)." \
+      "Going on with the default build."
     build=default
   fi
 fi

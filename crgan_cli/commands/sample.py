@@ -51,6 +51,8 @@ names one has this type."""
 
 parse_positive_int = number_parser(int, lambda n: n >= 1, "a whole number of at least 1")
 parse_positive_float = number_parser(float, lambda x: x > 0, "a number above 0")
+# a GIF counts hundredths of a second, and a player shows no more frames
+parse_fps = number_parser(float, lambda x: 0.1 <= x <= 100, "a number of frames from 0.1 to 100")
 parse_seed = number_parser(int, lambda n: 0 <= n < 2**63, "a whole number from 0 on")
 
 
@@ -97,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="of a movie: loops side by side, each of one class (1)",
     )
-    add("--fps", type=parse_positive_float, default=12.0, help="of a movie: frames a second (12)")
+    add("--fps", type=parse_fps, default=12.0, help="of a movie: frames a second (12)")
     add("--seed", type=parse_seed, default=0, help="of the latents (0)")
     add("--weights", choices=("ema", "raw"), help="which generator (ema if there is one)")
     add("--best", action="store_true", help="of a run: its best checkpoint, not its newest")

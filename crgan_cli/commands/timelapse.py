@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crgan_cli.commands.sample import parse_path, parse_positive_float, parse_run
+from crgan_cli.commands.sample import parse_fps, parse_path, parse_run
 from crgan_cli.errors import RunFailed, UserError
 
 help = "Show a run's training: its sample grids as a GIF, WebP or MP4."
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--fps",
-        type=parse_positive_float,
+        type=parse_fps,
         default=4.0,
         help="grids a second (4); the last one stays for 2 s",
     )
@@ -42,11 +42,17 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.runs.folder import RunDir
 
     require_movie(args.out)
-    paths = sorted(RunDir(args.run).samples.glob("step_*.png"))
+    run = RunDir(args.run)
+    if not run.is_run():
+        raise UserError(
+            f"{args.run} is not the folder of a run: it holds no config.yaml. Give the folder that "
+            "crgan train printed."
+        )
+    paths = sorted(run.samples.glob("step_*.png"))
     if len(paths) < 2:
         raise UserError(
-            f"{args.run} holds {len(paths)} sample grids (samples/step_*.png); a movie needs 2. "
-            "Give the folder of a run that was trained with samples.every below its steps."
+            f"{args.run} has {len(paths)} of the 2 sample grids (samples/step_*.png) that a movie "
+            "needs. Give a run that was trained with samples.every below its steps."
         )
     pictures = []
     for path in paths:

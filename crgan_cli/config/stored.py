@@ -254,6 +254,8 @@ def differing_keys(before: Settings, after: Settings) -> list[str]:
 
 def default_value(settings: Settings, key: str) -> object:
     """Return the default of a key in flat settings, of a group or of the run; `ABSENT` if none."""
+    if key in (newer := flatten(NEWER_GROUPS)):
+        return newer[key]
     group, _, name = key.partition(".")
     for field in fields(Run):
         if field.name == group and field.default is not MISSING:

@@ -31,6 +31,7 @@ from crgan_cli.runs.checkpoint import (
     restore,
 )
 from crgan_cli.runs.folder import RunDir
+from crgan_cli.runs.metric_names import TRAITS
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,12 @@ def build_own_measures(settings: DictConfig) -> dict[str, Metric]:
             raise UserError(
                 f"measure={name}: {type(measure).__name__} is no crgan_cli.evaluation.Metric. "
                 "docs/extending.md shows one."
+            )
+        others = [other.key for other in measures.values() if other is not measure]
+        if measure.key in (*TRAITS, *others):
+            raise UserError(
+                f"measure={name}: another metric is called {measure.key}. Give the class another "
+                "key."
             )
     return measures
 

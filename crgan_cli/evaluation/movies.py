@@ -86,7 +86,9 @@ def _write_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
         for frame in frames:
             padded = Image.new("RGB", even)
             padded.paste(frame)
-            file.mux(stream.encode(av.VideoFrame.from_image(padded)))
+            # the encoder's own conversion reads beyond the frame, and gives other bytes each time
+            shown = av.VideoFrame.from_image(padded).reformat(format=stream.pix_fmt)
+            file.mux(stream.encode(shown))
         file.mux(stream.encode())
 
 

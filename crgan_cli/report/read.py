@@ -78,7 +78,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         artefacts=read_artefacts(path / "artefacts"),
         not_finite=find_nonfinite(run, result),
         stages=stages,
-        retuned='"optimizer.' in json.dumps(result.get("changes", [])),
+        retuned="'optimizer." in str(result.get("changes", [])),
         stopped_early=bool(read_part(result, "stopped_early")),
         commit=str(read_part(result, "provenance").get("commit", "")),
     )

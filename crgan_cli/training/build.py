@@ -48,6 +48,7 @@ from crgan_cli.training.requirements import (
     require_batches,
     require_enough_memory,
     require_images,
+    require_possible_end,
 )
 from crgan_cli.training.trainer import StepCost, Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
@@ -81,7 +82,7 @@ class TrainingRun:
 
         stages = Stages.from_settings(config)  # first: a mistake in it is said at once
         optimization: Optimization = build_group(config.optimizer)
-        optimization.require_steps(self.settings.steps)
+        require_possible_end(config, optimization)
         require_enough_memory(config, stages, self.device, optimization.moments)
 
         # Networks, on the device and equal on all ranks. Before the data: what is wrong with them
@@ -93,7 +94,7 @@ class TrainingRun:
         warm = WarmStart.from_settings(self.settings) if found is None else None
         if warm:
             warm.take_networks(self.task)
-        freeze_layers(self.task, self.settings.freeze_d)
+        freeze_layers(self.task, self.settings.freeze_d, warm)
         self.engine.prepare(self.task, self.device)
         broadcast_tensors([*self.task.parameters(), *self.task.buffers()])
         batch_sizes = [stage.batch_size for stage in stages]
@@ -106,11 +107,6 @@ class TrainingRun:
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
-        elif (patience := self.settings.early_stop.patience) is not None:
-            raise UserError(
-                f"early_stop.patience={patience} waits for better metrics, and metrics=none "
-                "measures nothing: type early_stop.patience=null, or choose metrics."
-            )
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.image_count = sum(len(images.x) for images in sets.values())
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)

@@ -34,6 +34,7 @@ from crgan_cli.training.requirements import (
     count_state_bytes,
     require_enough_memory,
     require_images,
+    require_possible_end,
 )
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
 
@@ -71,13 +72,14 @@ def check(config: DictConfig) -> Checked:
     device = resolve_device(settings.device)
     stages = Stages.from_settings(config)
     optimization: Optimization = build_group(config.optimizer)
+    require_possible_end(config, optimization)
     require_enough_memory(config, stages, device, optimization.moments)
     engine = build_group(config.engine).for_device(device, settings.accumulate)
     warm = WarmStart.from_settings(settings)
     if warm:  # with values: spectral norm has none to work with otherwise, and changes names
         task = build_task(config, build_networks(config))
         warm.take_networks(task)
-        freeze_layers(task, settings.freeze_d)
+        freeze_layers(task, settings.freeze_d, warm)
     else:
         with without_values():
             task = build_task(config, build_networks(without_spectral_norm(config)))

@@ -17,12 +17,24 @@ from crgan_cli.networks.pggan import require_groups
 from crgan_cli.system.distributed.world import world
 from crgan_cli.system.memory import is_shortage, require_memory
 from crgan_cli.training.costs import count_weights
+from crgan_cli.training.optimizers import Optimization
 
 NUMBER = 4
 """Bytes of a weight, or of one channel of a pixel in a network."""
 
 SIZES = ("width", "ch", "fmap_base", "fmap_max", "g_units", "d_units", "z_dim", "embed_dim")
 """Keys of architectures that decide how many weights there are, the most important first."""
+
+
+def require_possible_end(config: DictConfig, optimization: Optimization) -> None:
+    """Raise UserError for a schedule longer than the run, or an early stop without metrics."""
+    optimization.require_steps(config.steps)
+    patience = config.early_stop.patience
+    if patience is not None and not config.metrics._target_:
+        raise UserError(
+            f"early_stop.patience={patience} waits for better metrics, and metrics=none "
+            "measures nothing: type early_stop.patience=null, or choose metrics."
+        )
 
 
 def require_enough_memory(

@@ -137,6 +137,17 @@ def record_changes(run: RunDir, now: DictConfig, step: int) -> None:
                 "optimizer settings: no single command repeats this run",
                 step,
             )
+        rates = load_config(run)["optimizer"]
+        keys = [line.partition(":")[0] for line in changed]
+        if (
+            "optimizer.lr_g" in keys
+            and "optimizer.lr_d" not in keys
+            and rates.get("lr_d") == rates.get("lr_g")
+        ):
+            log.warning(
+                "optimizer.lr_d stays %s, which was lr_g's value: type it too to change both",
+                rates["lr_d"],
+            )
     if changes:
         run.extra_fields["changes"] = changes
 
@@ -159,7 +170,8 @@ def require_same(
         raise UserError(
             f"the run in {run.path} was started with another configuration:{lines}\n"
             "Choose another folder with out=FOLDER, resume it unchanged with "
-            f"`crgan train --from {shell_quoted(run.path)}`, or insist with resume=force."
+            f"`crgan train --from {shell_quoted(run.path)}`, or type its whole command with "
+            "resume=force."
         )
 
 

@@ -141,8 +141,8 @@ class Trainer:
         self.began = time.monotonic()
         clock = Clock(self.step)
         try:
-            # Hooks that the last session did not finish.
-            if not self.hooks_done:
+            # Hooks that the last session did not finish, or that are due since a run ends here.
+            if not self.hooks_done or checkpoints.stops_early:
                 self.run_hooks(hooks, checkpoints, stop)
             while self.step < self.steps and not checkpoints.stops_early:
                 stop.check()
@@ -153,6 +153,8 @@ class Trainer:
                     self.log_window(recorder, progress, clock)
                 with clock.paused(), progress.paused():
                     self.run_hooks(hooks, checkpoints, stop)
+                if checkpoints.stops_early and not self.should_log(self.step):
+                    self.log_window(recorder, progress, clock)  # the last one, of fewer steps
         except Interrupted:
             checkpoints.save(self)
             raise
@@ -275,10 +277,10 @@ class Trainer:
     ) -> None:
         """Run the hooks due at this step, then save a checkpoint if due or the best so far."""
         due = [hook for hook in hooks if is_due(self.step, hook.every, self.steps)]
-        if due:
+        if due and not self.hooks_done:
             self.window.check()  # a loss that is not finite is reported before images are scored
-        for hook in due:
-            hook(self, stop.check)
+            for hook in due:
+                hook(self, stop.check)
         ends = checkpoints.stops_early
         for hook in hooks if ends else ():  # as at the last step
             if hook not in due:

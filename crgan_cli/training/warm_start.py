@@ -15,6 +15,7 @@ from crgan_cli.config.stored import read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.load import find_checkpoint
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.networks.growth import Growth
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.training.ema import EMA
 
@@ -38,6 +39,7 @@ class WarmStart:
         except UserError as error:
             raise UserError(f"init_from={init_from}: {error}") from None
         self.step = self.source.content["step"]
+        self.taken: set[str] = set()  # names in the state of the task
 
     @classmethod
     def from_settings(cls, settings: Run) -> Self | None:
@@ -65,7 +67,7 @@ class WarmStart:
             for name, network in named_networks(task)
         }
         for name, mine in states.items():
-            if not find_fitting(mine, theirs):
+            if not any(mine[key].dim() > 1 for key in find_fitting(mine, theirs)):
                 there = read_stored(self.source.content["config"], str(self.source.path))
                 raise UserError(
                     f"init_from={self.source.path} has nothing that fits {name} of this run: it "
@@ -74,6 +76,7 @@ class WarmStart:
                 )
         for name, mine in states.items():
             copy_fitting(name, mine, theirs)
+            self.taken.update(find_fitting(mine, theirs))
 
     def take_average(self, ema: EMA | None) -> None:
         """Give the average of G what fits of theirs; without one it begins as G itself."""
@@ -120,11 +123,12 @@ def describe_networks(config: Mapping) -> str:
     return f"{' and '.join(sorted(names))} at {sides} pixels"
 
 
-def freeze_layers(task: Task, count: int) -> None:
+def freeze_layers(task: Task, count: int, warm: WarmStart | None) -> None:
     """Keep the first `count` layers of each D as they are (FreezeD, Mo et al. 2020,
     arXiv:2002.10964). A layer is what has a weight of two or more axes, with its bias.
 
-    Raises UserError if no layer would be left to learn.
+    Raises UserError if no layer would be left to learn, if one of them was not taken (None: the
+    run is resumed), or if the first layers are not those that see the image.
     """
     for name, network in named_networks(task):
         if not count or network not in task.networks("d"):
@@ -134,6 +138,18 @@ def freeze_layers(task: Task, count: int) -> None:
             raise UserError(
                 f"freeze_d={count} leaves nothing to learn: {name} has {len(layers)} layers with "
                 f"weights. Type at most freeze_d={len(layers) - 1}."
+            )
+        if any(isinstance(module, Growth) for module in network.modules()):
+            raise UserError(
+                f"freeze_d={count}: a network that grows has first layers of its own at each "
+                "resolution. Leave freeze_d out."
+            )
+        frozen = {id(each) for layer in layers[:count] for each in layer.parameters()}
+        names = [f"{name}.{key}" for key, each in network.named_parameters() if id(each) in frozen]
+        if warm and (new := [key for key in names if key not in warm.taken]):
+            raise UserError(
+                f"freeze_d={count} keeps layers as init_from has them, and {new[0]} is not there "
+                "in this shape. Use its architecture and width, or leave freeze_d out."
             )
         for layer in layers[:count]:
             layer.requires_grad_(False)

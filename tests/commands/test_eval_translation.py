@@ -200,11 +200,11 @@ def test_a_report_leads_with_kid_and_ranks_each_number_by_its_direction(
     drawn: dict[str, list[str]] = {}
     save = plots.save_figure
 
-    def keep(figure, path: Path) -> None:
+    def keep(figure, path: Path, *more: object) -> None:
         drawn[path.stem] = [
             str(line.get_label()) for axes in figure.axes for line in axes.get_lines()
         ]
-        save(figure, path)
+        save(figure, path, *more)
 
     monkeypatch.setattr(plots, "save_figure", keep)
     code, out, err = crgan("report", worse, translator, "--out", "report")

@@ -86,6 +86,7 @@ def test_a_webp_without_interpolation_is_a_grid(plain: Path, crgan: Crgan, tmp_p
 def test_a_timelapse_shows_the_grids_with_their_steps(crgan: Crgan, tmp_path: Path) -> None:
     samples = tmp_path / "run/samples"
     samples.mkdir(parents=True)
+    (tmp_path / "run/config.yaml").write_text("steps: 1000\n")
     sides = {4: (20, 40), 1000: (36, 30)}
     for step, (height, width) in sides.items():
         shade = np.full((height, width, 3), 50 + step % 7 * 20, np.uint8)
@@ -104,10 +105,16 @@ def test_a_timelapse_shows_the_grids_with_their_steps(crgan: Crgan, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["timelapse", "gone"], "gone holds 0 sample grids (samples/step_*.png); a movie needs 2"),
+        (["timelapse", "gone"], "gone is not the folder of a run: it holds no config.yaml"),
+        (["timelapse", "empty"], "empty has 0 of the 2 sample grids (samples/step_*.png)"),
         (["timelapse", "gone", "--out", "a.png"], "a movie is FILE.gif, FILE.webp or FILE.mp4"),
-        (["timelapse", "gone", "--fps", "0"], "'0' is not a number above 0"),
+        (["timelapse", "gone", "--fps", "0"], "'0' is not a number of frames from 0.1 to 100"),
+        (["sample", "gone", "--fps", "1e9"], "'1e9' is not a number of frames from 0.1 to 100"),
     ],
 )
-def test_a_timelapse_that_cannot_be_is_refused(words: list[str], said: str, crgan: Crgan) -> None:
+def test_a_movie_that_cannot_be_is_refused(
+    words: list[str], said: str, crgan: Crgan, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/config.yaml").write_text("steps: 1000\n")
     refused(crgan(*words), said)

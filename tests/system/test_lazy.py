@@ -10,7 +10,7 @@ import pytest
 from crgan_cli.config.choices import conf_dir
 from crgan_cli.system.lazy import read_exports
 
-WINGS = ("networks", "gan", "data", "evaluation", "training")
+WINGS = ("networks", "gan", "data", "runs.loggers", "evaluation", "training")
 
 
 @pytest.mark.parametrize("wing", WINGS)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from crgan_cli.config.compose import compose
 from crgan_cli.errors import UserError
+from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.runs import checkpoint
 from crgan_cli.training.start import train_run
-from crgan_cli.training.warm_start import has_weight
+from crgan_cli.training.warm_start import WarmStart, freeze_layers, has_weight
 
 QUICK = ("samples.every=100", "ema.decay=0.5", "steps=2")
 BIGGAN = (*QUICK, "architecture=biggan_lite", "architecture.conditional=true")
@@ -107,7 +108,7 @@ def test_a_frozen_run_resumes_bit_by_bit_without_the_other_one(
     ("words", "said"),
     [
         (["init_from=gone"], "/gone. Give a checkpoint (.pt) or a run folder"),
-        (["init_from={}", "architecture=sndcgan"], "has nothing that fits G of this run: it was "),
+        (["init_from={}", "architecture=sndcgan"], "of this run: it was trained with BigGAN"),
         (["init_from={}", "freeze_d=99"], "freeze_d=99 leaves nothing to learn"),
         (["freeze_d=1"], "freeze_d=1 keeps layers as another run trained them: give init_from="),
         (["freeze_d=-1"], "freeze_d"),
@@ -122,6 +123,23 @@ def test_what_cannot_be_taken_is_refused(
         train(tmp_path / "run", *architecture, *given)
     assert said in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["architecture=sndcgan"], r"adversary\.D\.layers\.0\.bias is not there in this shape"),
+        (["experiment=demo_pggan", "architecture.fmap_max=8"], "a network that grows has first"),
+    ],
+)
+def test_only_layers_that_were_taken_and_see_the_image_are_frozen(
+    words: list[str], said: str, source: Path
+) -> None:
+    config = compose([*words, *(["architecture.width=0.02"] if len(words) == 1 else [])])
+    task = build_task(config, build_networks(config))
+    with pytest.raises(UserError, match=said):
+        freeze_layers(task, 2, WarmStart(str(source)))
+    assert all(parameter.requires_grad for parameter in task.parameters())
 
 
 def test_a_layer_is_what_has_a_weight_of_two_axes() -> None:

@@ -38,7 +38,9 @@ class Metric(ABC):
 
     def __init_subclass__(cls) -> None:
         if cls.is_own():
-            return learn_measures({"own_measures": cls.describe_own()})
+            if hasattr(cls, "key"):  # a base class of several measures may have none
+                learn_measures({"own_measures": cls.describe_own()})
+            return
         cls.higher_is_better, cls.may_lead = higher_is_better(cls.name), may_lead(cls.name)
         cls.of_features = find_traits(cls.name).of_features
 

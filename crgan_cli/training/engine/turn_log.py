@@ -38,12 +38,13 @@ def bound_gradient(
 
     Return for the log: with `measure` the norm, as it was; and 1 if it was longer, else 0, so that
     the mean over turns is the share of those clipped. All stays on the device. A norm that is not
-    finite makes the whole gradient so too, which the losses to come tell.
+    finite makes the whole gradient NaN, which the losses to come tell.
     """
     if largest is None:
         return {f"gradient_norm/{who}": gradient_norm(parameters)} if measure else {}
     norm = gradient_norm(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
-    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))  # type: ignore
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, scale.where(norm.isfinite(), norm * torch.nan))  # type: ignore
     clipped = {f"clipped/{who}": (norm > largest).float()}
     return ({f"gradient_norm/{who}": norm} if measure else {}) | clipped

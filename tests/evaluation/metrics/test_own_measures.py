@@ -42,11 +42,30 @@ def test_a_report_learns_them_from_the_record_and_changes_no_metric_of_crgan() -
     learn_measures({})
 
 
-def test_a_measure_without_metrics_is_refused() -> None:
+class Base(Metric):
+    """Of several measures: it has no key."""
+
+    def __call__(self, real: FeatureSet, fake: FeatureSet) -> dict[str, float]:
+        return {self.key: 1.0}
+
+
+class Edges(Base):
+    """One of them."""
+
+    name = key = "edges"
+
+
+def test_a_measure_without_metrics_or_with_anothers_key_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = compose(["metrics=none"])
     config.measure = {"_target_": {"edges": "crgan_cli.evaluation.NoExtractor"}}
     with pytest.raises(UserError, match=r"NoExtractor is no crgan_cli\.evaluation\.Metric"):
         build_evaluator(config)
     config.measure = {"_target_": {"fid": "crgan_cli.evaluation.metrics.frechet.FrechetDistance"}}
-    with pytest.raises(UserError, match="measure=fid is measured with the metrics, and metrics="):
+    with pytest.raises(UserError, match="measure=fid: another metric is called fd"):
+        build_evaluator(config)
+    config.measure = {"_target_": {"edges": f"{__name__}.Edges"}}
+    monkeypatch.setenv("CRGAN_PLUGINS", __name__)
+    with pytest.raises(UserError, match="measure=edges is measured with the metrics, and metrics="):
         build_evaluator(config)
