@@ -19,6 +19,7 @@ from crgan_cli.runs.record import MetricBuffer, Recorder
 from crgan_cli.system.numbers import format_flop, format_rate, format_share
 from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.progress import TrainingProgress
+from crgan_cli.training.clock import Clock
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.engine.graphs import CaptureFailed
@@ -140,10 +141,15 @@ class Trainer:
         progress.begin()
         self.began = time.monotonic()
         clock = Clock(self.step)
+
+        def log_last_window() -> None:
+            if self.window.turns:
+                self.log_window(recorder, progress, clock)
+
         try:
             # Hooks that the last session did not finish, or that are due since a run ends here.
             if not self.hooks_done or checkpoints.stops_early:
-                self.run_hooks(hooks, checkpoints, stop)
+                self.run_hooks(hooks, checkpoints, stop, log_last_window)
             while self.step < self.steps and not checkpoints.stops_early:
                 stop.check()
                 with self.saved_if_capture_fails(checkpoints):
@@ -152,9 +158,7 @@ class Trainer:
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
                 with clock.paused(), progress.paused():
-                    self.run_hooks(hooks, checkpoints, stop)
-                if checkpoints.stops_early and not self.should_log(self.step):
-                    self.log_window(recorder, progress, clock)  # the last one, of fewer steps
+                    self.run_hooks(hooks, checkpoints, stop, log_last_window)
         except Interrupted:
             checkpoints.save(self)
             raise
@@ -237,7 +241,7 @@ class Trainer:
         self.step += 1
         self.hooks_done = False
 
-    def log_window(self, recorder: Recorder, progress: TrainingProgress, clock: "Clock") -> None:
+    def log_window(self, recorder: Recorder, progress: TrainingProgress, clock: Clock) -> None:
         """Log the means of the window, the learning rates and the speed."""
         means = self.window.pop_means()
         last, factor = self.step - 1, self.stages.at(self.step - 1).rate
@@ -250,6 +254,9 @@ class Trainer:
         images = self.images_seen - self.stages.images(clock.step)
         steps = self.step - clock.step
         steps_per_second = clock.steps_per_second(self.step)
+        if not steps:  # the window is of the session before
+            recorder.write("train", self.step, means | rates, images_seen=self.images_seen)
+            return
         speed = steps_per_second * images / steps
         self.windows += 1
         if self.windows == WARM_WINDOWS:
@@ -273,18 +280,27 @@ class Trainer:
         log.info("%s images/s, %s", format_rate(speed), cost.describe(steps_per_second))
 
     def run_hooks(
-        self, hooks: Sequence[Hook], checkpoints: CheckpointManager, stop: StopSignal
+        self,
+        hooks: Sequence[Hook],
+        checkpoints: CheckpointManager,
+        stop: StopSignal,
+        log_last_window: Callable[[], None],
     ) -> None:
-        """Run the hooks due at this step, then save a checkpoint if due or the best so far."""
+        """Run the hooks due at this step, then save a checkpoint if due or the best so far.
+
+        If the run ends here before its last step, all hooks are due, and a line of the log.
+        """
         due = [hook for hook in hooks if is_due(self.step, hook.every, self.steps)]
         if due and not self.hooks_done:
             self.window.check()  # a loss that is not finite is reported before images are scored
             for hook in due:
                 hook(self, stop.check)
         ends = checkpoints.stops_early
-        for hook in hooks if ends else ():  # as at the last step
-            if hook not in due:
-                hook(self, stop.check)
+        if ends:  # as at the last step
+            for hook in hooks:
+                if hook not in due:
+                    hook(self, stop.check)
+            log_last_window()
         self.hooks_done = True
         due_now = is_due(self.step, checkpoints.every, self.steps)
         if due_now or ends or checkpoints.is_best(self.step):
@@ -294,26 +310,3 @@ class Trainer:
 def is_due(step: int, every: int, steps: int) -> bool:
     """Whether something is due: every `every` steps, and at the end."""
     return step % every == 0 or step == steps
-
-
-class Clock:
-    """Measures the speed of training, without samples, metrics and checkpoints."""
-
-    def __init__(self, step: int, now: Callable[[], float] = time.perf_counter) -> None:
-        self.step = step
-        self.now = now
-        self.began = now()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count the time of the body."""
-        before = self.now()
-        yield
-        self.began += self.now() - before
-
-    def steps_per_second(self, step: int) -> float:
-        """The speed since the last call."""
-        now = self.now()
-        speed = (step - self.step) / max(now - self.began, 1e-9)
-        self.step, self.began = step, now
-        return speed

@@ -46,6 +46,7 @@ KIND = (
     "metrics.every=2",
     "samples.every=5",
     "checkpoint.every=5",
+    "log.every=4",
     "metrics.measures=[kid]",
     "early_stop.patience=2",
     "early_stop.min_delta=1000",
@@ -85,6 +86,7 @@ def test_a_run_ends_early_and_says_why(whole: Path) -> None:
     assert (whole / END).exists()
     assert (whole / "samples/step_00000006.png").exists()
     assert [line["step"] for line in lines(whole, "eval")] == [2, 4, 6]
+    assert [line["step"] for line in lines(whole, "train")] == [4, 6], "the last is of two steps"
     assert ended["last"]["step"] == 6
 
 
@@ -96,6 +98,20 @@ def test_it_is_whole_for_reports_and_tables(whole: Path) -> None:
     assert has_ended(result(whole), asked)
     assert not has_ended(result(whole), {**asked, "early_stop": {"patience": 3, "min_delta": 0.0}})
     assert not has_ended({**result(whole), "status": "interrupted"}, asked)
+
+
+def test_a_patience_that_is_lowered_when_it_is_over_ends_with_samples_and_metrics_of_that_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", nth_call(8, step, Interrupted(15)))
+        with pytest.raises(Interrupted):
+            train(tmp_path, *KIND, "early_stop.patience=5")
+    train(tmp_path, *KIND, "early_stop.patience=1")
+    assert result(tmp_path)["step"] == 7
+    assert (tmp_path / "samples/step_00000007.png").exists()
+    assert [line["step"] for line in lines(tmp_path, "eval")] == [2, 4, 6, 7]
 
 
 def test_there_is_nothing_more_to_do(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +168,10 @@ def test_it_goes_on_as_if_it_had_never_ended(tmp_path: Path) -> None:
     train(tmp_path / "ended", *KIND, "early_stop.patience=null")
     last = "checkpoints/step_00000012.pt"
     assert different(tmp_path / "ended" / last, tmp_path / "straight" / last) == []
-    assert lines(tmp_path / "ended", "train") == lines(tmp_path / "straight", "train")
+    # the end had a line of its own, and the window after it began anew
+    ended, straight = (lines(tmp_path / name, "train") for name in ("ended", "straight"))
+    assert [line["step"] for line in ended] == [4, 6, 8, 12]
+    assert [line for line in ended if line["step"] in (4, 12)] == [straight[0], straight[2]]
     assert "stopped_early" not in result(tmp_path / "ended")
 
 

@@ -16,10 +16,11 @@ from crgan_cli.gan.regularizers.consistency import ConsistencyRegularization
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.types import BatchInputs, TurnLog
 from crgan_cli.system.progress import TrainingProgress
+from crgan_cli.training.clock import Clock
 from crgan_cli.training.engine.eager import Eager, Turn
 from crgan_cli.training.optimizers import Adam
 from crgan_cli.training.stop import StopSignal
-from crgan_cli.training.trainer import Clock, StepCost, Trainer, is_due, reseed
+from crgan_cli.training.trainer import StepCost, Trainer, is_due, reseed
 
 IMAGES = Images(
     torch.arange(12, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE),
