@@ -28,7 +28,7 @@ from PIL import Image
 
 from crgan_cli.config.compose import compose
 from crgan_cli.data.cache import decode_cached
-from crgan_cli.data.decoding import SquareDecoder
+from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.evaluation.artefacts.detector import Detector
 from crgan_cli.runs import checkpoint
@@ -133,7 +133,7 @@ def make_targets(folder: Path) -> list[Target]:
         pixels = generator.integers(256, size=(32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"{number:02}.png")
     files = ImageFiles(str(root))
-    decoder = SquareDecoder(32, 3, None, False)
+    decoder = CentreDecoder(32, 3, None, False)
 
     def read_images() -> object:
         with counting_warnings() as count:

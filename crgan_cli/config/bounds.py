@@ -28,6 +28,13 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What the value is, for users, where its type alone would tell them less."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class PathMark:
     """The value is the path of a file or folder that crgan opens. See `trust.py`."""
 
@@ -54,6 +61,23 @@ PositiveFraction = Annotated[
     float, Bound("a number above 0 and up to 1", low=0.0, high=1.0, above=True)
 ]
 PositiveInt = Annotated[int, Bound("a whole number of at least 1", low=1)]
+ImageSize = Annotated[
+    PositiveInt | tuple[PositiveInt, PositiveInt],
+    Words("a whole number of at least 1, or [HEIGHT,WIDTH]"),
+]
+"""Read it with `Sides.read`."""
+DataSide = Annotated[
+    int, Bound("a whole number of at least 1 ([HEIGHT,WIDTH] is for dataset=folder)", low=1)
+]
+NetworkSide = Annotated[
+    int,
+    Bound(
+        "a whole number of at least 1, from dataset.resolution ([HEIGHT,WIDTH] is for "
+        "architecture=sndcgan, dcgan, mlp, mlp_maxout, resnet, resnet_sngan, resnet5, biggan_lite "
+        "and biggan)",
+        low=1,
+    ),
+]
 UpTo1000 = Annotated[int, Bound("a whole number from 1 to 1000", low=1, high=1000)]
 """Of what a list has one of each: a million would fill the memory before anything is checked."""
 Seed = Annotated[int, Bound("a whole number from 0 to 2^63 - 1", low=0, high=2**63 - 1)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
-from crgan_cli.config.bounds import Bound, NamedGroups, PositiveInt
+from crgan_cli.config.bounds import Bound, NamedGroups, PositiveInt, Words
 from crgan_cli.config.resolve import format_setting, format_typed
 from crgan_cli.config.signatures import ROOT, Parameter, parameters
 from crgan_cli.errors import UserError, missing_value, unknown_name, wrong_value
@@ -186,7 +186,8 @@ def describe_type(kind: object) -> str:
     """Describe an annotation for users: "a number of at least 0", "one of zero, reflect"."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return next((b.words for b in args[1:] if isinstance(b, Bound)), describe_type(args[0]))
+        marks = (mark.words for mark in args[1:] if isinstance(mark, (Bound, Words)))
+        return next(marks, describe_type(args[0]))
     if origin is Literal:
         return f"one of {', '.join(map(format_setting, args))}"
     if origin in (Union, UnionType):

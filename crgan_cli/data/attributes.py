@@ -12,7 +12,7 @@ from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.data.decode import DECODE_ERRORS, Frames, check_channels, make_reading
-from crgan_cli.data.decoding import SquareDecoder, format_names
+from crgan_cli.data.decoding import CentreDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle
@@ -99,7 +99,7 @@ class Attributes(Dataset):
         entries = hold_out(list(rows), [""] * len(rows), self.holdout, split, str(files.root))
         entries = shuffle(entries)
         options = (self.resolution, self.channels, self.crop, self.skip_unreadable, self.reading)
-        decoder = SquareDecoder(*options)
+        decoder = CentreDecoder(*options)
         x, indices = decode_cached(files, entries, decoder)
         y = torch.from_numpy(table.y)[[rows[entries[index]] for index in indices]]
         return Images(x, y)

@@ -14,7 +14,7 @@ import torch
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.decoding import SquareDecoder
+from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import Images, Split
@@ -64,7 +64,7 @@ class CelebA(TorchvisionDataset):
                 f"split ({self.split_rule}). Put all of CelebA there."
             )
         x, _ = decode_cached(
-            files, entries, SquareDecoder(self.resolution, self.channels, self.crop, False)
+            files, entries, CentreDecoder(self.resolution, self.channels, self.crop, False)
         )
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 

@@ -14,7 +14,7 @@ import torch
 
 from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.cache import decode_cached
-from crgan_cli.data.decoding import SquareDecoder
+from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import EXTENSIONS, ImageFiles
 from crgan_cli.data.folder_classes import sort_naturally
@@ -70,7 +70,7 @@ class CelebAHQ(Dataset):
         cut = self.images - self.test_images
         entries = entries[:cut] if split == "train" else entries[cut:]
         x, _ = decode_cached(
-            files, entries, SquareDecoder(self.resolution, self.channels, None, False)
+            files, entries, CentreDecoder(self.resolution, self.channels, None, False)
         )
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 

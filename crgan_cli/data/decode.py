@@ -1,4 +1,4 @@
-"""Decode an image file to a square uint8 array: orientation, colours, crop, antialiased resize."""
+"""Decode an image file to uint8 of one size: orientation, colours, crop, antialiased resize."""
 
 import contextlib
 import io
@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 
 DECODE_ERRORS = (
@@ -65,26 +66,28 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
 def decode(
     picture: ImageFile.ImageFile,
     *,
-    resolution: int,
+    resolution: int | tuple[int, int],
     channels: int,
     crop: int | None,
     reading: Reading = ONLY_FIRST,
 ) -> np.ndarray:
-    """Decode an opened image: (channels, resolution, resolution) uint8. Raises DECODE_ERRORS.
+    """Decode an opened image: (channels, height, width) uint8. Raises DECODE_ERRORS.
 
     The EXIF orientation is applied, alpha is composited on white, grey of more than 8 bits is
-    scaled to 8. `crop` is the side of the centre square in pixels; None means the largest square.
-    Of all frames there are (frames, channels, resolution, resolution).
+    scaled to 8. `crop` is the side of the centre square in pixels; None means the largest part
+    in the middle that has the shape of `resolution`.
+    Of all frames there are (frames, channels, height, width).
     """
-    squares = []
+    height, width = sides = Sides.read(resolution)
+    parts = []
     for frame in read_frames(picture, reading, least_side(resolution, crop)):
         grey_or_colour = convert_colour(frame, channels, reading.value_range)
-        square = _crop_centre(grey_or_colour, crop)
-        if square.size != (resolution, resolution):
-            square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
-        pixels = np.asarray(square).reshape(resolution, resolution, channels)
-        squares.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return stack_frames(squares, reading)
+        part = _crop_centre(grey_or_colour, crop, sides)
+        if part.size != (width, height):
+            part = part.resize((width, height), Image.Resampling.LANCZOS)
+        pixels = np.asarray(part).reshape(height, width, channels)
+        parts.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return stack_frames(parts, reading)
 
 
 def open_picture(content: bytes) -> Image.Image:
@@ -93,12 +96,12 @@ def open_picture(content: bytes) -> Image.Image:
         return next(read_frames(opened, ONLY_FIRST))
 
 
-def least_side(resolution: int, crop: int | None = None) -> int | None:
+def least_side(resolution: int | tuple[int, int], crop: int | None = None) -> int | None:
     """Return the side that a JPEG must keep to be resized to `resolution`; None: all of it.
 
     A `crop` counts in the pixels of the whole image.
     """
-    return None if crop else SHARPNESS * resolution
+    return None if crop else SHARPNESS * max(Sides.read(resolution))
 
 
 def choose_reduction(picture: ImageFile.ImageFile, least: int | None) -> int:
@@ -226,12 +229,23 @@ def _to_8_bit(picture: Image.Image, value_range: tuple[float, float] | None) -> 
     return grey
 
 
-def _crop_centre(picture: Image.Image, crop: int | None) -> Image.Image:
-    side = crop or min(picture.size)
-    if side > min(picture.size):
-        raise ValueError(f"it is {picture.width}x{picture.height}, smaller than the crop {side}")
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+def _crop_centre(picture: Image.Image, crop: int | None, sides: Sides) -> Image.Image:
+    if crop and crop > min(picture.size):
+        raise ValueError(f"it is {picture.width}x{picture.height}, smaller than the crop {crop}")
+    width, height = (crop, crop) if crop else fit_inside(picture.size, sides)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def fit_inside(size: tuple[int, int], sides: Sides) -> tuple[int, int]:
+    """Return the (width, height) of the largest part of an image that has the shape of `sides`.
+
+    `size` is the image's (width, height). Rounded to whole pixels, at least one.
+    """
+    width, height = size
+    if width * sides.height >= height * sides.width:  # it is wider, or the same
+        return max(1, round(height * sides.width / sides.height)), height
+    return width, max(1, round(width * sides.height / sides.width))
 
 
 def check_channels(channels: int) -> None:

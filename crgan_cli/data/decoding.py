@@ -15,6 +15,7 @@ from PIL import ImageFile
 from rich.console import Console
 from rich.progress import track
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.data.decode import (
     DECODE_ERRORS,
     ONLY_FIRST,
@@ -79,10 +80,10 @@ class Decoder(Protocol):
         ...
 
 
-class SquareDecoder(NamedTuple):
-    """Any image to a square of one size, in grey or RGB; see `decode`."""
+class CentreDecoder(NamedTuple):
+    """Any image to one size, a square or [height, width], in grey or RGB; see `decode`."""
 
-    resolution: int
+    resolution: int | tuple[int, int]
     channels: int
     crop: int | None
     skip_unreadable: bool
@@ -90,7 +91,8 @@ class SquareDecoder(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.resolution, self.resolution)
+        height, width = Sides.read(self.resolution)
+        return (self.channels, height, width)
 
     @property
     def least_side(self) -> int | None:

@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from crgan_cli.config.bounds import DataPath, PositiveFraction
+from crgan_cli.config.bounds import DataPath, ImageSize, PositiveFraction
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.decode import Frames, check_channels, make_reading
-from crgan_cli.data.decoding import SquareDecoder, format_names
+from crgan_cli.data.decoding import CentreDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Folder(LabelledDataset):
-    """Images below `root`, centre-cropped to squares and resized once to `resolution`.
+    """Images below `root`, centre-cropped to the shape of `resolution` and resized to it once.
 
     `train/` and `test/` (or `val/`) are the splits if both exist. Otherwise a fraction `holdout` of
     each class is the test split. Classes are in a `dataset.json` or else are the sub-folders,
@@ -44,6 +44,7 @@ class Folder(LabelledDataset):
 
     title = "dataset=folder"
 
+    resolution: ImageSize  # pyright: ignore[reportIncompatibleVariableOverride] - see `sides`
     root: DataPath
     holdout: PositiveFraction = 0.1
     skip_unreadable: bool = False
@@ -74,7 +75,7 @@ class Folder(LabelledDataset):
             log.info("%s: %d classes: %s", self.name, len(labels), format_names(numbered))
         items = shuffle(self._select_split(split))
         options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
-        decoder = SquareDecoder(*options)
+        decoder = CentreDecoder(*options)
         x, indices = decode_cached(files, [item.entry for item in items], decoder)
         y = [labels.get(items[index].label or "", 0) for index in indices]
         return Images(x, torch.tensor(y, dtype=torch.int64))

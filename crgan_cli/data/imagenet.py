@@ -11,7 +11,7 @@ import torch
 from crgan_cli.config.bounds import DataPath, PositiveInt
 from crgan_cli.data.batch_sampler import BlockShuffle
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.decoding import SquareDecoder, decode_content
+from crgan_cli.data.decoding import CentreDecoder, decode_content
 from crgan_cli.data.imagenet_files import Place, SplitSource, find_source, has_source
 from crgan_cli.data.images import Images, Split, StoredImages
 from crgan_cli.data.labelled import LabelledDataset
@@ -91,7 +91,7 @@ class ImageNet(LabelledDataset):
         if split == "train" and self.fraction < 1.0:
             chosen = choose_stratified(labels, self.fraction, self.fraction_seed)
             places, labels = [places[index] for index in chosen.tolist()], labels[chosen]
-        decoder = SquareDecoder(self.resolution, self.channels, None, False)
+        decoder = CentreDecoder(self.resolution, self.channels, None, False)
 
         def decode_place(number: int) -> np.ndarray:
             return decode_content(source.read(places[number]), decoder)

@@ -13,8 +13,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from crgan_cli.config.bounds import NonNegativeInt, PositiveFraction, PositiveInt
+from crgan_cli.config.bounds import DataSide, NonNegativeInt, PositiveFraction, PositiveInt
 from crgan_cli.config.build import build_group
+from crgan_cli.config.sides import Sides
 from crgan_cli.data.batch_sampler import BlockShuffle
 from crgan_cli.data.pixel_files import StoredPixels
 from crgan_cli.data.strata import choose_stratified
@@ -125,7 +126,7 @@ class Dataset:
     title: ClassVar[str] = "The data set"
     facts: ClassVar[DatasetInfo | None] = None
 
-    resolution: PositiveInt
+    resolution: DataSide
     channels: PositiveInt
     classes: NonNegativeInt  # 0 ignores the labels
     fraction: PositiveFraction = 1.0  # of the training images
@@ -144,6 +145,11 @@ class Dataset:
     def described(self) -> str:
         """The name, and what is used of it, for protocols."""
         return self.name
+
+    @property
+    def sides(self) -> Sides:
+        """Height and width of the images that networks see."""
+        return Sides.read(self.resolution)
 
     @property
     def stored_resolution(self) -> int:
@@ -210,7 +216,7 @@ class Dataset:
         return images.select(torch.from_numpy(indices))
 
     def load_cropped(self, split: Split) -> Images:
-        """Return what `load` does at `resolution`: of larger training images the central square.
+        """Return what `load` does at `sides`: of larger training images the central square.
 
         A view. For whoever compares images; `Batches` draws squares of its own.
         """
@@ -218,7 +224,7 @@ class Dataset:
 
     def crop_centre(self, images: Images) -> Images:
         """Return the central squares of side `resolution`: a view."""
-        if images.x.shape[2] == self.resolution:
+        if tuple(images.x.shape[2:]) == self.sides:
             return images
         start = (images.x.shape[2] - self.resolution) // 2
         end = start + self.resolution
@@ -287,8 +293,8 @@ class Dataset:
     def _check(self, images: Images, split: Split, channels: int) -> None:
         if len(images.x) == 0:
             raise UserError(f"{self.title} has no image in its {split} split.")
-        side = self.stored_resolution if split == "train" else self.resolution
-        expected = (channels, side, side)
+        stored = Sides.read(self.stored_resolution)
+        expected = (channels, *(stored if split == "train" else self.sides))
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
                 f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "

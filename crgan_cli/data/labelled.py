@@ -25,7 +25,7 @@ class LabelledDataset(Dataset):
 
     def _describe_size(self) -> str:
         """Say what was done to a published set of another resolution, with a space; else ""."""
-        facts, size = self.facts, f"{self.resolution}x{self.resolution}"
+        facts, size = self.facts, "{}x{}".format(*self.sides)
         if facts is None or self.resolution == facts.resolution:
             return ""
         if self.resolution == facts.inside_border:

@@ -115,8 +115,7 @@ class Scorer:
         self.evaluator.require_images_of_one_kind()
         dataset = build_dataset(self.config)
         targets = self.config.dataset.get("channels_out")
-        side = dataset.resolution
-        shape = (targets or dataset.channels, side, side)
+        shape = (targets or dataset.channels, *dataset.sides)
         real_name = f"dataset={dataset.name}"
         self.evaluator.count_samples(dataset)
         self._require_match(path, generated, shape, real_name)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.load import LoadedGenerator
 from crgan_cli.evaluation.sampler import (
@@ -84,7 +85,7 @@ def require_memory_for_images(
     """
     _, images = request.count_images()
     architecture = model.config.architecture
-    image = 4 * architecture.channels * architecture.resolution**2
+    image = 4 * architecture.channels * Sides.read(architecture.resolution).pixels
     keys = "--n or --interpolate" if request.interpolate else "--n"
     remedy = f"Lower {keys}" + (", or write --out FILE.zip." if whole else ".")
     parts = {"latents": 4 * images * architecture.z_dim, "the grid": images * image * whole}

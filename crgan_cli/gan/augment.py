@@ -24,13 +24,13 @@ class Augment(nn.Module):
     """A stochastic map from images to images of the same shape. Labels stay as they are.
 
     Lengths in its settings are pixels of images at full size. While networks grow, smaller images
-    get the same share of their side, rounded.
+    get the same share of their side, rounded. Sides are the shorter ones.
     """
 
     _full_side: int | None = None  # of the run's images; None: lengths are pixels of any image
 
     def scale_length(self, pixels: int, side: int) -> int:
-        """`pixels` of an image at full size as pixels of one with this side."""
+        """`pixels` of an image at full size as pixels of one with this shorter side."""
         return pixels if self._full_side is None else round(pixels * side / self._full_side)
 
     def transform(self, x: Tensor) -> Tensor:
@@ -38,7 +38,10 @@ class Augment(nn.Module):
         raise NotImplementedError
 
     def set_full_side(self, side: int) -> None:
-        """Say how large the run's images are. Raise UserError if the settings make no sense."""
+        """Say how large the run's images are, by their shorter side.
+
+        Raise UserError if the settings make no sense.
+        """
         self._full_side = side
 
     def observe(self, real: Tensor) -> None:
@@ -103,7 +106,7 @@ class FlipShift(Augment):
             )
 
     def transform(self, x: Tensor) -> Tensor:
-        moves = 2 * self.scale_length(self.shift, x.shape[-1]) + 1
+        moves = 2 * self.scale_length(self.shift, min(x.shape[2:])) + 1
         tables = self.tables(x)
         down, right = rng.randint(0, moves, len(x), 2, device=x.device).unbind(1)
         flipped = rng.rand(len(x), device=x.device) < self.flip
@@ -117,7 +120,7 @@ class FlipShift(Augment):
         key = x.shape, x.device
         if key not in self._tables:
             n, _, h, w = x.shape
-            shift = self.scale_length(self.shift, w)
+            shift = self.scale_length(self.shift, min(h, w))
             rows, columns = (shifted_positions(size, shift, x.device) for size in (h, w))
             fill = mark_outside if self.padding == "zero" else reflect
             self._tables[key] = SourceTables(
@@ -201,7 +204,7 @@ class Cutout(Augment):
     def __init__(self, size: PositiveInt) -> None:
         super().__init__()
         self.size = size
-        self._visible: dict[tuple[int, torch.device], Tensor] = {}
+        self._visible: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def set_full_side(self, side: int) -> None:
         super().set_full_side(side)
@@ -213,21 +216,23 @@ class Cutout(Augment):
 
     def transform(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
+        size = self.scale_length(self.size, min(h, w))
         rows, columns = (
-            self.visible(size, x.device).index_select(0, rng.randint(0, size, n, device=x.device))
-            for size in (h, w)
+            self.visible(length, size, x.device).index_select(
+                0, rng.randint(0, length, n, device=x.device)
+            )
+            for length in (h, w)
         )
         return x * (rows[:, None, :, None] | columns[:, None, None, :])
 
-    def visible(self, length: int, device: torch.device) -> Tensor:
-        """(length, length) booleans: per centre, the positions outside the square.
+    def visible(self, length: int, size: int, device: torch.device) -> Tensor:
+        """(length, length) booleans: per centre, the positions outside a square of side `size`.
 
-        Built once per length and device.
+        Built once per length, size and device.
         """
-        key = length, device
+        key = length, size, device
         if key not in self._visible:
             position = torch.arange(length, device=device)
-            size = self.scale_length(self.size, length)
             first = position[:, None] - size // 2
             self._visible[key] = (position < first) | (position >= first + size)
         return self._visible[key]

@@ -9,6 +9,7 @@ from torch import nn
 
 from crgan_cli.config.build import build_from, build_group, import_class, import_classes
 from crgan_cli.config.resolve import Settings
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.augment import Chain
@@ -76,7 +77,8 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     Raise UserError if T makes no sense for the resolution, or a regularizer none for the task.
     """
     T = Chain(**build_group(config.augment))
-    T.set_full_side(config.dataset.resolution)
+    side = min(Sides.read(config.dataset.resolution))
+    T.set_full_side(side)
     task = get_task_class(config)
     arguments = task.arguments(config)
     labels = arguments.get("labels")  # of a task that changes them
@@ -84,7 +86,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     def build_adversary(D: nn.Module) -> Adversary:
         regularizer = CombinedRegularizer(**build_group(config.regularizer, labels=labels))
         T_both = Chain(**build_group(config.augment_both))  # with a state of its own for each D
-        T_both.set_full_side(config.dataset.resolution)
+        T_both.set_full_side(side)
         adversary = Adversary(D, build_group(config.loss), regularizer, T, T_both)
         adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)
         adversary.require_classes(latents=task.has_latents)

@@ -9,18 +9,25 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 
 
 class Stage(NamedTuple):
     """Steps with one resolution. The last stage ends with the run."""
 
-    resolution: int
+    sides: Sides
     first: int  # its first step
     fade_steps: int  # over which the resolution fades in, from `first` on
     batch_size: int
     rate: float = 1.0  # factor of the learning rates
     images_before: int = 0  # real images that D has seen in earlier stages
+
+    @property
+    def resolution(self) -> int:
+        """The side of squares; only these grow."""
+        assert self.sides.is_square
+        return self.sides.height
 
     def alpha(self, step: int) -> float:
         """How far the resolution has faded in at a step, in [0, 1]: the share of the images of the
@@ -43,6 +50,11 @@ class Stages:
         resolution, batch_size = config["dataset"]["resolution"], config["batch_size"]
         if "first_resolution" not in task:
             return cls.single(resolution, batch_size, n_dis)
+        if not (sides := Sides.read(resolution)).is_square:
+            raise UserError(
+                f"dataset.resolution is {sides.typed}, and images that grow are squares. Type "
+                f"dataset.resolution={max(sides)}, or architecture=sndcgan task=generation."
+            )
         most = resolution.bit_length()
         return cls.growing(
             first_resolution=task["first_resolution"],
@@ -55,9 +67,9 @@ class Stages:
         )
 
     @classmethod
-    def single(cls, resolution: int, batch_size: int, n_dis: int) -> Self:
+    def single(cls, resolution: int | Sequence[int], batch_size: int, n_dis: int) -> Self:
         """A run that does not grow."""
-        return cls([Stage(resolution, 0, 0, batch_size)], n_dis)
+        return cls([Stage(Sides.read(resolution), 0, 0, batch_size)], n_dis)
 
     @classmethod
     def growing(
@@ -105,7 +117,7 @@ class Stages:
             fade_steps = -(-fade_images // per_step) if number else 0
             stages.append(
                 Stage(
-                    first_resolution << number,
+                    Sides.read(first_resolution << number),
                     step,
                     fade_steps,
                     batch_sizes[number],
@@ -135,6 +147,8 @@ class Stages:
 
     def describe_growth(self, step: int) -> str:
         """How far networks have grown after so many steps, as `describe_side` says it."""
+        if len(self) == 1:
+            return ""
         stage = self.at(last := max(step - 1, 0))
         return describe_side(stage.resolution, self.stages[-1].resolution, stage.alpha(last))
 

@@ -1,4 +1,4 @@
-"""BigGAN, for 128 px and, as `biggan_lite`, for 32 and 64 px.
+"""BigGAN, for 128 px and, as `biggan_lite`, for 32 and 64 px; from 6x6 on, for 48, 96 and 192 px.
 
 Brock et al. 2019 (arXiv:1809.11096), as built in compare_gan/architectures/resnet_biggan.py and,
 for 32 px, in StudioGAN's big_resnet. The widths are `ch` times the multipliers. Where the two
@@ -13,10 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import NonNegative, NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, NonNegative, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import (
-    STEM_SIDE,
+    STEM_SIDES,
     ResidualDiscriminator,
     ResidualGenerator,
     nearest_block,
@@ -30,28 +30,23 @@ from crgan_cli.networks.layers import (
     ToUnitInterval,
     count_labels,
     init_weights,
-    require_resolution,
+    require_residual,
     scale_channels,
 )
 from crgan_cli.networks.norms import PlainBatchNorm, vector_batch_norm
 
 
-def _blocks_up(resolution: int, multipliers: int) -> int:
-    """Return log2(resolution / 4). UserError if there are not enough multipliers for it."""
+def _blocks_up(resolution: int | tuple[int, int], multipliers: int) -> int:
+    """Return log2(shorter side / 4 or 6). UserError if there are not enough multipliers for it."""
     if multipliers < 4:
         raise UserError(
             f"architecture.g_multipliers and architecture.d_multipliers need at least 4 numbers "
             f"for images of 32x32, and one more per doubling, not {multipliers}."
         )
-    sides = [STEM_SIDE * 2**n for n in range(3, multipliers)]
-    require_resolution(
-        resolution in sides,
-        resolution,
-        "biggan or biggan_lite with these multipliers",
-        " or ".join(map(str, sides)),
-        "architecture=biggan_lite (32, 64), biggan (32, 64, 128) or sndcgan (any multiple of 8)",
-    )
-    return int(log2(resolution // STEM_SIDE))
+    sides = {stem * 2**n: n for n in range(3, multipliers) for stem in STEM_SIDES}
+    return sides[
+        require_residual(resolution, sides, "biggan or biggan_lite with these multipliers")
+    ]
 
 
 def _chunk_size(z_dim: int, chunks: int) -> int:
@@ -87,7 +82,7 @@ class BigGANGenerator(ResidualGenerator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -113,6 +108,7 @@ class BigGANGenerator(ResidualGenerator):
             widths,
             lambda c_in, c_out: up(c_in, c_out, norm),
             partial(PlainBatchNorm, eps=bn_eps),
+            resolution=resolution,
             stem_dim=chunk,
             z_dim=z_dim,
             channels=channels,
@@ -138,7 +134,8 @@ class BigGANGenerator(ResidualGenerator):
 
 
 class BigGANDiscriminator(ResidualDiscriminator):
-    """Blocks down to a side of `d_bottom`, then blocks of that size; sum pooling, projection head.
+    """Blocks down to a side of `d_bottom` (or 1.5 times that), then blocks of that size; sum
+    pooling, projection head.
 
     `d_skip` says which blocks have a shortcut: "always" is the published network;
     "widths_differ" is compare_gan's, where a block that keeps its width has none. "always_relu" is
@@ -151,7 +148,7 @@ class BigGANDiscriminator(ResidualDiscriminator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -167,7 +164,7 @@ class BigGANDiscriminator(ResidualDiscriminator):
         count = _blocks_up(resolution, len(d_multipliers)) + 1
         labels = count_labels(conditional, classes)
         widths = [channels, *(scale_channels(ch * m, width) for m in d_multipliers[-count:])]
-        downs = int(log2(resolution // d_bottom))
+        downs = count - 1 - int(log2(d_bottom // 4))  # from 48 px, where a bottom of 4 is 6
         moved = input_range == "zero_one"
         blocks = [
             residual_1x1(

@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.fast.fused_resample import (
     NearestConv3,
     PooledConv3,
@@ -20,8 +21,8 @@ from crgan_cli.networks.fast.fused_resample import (
 from crgan_cli.networks.layers import logit_head, sum_pool
 from crgan_cli.networks.norms import Norm
 
-STEM_SIDE = 4
-"""Side of the first feature map of every residual generator."""
+STEM_SIDES = (4, 6)
+"""Shorter sides of the first feature map of the residual generators: 6 for 48, 96 or 192 px."""
 
 Conv3x3 = Callable[[int, int], nn.Module]
 """Channels in and out -> a 3x3 convolution: `conv3x3`, or a FusedResampleConv3, which resamples."""
@@ -144,11 +145,11 @@ def residual_3x3(c_in: int, c_out: int, *, down: bool) -> Residual:
 
 
 class ResidualGenerator(nn.Module):
-    """linear -> 4x4, blocks up, norm, ReLU, 3x3, `squash`.
+    """linear -> a small image, blocks up, norm, ReLU, 3x3, `squash`.
 
     `widths` are the channels before, between and after the blocks; `block(c_in, c_out)` returns a
-    module called with (x, condition). The images have side 4 * 2^blocks. `stem_dim` is the number
-    of latents that the linear layer sees, all by default.
+    module called with (x, condition). Each block doubles the sides, up to `resolution`. `stem_dim`
+    is the number of latents that the linear layer sees, all by default.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class ResidualGenerator(nn.Module):
         block: Callable[[int, int], nn.Module],
         final_norm: Norm,
         *,
+        resolution: int | tuple[int, int],
         z_dim: int,
         channels: int,
         classes: int,
@@ -164,8 +166,9 @@ class ResidualGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.z_dim, self.classes, self.channels = z_dim, classes, channels
-        self.resolution = STEM_SIDE * 2 ** (len(widths) - 1)
-        self.stem = nn.Linear(stem_dim or z_dim, widths[0] * STEM_SIDE**2)
+        self.resolution = resolution
+        self.stem_sides = Sides.read(resolution) // 2 ** (len(widths) - 1)
+        self.stem = nn.Linear(stem_dim or z_dim, widths[0] * self.stem_sides.pixels)
         self.blocks = nn.ModuleList(block(c_in, c_out) for c_in, c_out in pairwise(widths))
         self.final_norm = final_norm(widths[-1])
         self.out = conv3x3(widths[-1], channels)
@@ -182,7 +185,7 @@ class ResidualGenerator(nn.Module):
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         """(N, z_dim) and (N,) class ids -> (N, C, H, W) in [-1, 1]."""
         z, conditions = self.conditions(z, y)
-        h = self.stem(z).unflatten(1, (-1, STEM_SIDE, STEM_SIDE))
+        h = self.stem(z).unflatten(1, (-1, *self.stem_sides))
         for block, condition in zip(self.blocks, conditions, strict=True):
             h = block(h, condition)
         return self.squash(self.out(torch.relu(self.final_norm(h, conditions[-1]))))

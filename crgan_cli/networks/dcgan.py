@@ -5,15 +5,16 @@ Radford et al. 2016 (arXiv:1511.06434), as built in compare_gan/architectures/dc
 
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, Positive, PositiveInt
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution
 from crgan_cli.networks.layers import ToUnitInterval, require_resolution, scale_channels
 from crgan_cli.networks.sequential import SequentialDiscriminator, SequentialGenerator
 
 
-def _require_multiple_of_16(resolution: int) -> None:
+def _require_multiple_of_16(resolution: int | tuple[int, int]) -> None:
     require_resolution(
-        resolution % 16 == 0,
+        Sides.read(resolution).are_multiples(16),
         resolution,
         "dcgan",
         "32, 64, 128 or another multiple of 16",
@@ -39,14 +40,14 @@ class DCGANGenerator(SequentialGenerator):
     """linear to (s/16, s/16, 512), four 5x5 deconvolutions with batch norm, tanh."""
 
     def __init__(
-        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+        self, resolution: ImageSize, channels: PositiveInt, z_dim: PositiveInt, width: Positive
     ) -> None:
         _require_multiple_of_16(resolution)
         a, b, c, d = (scale_channels(w, width) for w in (512, 256, 128, 64))
-        side = resolution // 16
+        first = Sides.read(resolution) // 16
         layers = [
-            nn.Linear(z_dim, a * side**2),
-            nn.Unflatten(1, (a, side, side)),
+            nn.Linear(z_dim, a * first.pixels),
+            nn.Unflatten(1, (a, *first)),
             *_norm_relu(a),
             SameDeconv5(a, b),
             *_norm_relu(b),
@@ -69,7 +70,7 @@ class DCGANDiscriminator(SequentialDiscriminator):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         width: Positive,
         batch_norm: bool,
@@ -85,7 +86,7 @@ class DCGANDiscriminator(SequentialDiscriminator):
             *_down(b, c, norm(c)),
             *_down(c, d, norm(d)),
         ]
-        super().__init__(layers, d * (resolution // 16) ** 2, spectral_norm)
+        super().__init__(layers, d * (Sides.read(resolution) // 16).pixels, spectral_norm)
 
 
 def _norm_relu(channels: int) -> list[nn.Module]:

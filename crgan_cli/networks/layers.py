@@ -4,12 +4,13 @@ Sources: Miyato & Koyama 2018 (arXiv:1802.05637), Zhang et al. 2019 (arXiv:1805.
 al. 2019 (arXiv:1809.11096). Layer shapes are those of google/compare_gan.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.system import rng
@@ -18,20 +19,59 @@ WEIGHTED_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 """The layers that `init_weights` initialises and that can have spectral norm. No batch norm."""
 
 
+BIGGAN_OR_SNDCGAN = (
+    "architecture=biggan_lite (32, 48, 64, 96), biggan (128 and 192 too) or sndcgan (any multiple "
+    "of 8)"
+)
+"""What makes images that a residual network refuses: words for `require_resolution`."""
+
+
 def scale_channels(channels: int, width: float) -> int:
     """`channels` times `width`, rounded, at least 1."""
     return max(1, round(channels * width))
 
 
 def require_resolution(
-    supported: bool, resolution: int, name: str, possible: str, alternatives: str
+    supported: bool,
+    resolution: int | tuple[int, int],
+    name: str,
+    possible: str,
+    alternatives: str,
+    *,
+    of_pairs: str = "",
 ) -> None:
-    """Raise UserError if a network does not support `resolution`."""
+    """Raise UserError if a network does not support `resolution`.
+
+    `of_pairs` is a sentence more on [HEIGHT,WIDTH], if that was given.
+    """
     if not supported:
+        sides = Sides.read(resolution)
+        more = f" {of_pairs}" if of_pairs and not sides.is_square else ""
         raise UserError(
-            f"dataset.resolution is {resolution}, but architecture={name} works at {possible} "
-            f"pixels per side. Use {alternatives}, or another dataset.resolution."
+            f"dataset.resolution is {sides.typed}, but architecture={name} works at {possible} "
+            f"pixels per side.{more} Use {alternatives}, or another dataset.resolution."
         )
+
+
+def require_residual(resolution: int | tuple[int, int], squares: Iterable[int], name: str) -> int:
+    """Return the shorter side of images: they are made by the blocks that make such squares.
+
+    Raise UserError if a residual network cannot make them: the shorter side must be one of
+    `squares`, and the longer one go down through the blocks without a rest.
+    """
+    squares = list(squares)
+    shorter, longer = sorted(Sides.read(resolution))
+    multiple = 16 if shorter < 128 else 64
+    require_resolution(
+        shorter in squares and (longer == shorter or longer % multiple == 0),
+        resolution,
+        name,
+        " or ".join(map(str, squares)),
+        BIGGAN_OR_SNDCGAN,
+        of_pairs="Of [HEIGHT,WIDTH] the shorter one must be such a side, and the longer one a "
+        "multiple of 16, or of 64 from 128 on.",
+    )
+    return shorter
 
 
 def count_labels(conditional: bool, classes: int, off: str = "conditional=false") -> int:

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crgan_cli.config.bounds import DropoutRate, NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import (
+    DropoutRate,
+    ImageSize,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+)
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.layers import LogitLayer, RowDropout, count_labels, scale_channels
 
 LabelKind = Literal["one_hot", "embedding"]
@@ -54,10 +61,13 @@ class JoinedNetwork(nn.Module):
         return self.joint(h)
 
 
-def image_layers(features: int, channels: int, resolution: int) -> list[nn.Module]:
+def image_layers(
+    features: int, channels: int, resolution: int | tuple[int, int]
+) -> list[nn.Module]:
     """A linear layer to the values of an image, (N, C, H, W)."""
-    shape = (channels, resolution, resolution)
-    return [nn.Linear(features, channels * resolution**2), nn.Unflatten(1, shape)]
+    sides = Sides.read(resolution)
+    shape = (channels, *sides)
+    return [nn.Linear(features, channels * sides.pixels), nn.Unflatten(1, shape)]
 
 
 def logit_layers(features: int) -> list[nn.Module]:
@@ -74,7 +84,7 @@ class MLPGenerator(JoinedNetwork):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -105,7 +115,7 @@ class MLPDiscriminator(JoinedNetwork):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -116,7 +126,7 @@ class MLPDiscriminator(JoinedNetwork):
     ) -> None:
         labels = count_labels(conditional, classes)
         layers: list[nn.Module] = []
-        features = channels * resolution**2 + labels
+        features = channels * Sides.read(resolution).pixels + labels
         for index, units in enumerate(scale_channels(n, width) for n in d_units):
             dropout = [RowDropout(d_dropout)] if index else []
             layers += [nn.Linear(features, units), *dropout, nn.LeakyReLU(0.2)]

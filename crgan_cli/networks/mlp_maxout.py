@@ -7,7 +7,14 @@ and not verified.
 
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import DropoutRate, NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import (
+    DropoutRate,
+    ImageSize,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+)
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.layers import (
     RowDropout,
     ToUnitInterval,
@@ -51,7 +58,7 @@ class MLPMaxoutGenerator(JoinedNetwork):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -99,7 +106,7 @@ class MLPMaxoutDiscriminator(JoinedNetwork):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -118,7 +125,7 @@ class MLPMaxoutDiscriminator(JoinedNetwork):
             ToUnitInterval(),
             nn.Flatten(),
             RowDropout(d_input_dropout),
-            Maxout(channels * resolution**2, units, 5),
+            Maxout(channels * Sides.read(resolution).pixels, units, 5),
         )
         joint = [
             RowDropout(d_dropout),

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import NetworkSide, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
@@ -41,7 +41,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         d_in_channels: PositiveInt,
         d_layers: Literal[0, 1, 2, 3, 4, 5],
         width: Positive,

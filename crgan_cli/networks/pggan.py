@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import NetworkSide, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.errors import UserError
 from crgan_cli.networks.equalized import (
     SLOPE,
@@ -154,7 +154,7 @@ class PGGANGenerator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         channels: PositiveInt,
         classes: NonNegativeInt,
         labels: LabelUse,
@@ -239,7 +239,7 @@ class PGGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         channels: PositiveInt,
         classes: NonNegativeInt,
         labels: LabelUse,

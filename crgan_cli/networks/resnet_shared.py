@@ -8,21 +8,23 @@ from typing import ClassVar
 
 from torch import nn
 
-from crgan_cli.config.bounds import NonNegativeInt, Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, NonNegativeInt, Positive, PositiveInt
 from crgan_cli.networks.blocks import ResidualDiscriminator, ResidualGenerator
 from crgan_cli.networks.fast.spectral import apply_spectral_norm
-from crgan_cli.networks.layers import count_labels, require_resolution, scale_channels
+from crgan_cli.networks.layers import (
+    count_labels,
+    require_residual,
+    scale_channels,
+)
 from crgan_cli.networks.norms import Norm, PlainBatchNorm, label_batch_norm
 
 
 def scale_widths(
-    table: Mapping[int, Sequence[int]], resolution: int, width: float, name: str
+    table: Mapping[int, Sequence[int]], resolution: int | tuple[int, int], width: float, name: str
 ) -> list[int]:
-    """Return the channels at a resolution, times `width`. UserError if there are none."""
-    possible = " or ".join(map(str, table))
-    others = "architecture=biggan_lite (32, 64), resnet5 (128) or sndcgan (any multiple of 8)"
-    require_resolution(resolution in table, resolution, name, possible, others)
-    return [scale_channels(channels, width) for channels in table[resolution]]
+    """Return the channels for the shorter side, times `width`. UserError if there are none."""
+    shorter = require_residual(resolution, table, name)
+    return [scale_channels(channels, width) for channels in table[shorter]]
 
 
 class LabelledResNetGenerator(ResidualGenerator):
@@ -30,12 +32,12 @@ class LabelledResNetGenerator(ResidualGenerator):
 
     name: str
     conditional_final_norm: bool
-    table: ClassVar[Mapping[int, Sequence[int]]] = {32: (256,) * 4}
+    table: ClassVar[dict[int, tuple[int, ...]]] = {32: (256,) * 4, 48: (512, 256, 128, 64)}
     """Resolution -> channels before, between and after the blocks."""
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -49,6 +51,7 @@ class LabelledResNetGenerator(ResidualGenerator):
             widths,
             lambda c_in, c_out: self.make_block(c_in, c_out, norm),
             norm if self.conditional_final_norm else PlainBatchNorm,
+            resolution=resolution,
             z_dim=z_dim,
             channels=channels,
             classes=labels,
@@ -69,12 +72,15 @@ class LabelledResNetDiscriminator(ResidualDiscriminator):
     """Blocks, the first ones down; with labels, a projection head."""
 
     name: str
-    table: ClassVar[Mapping[int, Sequence[int]]] = {32: (128,) * 4}
+    table: ClassVar[dict[int, tuple[int, ...]]] = {
+        32: (128,) * 4,
+        48: (64, 128, 256, 512, 1024),
+    }
     """Resolution -> channels after each block."""
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: ImageSize,
         channels: PositiveInt,
         classes: NonNegativeInt,
         conditional: bool,
@@ -87,6 +93,11 @@ class LabelledResNetDiscriminator(ResidualDiscriminator):
         self.init_weights()
         if spectral_norm:
             apply_spectral_norm(self)
+
+    @staticmethod
+    def count_downs(blocks: int) -> int:
+        """Return how many of the first blocks go down: at 32 px two of four, else all but one."""
+        return 2 if blocks == 4 else blocks - 1
 
     def make_blocks(self, widths: Sequence[int]) -> list[nn.Module]:
         """Build the blocks. `widths` are the channels of the image, and those after each block."""

@@ -14,7 +14,12 @@ class SequentialGenerator(nn.Module):
     classes = 0
 
     def __init__(
-        self, layers: Sequence[nn.Module], *, z_dim: int, resolution: int, channels: int
+        self,
+        layers: Sequence[nn.Module],
+        *,
+        z_dim: int,
+        resolution: int | tuple[int, int],
+        channels: int,
     ) -> None:
         super().__init__()
         self.z_dim, self.resolution, self.channels = z_dim, resolution, channels

@@ -5,19 +5,20 @@ Miyato et al. 2018 (arXiv:1802.05957), table 3, as built in compare_gan/architec
 
 from torch import nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt
+from crgan_cli.config.bounds import ImageSize, Positive, PositiveInt
+from crgan_cli.config.sides import Sides
 from crgan_cli.networks.fast.convolution import Convolution, TransposedConvolution
 from crgan_cli.networks.layers import require_resolution, scale_channels
 from crgan_cli.networks.sequential import SequentialDiscriminator, SequentialGenerator
 
 
-def _require_multiple_of_8(resolution: int) -> None:
+def _require_multiple_of_8(resolution: int | tuple[int, int]) -> None:
     require_resolution(
-        resolution % 8 == 0,
+        Sides.read(resolution).are_multiples(8),
         resolution,
         "sndcgan",
         "32, 64, 128 or another multiple of 8",
-        "a multiple of 8 (no other architecture makes a side that is none)",
+        "a multiple of 8, architecture=mlp or mlp_maxout (any size)",
     )
 
 
@@ -29,16 +30,16 @@ class SNDCGANGenerator(SequentialGenerator):
     """
 
     def __init__(
-        self, resolution: PositiveInt, channels: PositiveInt, z_dim: PositiveInt, width: Positive
+        self, resolution: ImageSize, channels: PositiveInt, z_dim: PositiveInt, width: Positive
     ) -> None:
         _require_multiple_of_8(resolution)
         a, b, c, d = (scale_channels(w, width) for w in (512, 256, 128, 64))
-        side = resolution // 8
+        first = Sides.read(resolution) // 8
         layers = [
-            nn.Linear(z_dim, a * side**2),
-            nn.BatchNorm1d(a * side**2),
+            nn.Linear(z_dim, a * first.pixels),
+            nn.BatchNorm1d(a * first.pixels),
             nn.ReLU(),
-            nn.Unflatten(1, (a, side, side)),
+            nn.Unflatten(1, (a, *first)),
             *_up(a, b),
             *_up(b, c),
             *_up(c, d),
@@ -52,7 +53,7 @@ class SNDCGANDiscriminator(SequentialDiscriminator):
     """Pairs of 3x3 and 4x4 stride-2 convolutions, 64 to 512 channels, LReLU 0.1; no batch norm."""
 
     def __init__(
-        self, resolution: PositiveInt, channels: PositiveInt, width: Positive, spectral_norm: bool
+        self, resolution: ImageSize, channels: PositiveInt, width: Positive, spectral_norm: bool
     ) -> None:
         _require_multiple_of_8(resolution)
         a, b, c, d = (scale_channels(w, width) for w in (64, 128, 256, 512))
@@ -65,7 +66,7 @@ class SNDCGANDiscriminator(SequentialDiscriminator):
             *_down(c, d),
             *_same(d, d),
         ]
-        super().__init__(layers, d * (resolution // 8) ** 2, spectral_norm)
+        super().__init__(layers, d * (Sides.read(resolution) // 8).pixels, spectral_norm)
 
 
 def _up(c_in: int, c_out: int) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt, UpTo1000
+from crgan_cli.config.bounds import NetworkSide, Positive, PositiveInt, UpTo1000
 from crgan_cli.errors import UserError
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.fast.convolution import Convolution
@@ -54,7 +54,7 @@ class StarGANGenerator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         channels: PositiveInt,
         label_planes: PositiveInt,
         width: Positive,
@@ -109,7 +109,7 @@ class StarGANDiscriminator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         channels: PositiveInt,
         d_labels: PositiveInt,
         d_layers: UpTo1000 | None,

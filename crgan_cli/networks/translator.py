@@ -8,7 +8,7 @@ has a bias, in the authors' PyTorch port (junyanz/pytorch-CycleGAN-and-pix2pix).
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import Positive, PositiveInt, UpTo1000
+from crgan_cli.config.bounds import NetworkSide, Positive, PositiveInt, UpTo1000
 from crgan_cli.networks.blocks import Residual
 from crgan_cli.networks.fast.image_conv import ImageConv
 from crgan_cli.networks.image_to_image import (
@@ -45,7 +45,7 @@ class ResnetTranslator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         in_channels: PositiveInt,
         out_channels: PositiveInt,
         width: Positive,

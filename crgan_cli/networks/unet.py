@@ -7,7 +7,7 @@ bias, in the authors' PyTorch port (junyanz/pytorch-CycleGAN-and-pix2pix).
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.config.bounds import DropoutRate, Positive, PositiveInt
+from crgan_cli.config.bounds import DropoutRate, NetworkSide, Positive, PositiveInt
 from crgan_cli.networks.fast.convolution import Convolution
 from crgan_cli.networks.image_to_image import Upsampling, require_sides, upsample
 from crgan_cli.networks.layers import (
@@ -46,7 +46,7 @@ class UNetGenerator(nn.Module):
 
     def __init__(
         self,
-        resolution: PositiveInt,
+        resolution: NetworkSide,
         in_channels: PositiveInt,
         out_channels: PositiveInt,
         width: Positive,

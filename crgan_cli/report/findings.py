@@ -1,5 +1,6 @@
 """The results of `crgan artefacts`, per quantity and row."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -107,8 +108,9 @@ def read_consistency(run: RunFiles) -> Values:
     """Yield how far D's score moves, at the usual strengths."""
     curves = run.artefacts["consistency"]["curves"]
     usual = {"latent": USUAL_LATENT_SIGMA}
-    if isinstance(side := run.config.get("dataset.resolution"), int | float):
-        usual["cutout"] = side / 2
+    # of [HEIGHT,WIDTH], which is text here, the shorter one
+    if sides := re.findall(r"\d+", str(run.config.get("dataset.resolution"))):
+        usual["cutout"] = min(map(int, sides)) / 2
     for family in sorted(usual.keys() & curves.keys()):
         for source, curve in sorted(curves[family].items()):
             if source == "train" or curve.get("relative") is None:  # D gives all images one score

@@ -19,7 +19,7 @@ def read_stages(config: Mapping[str, Any]) -> Stages | None:
     """Return the stages of a stored configuration. None if it does not grow, or cannot be read."""
     try:
         stages = Stages.from_settings(config)
-        numbers = [number for stage in stages for number in stage[:4]]
+        numbers = [number for stage in stages for number in (*stage.sides, *stage[1:4])]
         is_valid = all(type(number) is int and number >= 0 for number in numbers)
     except UNREADABLE:
         return None
@@ -58,7 +58,7 @@ class StageMarks:
             axes.text(
                 start,
                 0.98,
-                f" {stage.resolution} px",
+                f" {stage.sides} px",
                 rotation=90,
                 transform=axes.get_xaxis_transform(),
                 verticalalignment="top",
@@ -73,7 +73,7 @@ class StageMarks:
             return " The rows grow by different schedules, which are not marked."
         if not self.begun:
             return ""
-        places = ", ".join(f"{stage.first} ({stage.resolution} px)" for stage in sorted(self.begun))
+        places = ", ".join(f"{stage.first} ({stage.sides} px)" for stage in sorted(self.begun))
         shaded = "; shaded until it is there in full" if self.faded else ""
         whose = " in the rows that grow" if self.mixed else ""
         return f" Vertical lines: a new resolution fades in{whose} at steps {places}{shaded}."

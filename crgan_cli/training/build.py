@@ -184,7 +184,7 @@ class TrainingRun:
             seed=self.settings.seed,
             device=self.device,
             flip=self.dataset.flip,
-            crop=stage.resolution,
+            crop=stage.resolution if stage.sides.is_square else None,
             layout=self.engine.layout,
             stream=numbers[stage],
             blocks=self.dataset.block_shuffle,

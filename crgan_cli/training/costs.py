@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, flatten, to_plain
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.gan.stages import Stage, Stages
 
@@ -66,7 +67,7 @@ def estimate_step_flops(config: Settings, stage: Stage) -> float | None:
 
     if not get_task_class(config).has_latents:
         return None  # the cost of a turn that translates images is not worked out yet
-    counted = count_networks_once(config, stage.resolution)
+    counted = count_networks_once(config, stage.sides)
     if counted is None:
         return None
     g_views = len(build_group(config["loss"]).g_roles)
@@ -86,20 +87,20 @@ def n_dis(config: Settings) -> int:
     return int(config["optimizer"]["n_dis"])
 
 
-def count_networks_once(config: Settings, resolution: int) -> "CountedNetworks | None":
+def count_networks_once(
+    config: Settings, resolution: int | tuple[int, int]
+) -> "CountedNetworks | None":
     """Count the networks for images of this size, once for all runs that share them."""
     architecture, dataset = to_plain(config)["architecture"], config["dataset"]
-    return _networks(json.dumps(architecture), resolution, int(dataset["channels"]))
+    return _networks(json.dumps(architecture), Sides.read(resolution), int(dataset["channels"]))
 
 
 @lru_cache
-def _networks(architecture: str, resolution: int, channels: int) -> "CountedNetworks | None":
+def _networks(architecture: str, sides: Sides, channels: int) -> "CountedNetworks | None":
     from crgan_cli.training import flops
 
     try:
-        return flops.count_networks(
-            json.loads(architecture), resolution=resolution, channels=channels
-        )
+        return flops.count_networks(json.loads(architecture), resolution=sides, channels=channels)
     except UserError:
         raise
     except Exception:  # of a plug-in that needs numbers to work with; a run only logs what it costs

@@ -16,6 +16,7 @@ from torch import nn
 
 from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
+from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import make_paths_absolute
 from crgan_cli.data.images import build_dataset, format_shape
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
@@ -101,7 +102,7 @@ def without_spectral_norm(config: DictConfig) -> DictConfig:
 
 def tabulate_players(config: DictConfig) -> dict[str, LayerTable]:
     """Return the layers of each network: "G", "D", or "G ab" of several, fully grown."""
-    side, channels = int(config.dataset.resolution), int(config.dataset.channels)
+    sides, channels = Sides.read(config.dataset.resolution), int(config.dataset.channels)
     casting = get_task_class(config).casting(config)
     found = {}
     with without_values():
@@ -110,7 +111,7 @@ def tabulate_players(config: DictConfig) -> dict[str, LayerTable]:
             for name, part in casting[who].items():
                 network = player[name] if isinstance(player, nn.ModuleDict) else player
                 title = f"{who.upper()} {name}".strip()
-                inputs = make_inputs(network, part, channels, side)
+                inputs = make_inputs(network, part, channels, sides)
                 found[title] = tabulate(network, inputs)
     return found
 
@@ -154,7 +155,7 @@ def list_costs(run: Checked, tables: Mapping[str, LayerTable]) -> Iterator[tuple
     yield "device", f"{describe_device(run.device)}, engine {run.engine.describe()}"
     yield from (("turns", line) for line in run.turns)
     for stage, first, end in stages.between(0, steps):
-        when = f"{stage.resolution} px, steps {first} to {end}: " if len(stages) > 1 else ""
+        when = f"{stage.sides} px, steps {first} to {end}: " if len(stages) > 1 else ""
         flop = costs.estimate_step_flops(config, stage)
         known = "not counted for this task" if flop is None else format_flop(flop)
         yield "a step", f"{when}batch of {stage.batch_size}, {known}"

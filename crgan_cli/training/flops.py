@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import Settings, to_plain
 from crgan_cli.config.schema import FILLED_BY_CODE
+from crgan_cli.config.sides import Sides
 from crgan_cli.gan.regularizers.base import CombinedRegularizer, Regularizer
 from crgan_cli.gan.regularizers.path_length import PathLength
 from crgan_cli.gan.types import Generator
@@ -59,7 +60,9 @@ class CountedNetworks(NamedTuple):
     D: nn.Module  # on the meta device, to ask what it is made of
 
 
-def count_networks(architecture: Settings, *, resolution: int, channels: int) -> CountedNetworks:
+def count_networks(
+    architecture: Settings, *, resolution: int | tuple[int, int], channels: int
+) -> CountedNetworks:
     """Count the networks of `architecture`, for images of this size; of networks that grow, as far
     as they have grown then.
 
@@ -67,7 +70,7 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
     """
     from torch.utils.flop_counter import FlopCounterMode  # its import takes a second
 
-    settings = to_plain(architecture)
+    settings, sides = to_plain(architecture), Sides.read(resolution)
     if "spectral_norm" in settings:
         settings["spectral_norm"] = False  # autocast knows no meta tensors, and it is no conv
     with torch.device("meta"):
@@ -77,7 +80,7 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
         raise NotImplementedError(f"{type(G).__name__} makes no images from noise")
 
     if isinstance(growth := getattr(G, "growth", None), Growth):
-        growth.follow(growth.find_level(resolution, settings["resolution"]), 1.0)
+        growth.follow(growth.find_level(sides.height, settings["resolution"]), 1.0)
         D.growth = growth
 
     def passed(network: nn.Module, x: Tensor) -> float:
@@ -88,7 +91,7 @@ def count_networks(architecture: Settings, *, resolution: int, channels: int) ->
         return counter.get_total_flops() / IMAGES / 1e9
 
     z = torch.zeros(IMAGES, cast(Generator, G).z_dim, device="meta")
-    x = torch.zeros(IMAGES, channels, resolution, resolution, device="meta")
+    x = torch.zeros(IMAGES, channels, *sides, device="meta")
     return CountedNetworks(NetworkFlops(d=passed(D, x), g=passed(G, z)), D)
 
 

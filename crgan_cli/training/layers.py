@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.gan.tasks.base import Part
 from crgan_cli.training.flops import IMAGES
 
@@ -35,7 +36,7 @@ class LayerTable(NamedTuple):
 
 
 def make_inputs(
-    network: nn.Module, part: Part, channels: int, side: int
+    network: nn.Module, part: Part, channels: int, sides: Sides
 ) -> tuple[Tensor | None, ...]:
     """Return what a network is called with, of `IMAGES` images. Call it on the meta device."""
     classes = getattr(network, "classes", 0)
@@ -43,7 +44,7 @@ def make_inputs(
     if part.kind == "generator" and hasattr(network, "z_dim"):
         return torch.zeros(IMAGES, int(network.z_dim)), y  # type: ignore[arg-type]
     key = "in_channels" if part.kind == "generator" else "d_in_channels"
-    x = torch.zeros(IMAGES, int(str(part.settings.get(key, channels))), side, side)
+    x = torch.zeros(IMAGES, int(str(part.settings.get(key, channels))), *sides)
     if planes := part.settings.get("label_planes"):
         return x, torch.zeros(IMAGES, int(str(planes)))
     return (x,) if part.kind == "generator" else (x, y)

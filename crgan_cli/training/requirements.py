@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from omegaconf import DictConfig
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.data.batches import require_valid_batch_size
 from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
@@ -45,12 +46,12 @@ def require_enough_memory(
     batch, those of a grid, and the latents of the metrics. All else comes on top.
     """
     state = count_state_bytes(config, device, moments)
-    side, channels = int(config.dataset.resolution), int(config.dataset.channels)
-    image, latent = NUMBER * channels * side * side, NUMBER * config.architecture.get("z_dim", 0)
+    sides, channels = Sides.read(config.dataset.resolution), int(config.dataset.channels)
+    image, latent = NUMBER * channels * sides.pixels, NUMBER * config.architecture.get("z_dim", 0)
 
-    largest = max(stages, key=lambda stage: stage.batch_size * stage.resolution**2)
+    largest = max(stages, key=lambda stage: stage.batch_size * stage.sides.pixels)
     batch = largest.batch_size // world().world_size
-    images = 2 * NUMBER * channels * largest.resolution**2  # real and generated
+    images = 2 * NUMBER * channels * largest.sides.pixels  # real and generated
     key = "task.batch_sizes" if config.task.get("batch_sizes") else "batch_size"
     parts = {"images": batch * (images + latent), **state}
     require_memory(

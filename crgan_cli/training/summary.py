@@ -86,7 +86,7 @@ def log_plan(
     warn_of_noisy_consistency(training.task, config.architecture)
     warn_of_idle_clipping(training.task)
     advise_on_few_images(training.image_count, config)
-    left_out = [str(stage.resolution) for stage in trainer.stages if stage.first >= trainer.steps]
+    left_out = [str(stage.sides) for stage in trainer.stages if stage.first >= trainer.steps]
     if left_out:
         log.warning(
             "steps=%d ends before the stages of %s pixels begin; for all of them type steps=%d or "

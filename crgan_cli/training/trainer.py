@@ -274,7 +274,7 @@ class Trainer:
         self.began += time.monotonic() - before  # it is no training
         if cost is None:
             return
-        size = f" at {stage.resolution} pixels" if len(self.stages) > 1 else ""
+        size = f" at {stage.sides} pixels" if len(self.stages) > 1 else ""
         flops = format_flop(cost.flops)
         log.info("a step%s is %s, with the networks as they are written", size, flops)
         log.info("%s images/s, %s", format_rate(speed), cost.describe(steps_per_second))

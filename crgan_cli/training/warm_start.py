@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.settings import Run
+from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.load import find_checkpoint
@@ -118,7 +119,8 @@ def describe_networks(config: Mapping) -> str:
     """Return the classes of a stored configuration's networks, and the size of its images."""
     targets = config["architecture"]["_target_"]
     names = {path.rpartition(".")[2] for path in dict(targets).values()}
-    return f"{' and '.join(sorted(names))} at {config['architecture']['resolution']} pixels"
+    sides = Sides.read(config["architecture"]["resolution"])
+    return f"{' and '.join(sorted(names))} at {sides} pixels"
 
 
 def freeze_layers(task: Task, count: int, warm: WarmStart | None) -> None:

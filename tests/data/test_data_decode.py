@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crgan_cli.config.sides import Sides
 from crgan_cli.data import decode as module
 from crgan_cli.data.decode import (
     DECODE_ERRORS,
@@ -16,6 +17,7 @@ from crgan_cli.data.decode import (
     choose_reduction,
     decode,
     estimate_bytes,
+    fit_inside,
     least_side,
     open_image,
     quiet_pillow,
@@ -113,6 +115,28 @@ def test_the_largest_centre_square_is_kept():
         )
         expected = wide[:, 1:4] if picture is wide else wide[:, 1:4].T
         assert np.array_equal(pixels[0], expected)
+
+
+def test_the_largest_centre_part_of_the_wanted_shape_is_kept():
+    wide = np.arange(9 * 4, dtype=np.uint8).reshape(4, 9)
+    for picture, resolution, expected in (
+        (wide, (4, 2), wide[:, 3:5]),  # twice as high as wide: 2 columns of 9
+        (wide.T, (2, 4), wide.T[3:5]),
+    ):
+        content = open_image(encoded(Image.fromarray(picture)))
+        pixels = decode(content, resolution=resolution, channels=1, crop=None)
+        assert np.array_equal(pixels[0], expected)
+
+
+def test_a_kept_part_has_whole_pixels_and_at_least_one():
+    assert fit_inside((10, 10), Sides(3, 2)) == (7, 10)  # 6.67 columns
+    assert fit_inside((10, 10), Sides(2, 3)) == (10, 7)
+    assert fit_inside((9, 4), Sides(5, 5)) == (4, 4)
+    assert fit_inside((2, 9), Sides(1, 64)) == (2, 1)
+
+
+def test_a_jpeg_keeps_twice_the_longer_of_the_wanted_sides():
+    assert least_side((48, 64)) == least_side(64) == 128
 
 
 def test_a_crop_keeps_the_centre_square_of_that_side():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crgan_cli.data import decoding
 from crgan_cli.data.decode import quiet_pillow
-from crgan_cli.data.decoding import SquareDecoder, decode_readable, format_reason
+from crgan_cli.data.decoding import CentreDecoder, decode_readable, format_reason
 from crgan_cli.data.file_facts import SetFacts
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.memory import MemoryBudget
@@ -66,7 +66,7 @@ def test_images_are_decoded_within_the_budget(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(decoding.os, "cpu_count", lambda: 8)
     files = ImageFiles(str(tmp_path))
     with quiet_pillow():
-        decoder = SquareDecoder(4, 3, None, False)
+        decoder = CentreDecoder(4, 3, None, False)
         found = list(decode_readable(files, files.entries, decoder, SetFacts()))
     assert [int(x[0, 0, 0]) for _, x in found] == list(range(20))
     assert sorted(wanted) == [1024] * 19 + [40 * 40 * 16]
@@ -81,7 +81,7 @@ def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or original(file))
     files = ImageFiles(str(tmp_path))
     with quiet_pillow():
-        decoder = SquareDecoder(4, 1, None, False)
+        decoder = CentreDecoder(4, 1, None, False)
         assert len(list(decode_readable(files, files.entries, decoder, SetFacts()))) == 4
     assert len(opened) == 4
 

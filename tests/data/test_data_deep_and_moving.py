@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crgan_cli.data.collection import read_collection
 from crgan_cli.data.decode import DECODE_ERRORS, Reading, convert_colour, decode, open_image
-from crgan_cli.data.decoding import SquareDecoder
+from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.domains import SquashDecoder
 from crgan_cli.data.file_facts import FileFacts, inspect_file
 from crgan_cli.data.folder import Folder
@@ -285,7 +285,7 @@ def test_the_image_in_a_jpeg_is_one(tmp_path: Path):
 def test_all_decoders_read_all_frames():
     reading = Reading(None, "all")
     one, other = moving("GIF", 10, 120), moving("GIF", 20, 220)
-    square = SquareDecoder(4, 1, None, False, reading).decode(open_image(one))
+    square = CentreDecoder(4, 1, None, False, reading).decode(open_image(one))
     assert square[:, 0, 0, 0].tolist() == [10, 120]
     assert np.array_equal(SquashDecoder(4, 1, False, reading).decode(open_image(one)), square)
     pairs = PairDecoder(4, 1, 1, "b_to_a", False, reading).decode(*map(open_image, (one, other)))

@@ -13,7 +13,7 @@ from support.runs import different
 
 from crgan_cli.config.compose import compose
 from crgan_cli.data import batches, imagenet, prepared
-from crgan_cli.data.decoding import SquareDecoder, decode_content
+from crgan_cli.data.decoding import CentreDecoder, decode_content
 from crgan_cli.data.imagenet import ImageNet
 from crgan_cli.data.images import Images, build_dataset, fingerprint
 from crgan_cli.errors import RunFailed, UserError
@@ -21,7 +21,7 @@ from crgan_cli.training.start import train_run
 
 CLASSES = ("n01440764", "n01443537", "n02102040")
 SIDE = 8
-DECODER = SquareDecoder(SIDE, 3, None, False)
+DECODER = CentreDecoder(SIDE, 3, None, False)
 
 
 def picture(number: int) -> bytes:

@@ -137,6 +137,23 @@ def test_cutout_hides_squares_around_every_centre() -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("sides", "size", "shift"), [((8, 4), 2, 2), ((4, 8), 2, 2), ((4, 2), 1, 1)]
+)
+def test_lengths_are_pixels_along_both_sides_of_a_rectangle_and_shrink_with_the_shorter_one(
+    sides: tuple[int, int], size: int, shift: int
+) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(2000, 1, *sides)
+    cutout, move = Cutout(size=2), FlipShift(shift=2, flip=0.0, padding="zero")
+    for T in (cutout, move):
+        T.set_full_side(4)
+    assert (cutout.transform(x) == 0).sum((1, 2, 3)).max() == size**2
+    seen = move.transform(x)[:, 0]
+    zeros = [(seen.amax(dim) == 0).sum(1).max() for dim in (2, 1)]  # rows and columns
+    assert zeros == [shift, shift]
+
+
 def test_noise_has_the_stated_standard_deviation() -> None:
     torch.manual_seed(0)
     x = torch.zeros(64, 3, 32, 32)

@@ -3,6 +3,7 @@
 import pytest
 
 from crgan_cli.config.compose import compose
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import UserError
 from crgan_cli.gan.stages import Stage, Stages
 
@@ -22,9 +23,9 @@ def growing(**changes: object) -> Stages:
 
 def test_each_resolution_fades_in_then_is_trained() -> None:
     assert list(growing()) == [
-        Stage(4, 0, 0, 10, 1.0, 0),  # nothing to fade in: 20 images are 2 steps
-        Stage(8, 2, 4, 10, 1.5, 20),  # 40 and 20 images in batches of 10
-        Stage(16, 8, 8, 5, 2.0, 80),  # in batches of 5; to the end of the run
+        Stage(Sides(4, 4), 0, 0, 10, 1.0, 0),  # nothing to fade in: 20 images are 2 steps
+        Stage(Sides(8, 8), 2, 4, 10, 1.5, 20),  # 40 and 20 images in batches of 10
+        Stage(Sides(16, 16), 8, 8, 5, 2.0, 80),  # in batches of 5; to the end of the run
     ]
     assert growing().grown_at == 16
 
@@ -55,7 +56,7 @@ def test_images_that_fill_no_batch_take_a_step_more() -> None:
 
 def test_a_run_without_a_schedule_is_one_stage() -> None:
     stages = Stages.from_settings(compose(["batch_size=7", "optimizer.n_dis=3", "dataset=demo"]))
-    assert list(stages) == [Stage(32, 0, 0, 7)]
+    assert list(stages) == [Stage(Sides(32, 32), 0, 0, 7)]
     assert stages.images(5) == 105
     assert stages.at(0).alpha(0) == 1.0
 

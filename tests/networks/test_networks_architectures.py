@@ -254,11 +254,11 @@ def test_conditional_without_classes_is_refused(name: str) -> None:
     [
         ("sndcgan", 50, "multiple of 8"),
         ("dcgan", 40, "architecture=sndcgan"),
-        ("resnet", 64, "biggan_lite"),
-        ("resnet_sngan", 64, "biggan_lite"),
-        ("resnet5", 32, "architecture=resnet "),
-        ("biggan_lite", 128, "32 or 64 pixels.*architecture=.*biggan "),
-        ("biggan", 48, "32 or 64 or 128 pixels.*sndcgan"),
+        ("resnet", 64, "32 or 48 pixels.*biggan_lite"),
+        ("resnet_sngan", 96, "32 or 48 or 128 pixels.*biggan_lite"),
+        ("resnet5", 96, "128 or 192 pixels.*biggan_lite"),
+        ("biggan_lite", 128, "32 or 48 or 64 or 96 pixels.*architecture=.*biggan "),
+        ("biggan", 56, "32 or 48 or 64 or 96 or 128 or 192 pixels.*sndcgan"),
     ],
 )
 def test_a_resolution_that_cannot_be_made_is_refused(name: str, side: int, words: str) -> None:
@@ -283,6 +283,81 @@ def test_sixty_four_pixels_work_too(name: str) -> None:
     x = g(torch.randn(2, g.z_dim), labels(g, 2))
     assert x.shape == (2, 3, 64, 64)
     assert d(x, labels(d, 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("sndcgan", 48),
+        ("dcgan", 96),
+        ("resnet", 48),
+        ("resnet_sngan", 48),
+        ("resnet5", 192),
+        ("biggan_lite", 48),
+        ("biggan_lite", 96),
+        ("biggan", 96),
+    ],
+)
+def test_sides_of_three_times_a_power_of_two_begin_at_6x6(name: str, side: int) -> None:
+    g, d = tiny(name, 0, resolution=side), tiny(name, 1, resolution=side)
+    assert g.resolution == side
+    first = next(layer for layer in g.modules() if isinstance(layer, nn.Linear))
+    assert first.out_features % 36 == 0
+    x = g(torch.randn(2, g.z_dim), labels(g, 2))
+    assert x.shape == (2, 3, side, side)
+    assert d(x, labels(d, 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "stem"),
+    [
+        ("sndcgan", (40, 24), None),
+        ("dcgan", (32, 48), None),
+        ("mlp", (5, 3), None),
+        ("mlp_maxout", (3, 5), None),
+        ("resnet", (32, 48), (4, 6)),
+        ("resnet", (64, 48), (8, 6)),
+        ("resnet_sngan", (64, 32), (8, 4)),
+        ("resnet_sngan", (128, 192), (4, 6)),
+        ("resnet5", (192, 128), (6, 4)),
+        ("biggan_lite", (96, 48), (12, 6)),
+        ("biggan", (64, 80), (4, 5)),
+    ],
+)
+def test_height_and_width_may_differ(
+    name: str, sides: tuple[int, int], stem: tuple[int, int] | None
+) -> None:
+    g, d = (tiny(name, player, resolution=list(sides)) for player in (0, 1))
+    assert getattr(g, "stem_sides", None) == stem
+    x = g(torch.randn(2, g.z_dim), labels(g, 2))
+    assert x.shape == (2, 3, *sides)
+    assert d(x, labels(d, 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"), [("resnet", (40, 32)), ("resnet5", (160, 128)), ("biggan", (96, 56))]
+)
+def test_a_longer_side_that_leaves_a_rest_is_refused(name: str, sides: tuple[int, int]) -> None:
+    for player in (0, 1):
+        with pytest.raises(UserError, match="the longer one a multiple of 16, or of 64 from 128"):
+            tiny(name, player, resolution=list(sides))
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet_sngan"])
+def test_the_resnet_of_stl_10_goes_from_6x6_and_512_channels_to_64_and_back(name: str) -> None:
+    with torch.device("meta"):
+        g, d = (
+            build(kind, settings(name, resolution=48, spectral_norm=False)) for kind in PAIRS[name]
+        )
+    assert g.stem.weight.shape == (512 * 6 * 6, 128)
+    assert [block.conv1.weight.shape[1] for block in g.blocks] == [512, 256, 128]
+    assert g.out.weight.shape == (3, 64, 3, 3)
+    shapes: list[tuple[int, ...]] = []
+    for block in d.blocks:
+        block.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
+    d(torch.zeros(1, 3, 48, 48, device="meta"), None)
+    expected = [(64, 24, 24), (128, 12, 12), (256, 6, 6), (512, 3, 3), (1024, 3, 3)]
+    assert shapes[-5:] == expected
 
 
 def test_biggan_at_64_has_compare_gans_widths() -> None:

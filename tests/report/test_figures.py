@@ -138,6 +138,15 @@ def test_the_consistency_of_the_usual_strength_is_told() -> None:
     assert found[0].rows == ((Interval(0.2, 0.0, 0.5),),)  # a square is not below 0
 
 
+def test_the_usual_cutout_of_a_rectangle_is_half_its_shorter_side() -> None:
+    values = {"strength": [12.0, 16.0, 24.0], "relative": [0.1] * 3, "relative_se": [0.1] * 3}
+    record = {"consistency": {"curves": {"cutout": {"fake": values}}}}
+    for resolution, usual in (("[32,48]", 16), (24, 12), (48, 24)):
+        runs = [run_of(HERE, 1, artefacts=record, config={"dataset.resolution": resolution})]
+        (found,), _ = read_quantities(report_of([row_of("cr", runs, {"regularizer": "cr"})]))
+        assert found.quantity.name == f"cutout {usual}, fake images"
+
+
 def test_diversity_and_memorisation_are_read_with_what_they_are_compared_to() -> None:
     record = {"pairs": {"pixels": {"ratio": [0.9, 0.02]}, "features": {"ratio": None}}}
     (found,), _ = read_quantities(measured(record, kind="diversity"))

@@ -73,6 +73,7 @@ REGULARIZERS = {
 }
 AT_32 = [name for name in GENERATION if name != "resnet5"]
 WITH_LABELS = Choices().with_key("architecture", "conditional")
+AT_48 = ["biggan_lite", "resnet", "resnet_sngan"]
 AT_64 = ["biggan_lite", "sndcgan"]
 AT_128 = ["biggan", "dcgan", "resnet5", "sndcgan"]
 DATASETS = ["celeba", "demo", "fashion_mnist", "mnist"]
@@ -305,7 +306,7 @@ def test_the_conditional_variants_train(labelled: Sweep, name: str, conditional:
     assert (players.G.classes, players.D.classes) == (classes, classes)
 
 
-@pytest.mark.parametrize(("side", "names"), [(64, AT_64), (128, AT_128)])
+@pytest.mark.parametrize(("side", "names"), [(48, AT_48), (64, AT_64), (128, AT_128)])
 def test_the_larger_architectures_train(tmp_path: Path, side: int, names: list[str]) -> None:
     axis = f"architecture={','.join(names)}"
     done = swept(tmp_path, axis, "batch_size=2", *pictures(tmp_path, side), jobs=len(names))

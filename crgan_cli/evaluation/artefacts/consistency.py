@@ -146,7 +146,7 @@ def measure_consistency(
     n, seed = options.n, options.seed
     require_count(n, options.batch_size)
     require_sigmas(sigmas)
-    side = model.train.x.shape[-1]
+    side = min(model.train.x.shape[2:])
     wanted = strengths_for(side) if strengths is None else strengths
     views = transform_views(wanted, side, seed)
     latents = sample_latents(model.prior, n, seed)

@@ -104,8 +104,9 @@ def fade(x: Tensor) -> Tensor:
 
 def blur(x: Tensor) -> Tensor:
     """Blur, at most down to the detail of an image a quarter as large."""
-    side = x.shape[-1]
-    coarse = interpolate(adaptive_avg_pool2d(x, max(side // 4, 1)), size=side, mode="bilinear")
+    h, w = x.shape[2:]
+    few = adaptive_avg_pool2d(x, (max(h // 4, 1), max(w // 4, 1)))
+    coarse = interpolate(few, size=(h, w), mode="bilinear")
     weight = uniform(x)
     return weight * coarse + (1 - weight) * smooth(x)
 
@@ -198,7 +199,7 @@ def train_detector(
 
     Draws from torch's default generators. `progress` counts rounds.
     """
-    detector = Detector(train.shape[1], train.shape[2]).to(device)
+    detector = Detector(train.shape[1], min(train.shape[2:])).to(device)
     optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
     held_back = min(VALIDATION, len(train) // 4)
     distortions = distortions_for(T)

@@ -105,7 +105,7 @@ def fit_estimator(
     Both are (N, C, H, W) uint8. The other half gives AUC, floor and ceiling. torch's random state
     is restored. Raise UserError for too few images, or a T that makes no sense for their size.
     """
-    T.set_full_side(train.shape[2])
+    T.set_full_side(min(train.shape[2:]))
     require_real(len(train), len(held_out))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
@@ -153,7 +153,7 @@ def load_or_train(
     path = cache.cache_path("detectors", type(T).__name__.lower(), cache.cache_key(key))
     cached = cache.load_cached(path)
     if cached is not None:
-        detector = Detector(train.shape[1], train.shape[2]).to(device)
+        detector = Detector(train.shape[1], min(train.shape[2:])).to(device)
         detector.load_state_dict(cached["weights"])
         if progress:
             progress(1, 1)

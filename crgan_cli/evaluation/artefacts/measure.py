@@ -68,7 +68,7 @@ def load_subject(
     dataset = build_dataset(config, generator.class_names)
     train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
     T = Chain(**build_group(config.augment))
-    T.set_full_side(config.dataset.resolution)
+    T.set_full_side(min(dataset.sides))
     D = load.load_discriminator(checkpoint, device)
     for name, network in (("generator", generator.G), ("discriminator", D)):
         if not all(part.isfinite().all() for part in network.state_dict().values()):
@@ -92,7 +92,7 @@ def report_leakage(subject: Subject, options: MeasureOptions) -> Measurement:
     """How much of T the generator has absorbed."""
     model = subject.model
     fakes = draw_fakes(model, options)
-    transforms = transforms_for(model.train.x.shape[-1], subject.T)
+    transforms = transforms_for(min(model.train.x.shape[2:]), subject.T)
     results = [
         estimate_leakage(
             name,
@@ -136,7 +136,7 @@ def report_consistency(subject: Subject, options: MeasureOptions) -> Measurement
     """How far D moves with T and with z."""
     result = measure_consistency(subject.model, options)
     unit = result.unit or 1.0
-    side = subject.model.train.x.shape[-1]
+    side = min(subject.model.train.x.shape[2:])
     usual = {"cutout": side / 2, "shift": side / 8, "noise": 0.1, "latent": 0.1}
     lines = []
     for family, sources in result.curves.items():

@@ -33,5 +33,5 @@ def require_measurable(names: Collection[str], n: int, dataset: Dataset) -> None
             available = train if split == "train" else held_out
             if available is not None:
                 require_available(n, available, "training" if split == "train" else "held-out")
-    pixels = n * dataset.channels * dataset.resolution**2
+    pixels = n * dataset.channels * dataset.sides.pixels
     require_memory(f"--n {n}", {"images": pixels}, torch.device("cpu"), "Lower --n.")

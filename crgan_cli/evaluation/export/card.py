@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from crgan_cli import __version__
 from crgan_cli.config.resolve import Settings
+from crgan_cli.config.sides import Sides
 from crgan_cli.evaluation.export.formats import Format
 from crgan_cli.evaluation.export.plain import Plan
 from crgan_cli.evaluation.load import LoadedGenerator, find_run
@@ -92,13 +93,14 @@ def write_card(
 
 def describe_images(data: Settings) -> str:
     """Return size, channels and classes of a data set; of pairs, the channels of both halves."""
-    side = data.get("resolution", "?")
+    resolution = data.get("resolution")
+    size = "{}x{}".format(*Sides.read(resolution)) if resolution else "?"
     if "channels_in" in data:
         halves = (count_things(data[f"channels_{each}"], "channel") for each in ("in", "out"))
         channels = "pairs of {} and {}".format(*halves)
     else:
         channels = count_things(data.get("channels", "?"), "channel")
-    return f"{side}x{side}, {channels}, {count_things(data.get('classes') or 'no', 'class')}"
+    return f"{size}, {channels}, {count_things(data.get('classes') or 'no', 'class')}"
 
 
 def count_things(count: object, name: str) -> str:

@@ -90,11 +90,11 @@ def load_or_train_classifier(
 
 def build_network(images: Images, labels: Labels | None) -> SmallNetwork:
     """Build an untrained network for the shape and the labels of these images."""
-    _, channels, side, _ = images.x.shape
+    _, channels, height, width = images.x.shape
     outputs = labels.size if labels else int(images.y.max()) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return SmallNetwork(channels, min(side, LARGEST_SIDE), outputs)
+        return SmallNetwork(channels, min(height, width, LARGEST_SIDE), outputs)
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor, torch.Generator]:
@@ -146,9 +146,12 @@ def train_classifier(
 
 
 def shrink(x: Tensor) -> Tensor:
-    """Means of pixels, so that the side is at most LARGEST_SIDE."""
-    side = x.shape[-1]
-    return x if side <= LARGEST_SIDE else adaptive_avg_pool2d(x, LARGEST_SIDE)
+    """Means of pixels, so that the shorter side is at most LARGEST_SIDE."""
+    side = min(x.shape[2:])
+    if side <= LARGEST_SIDE:
+        return x
+    height, width = (round(size * LARGEST_SIDE / side) for size in x.shape[2:])
+    return adaptive_avg_pool2d(x, (height, width))
 
 
 @contextmanager

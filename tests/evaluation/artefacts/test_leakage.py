@@ -234,10 +234,13 @@ def test_distortions_never_hold_what_is_looked_for() -> None:
     assert distortions_for(chained) == distortions_for(GaussianNoise(std=0.1))
 
 
-def test_distortions_keep_shape_and_range_of_colour_images() -> None:
+@pytest.mark.parametrize("sides", [(20, 20), (24, 16)])
+def test_distortions_keep_shape_and_range_of_colour_images(sides: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    x = torch.rand(8, 3, 20, 20) * 2 - 1
-    y = distortions_for(Cutout(size=4))(x)
+    x = torch.rand(8, 3, *sides) * 2 - 1
+    distort = distortions_for(Cutout(size=4))
+    y = distort(x)
+    assert all(change(x).shape == x.shape for group in distort for change in group)
     assert y.shape == x.shape
     assert y.abs().max() <= 1
     assert not torch.equal(x, y)
