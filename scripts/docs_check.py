@@ -49,7 +49,7 @@ SCALED = (
     "batch_size=4",
     "architecture.width=0.02",
     "log.every=1",
-    "samples.every=2",
+    "samples.every=1",
     "samples.num=4",
     "checkpoint.every=2",
     "extractor.resolution=32",
@@ -168,6 +168,10 @@ def scale_train(rest: list[str]) -> list[str]:
         scaled["metrics"] = "demo"
     elif not {"dataset", "dataset.root", "dataset.fraction"} & chosen.keys():
         scaled["dataset.fraction"] = "0.005"
+    if "optimizer.warmup" in chosen:
+        scaled["optimizer.warmup"] = "1"
+    if chosen.get("extractor", "none") not in ("none", "efficientnet_lite0"):
+        del scaled["extractor.resolution"]  # a page's own extractor has none
     typed = [word for word in rest if word.partition("=")[0] not in scaled]
     return [*typed, *(f"{key}={value}" for key, value in scaled.items())]
 
