@@ -115,10 +115,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw and write."""
-    from crgan_cli.errors import RunFailed
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.pictures import PICTURES, MovieWriter, make_image_writer
     from crgan_cli.evaluation.samples import Request, draw_request
+    from crgan_cli.system.atomic import explain_write_failure
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device
     from crgan_cli.system.memory import explained_shortage
@@ -133,12 +133,10 @@ def run(args: argparse.Namespace) -> int:
         grid = args.out.suffix.lower() in PICTURES
         drawing = draw_request(model, request, device, whole=grid)
         writer = MovieWriter(args.out, args.fps) if args.movie else make_image_writer(args.out)
-        try:
+        with explain_write_failure(args.out):
             for images in drawing.batches:
                 writer.add(images)
             writer.finish(drawing.columns)
-        except OSError as error:
-            raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
     print(f"{drawing.total} images of step {model.step}, {model.weights} weights: {args.out}")
     return 0
 

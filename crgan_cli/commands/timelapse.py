@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from crgan_cli.commands.sample import parse_fps, parse_path, parse_run
-from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.errors import UserError
 
 help = "Show a run's training: its sample grids as a GIF, WebP or MP4."
 
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from crgan_cli.evaluation.movies import CAPTION, caption, require_movie, save_movie
     from crgan_cli.runs.folder import RunDir
+    from crgan_cli.system.atomic import explain_write_failure
 
     require_movie(args.out)
     run = RunDir(args.run)
@@ -67,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
         caption(picture, f"step {int(path.stem.removeprefix('step_')):,}", size)
         for path, picture in zip(paths, pictures, strict=True)
     ]
-    try:
+    with explain_write_failure(args.out):
         save_movie(frames, args.out, args.fps, HOLD)
-    except OSError as error:
-        raise RunFailed(f"writing to {args.out} failed: {error.strerror or error}") from error
     print(f"{len(frames)} grids of {args.run}: {args.out}")
     return 0

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from crgan_cli.data.images import to_uint8
-from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.errors import UserError
 from crgan_cli.evaluation.movies import save_movie
 from crgan_cli.evaluation.sampler import grid_columns, make_grid, tile
 from crgan_cli.runs.metric_names import make_word
+from crgan_cli.system.atomic import explain_write_failure
 from crgan_cli.system.paths import require_new_folder
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -263,15 +264,6 @@ def open_file_writer(path: Path, *, single: bool) -> Iterator[Callable[[str, byt
     finally:
         if writer and not complete and not (written and isinstance(writer, FolderWriter)):
             writer.discard()
-
-
-@contextmanager
-def explain_write_failure(path: Path) -> Iterator[None]:
-    """Name the path in an error while writing."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFailed(f"writing to {path} failed: {error.strerror or error}") from error
 
 
 def make_png_writer(path: Path, option: str) -> PngWriter:

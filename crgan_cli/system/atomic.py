@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from crgan_cli.errors import RunFailed
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -22,6 +24,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:  # os.replace keeps the source if both are links to one file
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_write_failure(path: Path) -> Iterator[None]:
+    """Raise RunFailed with the path if the body cannot write."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"writing to {path} failed: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -128,7 +128,8 @@ def load_config(run: RunDir) -> Settings:
 def record_changes(run: RunDir, now: DictConfig, step: int) -> None:
     """Say what a resumed run does otherwise from `step` on, and keep it for its result.json."""
     changes = run.read_result().get("changes", [])
-    if changed := difference(load_config(run), now, WHERE):
+    before = load_config(run)
+    if changed := difference(before, now, WHERE):
         changes = [*changes, {"step": step, "settings": changed}]
         log.info("changed from step %d on: %s", step, ", ".join(changed))
         if any(line.startswith("optimizer.") for line in changed):
@@ -137,7 +138,7 @@ def record_changes(run: RunDir, now: DictConfig, step: int) -> None:
                 "optimizer settings: no single command repeats this run",
                 step,
             )
-        rates = load_config(run)["optimizer"]
+        rates = before["optimizer"]
         keys = [line.partition(":")[0] for line in changed]
         if (
             "optimizer.lr_g" in keys

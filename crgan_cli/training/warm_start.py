@@ -75,8 +75,7 @@ class WarmStart:
                     "resolution and task, or leave init_from out."
                 )
         for name, mine in states.items():
-            copy_fitting(name, mine, theirs)
-            self.taken.update(find_fitting(mine, theirs))
+            self.taken.update(copy_fitting(name, mine, theirs))
 
     def take_average(self, ema: EMA | None) -> None:
         """Give the average of G what fits of theirs; without one it begins as G itself."""
@@ -101,8 +100,8 @@ def find_fitting(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> li
 
 
 @torch.no_grad()
-def copy_fitting(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
-    """Copy what fits, and log how much was taken and what was not."""
+def copy_fitting(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """Copy what fits, log how much that is and what is left, and return the names that fit."""
     fitting = find_fitting(mine, theirs)
     for key in fitting:
         mine[key].copy_(theirs[key])
@@ -113,6 +112,7 @@ def copy_fitting(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Ten
         log.info("  new: %s %s, %s", key, tuple(mine[key].shape), there)
     if len(left) > SHOWN:
         log.info("  new: %d more", len(left) - SHOWN)
+    return fitting
 
 
 def describe_networks(config: Mapping) -> str:

@@ -1,10 +1,10 @@
 """A run that ends when its metric no longer falls; with it everything else that has a schedule."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.kills import Killed, nth_call, raising
 from support.runs import Crgan, different, lines, refused, tiny, train, unmeasured
 
 from crgan_cli.errors import Interrupted
@@ -58,10 +58,6 @@ KIND = (
 END = "checkpoints/step_00000006.pt"  # the first evaluation succeeds, two more do not
 
 
-class Killed(BaseException):
-    """Stands in for kill -9: nothing catches it."""
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that ended early, and that nobody interrupted."""
@@ -105,7 +101,7 @@ def test_a_patience_that_is_lowered_when_it_is_over_ends_with_samples_and_metric
 ) -> None:
     step = Trainer.train_step
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", nth_call(8, step, Interrupted(15)))
+        patch.setattr(Trainer, "train_step", nth_call(8, step, raising(Interrupted(15))))
         with pytest.raises(Interrupted):
             train(tmp_path, *KIND, "early_stop.patience=5")
     train(tmp_path, *KIND, "early_stop.patience=1")
@@ -120,20 +116,6 @@ def test_there_is_nothing_more_to_do(whole: Path, caplog: pytest.LogCaptureFixtu
     assert "stopped early at step 6" in caplog.text
     assert "early_stop.patience=null" in caplog.text
     assert before == {path: path.read_bytes() for path in whole.rglob("*.pt")}
-
-
-def nth_call(n: int, method: Callable, error: BaseException) -> Callable:
-    """The method, which raises `error` at its n-th call."""
-    count = 0
-
-    def counting(*args, **kwargs):
-        nonlocal count
-        count += 1
-        if count == n:
-            raise error
-        return method(*args, **kwargs)
-
-    return counting
 
 
 PLACES = {
@@ -151,7 +133,7 @@ def test_interrupted_anywhere_it_ends_as_one_that_was_not(
 ) -> None:
     owner, name, n, error = PLACES[place]
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, nth_call(n, getattr(owner, name), error))
+        patch.setattr(owner, name, nth_call(n, getattr(owner, name), raising(error)))
         with pytest.raises(type(error)):
             train(tmp_path, *KIND)
     assert result(tmp_path)["status"] in ("running", "interrupted")

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from support.kills import Killed, kill, nth_call
 from support.runs import command, different, environment, lines, tiny, unmeasured
 from support.runs import train as start
 
@@ -47,10 +47,6 @@ def train(out: Path, *overrides: str) -> float | None:
     return start(out, QUICK, *overrides)
 
 
-class Killed(BaseException):
-    """Stands in for kill -9: nothing catches it."""
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody stopped."""
@@ -66,24 +62,6 @@ def assert_same_end(out: Path, whole: Path) -> None:
         assert lines(out, kind) == lines(whole, kind)
     for picture in (whole / "samples").iterdir():
         assert (out / "samples" / picture.name).read_bytes() == picture.read_bytes()
-
-
-def nth_call(n: int, method: Callable, act: Callable[[], None]) -> Callable:
-    """The method, with `act` before its n-th call."""
-    count = 0
-
-    def counting(*args, **kwargs):
-        nonlocal count
-        count += 1
-        if count == n:
-            act()
-        return method(*args, **kwargs)
-
-    return counting
-
-
-def kill() -> None:
-    raise Killed
 
 
 PLACES = {

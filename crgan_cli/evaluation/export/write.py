@@ -18,7 +18,7 @@ from crgan_cli.evaluation.load import LoadedGenerator, find_run
 from crgan_cli.evaluation.pictures import save_picture
 from crgan_cli.evaluation.sampler import make_grid
 from crgan_cli.evaluation.samples import Request, draw_request
-from crgan_cli.system.atomic import write_text
+from crgan_cli.system.atomic import explain_write_failure, write_text
 from crgan_cli.system.paths import require_new_folder
 
 TOLERANCE = 1e-5
@@ -96,12 +96,11 @@ def complete_folder(folder: Path) -> Iterator[Path]:
             f"--out {folder} cannot be written ({error.strerror}). Give another --out."
         ) from None
     try:
-        yield partial
-        partial.chmod(0o755)  # some libraries write for their user alone
-        for file in partial.iterdir():
-            file.chmod(0o644)
-        partial.replace(folder)
-    except OSError as error:
-        raise RunFailed(f"writing to {folder} failed: {error.strerror or error}") from error
+        with explain_write_failure(folder):
+            yield partial
+            partial.chmod(0o755)  # some libraries write for their user alone
+            for file in partial.iterdir():
+                file.chmod(0o644)
+            partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
