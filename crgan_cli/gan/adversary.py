@@ -166,8 +166,11 @@ class Adversary(nn.Module):
                     )
 
     def require_classes(self, *, latents: bool) -> None:
-        """Raise UserError if a regularizer needs class logits and D gives none, or is for another
-        kind of task; with `latents` also if nothing teaches D the classes that it gives."""
+        """Raise UserError if a regularizer needs class logits and D gives none, if it is for
+        another kind of task, or if nothing teaches D the classes that it gives.
+
+        `latents`: whether images are made from them.
+        """
         classifies = getattr(self.D, "classifies", False)
         members = self.regularizer.named_members
         for name, part in members.items():
@@ -187,11 +190,17 @@ class Adversary(nn.Module):
                     f"{'latents' if latents else 'images'}. Type {instead} in its place."
                 )
         taught = any(type(part).needs_classes for part in members.values())
-        if latents and classifies and not taught:
+        if classifies and not taught:
+            own = ",".join(["classification", *members])
+            remedy = (
+                "regularizer=[gp_drift,ac], or ac beside your own, or architecture.labels=none or "
+                "projection"
+                if latents
+                else f"regularizer=[{own}]"
+            )
             raise UserError(
                 f"{type(self.D).__name__} classifies, and no regularizer teaches it the classes: "
-                "it would learn nothing of them. Type regularizer=[gp_drift,ac], or ac beside your "
-                "own, or architecture.labels=none or projection."
+                f"it would learn nothing of them. Type {remedy}."
             )
 
 

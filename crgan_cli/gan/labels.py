@@ -80,9 +80,7 @@ class Labels:
             for part, size, end in zip(parts.values(), sizes, ends, strict=True)
         ]
         shared = {name for name, count in count_names(groups).items() if count > 1}
-        return cls(
-            [group.rename(shared, part) for group, part in zip(groups, parts, strict=True)]
-        )
+        return cls([group.rename(shared, part) for group, part in zip(groups, parts, strict=True)])
 
     @staticmethod
     def _group_from_settings(part: Mapping[str, Any], class_names: Sequence[str]) -> LabelGroup:

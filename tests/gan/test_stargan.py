@@ -212,7 +212,9 @@ def test_labels_that_two_sets_share_are_told_apart() -> None:
     assert seen[1][:, :5].tolist() == [[0, 1, 0, 0, 0]] * 2
     assert view.choose
     assert view.choose(row).tolist() == [False, True]
-    with pytest.raises(UserError, match=r"no m\. Type --to with one of one\.m, one\.w, old, two\.w"):
+    with pytest.raises(
+        UserError, match=r"no m\. Type --to with one of one\.m, one\.w, old, two\.w"
+    ):
         StarGAN.choose_translation(config, "m", names)
     with pytest.raises(UserError, match="exclude one another"):
         StarGAN.choose_translation(config, "one.m,one.w", names)
