@@ -10,12 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from crgan_cli.config.build import build_group
+from crgan_cli.config.build import build_group, import_class
 from crgan_cli.config.resolve import flatten, format_typed
 from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.evaluation.metrics.extractors import Unread
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
 from crgan_cli.gan.stages import describe_side
 from crgan_cli.gan.tasks.base import StoredValues, Task
@@ -46,10 +47,11 @@ MODE_VALUES: StoredValues = {
 of their groups: neither the data nor the extractor need be there."""
 
 
-def build_evaluator(config: DictConfig) -> Evaluator | None:
+def build_evaluator(config: DictConfig, *, unread: bool = False) -> Evaluator | None:
     """Build the metrics with their feature extractor, and the user's own measures.
 
-    Return None for metrics=none. Raises UserError for a measure that is none, or has no place.
+    `unread`: without the extractor's weights, to check settings only. Return None for metrics=none.
+    Raises UserError for a measure that is none, or has no place.
     """
     own = build_own_measures(config.measure)
     if not config.metrics._target_:
@@ -59,8 +61,11 @@ def build_evaluator(config: DictConfig) -> Evaluator | None:
                 "Type metrics=demo, or leave measure out."
             )
         return None
-    parts = {"extractor": build_group(config.extractor)} | ({"own": own} if own else {})
-    return build_group(config.metrics, **parts)
+    if unread:
+        extractor = Unread(import_class(config.extractor._target_))
+    else:
+        extractor = build_group(config.extractor)
+    return build_group(config.metrics, extractor=extractor, **({"own": own} if own else {}))
 
 
 def build_own_measures(settings: DictConfig) -> dict[str, Metric]:

@@ -14,13 +14,11 @@ from crgan_cli.data.levels import shrink_images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
-    Draws,
     get_draws,
     get_labels,
     make_eval_sampler,
     make_painter,
 )
-from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
@@ -48,6 +46,7 @@ from crgan_cli.training.requirements import (
     require_batches,
     require_enough_memory,
     require_images,
+    require_metrics,
     require_possible_end,
 )
 from crgan_cli.training.trainer import StepCost, Trainer
@@ -106,7 +105,7 @@ class TrainingRun:
         on_every_rank(lambda: require_images(config, self.task, self.dataset, stages))
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
-            self.require_metrics(self.evaluator, get_draws(config, names))
+            require_metrics(config, self.evaluator, self.task, self.dataset, names)
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.image_count = sum(len(images.x) for images in sets.values())
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
@@ -148,17 +147,6 @@ class TrainingRun:
                 **self.evaluator.describe(),
                 **describe_generator("ema" if averaged else "raw", side),
             }
-
-    def require_metrics(self, evaluator: Evaluator, draws: Draws) -> None:
-        """Raise UserError for metrics that are not for this run."""
-        if evaluator.protocol.weights == "ema" and self.settings.ema.decay is None:
-            raise UserError(
-                "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
-                "keeps no average: set a decay, as in ema.decay=0.9999, or "
-                "metrics.weights=auto."
-            )
-        evaluator.require_draws(draws)
-        evaluator.require_dataset(self.dataset)
 
     def prepare_batches(
         self, sets: Mapping[str, Images], stages: Stages

@@ -19,6 +19,7 @@ from crgan_cli.config.settings import Run
 from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import make_paths_absolute
 from crgan_cli.data.images import build_dataset, format_shape
+from crgan_cli.evaluation import load
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.report.tables import Column, align_cells
@@ -28,6 +29,7 @@ from crgan_cli.system.distributed.world import world
 from crgan_cli.system.meta import without_values
 from crgan_cli.system.numbers import format_bytes, format_flop, format_time
 from crgan_cli.training import costs, peaks
+from crgan_cli.training.build import build_loggers
 from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.layers import Layer, LayerTable, make_inputs, tabulate
@@ -36,6 +38,7 @@ from crgan_cli.training.requirements import (
     count_state_bytes,
     require_enough_memory,
     require_images,
+    require_metrics,
     require_possible_end,
 )
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
@@ -71,6 +74,7 @@ def describe_plan(config: DictConfig) -> str:
 def check(config: DictConfig) -> Checked:
     """Build and check what a run checks before it looks at images and weights."""
     settings = Run.from_config(config)
+    build_loggers(config)
     device = resolve_device(settings.device)
     stages = Stages.from_settings(config)
     optimization: Optimization = build_group(config.optimizer)
@@ -87,7 +91,10 @@ def check(config: DictConfig) -> Checked:
             task = build_task(config, build_networks(without_spectral_norm(config)))
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
-    require_images(config, task, build_dataset(config), stages)
+    dataset = build_dataset(config)
+    require_images(config, task, dataset, stages)
+    if evaluator := load.build_evaluator(config, unread=True):
+        require_metrics(config, evaluator, task, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())
 
 

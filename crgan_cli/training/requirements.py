@@ -1,6 +1,6 @@
 """What a run needs at least, checked before images are decoded and anything is downloaded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from omegaconf import DictConfig
@@ -9,10 +9,13 @@ from crgan_cli.config.sides import Sides
 from crgan_cli.data.batches import require_valid_batch_size
 from crgan_cli.data.images import Dataset
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.requirements import require_enough_real
+from crgan_cli.evaluation.drawing import get_draws
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.requirements import require_classes, require_enough_real
 from crgan_cli.gan.build import get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.networks.pggan import require_groups
 from crgan_cli.system.distributed.world import world
 from crgan_cli.system.memory import is_shortage, require_memory
@@ -107,3 +110,23 @@ def require_batches(stages: Stages, sizes: Iterable[int]) -> None:
     for size in sizes:
         for stage in stages:
             require_valid_batch_size(stage.batch_size, size, world().world_size)
+
+
+def require_metrics(
+    config: DictConfig,
+    evaluator: Evaluator,
+    task: Task,
+    dataset: Dataset,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Raise UserError for metrics that are not for a run. `class_names`: as far as known."""
+    if evaluator.protocol.weights == "ema" and config.ema.decay is None:
+        raise UserError(
+            "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
+            "keeps no average: set a decay, as in ema.decay=0.9999, or "
+            "metrics.weights=auto."
+        )
+    evaluator.require_draws(get_draws(config, class_names))
+    evaluator.require_dataset(dataset)
+    classes = task.prior.classes if isinstance(task, Generation) else 0
+    require_classes(evaluator.metrics, bool(classes), "the images of this model have")
