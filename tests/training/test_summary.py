@@ -102,6 +102,11 @@ def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[s
     assert found == [f"crgan {words}" for words in said]
 
 
+def test_a_name_that_looks_like_an_option_is_printed_as_it_can_be_typed() -> None:
+    found = list_next_commands(Path("R"), {"dataset.classes": 2}, resumes=False, to="-x")
+    assert found == ["crgan translate R INPUT --to=-x --out OUT"]
+
+
 @pytest.mark.parametrize(
     ("count", "words", "named"),
     [
