@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
-from crgan_cli.data.images import Dataset, Images
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images
 from crgan_cli.evaluation.comparison import ImageComparison
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.base import Metric, require_finite_numbers

@@ -9,7 +9,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
 from crgan_cli.data.batches import TrainingImages, make_batches
-from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import Images, fingerprint_sets
 from crgan_cli.data.levels import shrink_images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load

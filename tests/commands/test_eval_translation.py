@@ -12,7 +12,7 @@ from support.runs import Crgan, lines, refused
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
-from crgan_cli.data.images import build_dataset
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.evaluation.metrics.pairwise import NAMES, compare_pairs
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.report import plots

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from crgan_cli import __version__
 from crgan_cli.config.build import build_group
-from crgan_cli.data.images import build_dataset, fingerprint
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import fingerprint
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.artefacts import figures
