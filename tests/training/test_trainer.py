@@ -19,8 +19,9 @@ from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.clock import Clock
 from crgan_cli.training.engine.eager import Eager, Turn
 from crgan_cli.training.optimizers import Adam
+from crgan_cli.training.step_cost import StepCost
 from crgan_cli.training.stop import StopSignal
-from crgan_cli.training.trainer import StepCost, Trainer, is_due, reseed
+from crgan_cli.training.trainer import Trainer, is_due, reseed
 
 IMAGES = Images(
     torch.arange(12, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE),
