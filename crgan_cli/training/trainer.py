@@ -123,7 +123,7 @@ class Trainer:
         """Train to the end. Raises Interrupted, after saving, if a signal asks to stop."""
         progress.begin()
         self.began = time.monotonic()
-        clock = Clock(self.step)
+        clock = Clock(self.step, progress.training_seconds)
 
         def log_last_window() -> None:
             if self.window.turns:
@@ -140,7 +140,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
-                with clock.paused(), progress.paused():
+                with progress.paused():
                     self.run_hooks(hooks, checkpoints, stop, log_last_window)
         except Interrupted:
             checkpoints.save(self)
@@ -243,7 +243,7 @@ class Trainer:
         speed = steps_per_second * images / steps
         self.windows += 1
         if self.windows == WARM_WINDOWS:
-            with clock.paused(), progress.paused():
+            with progress.paused():
                 self.log_share(self.stages.at(last), steps_per_second, speed)
         progress.show_speed(speed)
 
