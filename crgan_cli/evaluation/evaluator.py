@@ -137,7 +137,7 @@ class Evaluator(ImageComparison):
         return any(metric.needs_labels for metric in self.metrics)
 
     def tag(self, name: str) -> str:
-        """Return a number's tag in TensorBoard: with the protocol, the extractor, its weights."""
+        """Return a number's tag in the loggers: with the protocol, the extractor, its weights."""
         return f"{name}/{self.label}/{self.extractor.name}-{self.extractor.sha256[:8]}"
 
     def describe(self) -> dict[str, object]:
