@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.data.images import Dataset
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
