@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from crgan_cli.config.sides import Sides
 from crgan_cli.data.batches import require_valid_batch_size
-from crgan_cli.data.images import Dataset
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.drawing import get_draws
 from crgan_cli.evaluation.evaluator import Evaluator
