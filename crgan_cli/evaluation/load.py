@@ -33,6 +33,7 @@ from crgan_cli.runs.checkpoint import (
 )
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.metric_names import TRAITS
+from crgan_cli.runs.next_commands import suggest_metrics
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def build_evaluator(config: DictConfig, *, unread: bool = False) -> Evaluator | 
         if own:
             raise UserError(
                 f"measure={','.join(own)} is measured with the metrics, and metrics=none has none. "
-                "Type metrics=demo, or leave measure out."
+                f"Type {suggest_metrics(flatten(config))[0]}, or leave measure out."
             )
         return None
     if unread:

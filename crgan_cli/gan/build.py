@@ -89,6 +89,7 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
         T_both = Chain(**build_group(config.augment_both))  # with a state of its own for each D
         T_both.set_full_side(side)
         seen = casting["d"][name].settings.get("d_in_channels", config.dataset.channels)
+        assert isinstance(seen, int)
         for each in (T, T_both):
             each.require_channels(seen)
         adversary = Adversary(D, build_group(config.loss), regularizer, T, T_both)

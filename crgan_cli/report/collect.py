@@ -11,6 +11,7 @@ from crgan_cli.config.stored import ABSENT, default_value
 from crgan_cli.errors import UserError
 from crgan_cli.report.model import RunFiles, Value
 from crgan_cli.report.read import read_run, to_value
+from crgan_cli.runs.next_commands import suggest_metrics
 from crgan_cli.system.paths import shell_quoted
 
 
@@ -84,7 +85,8 @@ def describe_unmeasured(runs: Sequence[RunFiles]) -> str:
             f"{runs[0].step}). Wait for the first evaluation, every metrics.every steps, or "
             f"evaluate the newest checkpoint: {evaluate}"
         )
+    metrics = suggest_metrics(runs[0].config)
     return (
         f"none of the {len(runs)} runs has metrics: there is nothing to compare. Evaluate each run "
-        f"({evaluate} metrics=demo), or train with metrics=demo or metrics=fid10k_test."
+        f"({evaluate} {metrics[0]}), or train with {' or '.join(metrics)}."
     )

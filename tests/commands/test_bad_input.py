@@ -149,7 +149,7 @@ def test_inception_that_is_not_here_and_no_network(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     said = refused("metrics=fid1k_train")
     assert "Name or service not known" in said
-    assert "metrics=demo" in said
+    assert "extractor=efficientnet_lite0" in said
 
 
 def test_a_data_set_that_is_not_here_and_no_network(

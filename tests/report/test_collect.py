@@ -217,7 +217,7 @@ def test_nothing_a_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_runs_without_metrics_are_refused_with_what_to_type(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}})
+    run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}, "architecture.z_dim": 8})
     with pytest.raises(UserError, match=rf"has metrics.*\(crgan eval {run} metrics=demo\)"):
         collect([run])
 
@@ -240,7 +240,7 @@ def test_a_configuration_of_something_else_is_refused_with_its_version(
 
 def test_commands_to_copy_quote_the_path(tmp_path: Path) -> None:
     quoted = f"crgan eval '{tmp_path / 'my run'}'"
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = {"architecture.z_dim": 8}
     for name, said in ((None, f"({quoted} metrics=demo)"), ("some.Evaluator", quoted)):
         settings["metrics._target_"] = name
         shutil.rmtree(tmp_path / "my run", ignore_errors=True)
