@@ -45,7 +45,7 @@ TABLES = (
     "loss_by_regularizer",
     "small_models",
 )
-OURS = ("cifar10_cpu", "translation")
+OURS = ("cifar10_cpu", "cifar10_cpu_tenth", "translation")
 """Tables that no paper has."""
 
 PAIR = """
@@ -145,6 +145,21 @@ def test_the_study_for_a_cpu_varies_the_regularizer_alone() -> None:
     rest = [{**job.config, "regularizer": None} for job in jobs]
     assert all(each == rest[0] for each in rest)
     assert rest[0]["extractor"]["_target_"].endswith("EfficientNetLite0")  # no download
+
+
+def test_the_study_on_a_tenth_is_that_of_the_whole_set_on_fewer_images() -> None:
+    whole = {job.row.name: job.config for job in jobs_of("cifar10_cpu", "full")}
+    tenth = {job.row.name: job.config for job in jobs_of("cifar10_cpu_tenth", "full")}
+    assert [each["dataset"].pop("fraction") for each in tenth.values()] == [0.1] * len(tenth)
+    for name in ("none", "cr", "icr"):
+        whole[name]["dataset"].pop("fraction")
+        for part in (whole[name], tenth[name]):
+            del part["published"]
+        assert tenth[name] == whole[name]
+    augmented = tenth["diffaugment"].pop("augment_both")
+    assert list(augmented["_target_"]) == ["diffaugment"]
+    del tenth["none"]["augment_both"], tenth["diffaugment"]["published"]
+    assert tenth["diffaugment"] == tenth["none"]
 
 
 def test_no_two_rows_share_a_folder() -> None:
@@ -402,7 +417,7 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     ("words", "said"),
     [
         (("small_model",), "Unknown table 'small_model'. Did you mean 'small_models'?"),
-        (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cr_augmentation_ablation, imagenet, "),
+        (("x",), "Tables: biggan, celeba_hq, cifar10_cpu, cifar10_cpu_tenth, cr_augm"),
         ((), "required: TABLE"),
         (("--list", "--rows", "cr"), "--list prints what the tables are"),
         (("biggan", "--rows", "icr"), "Unknown row 'icr' in the table biggan. Rows: sngan"),
