@@ -28,7 +28,7 @@ ORDER = (
 
 PLACES = {
     "hydra": ("config", "experiments"),
-    "omegaconf": ("config", "gan.build", "data.images", "evaluation", "training"),
+    "omegaconf": ("config", "gan.build", "data.dataset", "evaluation", "training"),
     "torch.utils.tensorboard": ("runs.loggers.tensorboard",),
     "rich": ("system.progress", "data.decoding", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),

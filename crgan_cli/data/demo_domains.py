@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from crgan_cli.data.dataset import Dataset, DatasetInfo, Split
 from crgan_cli.data.domains import UnpairedImages
 from crgan_cli.data.embedded import TILE, read_tiles
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.standard import FASHION_NAMES
 from crgan_cli.errors import UserError

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crgan_cli.data.dataset import DatasetInfo, Split
 from crgan_cli.data.embedded import TILE, read_tiles
-from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pairs import PairedImages
 
 GARMENT = 16  # grey above this belongs to the garment; the background is 0

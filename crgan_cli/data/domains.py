@@ -17,6 +17,7 @@ from PIL import ImageFile
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
@@ -31,7 +32,7 @@ from crgan_cli.data.domain_files import SplitEntries, list_domains
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pairs import log_grey, require_convertible, require_load_size
 from crgan_cli.errors import UserError
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from crgan_cli.config.bounds import NamedGroups
 from crgan_cli.config.build import build_group
 from crgan_cli.data.cache import explain_disk_errors
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.dataset import Dataset, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import UserError
 from crgan_cli.gan.labels import Labels

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.dataset import Dataset, DatasetInfo, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.resize import resize_images
 from crgan_cli.errors import UserError, unknown_name
 

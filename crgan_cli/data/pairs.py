@@ -19,6 +19,7 @@ from torch import Tensor
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.collection import read_header
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
@@ -33,7 +34,7 @@ from crgan_cli.data.decoding import Item
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pair_files import list_pairs
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import split_pair

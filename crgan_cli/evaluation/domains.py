@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from crgan_cli.data.images import Dataset, Images
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.direction import Direction, Numbers
 from crgan_cli.evaluation.evaluator import Evaluator

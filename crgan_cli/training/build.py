@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from omegaconf import DictConfig
 
@@ -10,7 +11,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
 from crgan_cli.data.batches import TrainingImages, make_batches
-from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import Images, fingerprint_sets
 from crgan_cli.data.levels import shrink_images
 from crgan_cli.data.samplers import require_repeatable
 from crgan_cli.errors import UserError
@@ -32,14 +34,12 @@ from crgan_cli.runs.loggers.base import Logger
 from crgan_cli.runs.protocol import describe_generator
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.device import describe_device, resolve_device, watch_crowding
+from crgan_cli.system.device import resolve_device, watch_crowding
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
 from crgan_cli.system.distributed.world import world
-from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
-from crgan_cli.training import costs, peaks
 from crgan_cli.training.early_stop import EarlyStop
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import require_parts
@@ -53,7 +53,8 @@ from crgan_cli.training.requirements import (
     require_images,
     require_possible_end,
 )
-from crgan_cli.training.trainer import StepCost, Trainer
+from crgan_cli.training.step_cost import count_step_cost
+from crgan_cli.training.trainer import Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class TrainingRun:
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            count_cost=self.count_cost,
+            count_cost=partial(count_step_cost, config, self.engine.precision, self.device),
         )
         if warm:
             warm.take_average(self.trainer.ema)
@@ -225,18 +226,6 @@ class TrainingRun:
                 f"{found.path} was trained on other images than {self.dataset.title} has now "
                 "(their SHA-256 differ). Restore the data set, or start a new run with out=FOLDER."
             )
-
-    def count_cost(self, stage: Stage) -> StepCost | None:
-        """FLOP of a step of a stage; None for networks that cannot be counted."""
-        flops = costs.estimate_step_flops(self.config, stage)
-        if flops is None:
-            return None  # the peak, which is measured on a CPU, would be of no use
-        precision = self.engine.precision
-        peak = peaks.peak(self.device, precision)
-        on_cpu = self.device.type == "cpu"
-        name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
-        peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
-        return StepCost(flops, peak, peak_name)
 
     def build_hooks(
         self, recorder: Recorder, progress: TrainingProgress

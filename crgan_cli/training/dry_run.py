@@ -18,7 +18,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import make_paths_absolute
-from crgan_cli.data.images import build_dataset, format_shape
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import format_shape
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.report.tables import Column, align_cells

@@ -9,7 +9,7 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.resolve import format_typed
 from crgan_cli.config.sides import Sides
 from crgan_cli.data.batches import require_valid_batch_size
-from crgan_cli.data.images import Dataset
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.data.samplers import ImageSampler, Shuffle
 from crgan_cli.errors import UserError, conflict
 from crgan_cli.evaluation.requirements import require_enough_real

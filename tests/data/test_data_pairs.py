@@ -14,11 +14,7 @@ from crgan_cli.data.pairs import Pairs, count_grey
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import split_pair
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "datasets"
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def pairs(root: Path, **changed: object) -> Pairs:

@@ -14,7 +14,7 @@ from training.test_growing_runs import grow
 from crgan_cli.config.compose import compose
 from crgan_cli.data import embedded
 from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import build_dataset
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.errors import UserError
 from crgan_cli.gan.stages import Stage
 from crgan_cli.training.requirements import build_sampler

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import torch
 
-from crgan_cli.data.images import Dataset, Split
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.evaluation.artefacts import diversity
 from crgan_cli.evaluation.artefacts.inputs import require_available, require_count
 from crgan_cli.evaluation.artefacts.leakage import require_generated, require_real
