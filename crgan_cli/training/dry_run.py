@@ -34,6 +34,7 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.layers import Layer, LayerTable, make_inputs, tabulate
 from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
+    build_sampler,
     count_state_bytes,
     require_enough_memory,
     require_images,
@@ -88,7 +89,9 @@ def check(config: DictConfig) -> Checked:
             task = build_task(config, build_networks(without_spectral_norm(config)))
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
-    require_images(config, task, build_dataset(config), stages)
+    dataset = build_dataset(config)
+    require_images(config, task, dataset, stages)
+    build_sampler(config, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())
 
 
