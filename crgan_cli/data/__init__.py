@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from crgan_cli.data.images import Images as Images
     from crgan_cli.data.joint import Joint as Joint
     from crgan_cli.data.pairs import Pairs as Pairs
+    from crgan_cli.data.samplers import Balanced as Balanced
+    from crgan_cli.data.samplers import ImageSampler as ImageSampler
+    from crgan_cli.data.samplers import Shuffle as Shuffle
     from crgan_cli.data.standard import Cifar10 as Cifar10
     from crgan_cli.data.standard import Cifar100 as Cifar100
     from crgan_cli.data.standard import FashionMnist as FashionMnist

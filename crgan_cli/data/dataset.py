@@ -131,24 +131,17 @@ class Dataset:
         indices = choose_stratified(images.y.numpy(), self.fraction, self.fraction_seed)
         return images.select(torch.from_numpy(indices))
 
-    def load_cropped(self, split: Split) -> Images:
-        """Return what `load` does at `sides`: of larger training images the central square.
+    def load_whole(self, split: Split) -> Images:
+        """Return what `load` does with all images at `sides`, as those of the test split are.
 
-        A view. For whoever compares images; `Batches` draws squares of its own.
+        For whoever compares images. Sets whose stored training images are larger (`Batches` cuts
+        squares out of them) make them anew.
         """
-        return self.crop_centre(self.load(split))
-
-    def crop_centre(self, images: Images) -> Images:
-        """Return the central squares of side `resolution`: a view."""
-        if tuple(images.x.shape[2:]) == self.sides:
-            return images
-        start = (images.x.shape[2] - self.resolution) // 2
-        end = start + self.resolution
-        return Images(images.x[:, :, start:end, start:end], images.y)
+        return self.load(split)
 
     def load_views(self, split: Split) -> dict[str, Images]:
-        """Return what `load_cropped` does, by view. "real" are whole images."""
-        return self.views(self.load_cropped(split))
+        """Return what `load_whole` does, by view. "real" are whole images."""
+        return self.views(self.load_whole(split))
 
     def load_sets(self, split: Split) -> dict[str, Images]:
         """Return the sets that a turn's real images are drawn from, each in an order of its own.

@@ -35,7 +35,7 @@ class DemoDomains(UnpairedImages):
     title = "The demo set of domains"
     facts = DatasetInfo(32, 1, 0, inside_border=28)
 
-    def read_domains(self, split: Split) -> dict[str, Images]:
+    def read_domains(self, split: Split, side: int) -> dict[str, Images]:
         """Return 2,000 or 400 images of each domain, in official order."""
         if (self.channels_a, self.channels_b) != (1, 1):
             raise UserError(
@@ -43,7 +43,6 @@ class DemoDomains(UnpairedImages):
                 f"dataset.channels_b={self.channels_b} cannot be true. Leave them out, or train on "
                 "your own images: dataset=domains dataset.root=PATH."
             )
-        side = self.stored_resolution if split == "train" else self.resolution
         return {domain: choose_garments(split, [name], side) for domain, name in DOMAINS.items()}
 
 

@@ -27,9 +27,9 @@ class DemoPairs(PairedImages):
     title = "The demo set of pairs"
     facts = DatasetInfo(32, 2, 0, inside_border=28)
 
-    def read(self, split: Split) -> Images:
+    def read_at(self, split: Split, side: int) -> Images:
         """Return 20,000 or 4,000 pairs; their classes would alternate as in `Demo`."""
-        x = draw_pairs(split, self.stored_resolution if split == "train" else self.resolution)
+        x = draw_pairs(split, side)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
 

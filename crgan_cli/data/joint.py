@@ -116,7 +116,7 @@ class Joint(Dataset):
         return {"real": sum(known)} if len(known) == len(counts) else {}
 
     def _load_part(self, part: Dataset, split: Split) -> Images:
-        return self.take_fraction(part.load_cropped(split), split)
+        return self.take_fraction(part.load_whole(split), split)
 
     def set_sizes(self, images: Images) -> tuple[int, ...]:
         """Return how many of the images are of each part: the sums of their columns."""

@@ -38,7 +38,9 @@ class LabelledDataset(Dataset):
         if self.facts is None:
             return images
         if self.resolution == self.facts.inside_border:
-            return self.crop_centre(images)
+            border = (self.facts.resolution - self.resolution) // 2
+            inside = slice(border, border + self.resolution)
+            return Images(images.x[:, :, inside, inside], images.y)
         return resize_images(images, self.resolution)
 
     def get_facts(self) -> DatasetInfo | None:

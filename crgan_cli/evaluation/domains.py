@@ -70,7 +70,7 @@ class DomainsEvaluator(Evaluator):
             direction.evaluator.prepare(dataset, direction.view.target, progress=shown, stop=stop)
         found = held_out = None
         if labels:
-            training = dataset.load_cropped("train")
+            training = dataset.load_whole("train")
             found = load_or_train_classifier(
                 training, parts.next(classifier.STEPS), stop, labels=labels
             )

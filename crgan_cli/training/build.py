@@ -1,7 +1,8 @@
 """The parts of a training run, built and checked before the first step."""
 
 import itertools
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from omegaconf import DictConfig
@@ -13,6 +14,7 @@ from crgan_cli.data.batches import TrainingImages, make_batches
 from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.images import Images, fingerprint_sets
 from crgan_cli.data.levels import shrink_images
+from crgan_cli.data.samplers import require_repeatable
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
@@ -43,6 +45,7 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
 from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
+    build_sampler,
     require_batches,
     require_enough_memory,
     require_images,
@@ -52,6 +55,8 @@ from crgan_cli.training.requirements import (
 from crgan_cli.training.step_cost import count_step_cost
 from crgan_cli.training.trainer import Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
+
+log = logging.getLogger(__name__)
 
 
 def build_loggers(config: DictConfig) -> dict[str, Logger]:
@@ -104,6 +109,7 @@ class TrainingRun:
         names = found.content.get("class_names", ()) if found else ()
         self.dataset = build_dataset(config, names)
         on_every_rank(lambda: require_images(config, self.task, self.dataset, stages))
+        self.sampler = build_sampler(config, self.dataset)
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             require_metrics(config, self.evaluator, self.task, self.dataset, names)
@@ -154,10 +160,12 @@ class TrainingRun:
     ) -> Callable[[Stage], TrainingImages]:
         """Return what makes the batches of real images of a stage, in an order of its own.
 
-        Raise UserError for a batch size of any stage that the images or D do not allow.
+        Raise UserError for a batch size of any stage that the images or D do not allow, and for a
+        sampler that is not for these images.
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
         require_batches(stages, itertools.chain(*sizes.values()))
+        self.try_sampler(sets, sizes)
         numbers = {stage: number for number, stage in enumerate(stages)}
 
         def shrink(images: Images, stage: Stage) -> Images:
@@ -176,9 +184,21 @@ class TrainingRun:
             crop=stage.resolution if stage.sides.is_square else None,
             layout=self.engine.layout,
             stream=numbers[stage],
+            sampler=self.sampler,
             blocks=self.dataset.block_shuffle,
             limit=self.engine.image_limit,
         )
+
+    def try_sampler(self, sets: Mapping[str, Images], sizes: Mapping[str, Sequence[int]]) -> None:
+        """Log what the sampler does to each set, and part of one. Raise UserError for no order."""
+        if self.dataset.block_shuffle is not None:
+            return
+        for name, images in sets.items():
+            for part in images.y.split(list(sizes[name])):
+                require_repeatable(self.sampler, part)
+                if said := self.sampler.describe(part):
+                    which = f" of {name}" if len(sets) > 1 else ""
+                    log.info("sampler %s%s: %s", type(self.sampler).__name__, which, said)
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:
         """Raise UserError if the ranks or the checkpoint have other training images."""

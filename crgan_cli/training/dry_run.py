@@ -36,6 +36,7 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.layers import Layer, LayerTable, make_inputs, tabulate
 from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
+    build_sampler,
     count_state_bytes,
     require_enough_memory,
     require_images,
@@ -94,6 +95,7 @@ def check(config: DictConfig) -> Checked:
     require_parts(task, settings.accumulate, sizes, world().world_size)
     dataset = build_dataset(config)
     require_images(config, task, dataset, stages)
+    build_sampler(config, dataset)
     if evaluator := load.build_evaluator(config, unread=True):
         require_metrics(config, evaluator, task, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())

@@ -168,6 +168,9 @@ def test_halves_are_squashed_to_squares_by_bicubic_interpolation(tmp_path: Path)
         expected = [each.resize((side, side), Image.Resampling.BICUBIC) for each in (a, b)]
         for half, picture in zip(split_pair(pixels[None], 3), expected, strict=True):
             assert bytes(half[0].permute(1, 2, 0).contiguous().numpy()) == picture.tobytes()
+    whole = data.load_views("train")  # who compares images gets them as those of the test split
+    assert torch.equal(whole["target"].x, data.load_views("test")["target"].x)
+    assert torch.equal(whole["real"].x, data.load("test").x)
 
 
 def test_alpha_is_a_fourth_channel_and_does_not_touch_the_colours(tmp_path: Path):

@@ -67,7 +67,7 @@ def load_subject(
     """
     generator = load.load_generator(checkpoint, device, weights)
     dataset = build_dataset(config, generator.class_names)
-    train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
+    train, held_out = dataset.load_whole("train"), dataset.load_whole("test")
     T = Chain(**build_group(config.augment))
     T.set_full_side(min(dataset.sides))
     D = load.load_discriminator(checkpoint, device)
