@@ -111,9 +111,11 @@ def hold_out(
     """
     test = set(choose_stratified(np.array(strata), share, ORDER_SEED).tolist())
     if len(test) == len(items):
+        least = len(choose_stratified(np.array(strata), 0, ORDER_SEED))  # one of each stratum
+        smaller = ", or a smaller dataset.holdout" if least < len(items) else ""
         raise UserError(
             f"dataset.holdout={share} of the {len(items)} image(s) in {root} "
-            "leaves none to train on. Give more images, or a smaller dataset.holdout."
+            f"leaves none to train on. Give more images{smaller}."
         )
     return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
 
