@@ -1,6 +1,5 @@
 """The parts of a training run, built and checked before the first step."""
 
-import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -164,7 +163,7 @@ class TrainingRun:
         sampler that is not for these images.
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
-        require_batches(stages, itertools.chain(*sizes.values()))
+        require_batches(self.config, stages, sizes)
         self.try_sampler(sets, sizes)
         numbers = {stage: number for number, stage in enumerate(stages)}
 

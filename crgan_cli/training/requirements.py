@@ -1,6 +1,6 @@
 """What a run needs at least, checked before images are decoded and anything is downloaded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from omegaconf import DictConfig
@@ -104,7 +104,8 @@ def require_images(config: DictConfig, task: Task, dataset: Dataset, stages: Sta
     for stage in stages:
         require_groups(task, max(1, stage.batch_size // world().world_size))
     dataset.require_facts()
-    require_batches(stages, dataset.known_counts("train").values())
+    counts = dataset.known_counts("train")
+    require_batches(config, stages, {name: (count,) for name, count in counts.items()})
     require_enough_real(config.metrics, dataset)
 
 
@@ -136,11 +137,21 @@ def build_sampler(config: DictConfig, dataset: Dataset) -> ImageSampler:
     return sampler
 
 
-def require_batches(stages: Stages, sizes: Iterable[int]) -> None:
-    """Raise UserError if a batch of any stage cannot be drawn from one of the sets."""
-    for size in sizes:
-        for stage in stages:
-            require_valid_batch_size(stage.batch_size, size, world().world_size)
+def require_batches(config: DictConfig, stages: Stages, sizes: Mapping[str, Sequence[int]]) -> None:
+    """Raise UserError if a batch of any stage cannot be drawn from one of the sets.
+
+    `sizes` are those of the parts of each set; a batch is of one part.
+    """
+    remedy = ", or less in task.batch_sizes" if config.task.get("batch_sizes") else ""
+    remedy += ", or raise dataset.fraction" if config.dataset.get("fraction", 1) < 1 else ""
+    for name, counts in sizes.items():
+        parts = list(config.dataset.get("parts") or map(str, range(1, len(counts) + 1)))
+        for part, count in zip(parts if len(counts) > 1 else [name], counts, strict=True):
+            own = part if len(sizes) > 1 or len(counts) > 1 else ""
+            for stage in stages:
+                require_valid_batch_size(
+                    stage.batch_size, count, world().world_size, name=own, remedy=remedy
+                )
 
 
 def require_metrics(
