@@ -153,8 +153,10 @@ class Adversary(nn.Module):
         """
         for name, part in self.regularizer.named_members.items():
             if not latents and (part.latent_views or part.differentiates_G or part.needs_G):
+                of_latents = part.latent_views or part.differentiates_G
+                what = "latents" if of_latents else "the generator of images from latents"
                 raise UserError(
-                    f"regularizer={name} works on latents, and {task} has none: its generator "
+                    f"regularizer={name} works on {what}, and {task} has none: its generator "
                     "translates images. Type another, for example regularizer=bcr."
                 )
             known = (*roles, *part.latent_views)
