@@ -55,8 +55,8 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         status=status,
         error=error,
         config=config,
-        choices={k: str(v) for k, v in read_part(result, "choices").items()}
-        or infer_choices(config),
+        choices=infer_choices(config)  # Hydra records no sum that an experiment's file names
+        | {k: str(v) for k, v in read_part(result, "choices").items()},
         step=int(
             max([0, *(line["step"] for line in (*train, *evals)), read_number(result, "step")])
         ),

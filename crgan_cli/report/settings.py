@@ -61,7 +61,7 @@ def find_row_settings(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]],
 def get_choice(run: RunFiles, group: str) -> str:
     """Return a group's choice as it is typed, or else the classes that it built."""
     if chosen := run.choices.get(group):
-        return chosen.strip("[]").replace(",", "+")
+        return chosen
     targets = [
         str(value).rpartition(".")[2]
         for key, value in run.config.items()

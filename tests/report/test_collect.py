@@ -129,8 +129,15 @@ def test_choices_are_those_written_down_or_those_whose_file_builds_the_same(tmp_
     write_run(tmp_path / "a", {300: 5.0}, more={"choices": {"regularizer": "mine"}})
     write_run(tmp_path / "b", {300: 5.0}, settings=ICR)
     write_run(tmp_path / "c", {300: 5.0}, settings={"regularizer._target_.cr": "else.where.X"})
-    told, icr, unknown = collect([tmp_path])
-    assert told.choices == {"regularizer": "mine"}
+    both = {"classification": "Classification", "bcr": "BalancedConsistency"}
+    settings = {f"regularizer._target_.{key}": f"crgan_cli.gan.{both[key]}" for key in both}
+    unset = {"regularizer._target_.cr": None}
+    more = {"choices": {"experiment": "demo_stargan"}}  # Hydra records no sum of a file
+    write_run(tmp_path / "d", {300: 5.0}, settings={**unset, **settings}, more=more)
+    told, icr, unknown, summed = collect([tmp_path])
+    assert told.choices["regularizer"] == "mine"
+    assert summed.choices["regularizer"] == "[bcr,classification]"
+    assert summed.choices["experiment"] == "demo_stargan"
     assert icr.choices["regularizer"] == "icr"
     assert icr.choices["architecture"] == "sndcgan"
     assert "regularizer" not in unknown.choices

@@ -264,7 +264,7 @@ def test_a_sum_of_regularizers_is_named_as_it_was_typed_and_strangers_by_class(
         tmp_path / "c", {300: 52.0}, settings={**ICR, "regularizer._target_.zcr": "mine.Near"}
     )
     assert labels(reported(tmp_path)) == [
-        "regularizer=cr+gp",
+        "regularizer=[cr,gp]",
         "regularizer=Slope",
         "regularizer=BalancedConsistency+Near",
     ]
