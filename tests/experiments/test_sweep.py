@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,7 +11,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import cast
 
@@ -284,10 +287,28 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
         workers = Parallel(n_jobs=2)
         given = list(workers([delayed(os.getenv)(threads.VARIABLE)] * 2))
         (process,) = workers([delayed(os.getpid)()])
-        os.kill(cast("int", process), 0)
+        assert process in parallel.child_processes()
+        monkeypatch.setattr(parallel, "TASKS", tmp_path)  # as on macOS
+        assert process in parallel.child_processes()
     assert given == ["4", "4"]  # joblib alone would count this machine's
     with pytest.raises(ProcessLookupError):
         os.kill(cast("int", process), 0)
+
+
+def test_a_signal_finds_what_another_thread_has_started() -> None:
+    def start() -> BaseProcess:
+        child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+        child.start()
+        return child
+
+    with ThreadPoolExecutor(1) as pool:  # its thread lives on, as that of joblib
+        child = pool.submit(start).result()
+        try:
+            assert child.pid in parallel.child_processes()
+        finally:
+            child.kill()
+            child.join()
+    assert child.pid not in parallel.child_processes()
 
 
 # --- the board ------------------------------------------------------------------------------------
