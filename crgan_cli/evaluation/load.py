@@ -27,7 +27,7 @@ from crgan_cli.runs.checkpoint import (
     LoadedCheckpoint,
     Stateful,
     list_checkpoints,
-    load,
+    load_checkpoint,
     load_latest,
     restore,
 )
@@ -103,7 +103,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
                 "Give the folder, or leave out --best."
             )
-        return keep_networks(LoadedCheckpoint(path, load(path)))
+        return keep_networks(load_checkpoint(path))
     run = RunDir(path)
     if best:
         if not run.best.exists():
@@ -111,7 +111,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
                 "metrics yet, or it has no metrics. Leave out --best for its newest."
             )
-        return keep_networks(LoadedCheckpoint(run.best, load(run.best)))
+        return keep_networks(load_checkpoint(run.best))
     newest = load_latest(run.checkpoints)
     if newest is None:
         raise UserError(
@@ -209,7 +209,7 @@ def load_generator(
     checkpoint: LoadedCheckpoint, device: torch.device, weights: str | None
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
-    path, content = checkpoint
+    path, content, _ = checkpoint
     config = read_network_config(checkpoint)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:

@@ -108,7 +108,8 @@ def list_saved(folder: RunDir) -> list[dict[str, object]]:
 def read_state(path: Path) -> str:
     """Return whether a checkpoint is as it was written. Those of older versions do not tell."""
     try:
-        undamaged = check_digest(path)
+        with path.open("rb") as file:
+            undamaged, _ = check_digest(file)
     except OSError:
         return DAMAGED
     return {True: GOOD, False: DAMAGED, None: UNREAD}[undamaged]
