@@ -75,7 +75,7 @@ class Comparison(NamedTuple):
 
     best: str  # label
     other: str  # label
-    p_value: float | None  # None if a row has one seed
+    p_value: float | None  # None if there is no test, as `words` says
     words: str
 
 

@@ -192,11 +192,11 @@ def describe_test(report: Report) -> str:
     tested = {other: p for other, p in each_p.items() if p is not None}
     untested = [other for other in each_p if other not in tested]
     if not tested:
-        return "No difference was tested: a test needs two rows of at least two seeds."
+        return "No difference was tested: a test needs two rows of at least two seeds that differ."
     p_values = "; ".join(f"{other}: {format_p(p)}" for other, p in tested.items())
     text = (
         "Each row was compared with the best, "
         f"{report.comparisons[0].best}, by Welch's t-test (two-sided, over seeds, p-values not "
         f"corrected for the number of tests, {len(tested)}): {p_values}."
     )
-    return text + (f" Not tested, having one seed: {'; '.join(untested)}." if untested else "")
+    return text + (f" Not tested, having no spread: {'; '.join(untested)}." if untested else "")

@@ -162,7 +162,7 @@ def test_the_sentences_say_protocol_seeds_and_test(tmp_path: Path) -> None:
         "runs.",
         "Each row was compared with the best, lambda=10, by Welch's t-test (two-sided, over seeds, "
         "p-values not corrected for the number of tests, 1): lambda=1: p = 0.038. Not tested, "
-        "having one seed: lambda=100.",
+        "having no spread: lambda=100.",
     ]
 
 
@@ -175,7 +175,9 @@ def test_what_weakens_the_numbers_is_said(tmp_path: Path) -> None:
     assert protocol == "The protocol is not recorded, as no run has finished."
     assert "chosen by the same numbers that are reported: this flatters every row" in seeds
     assert seeds.endswith("of one seed (4). Not finished of a: 1 of 1 runs.")
-    assert test == "No difference was tested: a test needs two rows of at least two seeds."
+    assert (
+        test == "No difference was tested: a test needs two rows of at least two seeds that differ."
+    )
 
 
 def test_the_weights_are_those_that_runs_had(tmp_path: Path) -> None:
