@@ -17,6 +17,7 @@ from crgan_cli.report.model import Report, Row
 from crgan_cli.report.plots import paper_style
 from crgan_cli.report.protocols import NOT_COMPARABLE
 from crgan_cli.report.statistics import format_p
+from crgan_cli.runs.protocol import differences
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 
@@ -134,7 +135,7 @@ def list_weights(record: Mapping[str, object], report: Report) -> list[str]:
         run.protocol
         for row in report.rows
         for run in row.shown
-        if run.protocol.get("protocol") == record.get("protocol")
+        if run.protocol and not differences(run.protocol, record)
     ]
     found = [each.get("generator_weights", each.get("weights")) for each in [*ours, record]]
     return sorted({format_setting(each) for each in found if each is not None}) or ["unrecorded"]

@@ -129,7 +129,12 @@ def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object
 
 def warn_of_unfit_parts(task: nn.Module) -> None:
     """Log which of a loss, D, its regularizers and T_both do not go together, and what does."""
-    found = [warning for m in task.modules() if isinstance(m, Adversary) for warning in find_unfit_parts(m)]
+    found = [
+        warning
+        for m in task.modules()
+        if isinstance(m, Adversary)
+        for warning in find_unfit_parts(m)
+    ]
     for warning in dict.fromkeys(found):
         log.warning("%s", warning)
 

@@ -191,6 +191,18 @@ def test_the_weights_are_those_that_runs_had(tmp_path: Path) -> None:
     assert protocol.endswith("weights of the generator: ema, raw.")
 
 
+def test_two_protocols_of_one_name_have_their_own_weights(tmp_path: Path) -> None:
+    records = [
+        {**PROTOCOL, "resize": resize, "generator_weights": weights}
+        for resize, weights in (("none", "ema"), ("224", "raw"))
+    ]
+    runs = [run_of(tmp_path / str(i), 1)._replace(protocol=r) for i, r in enumerate(records)]
+    rows = [row_of(run.path.name, [run], {}) for run in runs]
+    first, second, *_ = describe_experiment(report_of(rows, protocols=tuple(records)))
+    assert first.endswith("weights of the generator: ema.")
+    assert second.endswith("weights of the generator: raw.")
+
+
 def test_the_example_includes_what_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "paper"
     report = compared(tmp_path)
