@@ -12,7 +12,7 @@ from support.runs import Crgan, different, lines
 from torch import nn
 
 from crgan_cli.config.compose import compose
-from crgan_cli.data.images import build_dataset
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.pairs import Pairs
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.reference_images import ReferenceImages

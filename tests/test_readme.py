@@ -29,6 +29,7 @@ EXAMPLES = {
     "brightness": "terms/cr/real",
     "dense": "terms/adversarial/g",
     "arrays": "terms/adversarial/d",
+    "rare_often": "terms/adversarial/d",
     "sharpness": "sharpness_n8_real",  # a new G draws grey
     "mean_colours": "kid_meancolours4_n8",
 }
@@ -188,6 +189,7 @@ def test_every_choice_is_in_the_table() -> None:
         "augment",
         "architecture",
         "dataset",
+        "sampler",
         "optimizer",
         "metrics",
         "extractor",

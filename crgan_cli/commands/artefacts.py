@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write files."""
     names, overrides = split_arguments(args.words)
     from crgan_cli.config import stored
-    from crgan_cli.data.images import build_dataset
+    from crgan_cli.data.dataset import build_dataset
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.artefacts.inputs import MeasureOptions
     from crgan_cli.evaluation.artefacts.measure import load_subject, measure_one

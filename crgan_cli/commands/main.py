@@ -57,6 +57,9 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError."""
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):
+            option = message.split()[1].rstrip(":").rpartition("/")[2]
+            message += f"; one that begins with a minus is typed {option}=-VALUE"
         raise UserError(f"{message}. Type '{self.prog} --help'.")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

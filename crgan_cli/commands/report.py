@@ -12,7 +12,6 @@ from crgan_cli.errors import UserError
 from crgan_cli.report.write import (
     FIGURE_KINDS,
     FORMATS,
-    explain_write_errors,
     make_report_folder,
     print_report,
     write_report,
@@ -217,10 +216,10 @@ def watch(args: argparse.Namespace) -> int:
 def write_page(args: argparse.Namespace, report: "Report", seconds: float | None) -> None:
     """Write the page, which a browser loads again every `seconds`, and say so."""
     from crgan_cli.report.html import build_page, describe_states
-    from crgan_cli.system.atomic import write_text
+    from crgan_cli.system.atomic import explain_write_failure, write_text
 
     page = make_out_folder(args) / "report.html"
-    with explain_write_errors(page.parent):
+    with explain_write_failure(page.parent):
         write_text(page, build_page(report, seconds))
     print(f"{page}: {describe_states(report)}", flush=True)
 
@@ -230,8 +229,9 @@ def write_for_paper(report: "Report", out: Path, paper: Path | None, kinds: Sequ
     if not (paper or kinds):
         return
     from crgan_cli.report.paper import write_figures, write_paper
+    from crgan_cli.system.atomic import explain_write_failure
 
-    with explain_write_errors(paper or out):
+    with explain_write_failure(paper or out):
         if paper:
             paths = write_paper(report, paper, tuple(dict.fromkeys(("pdf", *kinds))))
         else:

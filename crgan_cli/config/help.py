@@ -32,7 +32,7 @@ them. The YAML files give the source of each value. Combine regularizers with re
 
 ORDER = (
     *("dataset", "architecture", "loss", "regularizer", "augment", "augment_both", "optimizer"),
-    *("metrics", "measure", "extractor", "engine", "logger", "task", "experiment"),
+    *("sampler", "metrics", "measure", "extractor", "engine", "logger", "task", "experiment"),
 )
 """Groups as a user thinks of them. Any others follow."""
 

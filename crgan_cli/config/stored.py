@@ -62,6 +62,7 @@ ALSO_SETS = {"metrics": "extractor"}
 NEWER_GROUPS: dict[str, Any] = {
     "augment_both": {"_target_": {}},
     "measure": {"_target_": {}},
+    "sampler": {"_target_": "crgan_cli.data.Shuffle"},
     "logger": {"_target_": {"tensorboard": "crgan_cli.runs.loggers.TensorBoard"}},
 }
 """Groups that runs of older versions lack -> what these runs did."""

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from crgan_cli.data.attributes import CelebAAttributes as CelebAAttributes
     from crgan_cli.data.celeba import CelebA as CelebA
     from crgan_cli.data.celeba_hq import CelebAHQ as CelebAHQ
+    from crgan_cli.data.dataset import Dataset as Dataset
+    from crgan_cli.data.dataset import DatasetInfo as DatasetInfo
     from crgan_cli.data.demo_domains import DemoAttributes as DemoAttributes
     from crgan_cli.data.demo_domains import DemoDomains as DemoDomains
     from crgan_cli.data.demo_domains import DemoTraits as DemoTraits
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
     from crgan_cli.data.embedded import Demo as Demo
     from crgan_cli.data.folder import Folder as Folder
     from crgan_cli.data.imagenet import ImageNet as ImageNet
-    from crgan_cli.data.images import Dataset as Dataset
-    from crgan_cli.data.images import DatasetInfo as DatasetInfo
     from crgan_cli.data.images import Images as Images
     from crgan_cli.data.joint import Joint as Joint
     from crgan_cli.data.pairs import Pairs as Pairs
+    from crgan_cli.data.samplers import Balanced as Balanced
+    from crgan_cli.data.samplers import ImageSampler as ImageSampler
+    from crgan_cli.data.samplers import Shuffle as Shuffle
     from crgan_cli.data.standard import Cifar10 as Cifar10
     from crgan_cli.data.standard import Cifar100 as Cifar100
     from crgan_cli.data.standard import FashionMnist as FashionMnist

@@ -11,12 +11,13 @@ import torch
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.celeba import CelebA
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.data.decode import DECODE_ERRORS, Frames, check_channels, make_reading
 from crgan_cli.data.decoding import CentreDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import hold_out, make_safe_name, shuffle
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.label_files import LabelTable, read_labels
 from crgan_cli.errors import UserError
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crgan_cli.data.samplers import SHUFFLE, ImageSampler, draw_order
 from crgan_cli.gan.types import BatchInputs
 from crgan_cli.system.distributed.world import world
 
@@ -41,13 +42,13 @@ class BlockShuffle(NamedTuple):
 class BatchSampler:
     """Positions of the images of each batch: i < count is image i, count + i its mirror image.
 
-    Each epoch visits an image at most once, as it is or mirrored. It is drawn from (seed, epoch)
-    only, in any order or, with `blocks`, in that of a `BlockShuffle`. A last partial batch is
-    dropped. Each process gets an equal part of every batch.
+    `labels` (count, ...) are those of the images. The order of an epoch, in which an image is as it
+    is or mirrored, is drawn from (seed, epoch) only: by the `sampler` or, with `blocks`, by a
+    `BlockShuffle`. A last partial batch is dropped. Each process gets an equal part of every batch.
 
     With several `parts`, consecutive images, batch i comes from part i mod parts, each in an order
-    and epochs of its own. `stream` tells sets apart whose batches are drawn side by side: their
-    orders have nothing to do with each other.
+    and epochs of its own, drawn from its own labels. `stream` tells sets apart whose batches are
+    drawn side by side: their orders have nothing to do with each other.
 
     `slack` is how many pixels the images are higher and wider than the squares that are cut out of
     them; None: they are used whole. Each image of an epoch then has an offset of its own.
@@ -55,7 +56,7 @@ class BatchSampler:
 
     def __init__(
         self,
-        count: int,
+        labels: Tensor,
         batch_size: int,
         *,
         seed: int,
@@ -64,15 +65,16 @@ class BatchSampler:
         slack: tuple[int, int] | None = None,
         parts: Sequence[int] = (),
         stream: int = 0,
+        sampler: ImageSampler = SHUFFLE,
         blocks: BlockShuffle | None = None,
     ) -> None:
-        sizes = tuple(parts) or (count,)
+        sizes = tuple(parts) or (len(labels),)
         firsts = list(accumulate(sizes, initial=0))[:-1]
         self._parts = [
             Stretch(first, size, size // batch_size, stream + number)
             for number, (first, size) in enumerate(zip(firsts, sizes, strict=True))
         ]
-        self._count = count
+        self._labels = labels
         self._batch_size = batch_size
         self._rank, world_size, _ = world()
         self.local_batch_size = batch_size // world_size
@@ -80,6 +82,7 @@ class BatchSampler:
         self._flip = flip
         self._slack = slack
         self._device = device
+        self._sampler = sampler
         self._blocks = blocks
         self._orders: list[Tensor | None] = [None] * len(self._parts)  # of the blocks
         self._epochs = [-1] * len(self._parts)
@@ -134,12 +137,13 @@ class BatchSampler:
             return torch.randint(0, end, (part.size,), generator=generator)
 
         if self._blocks is None:
-            order, blocks = torch.randperm(part.size, generator=generator), None
+            labels = self._labels[part.first : part.first + part.size]
+            order, blocks = draw_order(self._sampler, labels, generator), None
         else:
             order, blocks = self._blocks.draw(part.size, generator)
         positions = part.first + order
         if self._flip:
-            positions += self._count * draw_below(2)
+            positions += len(self._labels) * draw_below(2)
         if self._slack is None:
             return (positions,), blocks
         # last, so that the order and the flips are those of a run without crops

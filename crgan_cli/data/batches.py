@@ -15,6 +15,7 @@ from torch import Tensor
 from crgan_cli.data.batch_sampler import BatchSampler, BlockShuffle
 from crgan_cli.data.images import Images, to_float
 from crgan_cli.data.on_device import DeviceImages, SharedImages
+from crgan_cli.data.samplers import SHUFFLE, ImageSampler
 from crgan_cli.data.streamed import HostImages
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import Batch, BatchInputs, Views
@@ -72,14 +73,14 @@ class TrainingImages(ABC):
 
 
 class Batches(TrainingImages):
-    """batches[i] is batch i of an endless shuffled sequence. To resume, ask for i.
+    """batches[i] is batch i of an endless sequence. To resume, ask for i.
 
     It depends on (seed, i) only: not on the device, nor on earlier calls. `batch_size` is the total
     of all processes; each gets an equal part. `crop` is the side of a random square that is cut out
     of each image, anew in each epoch; None, or the side of the images: they are used whole.
-    `name` is that of the view; `parts`, `stream` and `blocks` are those of `BatchSampler`. Of
-    images that take more than `limit` bytes on the device, batches are read ahead; None: the
-    device's default.
+    `name` is that of the view; `parts`, `stream`, `sampler` and `blocks` are those of
+    `BatchSampler`. Of images that take more than `limit` bytes on the device, batches are read
+    ahead; None: the device's default.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Batches(TrainingImages):
         name: str = "real",
         parts: Sequence[int] = (),
         stream: int = 0,
+        sampler: ImageSampler = SHUFFLE,
         blocks: BlockShuffle | None = None,
         limit: int | None = None,
     ) -> None:
@@ -107,8 +109,8 @@ class Batches(TrainingImages):
         stored_mirrored = flip and crop is None and not in_place  # see DeviceImages
         allowed = get_image_limit(device, None) if limit is None else limit
         on_device = images.x.nbytes * (1 + stored_mirrored) <= allowed
-        sampler = BatchSampler(
-            len(images.x),
+        order = BatchSampler(
+            images.y,
             batch_size,
             seed=seed,
             flip=flip,
@@ -116,6 +118,7 @@ class Batches(TrainingImages):
             slack=None if crop is None else (height - crop, width - crop),
             parts=parts,
             stream=stream,
+            sampler=sampler,
             blocks=blocks,
         )
         self.batch_size = batch_size
@@ -124,13 +127,13 @@ class Batches(TrainingImages):
         """Number of tensors that `inputs` returns."""
         self._source: SharedImages | DeviceImages | HostImages
         if on_device and in_place:
-            self._source = SharedImages(images, sampler, flip=flip, crop=crop, layout=layout)
+            self._source = SharedImages(images, order, flip=flip, crop=crop, layout=layout)
         elif on_device:
             self._source = DeviceImages(
-                images, sampler, flip=flip, crop=crop, device=device, layout=layout
+                images, order, flip=flip, crop=crop, device=device, layout=layout
             )
         else:
-            self._source = HostImages(images, sampler, crop=crop, device=device, layout=layout)
+            self._source = HostImages(images, order, crop=crop, device=device, layout=layout)
 
     def inputs(self, index: int) -> BatchInputs:
         return self._source.inputs(index)
@@ -178,6 +181,7 @@ def make_batches(
     crop: int | None,
     layout: torch.memory_format,
     stream: int = 0,
+    sampler: ImageSampler = SHUFFLE,
     blocks: BlockShuffle | None = None,
     limit: int | None = None,
 ) -> TrainingImages:
@@ -197,6 +201,7 @@ def make_batches(
             name=name,
             parts=parts[name],
             stream=number,
+            sampler=sampler,
             blocks=blocks,
             limit=limit,
         )

@@ -13,11 +13,12 @@ import torch
 
 from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.dataset import Split
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
-from crgan_cli.data.images import Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.standard import TorchvisionDataset
 from crgan_cli.errors import UserError
 

@@ -14,11 +14,12 @@ import torch
 
 from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.dataset import Dataset, DatasetInfo, Split
 from crgan_cli.data.decoding import CentreDecoder
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import EXTENSIONS, ImageFiles
 from crgan_cli.data.folder_classes import sort_naturally
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 
 SIDE = 128

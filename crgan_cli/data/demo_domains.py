@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from crgan_cli.data.dataset import Dataset, DatasetInfo, Split
 from crgan_cli.data.domains import UnpairedImages
 from crgan_cli.data.embedded import TILE, read_tiles
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.standard import FASHION_NAMES
 from crgan_cli.errors import UserError
@@ -34,7 +35,7 @@ class DemoDomains(UnpairedImages):
     title = "The demo set of domains"
     facts = DatasetInfo(32, 1, 0, inside_border=28)
 
-    def read_domains(self, split: Split) -> dict[str, Images]:
+    def read_domains(self, split: Split, side: int) -> dict[str, Images]:
         """Return 2,000 or 400 images of each domain, in official order."""
         if (self.channels_a, self.channels_b) != (1, 1):
             raise UserError(
@@ -42,7 +43,6 @@ class DemoDomains(UnpairedImages):
                 f"dataset.channels_b={self.channels_b} cannot be true. Leave them out, or train on "
                 "your own images: dataset=domains dataset.root=PATH."
             )
-        side = self.stored_resolution if split == "train" else self.resolution
         return {domain: choose_garments(split, [name], side) for domain, name in DOMAINS.items()}
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crgan_cli.data.dataset import DatasetInfo, Split
 from crgan_cli.data.embedded import TILE, read_tiles
-from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pairs import PairedImages
 
 GARMENT = 16  # grey above this belongs to the garment; the background is 0
@@ -26,9 +27,9 @@ class DemoPairs(PairedImages):
     title = "The demo set of pairs"
     facts = DatasetInfo(32, 2, 0, inside_border=28)
 
-    def read(self, split: Split) -> Images:
+    def read_at(self, split: Split, side: int) -> Images:
         """Return 20,000 or 4,000 pairs; their classes would alternate as in `Demo`."""
-        x = draw_pairs(split, self.stored_resolution if split == "train" else self.resolution)
+        x = draw_pairs(split, side)
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
 

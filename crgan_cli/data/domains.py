@@ -17,6 +17,7 @@ from PIL import ImageFile
 
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
@@ -31,7 +32,7 @@ from crgan_cli.data.domain_files import SplitEntries, list_domains
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import ORDER_SEED, hold_out, make_safe_name, shuffle
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pairs import log_grey, require_convertible, require_load_size
 from crgan_cli.errors import UserError
 
@@ -62,8 +63,9 @@ class UnpairedImages(Dataset):
     def stored_resolution(self) -> int:
         return self.load_size
 
-    def read_domains(self, split: Split) -> dict[str, Images]:
-        """Return the images of "a" and of "b", each in a fixed order of its own."""
+    def read_domains(self, split: Split, side: int) -> dict[str, Images]:
+        """Return the images of "a" and of "b", each in a fixed order of its own: whole, squashed to
+        squares."""
         raise NotImplementedError
 
     def read(self, split: Split) -> Images:
@@ -81,12 +83,16 @@ class UnpairedImages(Dataset):
         """
         self.require_facts()
         channels = {"a": self.channels_a, "b": self.channels_b}
-        read = self.read_domains(split)
+        read = self.read_domains(split, self.load_size if split == "train" else self.resolution)
         return {domain: self.finish(read[domain], split, n) for domain, n in channels.items()}
 
     def load_views(self, split: Split) -> dict[str, Images]:
-        """Return what `load_sets` does, at `resolution`."""
-        return {name: self.crop_centre(each) for name, each in self.load_sets(split).items()}
+        """Return what `load_sets` does, at `resolution`; see `load_whole`."""
+        if split == "test" or self.load_size == self.resolution:
+            return self.load_sets(split)
+        self.require_facts()
+        read = self.read_domains(split, self.resolution)
+        return {name: self.take_fraction(each, split) for name, each in read.items()}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -114,12 +120,12 @@ class Domains(UnpairedImages):
     def name(self) -> str:
         return make_safe_name(Path(self.root))
 
-    def read_domains(self, split: Split) -> dict[str, Images]:
+    def read_domains(self, split: Split, side: int) -> dict[str, Images]:
         """Return both domains: decoded once, then memory-mapped from the cache."""
         files, found = self._listed
-        if split == "train":
+        described = split == "train" and side == self.load_size  # once, not for `load_views` again
+        if described:
             files.log_left_out()
-        side = self.stored_resolution if split == "train" else self.resolution
         domains = {}
         # an order of its own for each: images of one name are no pairs
         for number, (domain, splits) in enumerate(found.items()):
@@ -128,7 +134,7 @@ class Domains(UnpairedImages):
             options = (side, getattr(self, key), self.skip_unreadable, self.reading)
             decoder = SquashDecoder(*options)
             x, _ = decode_cached(files, shuffle(entries, ORDER_SEED + number), decoder)
-            if split == "train":
+            if described:
                 for other in splits.keys() - {"train", "test"}:
                     count = len(splits[other])
                     log.info(

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from crgan_cli.data.dataset import DatasetInfo, Split
 from crgan_cli.data.decode import DECODE_ERRORS
-from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.standard import FASHION_NAMES, pad_to_32
 from crgan_cli.errors import UserError

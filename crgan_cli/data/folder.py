@@ -13,12 +13,13 @@ import torch
 
 from crgan_cli.config.bounds import DataPath, ImageSize, PositiveFraction
 from crgan_cli.data.cache import decode_cached
+from crgan_cli.data.dataset import Split
 from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.decoding import CentreDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify
-from crgan_cli.data.images import Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.strata import choose_stratified
 from crgan_cli.errors import UserError, conflict

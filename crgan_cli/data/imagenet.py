@@ -10,10 +10,11 @@ import torch
 
 from crgan_cli.config.bounds import DataPath, PositiveInt
 from crgan_cli.data.batch_sampler import BlockShuffle
+from crgan_cli.data.dataset import Split
 from crgan_cli.data.decode import check_channels
 from crgan_cli.data.decoding import CentreDecoder, decode_content
 from crgan_cli.data.imagenet_files import Place, SplitSource, find_source, has_source
-from crgan_cli.data.images import Images, Split, StoredImages
+from crgan_cli.data.images import Images, StoredImages
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.data.prepared import Work, prepare_pixels
 from crgan_cli.data.strata import choose_stratified

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
+from crgan_cli.data.dataset import Split
 from crgan_cli.data.file_listing import unify_name
 from crgan_cli.data.files import EXTENSIONS
-from crgan_cli.data.images import Split
 from crgan_cli.errors import UserError
 
 FOLDERS = {"train": "train", "test": "val"}

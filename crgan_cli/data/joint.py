@@ -16,7 +16,8 @@ from torch import Tensor
 from crgan_cli.config.bounds import NamedGroups
 from crgan_cli.config.build import build_group
 from crgan_cli.data.cache import explain_disk_errors
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.dataset import Dataset, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pixel_files import map_pixels
 from crgan_cli.errors import UserError
 from crgan_cli.gan.labels import Labels
@@ -115,7 +116,7 @@ class Joint(Dataset):
         return {"real": sum(known)} if len(known) == len(counts) else {}
 
     def _load_part(self, part: Dataset, split: Split) -> Images:
-        return self.take_fraction(part.load_cropped(split), split)
+        return self.take_fraction(part.load_whole(split), split)
 
     def set_sizes(self, images: Images) -> tuple[int, ...]:
         """Return how many of the images are of each part: the sums of their columns."""

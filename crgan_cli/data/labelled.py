@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from crgan_cli.data.images import Dataset, DatasetInfo, Images, Split
+from crgan_cli.data.dataset import Dataset, DatasetInfo, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.resize import resize_images
 from crgan_cli.errors import UserError, unknown_name
 
@@ -37,7 +38,9 @@ class LabelledDataset(Dataset):
         if self.facts is None:
             return images
         if self.resolution == self.facts.inside_border:
-            return self.crop_centre(images)
+            border = (self.facts.resolution - self.resolution) // 2
+            inside = slice(border, border + self.resolution)
+            return Images(images.x[:, :, inside, inside], images.y)
         return resize_images(images, self.resolution)
 
     def get_facts(self) -> DatasetInfo | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from crgan_cli.config.bounds import DataPath, PositiveFraction, PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.collection import read_header
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.data.decode import (
     ONLY_FIRST,
     Frames,
@@ -33,7 +34,7 @@ from crgan_cli.data.decoding import Item
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.pair_files import list_pairs
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import split_pair
@@ -69,6 +70,19 @@ class PairedImages(Dataset):
     def stored_resolution(self) -> int:
         return self.load_size
 
+    def read_at(self, split: Split, side: int) -> Images:
+        """Return the pairs of a split in a fixed order, each whole, squashed to squares."""
+        raise NotImplementedError
+
+    def read(self, split: Split) -> Images:
+        return self.read_at(split, self.load_size if split == "train" else self.resolution)
+
+    def load_whole(self, split: Split) -> Images:
+        if split == "test" or self.load_size == self.resolution:
+            return self.load(split)
+        self.require_facts()
+        return self.take_fraction(self.read_at(split, self.resolution), split)
+
     def views(self, images: Images) -> dict[str, Images]:
         x, target = split_pair(images.x, self.channels_in)
         return {"real": images, "input": Images(x, images.y), "target": Images(target, images.y)}
@@ -100,17 +114,17 @@ class Pairs(PairedImages):
     def name(self) -> str:
         return make_safe_name(Path(self.root))
 
-    def read(self, split: Split) -> Images:
+    def read_at(self, split: Split, side: int) -> Images:
         """Return the pairs of a split: decoded once, then memory-mapped from the cache."""
         files, splits = self._listed
-        if split == "train":
+        described = split == "train" and side == self.load_size  # once, not for `load_whole` again
+        if described:
             files.log_left_out()
         items = shuffle(self._select_split(split))
-        side = self.stored_resolution if split == "train" else self.resolution
         sizes = (side, self.channels_in, self.channels_out)
         decoder = PairDecoder(*sizes, self.direction, self.skip_unreadable, self.reading)
         x, indices = decode_cached(files, items, decoder)
-        if split == "train":
+        if described:
             for name in [name for name in TEST_NAMES if name in splits][1:]:
                 log.info("%s: %d pairs in %s/ are not used", self.name, len(splits[name]), name)
             log.info("%s: %s", self.name, self._describe(items[indices[0]], files))

@@ -17,8 +17,9 @@ import torch
 from filelock import FileLock
 
 from crgan_cli.config.bounds import DataPath
+from crgan_cli.data.dataset import DatasetInfo, Split
 from crgan_cli.data.idx import find_idx, read_idx
-from crgan_cli.data.images import DatasetInfo, Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.data.labelled import LabelledDataset
 from crgan_cli.errors import UserError
 

@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from crgan_cli.data.collection import ImageCollection
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.folder import make_safe_name
-from crgan_cli.data.images import build_dataset, format_shape, to_float, to_uint8
+from crgan_cli.data.images import format_shape, to_float, to_uint8
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import Draws, get_draws, get_labels, make_eval_sampler

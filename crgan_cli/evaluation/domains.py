@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from crgan_cli.data.images import Dataset, Images
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.direction import Direction, Numbers
 from crgan_cli.evaluation.evaluator import Evaluator
@@ -69,7 +70,7 @@ class DomainsEvaluator(Evaluator):
             direction.evaluator.prepare(dataset, direction.view.target, progress=shown, stop=stop)
         found = held_out = None
         if labels:
-            training = dataset.load_cropped("train")
+            training = dataset.load_whole("train")
             found = load_or_train_classifier(
                 training, parts.next(classifier.STEPS), stop, labels=labels
             )

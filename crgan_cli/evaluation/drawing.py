@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.data.images import Dataset
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
@@ -38,7 +38,7 @@ Draws = Mapping[str, GeneratedView]
 Painter = Callable[[nn.Module], Tensor]
 """From the player G to a picture, (3, H, W) uint8."""
 
-TRANSLATION_MODE = Protocol(
+PAIRED_MODE = Protocol(
     reference="test",
     num_real=1,
     num_samples=1,
@@ -50,7 +50,16 @@ TRANSLATION_MODE = Protocol(
     batch_size=1,
     dropout="on",
 )
-"""How grids of a run without metrics are translated: as in conf/metrics/pairs.yaml."""
+"""How grids of pix2pix without metrics are translated: as in conf/metrics/pairs.yaml."""
+
+UNPAIRED_MODE = PAIRED_MODE._replace(batch_norm="running", dropout="off")
+"""Those of CycleGAN and StarGAN: as in conf/metrics/domains.yaml."""
+
+
+def choose_translation_mode(draws: Draws) -> Protocol:
+    """Return the modes of batch norm and dropout that a run without metrics is drawn with: those of
+    the metrics that are made for it."""
+    return PAIRED_MODE if any(view.paired for view in draws.values()) else UNPAIRED_MODE
 
 
 def get_draws(config: Settings, class_names: Sequence[str] = ()) -> Draws:
@@ -126,7 +135,7 @@ def make_painter(
     From latents: with one class per row. Translations: as `protocol` scores them.
     """
     if any(view.source != "z" for view in draws.values()):
-        protocol = protocol or TRANSLATION_MODE
+        protocol = protocol or choose_translation_mode(draws)
         return make_translation_painter(dataset, draws, protocol, num, seed, device)
     prior, columns = make_prior(), grid_columns(num)
     labels = class_per_row(num, columns, prior.classes)

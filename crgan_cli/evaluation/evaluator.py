@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from crgan_cli.config.bounds import DataPath, Positive, PositiveInt
-from crgan_cli.data.images import Dataset, Images
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images
 from crgan_cli.evaluation.comparison import ImageComparison
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.base import Metric, require_finite_numbers
@@ -136,7 +137,7 @@ class Evaluator(ImageComparison):
         return any(metric.needs_labels for metric in self.metrics)
 
     def tag(self, name: str) -> str:
-        """Return a number's tag in TensorBoard: with the protocol, the extractor, its weights."""
+        """Return a number's tag in the loggers: with the protocol, the extractor, its weights."""
         return f"{name}/{self.label}/{self.extractor.name}-{self.extractor.sha256[:8]}"
 
     def describe(self) -> dict[str, object]:

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from crgan_cli.data.images import Dataset
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes

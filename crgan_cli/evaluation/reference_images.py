@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crgan_cli.data.images import Dataset, Images
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 
 SEED = 0  # of the choice of images if a split has more than requested

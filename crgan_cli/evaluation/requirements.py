@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 
 from crgan_cli.config.resolve import Settings
-from crgan_cli.data.images import Dataset, Split
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.metrics.base import Metric
 from crgan_cli.evaluation.metrics.extractors import Extractor

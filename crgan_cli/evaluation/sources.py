@@ -12,8 +12,8 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from crgan_cli.data.collection import read_collection
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.files import EXTENSIONS
-from crgan_cli.data.images import build_dataset
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.checkpoints import Scorer, require_exportable

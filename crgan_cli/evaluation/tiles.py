@@ -11,13 +11,17 @@ Apply = Callable[[Tensor], Tensor]
 """(1, C, H, W) -> (1, C', H, W)."""
 
 
-def apply_padded(apply: Apply, x: Tensor, multiple: int, tile: int | None) -> Tensor:
+def apply_padded(
+    apply: Apply, x: Tensor, multiple: int, tile: int | None, *, least: int = 1
+) -> Tensor:
     """`apply` to (1, C, H, W) of any size, reflected up to a multiple and cropped back.
 
-    With `tile`, a multiple itself, not to more than tile x tile pixels at once.
+    Sides below `least` are reflected up to it; it is a multiple itself, or below the first. With
+    `tile`, a multiple itself, not to more than tile x tile pixels at once.
     """
     height, width = x.shape[2:]
-    padded = reflect_to(x, *(math.ceil(size / multiple) * multiple for size in (height, width)))
+    sides = (max(least, math.ceil(size / multiple) * multiple) for size in (height, width))
+    padded = reflect_to(x, *sides)
     image = apply(padded) if tile is None else blend_tiles(apply, padded, tile)
     return image[..., :height, :width]
 

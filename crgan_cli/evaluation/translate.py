@@ -22,7 +22,7 @@ from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.data.pairs import cut_in_half
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.drawing import TRANSLATION_MODE
+from crgan_cli.evaluation.drawing import choose_translation_mode, get_draws
 from crgan_cli.evaluation.load import LoadedGenerator, find_checkpoint, load_discriminator
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import protocol_mode
@@ -71,12 +71,16 @@ class FileTranslator:
         self.reading = make_reading(values, "first")
         self.estimate = LabelEstimate(model, device) if self.drawing.needs_labels else None
         self.y: Tensor | None = None  # labels of the image that is being translated
-        self.multiple = int(getattr(model.G, "multiple", 1))
-        if self.tile is not None and self.tile % self.multiple:
-            nearest = max(1, round(self.tile / self.multiple)) * self.multiple
+        network = model.G.get_submodule(self.drawing.network)
+        # a network of the user's own may take any side
+        self.multiple = int(getattr(network, "multiple", 1))
+        self.least = int(getattr(network, "shortest", self.multiple))
+        if self.tile is not None and (self.tile % self.multiple or self.tile < self.least):
+            nearest = max(self.least, round(self.tile / self.multiple) * self.multiple)
+            least = f", and at least {self.least}" if self.least > self.multiple else ""
             raise UserError(
                 f"--tile {self.tile}: this generator takes sides that are multiples of "
-                f"{self.multiple}. Type --tile {nearest}"
+                f"{self.multiple}{least}. Type --tile {nearest}"
             )
         self.protocol = run_mode(model)
         if options.dropout:
@@ -88,7 +92,10 @@ class FileTranslator:
             image = self.decode(file.read())
         except DECODE_ERRORS as error:
             raise Untranslatable(format_reason(error)) from error
-        return self(image)
+        try:
+            return self(image)
+        except UserError as error:  # of a network: the other files may suit it
+            raise Untranslatable(str(error).rstrip(".")) from error
 
     def decode(self, content: bytes) -> Tensor:
         """Decode an image as in training, (C, H, W) uint8, in the size of the options.
@@ -116,7 +123,8 @@ class FileTranslator:
             seed_noise(self.seed, image[None])
             x = to_float(image)[None].to(self.device)
             self.y = self.estimate(x) if self.estimate else None
-            return to_uint8(apply_padded(self.apply, x, self.multiple, self.tile))[0].cpu()
+            image = apply_padded(self.apply, x, self.multiple, self.tile, least=self.least)
+            return to_uint8(image)[0].cpu()
 
     def apply(self, x: Tensor) -> Tensor:
         """Translate an image of a size that G takes."""
@@ -134,7 +142,7 @@ class FileTranslator:
         else:
             return
         side = min(self.tile or LARGEST_TILE, max(width, height)) if tiles else 0
-        half = max(1, side // 2 // self.multiple) * self.multiple
+        half = max(self.least, side // 2 // self.multiple * self.multiple)
         advice = f"--tile {half}, or a smaller --size" if half < side else "a smaller --size"
         raise Untranslatable(
             f"{width}x{height} pixels need more memory than there is: type {advice}"
@@ -194,11 +202,12 @@ def choose_translation(model: LoadedGenerator, to: str | None) -> GeneratedView:
 
 def run_mode(model: LoadedGenerator) -> Protocol:
     """Return the modes of batch norm and dropout of a run's grids and metrics."""
-    metrics = model.config.get("metrics", {})
+    draws = get_draws(model.config, model.class_names)
+    mode, metrics = choose_translation_mode(draws), model.config.get("metrics", {})
     if "batch_norm" not in metrics:  # metrics=none
-        return TRANSLATION_MODE
+        return mode
     dropout = metrics.get("dropout", "off")
-    return TRANSLATION_MODE._replace(batch_norm=metrics.batch_norm, dropout=dropout)
+    return mode._replace(batch_norm=metrics.batch_norm, dropout=dropout)
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from crgan_cli.data.images import Dataset, Images, to_float
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import Images, to_float
 from crgan_cli.evaluation.fakes import Fakes
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.reference_images import ReferenceImages

@@ -47,10 +47,11 @@ class StarGANGenerator(nn.Module):
     `upsampling`: "deconv" is the authors' transposed convolution, 4x4 with stride 2. "resize" is
     nearest upsampling and a 3x3 convolution, against checkerboards.
 
-    `multiple`: both sides of the input must be multiples of it. They need not be `resolution`.
+    Both sides of the input must be multiples of `multiple`, and at least `shortest`. They need not
+    be `resolution`.
     """
 
-    multiple = QUARTER
+    multiple, shortest = QUARTER, SHORTEST
 
     def __init__(
         self,

@@ -15,12 +15,6 @@ WIDTH, INDENT = 100, 16
 SHOWN = ("task", "dataset", "architecture", "loss", "regularizer", "augment", "augment_both")
 """The groups that say what a run is, in this order; then those that are left."""
 
-PROTOCOL_KEYS = (
-    *("protocol", "num_samples", "num_real", "reference_split", "extractor", "extractor_sha256"),
-    "generator_weights",
-)
-"""What is told of a protocol. A program gets all of it."""
-
 
 def format_facts(facts: Facts) -> str:
     """Return a run, or a checkpoint, one fact per line, and the next commands."""

@@ -3,8 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -57,21 +56,10 @@ def make_report_folder(folder: Path, option: str = "--out") -> Path:
     return folder
 
 
-@contextmanager
-def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Raise RunFailed if the body cannot write to the folder."""
-    from crgan_cli.errors import RunFailed
-
-    try:
-        yield
-    except OSError as error:
-        raise RunFailed(f"writing to {folder} failed: {error.strerror or error}.") from error
-
-
 def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the files and return their paths. Raises RunFailed if they cannot be written."""
     from crgan_cli.report import latex, tables
-    from crgan_cli.system.atomic import write_text
+    from crgan_cli.system.atomic import explain_write_failure, write_text
 
     texts: dict[str, dict[str, Callable[[Report], str]]] = {
         "md": {"report.md": tables.to_markdown},
@@ -82,7 +70,7 @@ def write_report(report: "Report", out: Path, formats: tuple[str, ...]) -> list[
         from crgan_cli.report.html import build_page
 
         texts["html"] = {"report.html": build_page}
-    with explain_write_errors(out):
+    with explain_write_failure(out):
         pictures = write_pictures(report, out) if "png" in formats else []
         paths = [path for path, _ in pictures]
         for each in formats:

@@ -15,7 +15,8 @@ def list_next_commands(
     translated to, where that is known and there are several translations.
     """
     where = shell_quoted(path)
-    several = "" if "dataset.channels_in" in config else f" --to {shell_quoted(to)}"
+    sign = "=" if to.startswith("-") else " "  # or it looks like another option
+    several = "" if "dataset.channels_in" in config else f" --to{sign}{shell_quoted(to)}"
     from_latents = "architecture.z_dim" in config
     measured = bool(config.get("metrics._target_"))
     look = (

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,58 +92,11 @@ def require_finite_values(values: Mapping[str, float], step: int) -> None:
 
 
 class Recorder:
-    """Record numbers, images and texts of a run by step.
-
-    This base class writes nothing: it serves the processes of a run other than the main one.
-    """
-
-    def write(
-        self,
-        kind: str,
-        step: int,
-        values: Mapping[str, float],
-        *,
-        tag: Callable[[str], str] = str,
-        **facts: float,
-    ) -> None:
-        """Write one line to metrics.jsonl and one scalar per value. `kind` is "train" or "eval".
-
-        `tag` turns a name into the tag that loggers show. Raises NotFinite if a value is not.
-        """
-        require_finite_values(values, step)
-        group = "metrics/" if kind == "eval" else ""
-        self._write(
-            {"kind": kind, "step": step, **facts, **values},
-            {f"{group}{tag(name)}": value for name, value in values.items()},
-            step,
-        )
-
-    def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
-        pass
-
-    def image(self, name: str, image: Tensor, step: int) -> None:
-        """Write a uint8 image, (C, H, W)."""
-
-    def text(self, name: str, text: str) -> None:
-        """Write a text as a block of its own."""
-
-    def hparams(
-        self, settings: Mapping[str, object], swept: Sequence[str], metric: str | None
-    ) -> None:
-        """Write the settings, those in which the runs of a sweep differ, and the metric's tag."""
-
-    def finish(self) -> None:
-        """Mark the run as finished."""
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-
-
-class RunRecorder(Recorder):
-    """Write to metrics.jsonl, and hand the same to the loggers.
+    """Write the numbers of a run to metrics.jsonl, and let its loggers show them, and all else.
 
     A logger that raises is left out from then on, which is said once: a run does not end because a
-    server is away. What metrics.jsonl raises ends the run.
+    server is away. What metrics.jsonl raises ends the run. Only the main process writes; in others
+    there are no loggers.
     """
 
     def __init__(
@@ -154,8 +107,9 @@ class RunRecorder(Recorder):
         `hooks_done` is the checkpoint's too: whether samples and metrics of `step` are done.
         """
         self.run = run
-        self.loggers = dict(loggers)
-        drop_lines_after(run, step, hooks_done=hooks_done)
+        self.loggers = dict(loggers) if is_main() else {}
+        if is_main():
+            drop_lines_after(run, step, hooks_done=hooks_done)
         self.each(lambda logger: logger.open(run, step=step))
 
     def each(self, act: Callable[[Logger], None]) -> None:
@@ -173,35 +127,27 @@ class RunRecorder(Recorder):
                 with suppress(Exception):  # which may fail for the same reason
                     logger.close()
 
-    def _write(self, line: Mapping[str, object], scalars: Mapping[str, float], step: int) -> None:
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        tag: Callable[[str], str] = str,
+        **facts: float,
+    ) -> None:
+        """Write one line to metrics.jsonl and one scalar per value. `kind` is "train" or "eval".
+
+        `tag` turns a name into the tag that loggers show. Raises NotFinite if a value is not.
+        """
+        require_finite_values(values, step)
+        if not is_main():
+            return
+        line = {"kind": kind, "step": step, **facts, **values}
+        group = "metrics/" if kind == "eval" else ""
+        scalars = {f"{group}{tag(name)}": value for name, value in values.items()}
         append_line(self.run.metrics, json.dumps(line, allow_nan=False))
         self.each(lambda logger: logger.write(line, scalars, step))
-
-    def image(self, name: str, image: Tensor, step: int) -> None:
-        self.each(lambda logger: logger.image(name, image, step))
-
-    def text(self, name: str, text: str) -> None:
-        self.each(lambda logger: logger.text(name, text))
-
-    def hparams(
-        self, settings: Mapping[str, object], swept: Sequence[str], metric: str | None
-    ) -> None:
-        self.each(lambda logger: logger.hparams(settings, swept, metric))
-
-    def finish(self) -> None:
-        self.each(lambda logger: logger.finish())
-
-    def close(self) -> None:
-        self.each(lambda logger: logger.close())
-
-
-def make_recorder(
-    run: RunDir, loggers: Mapping[str, Logger], *, step: int, hooks_done: bool
-) -> Recorder:
-    """Return the recorder of this process. Only the main process of a run writes."""
-    if not is_main():
-        return Recorder()
-    return RunRecorder(run, loggers, step=step, hooks_done=hooks_done)
 
 
 def read_history(run: RunDir) -> list[dict]:

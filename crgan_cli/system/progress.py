@@ -183,12 +183,16 @@ class TrainingProgress(LiveDisplay):
         yield
         self.paused_seconds += time.monotonic() - before
 
+    def training_seconds(self) -> float:
+        """Return the seconds since `begin`, without those in `paused`."""
+        return time.monotonic() - self.began - self.paused_seconds
+
     def advance(self, step: int) -> None:
         """Show that a step is done. Cheap; call it after every step."""
         self.step = step
         self.line.update(self.bar, completed=step)
         now = time.monotonic()
-        mark = Mark(now - self.began - self.paused_seconds, step)
+        mark = Mark(self.training_seconds(), step)
         if mark.seconds - self.marks[-1].seconds >= MARK_SECONDS:
             self.marks.append(mark)
             while mark.seconds - self.marks[1].seconds >= RECENT_SECONDS:

@@ -1,7 +1,9 @@
 """The parts of a training run, built and checked before the first step."""
 
 import itertools
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from omegaconf import DictConfig
 
@@ -9,8 +11,10 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
 from crgan_cli.data.batches import TrainingImages, make_batches
-from crgan_cli.data.images import Images, build_dataset, fingerprint_sets
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import Images, fingerprint_sets
 from crgan_cli.data.levels import shrink_images
+from crgan_cli.data.samplers import require_repeatable
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
@@ -30,14 +34,12 @@ from crgan_cli.runs.loggers.base import Logger
 from crgan_cli.runs.protocol import describe_generator
 from crgan_cli.runs.provenance import collect_provenance
 from crgan_cli.runs.record import Recorder
-from crgan_cli.system.device import describe_device, resolve_device, watch_crowding
+from crgan_cli.system.device import resolve_device, watch_crowding
 from crgan_cli.system.distributed.objects import all_gather_objects, on_every_rank
 from crgan_cli.system.distributed.setup import device_for_rank
 from crgan_cli.system.distributed.tensors import broadcast_tensors
 from crgan_cli.system.distributed.world import world
-from crgan_cli.system.numbers import format_flop
 from crgan_cli.system.progress import EvalProgress, TrainingProgress
-from crgan_cli.training import costs, peaks
 from crgan_cli.training.early_stop import EarlyStop
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import require_parts
@@ -45,13 +47,17 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.hooks import CheckpointManager, DrawSamples, Evaluate, Hook
 from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
+    build_sampler,
     require_batches,
     require_enough_memory,
     require_images,
     require_possible_end,
 )
-from crgan_cli.training.trainer import StepCost, Trainer
+from crgan_cli.training.step_cost import count_step_cost
+from crgan_cli.training.trainer import Trainer
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
+
+log = logging.getLogger(__name__)
 
 
 def build_loggers(config: DictConfig) -> dict[str, Logger]:
@@ -104,6 +110,7 @@ class TrainingRun:
         names = found.content.get("class_names", ()) if found else ()
         self.dataset = build_dataset(config, names)
         on_every_rank(lambda: require_images(config, self.task, self.dataset, stages))
+        self.sampler = build_sampler(config, self.dataset)
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
             self.require_metrics(self.evaluator, get_draws(config, names))
@@ -127,7 +134,7 @@ class TrainingRun:
             seed=self.settings.seed,
             steps=self.settings.steps,
             log_every=self.settings.log.every,
-            count_cost=self.count_cost,
+            count_cost=partial(count_step_cost, config, self.engine.precision, self.device),
         )
         if warm:
             warm.take_average(self.trainer.ema)
@@ -165,10 +172,12 @@ class TrainingRun:
     ) -> Callable[[Stage], TrainingImages]:
         """Return what makes the batches of real images of a stage, in an order of its own.
 
-        Raise UserError for a batch size of any stage that the images or D do not allow.
+        Raise UserError for a batch size of any stage that the images or D do not allow, and for a
+        sampler that is not for these images.
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
         require_batches(stages, itertools.chain(*sizes.values()))
+        self.try_sampler(sets, sizes)
         numbers = {stage: number for number, stage in enumerate(stages)}
 
         def shrink(images: Images, stage: Stage) -> Images:
@@ -187,9 +196,21 @@ class TrainingRun:
             crop=stage.resolution if stage.sides.is_square else None,
             layout=self.engine.layout,
             stream=numbers[stage],
+            sampler=self.sampler,
             blocks=self.dataset.block_shuffle,
             limit=self.engine.image_limit,
         )
+
+    def try_sampler(self, sets: Mapping[str, Images], sizes: Mapping[str, Sequence[int]]) -> None:
+        """Log what the sampler does to each set, and part of one. Raise UserError for no order."""
+        if self.dataset.block_shuffle is not None:
+            return
+        for name, images in sets.items():
+            for part in images.y.split(list(sizes[name])):
+                require_repeatable(self.sampler, part)
+                if said := self.sampler.describe(part):
+                    which = f" of {name}" if len(sets) > 1 else ""
+                    log.info("sampler %s%s: %s", type(self.sampler).__name__, which, said)
 
     def require_same_images(self, found: LoadedCheckpoint | None) -> None:
         """Raise UserError if the ranks or the checkpoint have other training images."""
@@ -205,18 +226,6 @@ class TrainingRun:
                 f"{found.path} was trained on other images than {self.dataset.title} has now "
                 "(their SHA-256 differ). Restore the data set, or start a new run with out=FOLDER."
             )
-
-    def count_cost(self, stage: Stage) -> StepCost | None:
-        """FLOP of a step of a stage; None for networks that cannot be counted."""
-        flops = costs.estimate_step_flops(self.config, stage)
-        if flops is None:
-            return None  # the peak, which is measured on a CPU, would be of no use
-        precision = self.engine.precision
-        peak = peaks.peak(self.device, precision)
-        on_cpu = self.device.type == "cpu"
-        name = "this CPU's matrix products" if on_cpu else describe_device(self.device)
-        peak_name = f"the {format_flop(peak)}/s of {name} in {precision}" if peak else ""
-        return StepCost(flops, peak, peak_name)
 
     def build_hooks(
         self, recorder: Recorder, progress: TrainingProgress

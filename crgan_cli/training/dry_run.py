@@ -18,7 +18,8 @@ from crgan_cli.config.build import build_group
 from crgan_cli.config.settings import Run
 from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import make_paths_absolute
-from crgan_cli.data.images import build_dataset, format_shape
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import format_shape
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.report.tables import Column, align_cells
@@ -33,6 +34,7 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.layers import Layer, LayerTable, make_inputs, tabulate
 from crgan_cli.training.optimizers import Optimization
 from crgan_cli.training.requirements import (
+    build_sampler,
     count_state_bytes,
     require_enough_memory,
     require_images,
@@ -87,7 +89,9 @@ def check(config: DictConfig) -> Checked:
             task = build_task(config, build_networks(without_spectral_norm(config)))
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
-    require_images(config, task, build_dataset(config), stages)
+    dataset = build_dataset(config)
+    require_images(config, task, dataset, stages)
+    build_sampler(config, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())
 
 

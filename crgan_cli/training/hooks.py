@@ -65,7 +65,7 @@ class Hook(Protocol):
 
 
 class DrawSamples:
-    """A grid of the same images each time, into samples/ and TensorBoard.
+    """A grid of the same images each time, into samples/ and the loggers.
 
     With several processes, only the main one draws: all have the same G.
     """
@@ -83,7 +83,7 @@ class DrawSamples:
         """Draw and write the grid."""
         picture = self.paint(trainer.G)
         save_picture(picture, self.run.samples / f"step_{trainer.step:08d}.png")
-        self.recorder.image("samples", picture, trainer.step)
+        self.recorder.each(lambda logger: logger.image("samples", picture, trainer.step))
 
 
 class Evaluate:

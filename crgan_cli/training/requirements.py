@@ -5,10 +5,13 @@ from collections.abc import Iterable
 import torch
 from omegaconf import DictConfig
 
+from crgan_cli.config.build import build_group
+from crgan_cli.config.resolve import format_typed
 from crgan_cli.config.sides import Sides
 from crgan_cli.data.batches import require_valid_batch_size
-from crgan_cli.data.images import Dataset
-from crgan_cli.errors import UserError
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.samplers import ImageSampler, Shuffle
+from crgan_cli.errors import UserError, conflict
 from crgan_cli.evaluation.requirements import require_enough_real
 from crgan_cli.gan.build import get_task_class
 from crgan_cli.gan.stages import Stages
@@ -100,6 +103,34 @@ def require_images(config: DictConfig, task: Task, dataset: Dataset, stages: Sta
     dataset.require_facts()
     require_batches(stages, dataset.known_counts("train").values())
     require_enough_real(config.metrics, dataset)
+
+
+def build_sampler(config: DictConfig, dataset: Dataset) -> ImageSampler:
+    """Build the sampler. Raises UserError for another class, or data that it is not for, as far as
+    is known before they are read."""
+    sampler = build_group(config.sampler)
+    name = f"sampler {type(sampler).__name__}"
+    if not isinstance(sampler, ImageSampler):
+        raise UserError(
+            f"sampler._target_ must name one class, a crgan_cli.data.ImageSampler, not "
+            f"{format_typed(config.sampler._target_)}. docs/extending.md shows one."
+        )
+    if dataset.block_shuffle is not None and type(sampler) is not Shuffle:
+        reason = "its images are read from a large file nearly in sequence, in an order of its own"
+        raise UserError(conflict(dataset.title, f"the {name}", reason, "Type sampler=shuffle."))
+    if sampler.needs_classes and not dataset.classes:
+        facts = dataset.get_facts()
+        count = facts.classes if facts else 0
+        remedy = (
+            f"Type dataset.classes={count}, or sampler=shuffle."
+            if count
+            else "Type sampler=shuffle, or dataset.classes=N if each image has one of N classes."
+        )
+        raise UserError(
+            f"{dataset.title} has no classes with dataset.classes=0, and the {name} draws by "
+            f"class. {remedy}"
+        )
+    return sampler
 
 
 def require_batches(stages: Stages, sizes: Iterable[int]) -> None:

@@ -20,7 +20,7 @@ from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.runs.folder import OUTPUTS, RunDir, new_folder
 from crgan_cli.runs.outcome import has_ended, primary_metric, recording_failure
-from crgan_cli.runs.record import make_recorder
+from crgan_cli.runs.record import Recorder
 from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
@@ -246,7 +246,7 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
     step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
     stop = StopSignal()
     with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
-        recorder = make_recorder(run, training.loggers, step=step, hooks_done=hooks_done)
+        recorder = Recorder(run, training.loggers, step=step, hooks_done=hooks_done)
         watch = TrainingProgress(
             trainer.steps,
             step=step,
@@ -263,8 +263,8 @@ def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None
                 evaluate = checkpoints.evaluate
                 log_plan(training, evaluate, found, recorder)
                 trainer.fit(recorder, hooks, checkpoints, progress, stop)
-                recorder.finish()
+                recorder.each(lambda logger: logger.finish())
         finally:
-            recorder.close()
+            recorder.each(lambda logger: logger.close())
     write_summary(training, evaluate)
     return evaluate.last.get(evaluate.evaluator.headline) if evaluate else None

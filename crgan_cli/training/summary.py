@@ -108,10 +108,11 @@ def log_plan(
         )
     if found:
         log.info("resuming from %s, step %d", found.path, trainer.step)
-    recorder.text("config", training.config_text)
+    recorder.each(lambda logger: logger.text("config", training.config_text))
     tag = evaluate.evaluator.tag(evaluate.evaluator.headline) if evaluate else None
     settings = hparams(flatten(config))
-    recorder.hparams(settings, swept_settings(settings, training.run), tag)
+    swept = swept_settings(settings, training.run)
+    recorder.each(lambda logger: logger.hparams(settings, swept, tag))
 
 
 def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object]) -> None:

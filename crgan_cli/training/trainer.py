@@ -1,10 +1,9 @@
 """The training loop: the turns of a step, then what is due after it."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.runs.checkpoint import Stateful
 from crgan_cli.runs.record import MetricBuffer, Recorder
-from crgan_cli.system.numbers import format_flop, format_rate, format_share
 from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.clock import Clock
@@ -25,9 +23,8 @@ from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.engine.graphs import CaptureFailed
 from crgan_cli.training.hooks import CheckpointManager, Hook
 from crgan_cli.training.optimizers import Optimization
+from crgan_cli.training.step_cost import StepCost
 from crgan_cli.training.stop import StopSignal
-
-log = logging.getLogger(__name__)
 
 WARM_WINDOWS = 2
 """The speed is logged at the end of this log window: the first contains compilation and warm-up."""
@@ -40,20 +37,6 @@ def reseed(seed: int, step: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes half a millisecond
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(number)
-
-
-class StepCost(NamedTuple):
-    """FLOP of a step, and what the device could do."""
-
-    flops: float  # of a step, as the networks are written: folding shows as speed
-    peak: float | None  # FLOP/s of the device's matrix products, if known
-    peak_name: str
-
-    def describe(self, steps_per_second: float) -> str:
-        """The speed in FLOP/s, and as a share of the peak (MFU)."""
-        speed = self.flops * steps_per_second
-        share = f", {format_share(speed / self.peak)} of {self.peak_name}" if self.peak else ""
-        return f"{format_flop(speed)}/s{share}"
 
 
 class Trainer:
@@ -140,7 +123,7 @@ class Trainer:
         """Train to the end. Raises Interrupted, after saving, if a signal asks to stop."""
         progress.begin()
         self.began = time.monotonic()
-        clock = Clock(self.step)
+        clock = Clock(self.step, progress.training_seconds)
 
         def log_last_window() -> None:
             if self.window.turns:
@@ -157,7 +140,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self.should_log(self.step):
                     self.log_window(recorder, progress, clock)
-                with clock.paused(), progress.paused():
+                with progress.paused():
                     self.run_hooks(hooks, checkpoints, stop, log_last_window)
         except Interrupted:
             checkpoints.save(self)
@@ -260,7 +243,7 @@ class Trainer:
         speed = steps_per_second * images / steps
         self.windows += 1
         if self.windows == WARM_WINDOWS:
-            with clock.paused(), progress.paused():
+            with progress.paused():
                 self.log_share(self.stages.at(last), steps_per_second, speed)
         progress.show_speed(speed)
 
@@ -272,12 +255,8 @@ class Trainer:
         before = time.monotonic()
         cost = self.count_cost(stage)
         self.began += time.monotonic() - before  # it is no training
-        if cost is None:
-            return
-        size = f" at {stage.sides} pixels" if len(self.stages) > 1 else ""
-        flops = format_flop(cost.flops)
-        log.info("a step%s is %s, with the networks as they are written", size, flops)
-        log.info("%s images/s, %s", format_rate(speed), cost.describe(steps_per_second))
+        if cost:
+            cost.log_speed(stage.sides if len(self.stages) > 1 else None, steps_per_second, speed)
 
     def run_hooks(
         self,

@@ -12,8 +12,9 @@ from support.runs import Crgan, refused, tiny, unmeasured
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
+from crgan_cli.data.dataset import Split
 from crgan_cli.data.embedded import Demo
-from crgan_cli.data.images import Images, Split
+from crgan_cli.data.images import Images
 from crgan_cli.evaluation.artefacts import detector, leakage, measure
 from crgan_cli.report import plots
 from crgan_cli.runs.checkpoint import file_name

@@ -346,7 +346,10 @@ def test_a_disk_that_is_full_is_a_failed_run_and_leaves_no_zip(
         (["--n", "-3"], "'-3' is not a whole number of at least 1"),
         (["--n", "0"], "'0' is not"),
         (["--n", "2.5"], "'2.5' is not"),
-        (["--n"], "argument --n: expected one argument"),
+        (
+            ["--n"],
+            "--n: expected one argument; one that begins with a minus is typed --n=-V",
+        ),
         (["--batch-size", "0"], "argument --batch-size: '0' is not"),
         (["--interpolate", "0"], "argument --interpolate: '0' is not"),
         (["--seed", "x"], "argument --seed: 'x' is not a whole number from 0 on"),

@@ -20,6 +20,7 @@ from support.runs import (
     Crgan,
     different,
     lines,
+    logged,
     refused,
     train,
 )
@@ -42,12 +43,6 @@ TWO = ("metrics=demo", "extractor.resolution=32", "device=cpu")  # two folders s
 
 def evaluations(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-
-
-def logged(run: Path, step: int) -> dict:
-    """The metrics that training wrote at a step."""
-    (line,) = (line for line in lines(run, "eval") if line["step"] == step)
-    return {key: value for key, value in line.items() if key not in ("kind", "step", "images_seen")}
 
 
 @pytest.mark.parametrize("step", [2, 4])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.runs import Crgan, lines, refused
+from support.runs import Crgan, logged, refused
 
 from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
-from crgan_cli.data.images import build_dataset
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.evaluation.metrics.pairwise import NAMES, compare_pairs
 from crgan_cli.evaluation.reference_images import ReferenceImages
 from crgan_cli.report import plots
@@ -23,11 +23,6 @@ KID, FD = (f"{name}_effnetlite0_32_n8" for name in ("kid", "fd"))
 SMALL = ("extractor.resolution=32", "metrics.measures=[kid]", "device=cpu")
 EIGHT = (*SMALL, "metrics.num_samples=8")
 PAIRWISE = {name + end for name in NAMES for end in ("", "_of_input", "_of_mean")}
-
-
-def logged(run: Path, step: int) -> dict:
-    (line,) = (line for line in lines(run, "eval") if line["step"] == step)
-    return {key: value for key, value in line.items() if key not in ("kind", "step", "images_seen")}
 
 
 def scores(crgan: Crgan, *words: object) -> tuple[dict, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crgan_cli.commands import main
 from crgan_cli.commands.translate import parse_size
+from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.translate import FileTranslator, Options
 
@@ -279,6 +280,41 @@ def test_a_tile_is_advised_only_if_it_is_smaller_than_what_failed(
     monkeypatch.setattr(FileTranslator, "apply", fail_at(0, MemoryError()))
     typed = ("translate", translator, "in.png", "--out", "o.png", "--device", "cpu", *words)
     assert f"than there is: type {advice}a smaller --size" in crgan(*typed)[2]
+
+
+@pytest.mark.parametrize(("experiment", "to"), [("demo_cyclegan", "b"), ("demo_stargan", "bag")])
+def test_each_task_translates_files_of_any_size(
+    experiment: str, to: str, crgan: Crgan, tmp_path: Path
+) -> None:
+    typed = unmeasured(tiny(f"experiment={experiment}", "steps=1", "out=run"))
+    assert crgan("train", *typed)[0] == 0
+    sizes = {"a": (33, 47), "b": (3, 1), "c": (40, 5)}
+    (tmp_path / "in").mkdir()
+    for name, size in sizes.items():
+        picture(*size).save(f"in/{name}.png")
+    for words in ([], ["--tile", "12"]):
+        out = f"out{len(words)}"
+        code, said, err = crgan("translate", "run", "in", "--to", to, "--out", out, *words)
+        assert code == 0, err
+        assert "batch norm running, dropout off" in said
+        found = {path.stem: pixels(path).shape[1::-1] for path in Path(out).iterdir()}
+        assert found == sizes
+    said = crgan("translate", "run", "in", "--to", to, "--out", "o", "--tile", "18")
+    refused(said, "multiples of 4, and at least 8. Type --tile 16")
+    refused(crgan("translate", "run", "in", "--to", to, "--out", "o", "--tile", "4"), "--tile 8")
+
+
+def test_a_file_that_the_network_refuses_does_not_end_the_others(
+    translator: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name, side in (("a", 64), ("b", 32)):
+        picture(side, side).save(f"in/{name}.png")
+    monkeypatch.setattr(FileTranslator, "apply", fail_at(32 * 32, UserError("It has no eyes.")))
+    code, said, err = crgan("translate", translator, "in", "--out", "out", "--device", "cpu")
+    assert code == 1
+    assert "1 of 2 files could not be translated: a.png (It has no eyes)." in err
+    assert said.startswith("1 images")
 
 
 def test_another_error_of_the_network_is_not_taken_for_a_file_s_fault(

@@ -382,10 +382,16 @@ def test_a_run_from_before_there_was_a_group_is_what_it_was(tmp_path: Path) -> N
     lines = to_text(now).splitlines()
     start = lines.index("augment_both:")
     older = "\n".join(lines[:start] + lines[start + 2 :])
+    older = older.replace("sampler:\n  _target_: crgan_cli.data.Shuffle\n", "")
     older = older.replace("  anneal: 1.0\n", "").replace("  anneal_steps: null\n", "")
     older = older.replace("accumulate: 1\n", "")
     assert "anneal" not in older
+    assert "sampler" not in older
     assert from_text(older).augment_both == {"_target_": {}}
     assert difference(read_stored(older, "OLD"), to_plain(now)) == []
     longer = compose(["regularizer=jsr", "steps=400000", "accumulate=2"])
     assert difference(read_stored(older, "OLD"), to_plain(longer)) == []
+    balanced = to_plain(compose(["regularizer=jsr", "sampler=balanced"]))
+    assert difference(read_stored(older, "OLD"), balanced) == [
+        "sampler._target_: crgan_cli.data.Shuffle -> crgan_cli.data.Balanced"
+    ]

@@ -15,11 +15,12 @@ from crgan_cli.system.distributed.world import World, as_world
 
 CPU = torch.device("cpu")
 COUNT, BLOCK, WINDOW = 103, 4, 3
+LABELS = torch.zeros(COUNT)
 LAW = BlockShuffle(BLOCK, WINDOW)
 
 
 def sampler(batch_size: int = 5, *, seed: int = 0, flip: bool = False) -> BatchSampler:
-    return BatchSampler(COUNT, batch_size, seed=seed, flip=flip, device=CPU, blocks=LAW)
+    return BatchSampler(LABELS, batch_size, seed=seed, flip=flip, device=CPU, blocks=LAW)
 
 
 def epoch_of(order: BatchSampler, epoch: int, batch_size: int = 5) -> list[int]:
@@ -74,11 +75,11 @@ def test_a_batch_is_a_function_of_seed_and_index_alone() -> None:
 
 
 def test_processes_share_the_batches_of_one() -> None:
-    alone = BatchSampler(COUNT, 6, seed=0, flip=True, device=CPU, blocks=LAW)
+    alone = BatchSampler(LABELS, 6, seed=0, flip=True, device=CPU, blocks=LAW)
     parts = []
     for rank in range(3):
         with as_world(World(rank, 3)):
-            parts.append(BatchSampler(COUNT, 6, seed=0, flip=True, device=CPU, blocks=LAW))
+            parts.append(BatchSampler(LABELS, 6, seed=0, flip=True, device=CPU, blocks=LAW))
     for index in (0, 5, 16, 17, 40):
         assert torch.equal(torch.cat([part[index][0] for part in parts]), alone[index][0])
 
@@ -124,7 +125,7 @@ def test_every_image_was_asked_for_before_its_batch_and_once_an_epoch(
 
 
 def test_orders_without_blocks_have_none_to_read() -> None:
-    assert BatchSampler(10, 2, seed=0, flip=False, device=CPU).find_near_blocks(0) == []
+    assert BatchSampler(LABELS, 2, seed=0, flip=False, device=CPU).find_near_blocks(0) == []
 
 
 def test_a_map_may_be_larger_than_the_memory_and_is_not_written_through(tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ Male Young  Smiling
 CSV = b"file,Male,age,Young\n1.jpg,1,34,0\n2.jpg,0,20,1\n"
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def attributes(root: Path, **changed: object) -> Attributes:

@@ -280,7 +280,7 @@ def test_a_cpu_uses_the_pixels_where_they_are():
 def test_images_copied_to_a_device_give_the_same_batches(layout: torch.memory_format, crop):
     images = coloured()
     slack = None if crop is None else (1, 2)
-    sampler = BatchSampler(10, 4, seed=1, flip=True, device=CPU, slack=slack)
+    sampler = BatchSampler(torch.zeros(10), 4, seed=1, flip=True, device=CPU, slack=slack)
     shared = SharedImages(images, sampler, flip=True, crop=crop, layout=layout)
     copied = DeviceImages(images, sampler, flip=True, crop=crop, device=CPU, layout=layout)
     for index in range(6):
@@ -324,7 +324,7 @@ def test_the_next_batch_is_read_by_a_thread_and_once(
         batches.inputs(index)
     until(lambda: len(reads) == 6)
     assert [thread.startswith("batches") for thread, _ in reads] == [False] + 5 * [True]
-    order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
+    order = BatchSampler(torch.zeros(10), 3, seed=0, flip=False, device=CPU)
     assert [positions for _, positions in reads] == [order[index][0].tolist() for index in range(6)]
 
 
@@ -333,7 +333,7 @@ def test_a_batch_on_its_way_is_not_read_again(too_large: None, reads: list[tuple
     for index in (0, 0, 0, 1):
         batches.inputs(index)
     until(lambda: len(reads) == 5)
-    order = BatchSampler(10, 3, seed=0, flip=False, device=CPU)
+    order = BatchSampler(torch.zeros(10), 3, seed=0, flip=False, device=CPU)
     expected = [order[index][0].tolist() for index in (0, 0, 0, 1, 2)]
     assert sorted(positions for _, positions in reads) == sorted(expected)
 

@@ -9,10 +9,7 @@ from PIL import Image
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def celeba(root: Path, **changed: float) -> CelebA:

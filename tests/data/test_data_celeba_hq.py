@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crgan_cli.data.celeba_hq import CelebAHQ
-from crgan_cli.data.images import Split
+from crgan_cli.data.dataset import Split
 from crgan_cli.errors import UserError
 
 SIZES = (CelebAHQ.images, CelebAHQ.test_images)

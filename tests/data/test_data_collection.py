@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.pictures import build_png
 from torch import Tensor
 from torch_fidelity.datasets import ImagesPathDataset
 from torch_fidelity.utils import glob_samples_paths
@@ -20,11 +20,7 @@ from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.pictures import Export
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "datasets"
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def noise(n: int, channels: int = 3, height: int = 5, width: int = 5) -> Tensor:
@@ -44,14 +40,7 @@ def put(path: Path, mode: str = "RGB", size: tuple[int, int] = (4, 4), value: in
 def deep_png() -> bytes:
     """2x2 pixels of 16-bit RGB, which Pillow can read and cannot write."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(2 * (1 + 2 * 6)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return build_png(2, 16, 2, (b"IDAT", zlib.compress(bytes(2 * (1 + 2 * 6)))))
 
 
 def refusal(root: Path) -> str:

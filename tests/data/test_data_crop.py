@@ -80,8 +80,8 @@ def test_each_crop_is_one_square_of_its_image_and_moves_both_halves_alike(
 @FLIPS
 def test_offsets_are_drawn_last_so_order_and_flips_are_those_of_a_run_without_a_crop(flip: bool):
     options = {"seed": 4, "flip": flip, "device": CPU}
-    plain = BatchSampler(10, 3, **options)
-    cropped = BatchSampler(10, 3, slack=(3, 4), **options)
+    plain = BatchSampler(torch.zeros(10), 3, **options)
+    cropped = BatchSampler(torch.zeros(10), 3, slack=(3, 4), **options)
     for index in range(9):
         (positions,), (same, offsets) = plain[index], cropped[index]
         assert torch.equal(positions, same)
@@ -89,15 +89,16 @@ def test_offsets_are_drawn_last_so_order_and_flips_are_those_of_a_run_without_a_
 
 
 def test_the_offsets_are_the_same_next_release():
-    sampler = BatchSampler(10, 3, seed=7, flip=True, device=CPU, slack=(30, 30))
+    sampler = BatchSampler(torch.zeros(10), 3, seed=7, flip=True, device=CPU, slack=(30, 30))
     positions, offsets = sampler[4]
     assert positions.tolist() == [8, 4, 0]
     assert offsets.tolist() == [[17, 9], [13, 19], [24, 23]]
 
 
 def test_epochs_and_images_differ_in_their_offsets():
+    hundred = torch.zeros(100)
     drawn = [
-        BatchSampler(100, 100, seed=1, flip=False, device=CPU, slack=(30, 30))[epoch][1]
+        BatchSampler(hundred, 100, seed=1, flip=False, device=CPU, slack=(30, 30))[epoch][1]
         for epoch in range(3)
     ]
     assert not torch.equal(drawn[0], drawn[1])

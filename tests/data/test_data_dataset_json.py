@@ -12,10 +12,7 @@ from crgan_cli.data.folder import Folder
 from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def shards(root: Path, count: int = 12, labels: object = ...) -> Path:

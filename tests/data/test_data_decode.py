@@ -1,12 +1,11 @@
 """One image to pixels: every colour mode by value, orientation, crop, resize, and refusals."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.pictures import build_png, encoded
 
 from crgan_cli.config.sides import Sides
 from crgan_cli.data import decode as module
@@ -24,12 +23,6 @@ from crgan_cli.data.decode import (
     read_frames,
 )
 from crgan_cli.errors import UserError
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
 
 
 def colour(picture: Image.Image, kind: str = "PNG", channels: int = 3, **options: object):
@@ -175,12 +168,7 @@ def test_what_is_no_image_is_refused(content: bytes):
 
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(side: int):
-    def chunk(name: bytes, data: bytes) -> bytes:
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+    bomb = build_png(side, 8, 0)
     with (
         quiet_pillow(),
         pytest.raises(DECODE_ERRORS, match=r"pixels are too many, at most 89,478,485 are read"),

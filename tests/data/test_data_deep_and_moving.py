@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import grey_png
+from support.pictures import build_png, encoded, grey_png
 from torch import Tensor
 
 from crgan_cli.data.collection import read_collection
@@ -24,17 +24,7 @@ from crgan_cli.data.folder import Folder
 from crgan_cli.data.pairs import PairDecoder
 from crgan_cli.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "datasets"
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def deep(value: float, kind: type = np.uint16) -> bytes:
@@ -45,20 +35,10 @@ def deep(value: float, kind: type = np.uint16) -> bytes:
 def deep_png(colour_type: int, value: Sequence[int], transparent: Sequence[int] = ()) -> bytes:
     """A PNG of 4x4 pixels of one value with 16 bits a channel, which Pillow cannot write."""
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     row = b"\0" + struct.pack(f">{len(value)}H", *value) * 4
-    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
     key = struct.pack(f">{len(transparent)}H", *transparent)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + (chunk(b"tRNS", key) if transparent else b"")
-        + chunk(b"IDAT", zlib.compress(row * 4))
-        + chunk(b"IEND", b"")
-    )
+    keys = [(b"tRNS", key)] if transparent else []
+    return build_png(4, 16, colour_type, *keys, (b"IDAT", zlib.compress(row * 4)))
 
 
 def write(root: Path, *contents: bytes) -> Path:

@@ -16,11 +16,7 @@ from crgan_cli.data import cache, decoding
 from crgan_cli.data.folder import Folder
 from crgan_cli.errors import RunFailed, UserError
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "datasets"
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def folder(root: Path, **changed: object) -> Folder:

@@ -13,9 +13,10 @@ from support.runs import different
 
 from crgan_cli.config.compose import compose
 from crgan_cli.data import batches, imagenet, prepared
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.decoding import CentreDecoder, decode_content
 from crgan_cli.data.imagenet import ImageNet
-from crgan_cli.data.images import Images, build_dataset, fingerprint
+from crgan_cli.data.images import Images, fingerprint
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.training.start import train_run
 

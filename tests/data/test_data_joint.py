@@ -12,8 +12,8 @@ from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import Typed, difference, from_text, make_paths_absolute, to_text
 from crgan_cli.config.trust import path_keys
 from crgan_cli.data import demo_domains
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.embedded import read_tiles
-from crgan_cli.data.images import build_dataset
 from crgan_cli.data.joint import Joint, join_pixels
 from crgan_cli.errors import UserError
 from crgan_cli.gan.labels import Labels

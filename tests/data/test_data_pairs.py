@@ -14,11 +14,7 @@ from crgan_cli.data.pairs import Pairs, count_grey
 from crgan_cli.errors import UserError
 from crgan_cli.gan.types import split_pair
 
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CRGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "datasets"
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def pairs(root: Path, **changed: object) -> Pairs:
@@ -172,6 +168,9 @@ def test_halves_are_squashed_to_squares_by_bicubic_interpolation(tmp_path: Path)
         expected = [each.resize((side, side), Image.Resampling.BICUBIC) for each in (a, b)]
         for half, picture in zip(split_pair(pixels[None], 3), expected, strict=True):
             assert bytes(half[0].permute(1, 2, 0).contiguous().numpy()) == picture.tobytes()
+    whole = data.load_views("train")  # who compares images gets them as those of the test split
+    assert torch.equal(whole["target"].x, data.load_views("test")["target"].x)
+    assert torch.equal(whole["real"].x, data.load("test").x)
 
 
 def test_alpha_is_a_fourth_channel_and_does_not_touch_the_colours(tmp_path: Path):

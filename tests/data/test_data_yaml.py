@@ -10,8 +10,8 @@ import yaml
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
+from crgan_cli.data.dataset import Dataset
 from crgan_cli.data.domains import UnpairedImages
-from crgan_cli.data.images import Dataset
 from crgan_cli.data.pairs import PairedImages
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"

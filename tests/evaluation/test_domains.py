@@ -18,7 +18,8 @@ from support.domains import (
 )
 from torch import nn
 
-from crgan_cli.data.images import Dataset, to_float, to_uint8
+from crgan_cli.data.dataset import Dataset
+from crgan_cli.data.images import to_float, to_uint8
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.domains import DomainsEvaluator
 from crgan_cli.evaluation.drawing import Draws, make_eval_sampler, make_painter

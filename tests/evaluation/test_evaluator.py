@@ -10,7 +10,8 @@ import torch
 from support.evaluators import make_evaluator
 from torch import Tensor, nn
 
-from crgan_cli.data.images import Dataset, Images, Split, to_float
+from crgan_cli.data.dataset import Dataset, Split
+from crgan_cli.data.images import Images, to_float
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.fakes import Fakes

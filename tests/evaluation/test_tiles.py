@@ -47,6 +47,18 @@ def test_the_network_sees_multiples_of_which_the_image_is_a_part(
         assert len(seen) == 1
 
 
+def test_sides_that_are_too_short_for_the_network_are_reflected_up_to_what_it_takes() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def apply(x: Tensor) -> Tensor:
+        seen.append((x.shape[2], x.shape[3]))
+        return x
+
+    x = numbered(1, 13)
+    torch.testing.assert_close(apply_padded(apply, x, 4, None, least=8), x)
+    assert seen == [(8, 16)]
+
+
 def test_a_tile_is_no_larger_than_the_image_where_that_is_smaller() -> None:
     seen: list[tuple[int, int]] = []
 

@@ -12,7 +12,7 @@ from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
-from crgan_cli.data.images import build_dataset
+from crgan_cli.data.dataset import build_dataset
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task

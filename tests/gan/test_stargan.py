@@ -19,7 +19,7 @@ from crgan_cli.gan.regularizers.base import CombinedRegularizer
 from crgan_cli.gan.regularizers.classification import Classification
 from crgan_cli.gan.regularizers.penalties import GradientPenalty
 from crgan_cli.gan.stages import Stages
-from crgan_cli.gan.tasks.stargan import StarGAN, make_translation, shuffle_rows
+from crgan_cli.gan.tasks.stargan import StarGAN, make_translation, read_changes, shuffle_rows
 from crgan_cli.gan.types import Batch, Verdict
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.eager import Eager
@@ -213,6 +213,21 @@ def test_a_target_switches_several_attributes() -> None:
     G, x = TinyRelabeller(3), torch.rand(1, C, SIDE, SIDE)
     y, target = torch.tensor([[1, 0, 1]]), torch.tensor([[0, 1, 0]])
     assert torch.equal(view.draw(G, Batch(x, y)), G(x, target))
+
+
+@pytest.mark.parametrize(
+    ("to", "changes"),
+    [
+        ("pears, green", {"pears, green": True}),
+        ("-pears, green,+-x, young", {"pears, green": False, "-x": True, "young": True}),
+        ("-x", {"-x": True}),
+        ("--x,", {"-x": False}),
+        ("+a,-b, c", {"a": True, "b": False, "c": True}),
+        ("", {}),
+    ],
+)
+def test_a_known_name_may_have_commas_and_signs(to: str, changes: dict[str, bool]) -> None:
+    assert read_changes(to, ["pears, green", "-x", "young"]) == changes
 
 
 def test_a_data_set_without_labels_is_refused() -> None:

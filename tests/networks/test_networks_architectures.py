@@ -1,11 +1,12 @@
 """Every architecture: published sizes, shapes and ranges, independence of samples, labels."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from support.architectures import lively
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -89,23 +90,8 @@ def labels(net: nn.Module, n: int) -> Tensor | None:
     return torch.arange(n) % net.classes if net.classes else None
 
 
-def lively(net: nn.Module) -> nn.Module:
-    """`net` in float64 with weights and biases of order 1, so that no layer hides behind a zero."""
-    net = net.double()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return net
-
-
 def images(name: str, n: int) -> Tensor:
     return torch.rand(n, 3, TINY_SIDE[name], TINY_SIDE[name]) * 2 - 1
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.mark.parametrize(

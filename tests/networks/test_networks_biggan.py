@@ -4,10 +4,8 @@ The formulas are written out here from their code: StudioGAN's src/models/big_re
 src/config.py (ReLUs in place), compare_gan's resnet_biggan.py, resnet_ops.py and arch_ops.py.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -31,13 +29,6 @@ COMPARE_GAN = (
     "architecture.g_upsampling=zeros",
     "architecture.gain_offset=0",
 )
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def composed(*words: str) -> DictConfig:

@@ -1,20 +1,11 @@
 """Conditional batch norm, attention, heads."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 from crgan_cli.errors import UserError
 from crgan_cli.networks import layers, norms
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def test_scaled_rounds_and_never_reaches_zero() -> None:

@@ -1,6 +1,6 @@
 """The fully connected networks: formulas, labels, dropout, penalties and costs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,13 +23,6 @@ from crgan_cli.system.distributed.world import World, as_world
 from crgan_cli.training import costs
 
 Players = dict[str, nn.Module]
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def build(name: str, *words: str) -> Players:

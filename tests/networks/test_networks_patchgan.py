@@ -1,9 +1,10 @@
 """PatchGAN: published sizes, patches, the formula, and penalties on the gradient of its maps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
+from support.architectures import lively
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,13 +26,6 @@ from crgan_cli.networks.patchgan import RECEPTIVE_FIELDS, PatchDiscriminator
 LAYERS = range(6)
 
 
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
 def patches(
     layers: int = 3,
     *,
@@ -43,14 +37,6 @@ def patches(
 ) -> PatchDiscriminator:
     kind = networks.PatchDiscriminator
     return kind(side, channels, layers, width, norm, spectral_norm)  # type: ignore[arg-type]
-
-
-def lively(net: PatchDiscriminator) -> PatchDiscriminator:
-    """In float64 with weights and biases of order 1, so that no layer hides behind a zero."""
-    net = net.double()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return net
 
 
 def images(n: int, side: int = 32, channels: int = 3) -> Tensor:

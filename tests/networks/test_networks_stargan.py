@@ -1,7 +1,5 @@
 """StarGAN's networks: published sizes, the formulas, the sizes they refuse, gradients of D."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,13 +16,6 @@ from crgan_cli.networks.fast.adjoint import is_piecewise_linear
 from crgan_cli.networks.fast.spectral import SpectralNorm
 from crgan_cli.networks.image_to_image import Upsampling
 from crgan_cli.networks.stargan import StarGANDiscriminator, StarGANGenerator
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def generator(

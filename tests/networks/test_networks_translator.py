@@ -1,7 +1,5 @@
 """CycleGAN's residual translator: published sizes, the formula, reflection, sizes it refuses."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,13 +12,6 @@ from crgan_cli.errors import UserError
 from crgan_cli.networks.image_to_image import Reflect, ReflectionPad, Upsampling
 from crgan_cli.networks.norms import NormKind
 from crgan_cli.networks.translator import ResnetTranslator
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def translator(

@@ -1,7 +1,5 @@
 """pix2pix's U-Net: published sizes, the formula, dropout, and the sizes it refuses."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,13 +13,6 @@ from crgan_cli.networks.fast.fused_resample import NearestConv3
 from crgan_cli.networks.image_to_image import Upsampling
 from crgan_cli.networks.norms import NormKind
 from crgan_cli.networks.unet import UNetGenerator
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def unet(

@@ -20,7 +20,8 @@ from crgan_cli.errors import RunFailed
 from crgan_cli.gan.types import TurnLog
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.loggers import TensorBoard
-from crgan_cli.runs.record import MetricBuffer, RunRecorder, drop_lines_after, read_history, to_cpu
+from crgan_cli.runs.record import MetricBuffer, Recorder, drop_lines_after, read_history, to_cpu
+from crgan_cli.system.distributed import launch
 from crgan_cli.training.trainer import Trainer
 
 KIND = ("log.every=1", "checkpoint.every=3", "metrics.every=2", "samples.every=2", "steps=5")
@@ -165,12 +166,12 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
     """A resumed run does not write again what lies before its checkpoint."""
     assert scalars(runs.killed_late) == written(runs.killed_late)
     (tmp_path / "run").mkdir()
-    recorder = RunRecorder(
+    recorder = Recorder(
         RunDir(tmp_path / "run"), {"tensorboard": TensorBoard()}, step=0, hooks_done=True
     )
     recorder.write("train", 1, {f"loss/{i}": float(i) for i in range(200)})
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
-    recorder.close()
+    recorder.each(lambda logger: logger.close())
     assert len(scalars(tmp_path / "killed")) == 200
 
 
@@ -180,14 +181,23 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: Path) -> None:
-    recorder = RunRecorder(
-        RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True
-    )
+    recorder = Recorder(RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True)
     with pytest.raises(RunFailed, match=r"kid became (nan|inf|-inf) at step 7"):
         recorder.write(kind, 7, {"fid": 1.0, "kid": value})
-    recorder.close()
+    recorder.each(lambda logger: logger.close())
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert scalars(tmp_path) == []
+
+
+def test_only_the_main_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in launch.TORCHRUN:
+        monkeypatch.setenv(name, "2")
+    recorder = Recorder(RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True)
+    with pytest.raises(RunFailed, match="fid became nan at step 7"):  # as on the main one
+        recorder.write("eval", 7, {"fid": float("nan")})
+    recorder.write("eval", 7, {"fid": 1.0})
+    recorder.each(lambda logger: logger.text("config", "seed: 1"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_cut_short_is_dropped_and_the_rest_is_kept(tmp_path: Path) -> None:

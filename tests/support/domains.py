@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from crgan_cli.data.images import Dataset, Images, Split
+from crgan_cli.data.dataset import Dataset, Split
+from crgan_cli.data.images import Images
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.domains import DomainsEvaluator
 from crgan_cli.evaluation.drawing import Draws

@@ -101,6 +101,12 @@ def lines(out: Path, kind: str) -> list[dict]:
     return [line for line in timeless if line["kind"] == kind]
 
 
+def logged(run: Path, step: int) -> dict:
+    """The metrics that training wrote at a step."""
+    (line,) = (line for line in lines(run, "eval") if line["step"] == step)
+    return {key: value for key, value in line.items() if key not in ("kind", "step", "images_seen")}
+
+
 def leaves(value: object, name: str = "") -> dict[str, object]:
     """Every tensor and number in nested containers, by its path."""
     if isinstance(value, dict):

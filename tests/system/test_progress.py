@@ -165,6 +165,17 @@ def test_pauses_count_by_their_mean_and_not_as_a_slow_step(
     assert said.messages[-1].endswith("11 min 40 s left")
 
 
+def test_training_takes_the_time_since_its_begin_without_pauses(clock: Time) -> None:
+    watch = TrainingProgress(200, step=0, crowd=None)
+    clock.seconds = 100
+    watch.begin()
+    clock.seconds += 4
+    with watch.paused():
+        clock.seconds += 1000
+    clock.seconds += 1
+    assert watch.training_seconds() == 5
+
+
 def test_the_time_left_of_a_work_counts_no_work_before(
     clock: Time, said: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,6 @@ from crgan_cli.training.summary import (
     warn_of_noisy_consistency,
     warn_of_unfit_parts,
 )
-from crgan_cli.training.trainer import StepCost
 
 
 def test_a_row_of_hparams_tells_what_was_built_and_with_what() -> None:
@@ -55,12 +54,6 @@ def test_dropout_in_d_disturbs_a_consistency_term_and_the_log_says_so(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (advice is not None)
     assert advice is None or said[0].endswith(advice)
-
-
-def test_the_speed_of_steps_has_units_that_fit() -> None:
-    cost = StepCost(9.07e9, 442e9, "the 442 GFLOP/s of this CPU")
-    assert cost.describe(15.0) == "136 GFLOP/s, 30.8% of the 442 GFLOP/s of this CPU"
-    assert cost._replace(peak=None).describe(1000.0) == "9.07 TFLOP/s"
 
 
 @pytest.mark.parametrize("spectral_norm", ["true", "false"])
@@ -136,6 +129,11 @@ def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: 
 def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[str]) -> None:
     found = list_next_commands(Path("R"), config, resumes=resumes, to="b")
     assert found == [f"crgan {words}" for words in said]
+
+
+def test_a_name_that_looks_like_an_option_is_printed_as_it_can_be_typed() -> None:
+    found = list_next_commands(Path("R"), {"dataset.classes": 2}, resumes=False, to="-x")
+    assert found == ["crgan translate R INPUT --to=-x --out OUT"]
 
 
 @pytest.mark.parametrize(

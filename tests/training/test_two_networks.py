@@ -25,6 +25,7 @@ from crgan_cli.networks.fast.fused_resample import NearestConv3, PooledConv3
 from crgan_cli.networks.fast.spectral import fixed_spectral_norm, spectral_norm
 from crgan_cli.system import rng
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.compiler import compile_players
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.optimizers import Adam
 from crgan_cli.training.trainer import Trainer
@@ -208,7 +209,7 @@ def test_each_network_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
         nn.Module, "compile", lambda self, **settings: compiled.append(type(self).__name__)
     )
     made = trainer(Eager())
-    made.engine.compile_players()
+    compile_players(made.engine.task, made.engine.players)
     assert compiled == ["TinyDiscriminator"] * 2 + ["TinyGenerator"] * 2
 
 

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from crgan_cli import __version__
 from crgan_cli.config.build import build_group
-from crgan_cli.data.images import build_dataset, fingerprint
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.data.images import fingerprint
 from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.artefacts import figures
@@ -29,7 +30,7 @@ from crgan_cli.evaluation.artefacts.leakage import Leakage, estimate_leakage, tr
 from crgan_cli.evaluation.artefacts.memorisation import measure_memorisation
 from crgan_cli.gan.augment import Chain
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
-from crgan_cli.system.atomic import write_json
+from crgan_cli.system.atomic import explain_write_failure, write_json
 from crgan_cli.system.numbers import format_mean, format_number, name_nonfinite
 
 MAX_DISAGREEMENT = 0.1
@@ -69,7 +70,7 @@ def load_subject(
     """
     generator = load.load_generator(checkpoint, device, weights)
     dataset = build_dataset(config, generator.class_names)
-    train, held_out = dataset.load_cropped("train"), dataset.load_cropped("test")
+    train, held_out = dataset.load_whole("train"), dataset.load_whole("test")
     T = Chain(**build_group(config.augment))
     T.set_full_side(min(dataset.sides))
     D = load.load_discriminator(checkpoint, device)
@@ -216,11 +217,9 @@ def measure_one(subject: Subject, name: str, options: MeasureOptions, folder: Pa
             f"{', '.join(broken[:5])}. Measure an earlier checkpoint, or with another extractor=..."
         )
     record = {**subject.record, "measurement": name, **measurement.record}
-    try:
+    with explain_write_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", record, indent=1)
         for file, draw in measurement.plots.items():
             draw(folder / file)
-    except OSError as error:
-        raise RunFailed(f"writing to {folder} failed: {error.strerror or error}.") from error
     return measurement

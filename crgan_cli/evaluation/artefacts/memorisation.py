@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.estimates import Proportion, auc, wilson
+from crgan_cli.evaluation.artefacts.estimates import (
+    Proportion,
+    auc,
+    share_below_quantile,
+    wilson,
+)
 from crgan_cli.evaluation.artefacts.inputs import (
     FeatureMap,
     MeasureOptions,
@@ -75,19 +80,8 @@ class NeighbourDistances:
 
     @property
     def unsuspicious(self) -> Proportion:
-        """The expected `suspicious` if images are as near as held-out ones, and its 95 % range.
-
-        The threshold is one of n images too. If it were the k-th smallest distance, the count below
-        would be beta-binomial with parameters n, k and n + 1 - k, whatever the distribution of the
-        distances; `quantile` interpolates, at k = 1 + (n - 1) / 100, and so do we. The mean
-        k / (n + 1) is 1.1 % of 1,000 images and 3.4 % of 40.
-        """
-        from scipy.stats import betabinom  # takes a second
-
-        n = len(self.held_out)
-        k = 1 + 0.01 * (n - 1)
-        low, high = betabinom.ppf([0.025, 0.975], len(self.generated), k, n + 1 - k).tolist()
-        return Proportion(k / (n + 1), low / len(self.generated), high / len(self.generated))
+        """The expected `suspicious` if images are as near as held-out ones, and its 95 % range."""
+        return share_below_quantile(0.01, len(self.held_out), len(self.generated))
 
     @property
     def prefers_train(self) -> Proportion:

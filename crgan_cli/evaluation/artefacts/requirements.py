@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from crgan_cli.data.images import Dataset, Split
+from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.artefacts import diversity
 from crgan_cli.evaluation.artefacts.inputs import require_available, require_count
@@ -29,8 +29,11 @@ Counts = Mapping[Split, int]
 def count_known(dataset: Dataset) -> Counts:
     """Return what is known of a data set before it is read."""
     splits: tuple[Split, ...] = ("train", "test")
-    found = {split: dataset.known_counts(split).get("real") for split in splits}
-    return {split: count for split, count in found.items() if count is not None}
+    counts: dict[Split, int] = {}
+    for split in splits:
+        if (count := dataset.known_counts(split).get("real")) is not None:
+            counts[split] = count
+    return counts
 
 
 def choose_measurable(names: Sequence[str], n: int, counts: Counts, *, named: bool) -> list[str]:
@@ -56,8 +59,8 @@ def require_measurable(names: Collection[str], n: int, counts: Counts) -> None:
     if "leakage" in names:
         require_generated(n)
         require_real(**counts)
-    compared = {split: name for name in names for split in COMPARED.get(name, ())}
-    found = [split for split in compared if split in counts]
+    compared: dict[Split, str] = {split: name for name in names for split in COMPARED.get(name, ())}
+    found: list[Split] = [split for split in compared if split in counts]
     least = diversity.TWO_PAIRS if "diversity" in names else 2
     if found:
         split = min(found, key=lambda split: counts[split])

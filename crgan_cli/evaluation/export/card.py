@@ -21,7 +21,10 @@ from crgan_cli.system.numbers import format_metric
 UNSTATED = "not known, **state it here before you share this**"
 """The licence of data that are the user's."""
 
-GROUPS = ("task", "dataset", "architecture", "loss", "regularizer", "augment", "augment_both")
+GROUPS = (
+    *("task", "dataset", "sampler", "architecture", "loss", "regularizer"),
+    *("augment", "augment_both"),
+)
 """The groups of settings that a card names."""
 
 

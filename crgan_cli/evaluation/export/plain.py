@@ -131,7 +131,7 @@ def plan_translation(model: LoadedGenerator, to: str | None) -> Plan:
             view = choose_translation(model, to)
         except UserError as error:  # its words are those of `crgan translate`
             raise UserError(str(error).replace("--to", "--translation")) from None
-        network = model.G.get_submodule(view.network) if view.network else model.G
+        network = model.G.get_submodule(view.network)
         channels = view.in_channels
     side = int(model.config.architecture.resolution)
     shape = f"{channels}, {side}, {side}"

@@ -58,10 +58,6 @@ class GradientRegularizer(Regularizer):
         """Whether D takes a double backward pass, for which it must not be compiled."""
         return self.gradient == "autograd" or not adjoint.is_piecewise_linear(D)
 
-    def gradient_method(self, D: Discriminator) -> str:
-        """How D's gradient is computed, as text for the log."""
-        return "double backward" if self.needs_double_backward(D) else "adjoint network"
-
     def input_gradient(self, D: Discriminator, *batches: Batch) -> tuple[Tensor, ...]:
         """grad_x D per image, (N, C, H, W) fp32, for each batch.
 

@@ -1,7 +1,7 @@
 """Images whose labels are changed: one generator for all domains."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -107,9 +107,8 @@ class StarGAN(TwoPlayers):
     ) -> GeneratedView:
         """NAME, or several with commas: attributes to switch on, or with - before them off."""
         labels = Labels.from_settings(config["dataset"], class_names)
-        words = [word.strip() for word in (to or "").split(",") if word.strip()]
-        changes = {word.lstrip("+-"): not word.startswith("-") for word in words}
         known = [name for group in labels.groups for name in group.names]
+        changes = read_changes(to or "", known)
         if not changes or not {*changes} <= {*known}:
             wrong = ", ".join(sorted({*changes} - {*known}))
             problem = f"--to {to}: there is no {wrong}" if wrong else "there are several domains"
@@ -162,6 +161,32 @@ def shuffle_rows(y: Tensor) -> Tensor:
     with as_single_process():
         order = rng.rand(len(everyone), device=y.device).argsort()
     return rng.local_rows(everyone.index_select(0, order))
+
+
+def read_changes(to: str, known: Collection[str]) -> dict[str, bool]:
+    """Read NAME,+NAME,-NAME: label -> whether it is switched on. Names need not be known."""
+    changes, parts = {}, to.split(",")
+    while parts:
+        name, value, count = read_first_change(parts, known)
+        parts = parts[count:]
+        if name:
+            changes[name] = value
+    return changes
+
+
+def read_first_change(parts: Sequence[str], known: Collection[str]) -> tuple[str, bool, int]:
+    """Return the first label, whether it is switched on, and how many parts it takes.
+
+    A known name may have commas in it, or + or - in front.
+    """
+    for count in range(len(parts), 0, -1):
+        word = ",".join(parts[:count]).strip()
+        if word in known:
+            return word, True, count
+        if word[:1] in ("+", "-") and word[1:] in known:
+            return word[1:], word[0] == "+", count
+    word = parts[0].strip()
+    return word.lstrip("+-"), not word.startswith("-"), 1
 
 
 def make_translation(

@@ -5,7 +5,6 @@ The other engines differ in how these operations reach the device, never in what
 
 import logging
 import os
-import warnings
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Literal, NamedTuple
@@ -31,7 +30,7 @@ from crgan_cli.system.distributed.tensors import average_gradients
 from crgan_cli.system.distributed.world import world
 from crgan_cli.training.ema import EMA
 from crgan_cli.training.engine.accumulate import cut_views
-from crgan_cli.training.engine.compiler import require_compiler
+from crgan_cli.training.engine.compiler import compile_players, require_compiler
 from crgan_cli.training.engine.turn_log import bound_gradient, mean_numbers, turn_log
 from crgan_cli.training.optimizers import find_trainable
 
@@ -169,29 +168,7 @@ class Eager:
             self.folds = fused_resample.choose_fused(self.task, self.fold, self.device)
         fused_resample.set_fused(self.task, self.folds)
         if self.compile:
-            self.compile_players()
-
-    def compile_players(self) -> None:
-        """Compile in place, so that all weights keep their names. Forget the code of the stage
-        before: PyTorch keeps 8 versions of a function, and then silently compiles no more."""
-        torch.compiler.reset()
-        # the compiler looks at the gradients of the normalised weights, which have none
-        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
-        from torch._inductor import config as inductor  # takes seconds
-
-        if hasattr(inductor, "deterministic"):  # PyTorch 2.10 and newer: no choice by timing
-            inductor.deterministic = True
-        twice = self.task.players_with_double_backward()
-        for who in self.players:
-            if who in twice:
-                log.info(
-                    "%s is not compiled: its gradient penalty needs double backward, which "
-                    "torch.compile does not support",
-                    who,
-                )
-                continue
-            for network in self.task.networks(who):
-                network.compile(dynamic=False)
+            compile_players(self.task, self.players)
 
     def end(self) -> None:
         """End a session, also after an error."""

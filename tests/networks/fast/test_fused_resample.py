@@ -2,12 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Literal
 
 import pytest
 import torch
+from support.architectures import lively
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,21 +68,6 @@ DISCRIMINATORS = {
     "resnet_sngan": lambda sn: SNGANDiscriminator(**IMAGES, width=0.03, spectral_norm=sn),
     "biggan": biggan_discriminator,
 }
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-def lively(net: nn.Module) -> nn.Module:
-    """`net` in float64 with weights and biases of order 1, so that no layer hides behind a zero."""
-    net = net.double()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return net
 
 
 def assert_near(ours: Tensor, theirs: Tensor, within: float) -> None:

@@ -1,7 +1,5 @@
 """The folded convolution to an image: the plain one's numbers, and where it is used."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -10,14 +8,6 @@ from torch.nn import functional as F
 from crgan_cli.networks.fast import image_conv
 from crgan_cli.networks.fast.bf16_weights import bf16_weights
 from crgan_cli.networks.fast.image_conv import ImageConv
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
 
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 

@@ -1,7 +1,5 @@
 """Instance norm in channels last: torch's numbers, its gradient, and the gradient of that."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -9,13 +7,6 @@ from torch.nn import functional as F
 
 from crgan_cli.networks.fast.instance_norm import NormalizeInstances
 from crgan_cli.networks.norms import InstanceNorm
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.mark.parametrize("affine", [False, True])

@@ -1,7 +1,5 @@
 """A convolution with its leaky ReLU against the two one after the other."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -18,13 +16,6 @@ from crgan_cli.networks.fast.leaky_convolution import ConvolveLeaky, convolve_le
 
 SAME = Geometry(3, 1, 1)
 SLOPE = 0.2
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def operands(n: int, c: int, k: int, side: int, kernel: int = 3) -> list[Tensor]:
