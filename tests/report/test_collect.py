@@ -28,7 +28,8 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
     assert [line["step"] for line in found.train] == [100, 200, 300]
     assert "kind" not in found.train[0]
     assert found.config["regularizer.lambda_cr"] == 10.0
-    assert found.published == {"fid": 18.72, "source": "arXiv:2002.04724"}
+    number = {"fid": 18.72, "source": "arXiv:2002.04724", "protocol": None}
+    assert found.published == number
     assert (found.seconds, found.peak_memory_bytes, found.device) == (36.0, 1000, "cpu (1 threads)")
     assert found.images_per_second == 200.0  # the median of 100, 200, 300
     assert found.samples == run / "samples" / "step_00000300.png"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.runs import Crgan, tiny
 
+from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import to_text
@@ -20,8 +21,8 @@ from crgan_cli.training.dry_run import check
 from crgan_cli.training.summary import (
     advise_on_few_images,
     hparams,
-    warn_of_idle_clipping,
     warn_of_noisy_consistency,
+    warn_of_unfit_parts,
 )
 
 
@@ -67,8 +68,43 @@ def test_clipping_under_spectral_norm_is_said_to_do_little(
 ) -> None:
     words = ["architecture=sndcgan", "architecture.width=0.02", "regularizer=clip"]
     config = compose([*words, f"architecture.spectral_norm={spectral_norm}"])
-    warn_of_idle_clipping(build_task(config, build_networks(config)))
+    warn_of_unfit_parts(build_task(config, build_networks(config)))
     assert ("Type architecture.spectral_norm=false" in caplog.text) == (spectral_norm == "true")
+
+
+def unfit_parts(words: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """How the warnings of such a run begin."""
+    config = compose([*words.split(), "architecture.width=0.02"])
+    warn_of_unfit_parts(build_task(config, build_networks(config)))
+    return [record.getMessage().partition(" ")[0] for record in caplog.records]
+
+
+@pytest.mark.parametrize("loss", sorted(Choices().groups["loss"]))
+@pytest.mark.parametrize("both", ["ada", "diffaugment"])
+def test_ada_with_a_loss_whose_sign_says_nothing_is_said(
+    loss: str, both: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = unfit_parts(f"loss={loss} regularizer=gp augment_both={both}", caplog)
+    unfit = both == "ada" and loss in ("least_squares", "relativistic", "wasserstein")
+    assert said == ["augment_both=ada"] * unfit
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("architecture.spectral_norm=false regularizer=none", True),
+        ("architecture.spectral_norm=false regularizer=icr", True),
+        ("architecture=mlp regularizer=none", True),
+        ("architecture.spectral_norm=true regularizer=none", False),
+        ("architecture.spectral_norm=false regularizer=clip", False),
+        ("architecture.spectral_norm=false regularizer=[cr,gp]", False),
+        ("architecture.spectral_norm=false regularizer=none loss=hinge", False),
+    ],
+)
+def test_wasserstein_without_a_bound_of_d_is_said(
+    words: str, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert unfit_parts(f"loss=wasserstein {words}", caplog) == ["Wasserstein:"] * said
 
 
 def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: Path) -> None:
