@@ -59,7 +59,7 @@ def build_evaluator(config: DictConfig, *, unread: bool = False) -> Evaluator | 
         if own:
             raise UserError(
                 f"measure={','.join(own)} is measured with the metrics, and metrics=none has none. "
-                f"Type {suggest_metrics(flatten(config))[0]}, or leave measure out."
+                f"Type {name_fitting_metrics(config)[0]}, or leave measure out."
             )
         return None
     if unread:
@@ -67,6 +67,15 @@ def build_evaluator(config: DictConfig, *, unread: bool = False) -> Evaluator | 
     else:
         extractor = build_group(config.extractor)
     return build_group(config.metrics, extractor=extractor, **({"own": own} if own else {}))
+
+
+def name_fitting_metrics(config: DictConfig) -> list[str]:
+    """Return settings of metrics that fit a run. That of an evaluation has no architecture."""
+    return suggest_metrics(
+        from_latents=get_task_class(config).has_latents,
+        pairs="channels_in" in config.dataset,
+        own_images="holdout" in config.dataset,
+    )
 
 
 def build_own_measures(settings: DictConfig) -> dict[str, Metric]:

@@ -11,7 +11,7 @@ from crgan_cli.errors import UserError
 from crgan_cli.report.model import RunFiles
 from crgan_cli.report.read import read_run
 from crgan_cli.report.settings import fill_config
-from crgan_cli.runs.next_commands import suggest_metrics
+from crgan_cli.runs.next_commands import suggest_metrics_for
 from crgan_cli.system.paths import shell_quoted
 
 
@@ -80,7 +80,7 @@ def describe_unmeasured(runs: Sequence[RunFiles]) -> str:
             f"{runs[0].step}). Wait for the first evaluation, every metrics.every steps, or "
             f"evaluate the newest checkpoint: {evaluate}"
         )
-    metrics = suggest_metrics(runs[0].config)
+    metrics = suggest_metrics_for(runs[0].config)
     return (
         f"none of the {len(runs)} runs has metrics: there is nothing to compare. Evaluate each run "
         f"({evaluate} {metrics[0]}), or train with {' or '.join(metrics)}."

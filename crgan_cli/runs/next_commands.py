@@ -6,16 +6,26 @@ from pathlib import Path
 from crgan_cli.system.paths import shell_quoted
 
 
-def suggest_metrics(config: Mapping[str, object]) -> list[str]:
-    """Return the settings of metrics that fit a run, whose configuration is flat. The first needs
-    no download."""
-    if "dataset.channels_in" in config:
-        return ["metrics=pairs"]
-    if "architecture.z_dim" not in config:
-        return ["metrics=domains"]
-    if "dataset.holdout" in config:  # images of one's own, which may be few: all that are held out
+def suggest_metrics(*, from_latents: bool, pairs: bool, own_images: bool) -> list[str]:
+    """Return the settings of metrics that fit a run. The first needs no download.
+
+    `from_latents`: what its images are made from. `pairs`: whether its data are. `own_images`: they
+    are the user's, and may be few.
+    """
+    if not from_latents:
+        return ["metrics=pairs" if pairs else "metrics=domains"]
+    if own_images:  # as many as are held out
         return ["metrics=demo metrics.num_samples=null"]
     return ["metrics=demo", "metrics=fid10k_test"]
+
+
+def suggest_metrics_for(config: Mapping[str, object]) -> list[str]:
+    """Do `suggest_metrics` for a run's whole configuration, which is flat."""
+    return suggest_metrics(
+        from_latents="architecture.z_dim" in config,
+        pairs="dataset.channels_in" in config,
+        own_images="dataset.holdout" in config,
+    )
 
 
 def list_next_commands(
@@ -36,6 +46,6 @@ def list_next_commands(
         if from_latents
         else f"crgan translate {where} INPUT{several} --out OUT"
     )
-    score = f"crgan eval {where}" + ("" if measured else f" {suggest_metrics(config)[0]}")
+    score = f"crgan eval {where}" + ("" if measured else f" {suggest_metrics_for(config)[0]}")
     report = [f"crgan report {where}"] if measured and path.suffix != ".pt" else []
     return [*([f"crgan train --from {where}"] if resumes else []), look, score, *report]

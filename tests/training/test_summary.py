@@ -16,7 +16,7 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation.checkpoints import Scorer
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.report.collect import collect
-from crgan_cli.runs.next_commands import list_next_commands, suggest_metrics
+from crgan_cli.runs.next_commands import list_next_commands, suggest_metrics_for
 from crgan_cli.training.dry_run import check
 from crgan_cli.training.summary import (
     advise_on_few_images,
@@ -150,11 +150,13 @@ def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[s
 def test_a_run_without_metrics_is_told_those_that_fit_it(name: str, tmp_path: Path) -> None:
     typed = [f"experiment={name}", "architecture.width=0.02", "device=cpu"]
     config = compose([*typed, "metrics=none"])
-    first = suggest_metrics(flatten(config))[0]
+    whole = to_text(config)
+    first = suggest_metrics_for(flatten(config))[0]
     check(compose([*typed, first]))  # as for a dry run
+    del config["architecture"]  # an evaluation has none
     with pytest.raises(UserError, match=f"metrics=none. Add a protocol, for example {first}"):
         Scorer(config, torch.device("cpu"), lambda *_: None)
-    (tmp_path / "config.yaml").write_text(to_text(config))
+    (tmp_path / "config.yaml").write_text(whole)
     (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(UserError, match=rf"Evaluate each run \(crgan eval .* {first}\), or train"):
         collect([tmp_path])
