@@ -147,6 +147,40 @@ def test_test_is_preferred_to_val(tmp_path: Path):
     assert values(folder(root).load("train").x) == [0]
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train/0.png", "test/1.png", "preview.png"], r"train/ and test/, but 1 of 3 .*: preview"),
+        (
+            ["Train/0.png", "VAL/1.png", "more/2.png"],
+            r"train/ and val/, but 1 of 3 .*: more/2\.png",
+        ),
+        (["set/train/0.png", "set/test/1.png", "0.png"], r"set/train/ and set/test/, but 3 of 3"),
+        (["cat/train/0.png", "cat/test/1.png", "dog/2.png"], "cat/train/ and cat/test/, but 3 of"),
+    ],
+)
+def test_test_images_are_not_trained_on_because_of_others_beside_them(
+    tmp_path: Path, names: list[str], said: str
+):
+    root = save_grey(tmp_path / "images", names)
+    for classes in (0, 2):
+        with pytest.raises(UserError, match=rf"{said}.*\n*dataset\.labels=folders"):
+            folder(root, classes=classes).load("train")
+
+
+def test_splits_may_be_in_capital_letters(tmp_path: Path):
+    root = save_grey(tmp_path / "images", ["Train/cat/0.png", "TEST/cat/1.png"])
+    data = folder(root, classes=1)
+    assert (values(data.load("train").x), values(data.load("test").x)) == ([0], [1])
+
+
+def test_classes_may_have_the_names_of_splits_if_that_is_said(tmp_path: Path):
+    names = [f"{name}/{i}.png" for name in ("plane", "test", "train") for i in range(2)]
+    data = folder(save_grey(tmp_path / "images", names), classes=3, labels="folders")
+    data.load("train")
+    assert data.class_names == ("plane", "test", "train")
+
+
 def test_a_class_may_be_called_train(tmp_path: Path):
     root = save_grey(
         tmp_path / "images", ["plane/a.png", "plane/b.png", "train/a.png", "train/b.png"]
