@@ -75,6 +75,10 @@ class Folder(LabelledDataset):
         if split == "train" and labels:
             numbered = [f"{label} {name}" for name, label in labels.items()]
             log.info("%s: %d classes: %s", self.name, len(labels), format_names(numbered))
+            tested = {item.label for item in self._select_split("test")}
+            if untested := [name for name in self.class_names if name not in tested]:
+                text = "%s: the test split has no image of %d of them: %s"
+                log.warning(text, self.name, len(untested), format_names(untested))
         items = shuffle(self._select_split(split))
         options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
         decoder = CentreDecoder(*options)
@@ -108,7 +112,8 @@ def hold_out(
 ) -> list[Value]:
     """Return the items of a split, if a `share` of each stratum is the test split.
 
-    `strata` are as many as items. Raises UserError if no item is left to train on.
+    `strata` are as many as items. Of each the first is trained on if all would be held out. Raises
+    UserError if no item is left to train on.
     """
     test = set(choose_stratified(np.array(strata), share, ORDER_SEED).tolist())
     if len(test) == len(items):
@@ -116,6 +121,8 @@ def hold_out(
             f"dataset.holdout={share} of the {len(items)} image(s) in {root} "
             "leaves none to train on. Give more images, or a smaller dataset.holdout."
         )
+    for stratum in sorted(set(strata) - {each for i, each in enumerate(strata) if i not in test}):
+        test.remove(strata.index(stratum))  # or a class would be asked for and never seen
     return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
 
 

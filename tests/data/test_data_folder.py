@@ -64,6 +64,26 @@ def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path):
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
 
 
+def test_a_class_of_one_image_is_trained_on_and_its_absence_from_the_test_split_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    root = save_grey(cats_and_dogs(tmp_path / "images"), ["bird/0.png"], start=200)
+    data = folder(root, classes=3)
+    assert data.load("train").y.bincount().tolist() == [1, 9, 9]
+    assert data.load("test").y.bincount().tolist() == [0, 1, 1]
+    assert "the test split has no image of 1 of them: bird" in caplog.text
+
+
+def test_a_class_without_a_readable_training_image_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    root = save_grey(tmp_path / "images", ["train/cat/0.png", "test/cat/0.png"])
+    (root / "train/ant").mkdir()
+    (root / "train/ant/0.png").write_bytes(b"damaged")
+    folder(root, classes=2, skip_unreadable=True).load("train")
+    assert "no training image is of class 0 (of 0 to 1)" in caplog.text
+
+
 def test_classes_are_counted_as_a_person_does_and_printed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
