@@ -1,10 +1,12 @@
 """A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
 
+import errno
 import json
 import os
 import random
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from support.pictures import grey_png, save_grey
 from torch import Tensor
 
 from crgan_cli.data import cache, decoding
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import Folder
 from crgan_cli.errors import RunFailed, UserError
 
@@ -442,7 +446,41 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCap
         images = folder(root, classes=2, skip_unreadable=True).load("train")
         assert torch.bincount(images.y).tolist() == [9, 10]
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
-    assert "skipped 1 unreadable images of 20: train/cat/000.png" in caplog.text
+    assert caplog.text.count("skipped 1 unreadable images of 20: train/cat/000.png") == 2
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOENT])
+def test_a_failing_disk_leaves_no_image_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    root = save_grey(tmp_path / "images", numbered("", 20))
+    whole = ImageFiles.read
+
+    def fail_for_some(files: ImageFiles, entry: Entry) -> bytes:
+        if entry.name > "010":
+            raise OSError(number, os.strerror(number))
+        return whole(files, entry)
+
+    monkeypatch.setattr(ImageFiles, "read", fail_for_some)
+    with pytest.raises(
+        RunFailed, match=r"0\d\d\.png in .* could not be read .*nothing was left out"
+    ):
+        folder(root, skip_unreadable=True).load("train")
+    monkeypatch.setattr(ImageFiles, "read", whole)
+    assert len(folder(root, skip_unreadable=True).load("train").x) == 18
+
+
+def test_a_failing_disk_does_not_make_an_image_without_an_ending_another_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = save_grey(tmp_path / "images", ["one", "0.png"])
+
+    def fail(files: ImageFiles, entry: Entry) -> IO[bytes]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ImageFiles, "open", fail)
+    with pytest.raises(RunFailed, match=r"one in .* could not be read"):
+        folder(root).load("train")
 
 
 def test_nothing_readable_is_an_error_even_so(tmp_path: Path):
