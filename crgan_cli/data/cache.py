@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,7 +134,9 @@ def sample_digest(indices: Sequence[int], file: Path) -> str:
 
 
 def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> None:
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+    unfinished = folder.with_name(f".unfinished-{folder.name}")  # under the lock, so of nobody else
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a kill has left
+    unfinished.mkdir()
     try:
         indices: list[int] = []
         facts = SetFacts()

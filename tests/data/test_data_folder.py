@@ -1,12 +1,15 @@
 """A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
 
+import contextlib
 import errno
 import json
 import os
 import random
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -388,7 +391,21 @@ def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):
     (root / "000.png").write_bytes(b"damaged")
     with pytest.raises(UserError):
         load_both(root)
-    assert not [path for path in cache_folder.iterdir() if "unfinished" in path.name]
+    assert not list(cache_folder.glob(".unfinished-*"))
+
+
+def test_what_a_kill_left_unfinished_is_gone_after_the_next_start(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = save_grey(tmp_path / "images", numbered("", 5))
+    with monkeypatch.context() as killed:
+        killed.setattr(cache.shutil, "rmtree", lambda *_, **__: None)  # as a kill removes nothing
+        killed.setattr(cache, "sample_digest", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder(root).load("train")
+    assert len(list(cache_folder.glob(".unfinished-*"))) == 1
+    assert len(folder(root).load("train").x) == 4
+    assert not list(cache_folder.glob(".unfinished-*"))
 
 
 def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Path):
@@ -407,16 +424,18 @@ def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_a_failed_run(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     root = save_grey(tmp_path / "images", numbered("", 5))
-    real = cache.tempfile.mkdtemp
 
-    def on_a_full_disk(**where: object) -> str:
-        made = real(**where)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        os.symlink("/dev/full", Path(made) / "pixels.u8")
-        return made
+    @contextlib.contextmanager
+    def on_a_full_disk() -> Iterator[None]:
+        (unfinished,) = cache_folder.glob(".unfinished-*")
+        os.symlink("/dev/full", unfinished / "pixels.u8")
+        yield
 
-    monkeypatch.setattr(cache.tempfile, "mkdtemp", on_a_full_disk)
+    monkeypatch.setattr(cache, "quiet_pillow", on_a_full_disk)
     with pytest.raises(RunFailed, match=r"No space left on device.*Free space there"):
         folder(root).load("train")
 
