@@ -70,6 +70,10 @@ class Folder(LabelledDataset):
         files, found = self._listed
         if split == "train":
             files.log_left_out()
+            for other in found.splits.keys() - {"train", "test"}:
+                log.info(
+                    "%s: %d images in %s/ are unused", self.name, len(found.splits[other]), other
+                )
         self.class_names = self.renumber(found.names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
@@ -143,7 +147,8 @@ def make_safe_name(root: Path) -> str:
 
 
 def _split_by_folder(files: ImageFiles, labels: LabelSource) -> SplitFiles:
-    """Group entries and the folders above them by split: "train" and "test", or all as "train".
+    """Group entries and the folders above them by split: "train", "test" and others that are not
+    used, or all as "train".
 
     Raises UserError for folders of splits that cannot be used: to pool them would train on the test
     images. They may be classes of these names, if sub-folders are asked for as classes.
@@ -170,8 +175,8 @@ def _split_by_folder(files: ImageFiles, labels: LabelSource) -> SplitFiles:
             "Move these away, or give the folder that holds nothing but splits: dataset.root=PATH. "
             "If all its folders are classes, type dataset.labels=folders dataset.classes=N."
         )
-    test = find_test(inside[()])
-    return {
-        key: [(entry, parts[1:]) for entry, parts in located if parts[0].casefold() == name]
-        for key, name in (("train", "train"), ("test", test))
-    }
+    test, splits = find_test(inside[()]), SplitFiles()
+    for entry, parts in located:
+        name = parts[0].casefold()
+        splits.setdefault("test" if name == test else name, []).append((entry, parts[1:]))
+    return splits

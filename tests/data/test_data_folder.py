@@ -168,10 +168,12 @@ def test_train_and_test_folders_are_splits(tmp_path: Path, name: str):
     assert sorted(data.load("test").y.tolist()) == [0, 1, 1]
 
 
-def test_test_is_preferred_to_val(tmp_path: Path):
+def test_test_is_preferred_to_val_which_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
     root = save_grey(tmp_path / "images", ["train/a.png", "val/a.png", "test/a.png"])
     assert values(folder(root).load("test").x) == [2]
     assert values(folder(root).load("train").x) == [0]
+    assert caplog.text.count("images: 1 images in val/ are unused") == 1
 
 
 @pytest.mark.parametrize(
