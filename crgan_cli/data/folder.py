@@ -70,7 +70,7 @@ class Folder(LabelledDataset):
         files, found = self._listed
         if split == "train":
             files.log_left_out()
-            for other in found.splits.keys() - {"train", "test"}:
+            for other in sorted(found.splits.keys() - {"train", "test"}):
                 log.info(
                     "%s: %d images in %s/ are unused", self.name, len(found.splits[other]), other
                 )
