@@ -63,7 +63,7 @@ GAMES = (
 TRANSLATIONS = (
     ("unet", "bcr", "ema.decay=0.9"),
     ("translator", "cr", "ema.decay=0.9"),
-    ("stargan", "[cr,gp]", "ema.decay=0.9"),
+    ("stargan", "[classification,cr,gp]", "ema.decay=0.9"),
 )
 METHODS = (
     ("sndcgan", "icr", "augment_both=diffaugment"),

@@ -33,7 +33,12 @@ PLACES = {
     "rich": ("system.progress", "data.decoding", "experiments.sweep_table", "report.write"),
     "matplotlib": ("report.plots", "evaluation.artefacts"),
     "jinja2": ("report.html",),
-    "scipy": ("report.statistics", "evaluation.metrics.statistics", "data.imagenet_files"),
+    "scipy": (
+        "report.statistics",
+        "evaluation.metrics.statistics",
+        "evaluation.artefacts.estimates",
+        "data.imagenet_files",
+    ),
     "torch_fidelity": ("evaluation.metrics",),
 }
 """Library -> the folders and modules that may import it."""

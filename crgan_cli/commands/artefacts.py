@@ -72,7 +72,12 @@ def run(args: argparse.Namespace) -> int:
     from crgan_cli.evaluation import load
     from crgan_cli.evaluation.artefacts.inputs import MeasureOptions
     from crgan_cli.evaluation.artefacts.measure import load_subject, measure_one
-    from crgan_cli.evaluation.artefacts.requirements import require_measurable
+    from crgan_cli.evaluation.artefacts.requirements import (
+        Counts,
+        choose_measurable,
+        count_known,
+        require_room,
+    )
     from crgan_cli.system.console import log_to_stderr
     from crgan_cli.system.device import resolve_device, watch_crowding
     from crgan_cli.system.memory import explained_shortage
@@ -88,10 +93,18 @@ def run(args: argparse.Namespace) -> int:
             typed=stored.Typed(overrides, CHANGEABLE, "crgan artefacts"),
         )
         device = resolve_device(settings.device)
-        require_measurable(names, args.n, build_dataset(settings))
+        dataset = build_dataset(settings)
+        require_room(args.n, dataset)
+        named = any("=" not in word for word in args.words)
+        names = choose_measurable(names, args.n, count_known(dataset), named=named)
         subject = load_subject(checkpoint, settings, device, args.weights)
         folder = args.out or output_folder(checkpoint.path, subject.step, subject.weights)
         require_folder(folder)
+        counts: Counts = {
+            "train": len(subject.model.train.x),
+            "test": len(subject.model.held_out.x),
+        }
+        names = choose_measurable(names, args.n, counts, named=named)
         extractor = None
         if with_features:
             extractor = build_extractor(settings, device)

@@ -109,7 +109,8 @@ class Choices:
 def infer_choices(config: Mapping[str, object]) -> dict[str, str]:
     """Infer group -> choice from a run's flat configuration, for a run that recorded none.
 
-    A group is left out unless exactly one of its choices has the run's `_target_`s.
+    A group is left out unless exactly one of its choices has the run's `_target_`s, or each of
+    several has one.
     """
     inferred = {}
     for group, targets_by_choice in _targets().items():
@@ -120,8 +121,14 @@ def infer_choices(config: Mapping[str, object]) -> dict[str, str]:
             if key.startswith(f"{prefix}_target_") and value is not None
         }
         names = [name for name, targets in targets_by_choice.items() if targets == own]
+        parts = [key.removeprefix("_target_.") for key in own]
         if len(names) == 1:
             inferred[group] = names[0]
+        elif parts and all(
+            targets_by_choice.get(part) == {key: own[key]}
+            for part, key in zip(parts, own, strict=True)
+        ):
+            inferred[group] = f"[{','.join(parts)}]"
     return inferred
 
 

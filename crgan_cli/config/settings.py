@@ -62,6 +62,7 @@ class Published:
 
     fid: NonNegative | None
     source: str | None
+    protocol: str | None = None  # its short name, as `Protocol.label` makes it
 
 
 @dataclass(frozen=True)

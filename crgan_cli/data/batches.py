@@ -216,12 +216,19 @@ def make_batches(
     return made[0] if len(made) == 1 else SideBySideBatches(made)
 
 
-def require_valid_batch_size(batch_size: int, count: int, processes: int) -> None:
-    """Raise UserError if `count` images are too few, or processes cannot share a batch equally."""
+def require_valid_batch_size(
+    batch_size: int, count: int, processes: int, *, name: str = "", remedy: str = ""
+) -> None:
+    """Raise UserError if `count` images are too few, or processes cannot share a batch equally.
+
+    `name` is that of the set, if there are several; `remedy` what else there is than a smaller one.
+    """
     if batch_size > count:
+        most = count // processes * processes or count
+        of_set = f" ({name})" if name else ""
         raise UserError(
-            f"A batch of {batch_size} images cannot be drawn from a training set of {count}. "
-            f"Lower the batch size to at most {count}, or raise dataset.fraction."
+            f"A batch of {batch_size} images cannot be drawn from a training set of {count}"
+            f"{of_set}. Type batch_size={most}{remedy}."
         )
     if batch_size % processes:
         nearest = max(1, round(batch_size / processes)) * processes

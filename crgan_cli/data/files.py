@@ -33,18 +33,22 @@ class ImageFiles:
     """The image files below a folder or in a zip, sorted by name.
 
     A file without an ending is one if it begins like one. Hidden files and folders and macOS's
-    `__MACOSX` are left out. `option` is the option that gave the root, for error messages.
+    `__MACOSX` are left out. `option` is the option that gave the root, for error messages,
+    and `expected` what it may be.
     """
 
-    def __init__(self, root: DataPath, option: str = "dataset.root=") -> None:
+    def __init__(
+        self,
+        root: DataPath,
+        option: str = "dataset.root=",
+        expected: str = "a folder of images or a zip of images",
+    ) -> None:
         self.root = Path(root).expanduser().absolute()
         self.option = option
         if not self.root.exists():
-            raise UserError(
-                f"There is nothing at {self.root}: {option} must be a folder of images or a "
-                "zip of images."
-            )
-        self._zip = None if self.root.is_dir() else _open_zip(self.root, option)
+            raise UserError(f"There is nothing at {self.root}: {option} must be {expected}.")
+        asked = f"{option} must be {expected}"
+        self._zip = None if self.root.is_dir() else _open_zip(self.root, asked)
         listing = list_zip(self._zip) if self._zip else list_folder(self.root)
         self._sources = listing.found
         self.entries: list[Entry] = []
@@ -152,7 +156,6 @@ def _open_zip(path: Path, asked: str) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
-            f"{path} is neither a folder nor a zip that can be opened ({error}): {asked} must "
-            "be a folder of images or a zip of images. Unpack other archives first; download a "
-            "damaged zip again."
+            f"{path} is neither a folder nor a zip that can be opened ({error}): {asked}. "
+            "Unpack other archives first; download a damaged zip again."
         ) from error

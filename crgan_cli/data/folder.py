@@ -121,9 +121,11 @@ def hold_out(
     """
     test = set(choose_stratified(np.array(strata), share, ORDER_SEED).tolist())
     if len(test) == len(items):
+        least = len(choose_stratified(np.array(strata), 0, ORDER_SEED))  # one of each stratum
+        smaller = ", or a smaller dataset.holdout" if least < len(items) else ""
         raise UserError(
             f"dataset.holdout={share} of the {len(items)} image(s) in {root} "
-            "leaves none to train on. Give more images, or a smaller dataset.holdout."
+            f"leaves none to train on. Give more images{smaller}."
         )
     for stratum in sorted(set(strata) - {each for i, each in enumerate(strata) if i not in test}):
         test.remove(strata.index(stratum))  # or a class would be asked for and never seen

@@ -33,6 +33,12 @@ def read_labels(content: bytes, source: str, attributes: Sequence[str]) -> Label
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is no text in UTF-8 ({error}). Convert it.") from error
     header, rows = _split_csv(text) if source.lower().endswith(".csv") else _split_celeba(text)
+    if not header:
+        first = next(iter(text.splitlines()), "")
+        raise UserError(
+            f"{source} names no attributes: its first line is {first[:60]!r}. A CSV has a header, "
+            "such as file,Male,Young, and commas between its columns: not semicolons or tabs."
+        )
     _require_attributes(attributes, header, source)
     columns = [header.index(name) + 1 for name in attributes]
     names: dict[str, list[int]] = {}

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from crgan_cli.config.resolve import flatten
 from crgan_cli.data.collection import ImageCollection
 from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.folder import make_safe_name
@@ -28,6 +29,7 @@ from crgan_cli.evaluation.records import Evaluation
 from crgan_cli.evaluation.reference_images import random_subset
 from crgan_cli.evaluation.requirements import require_steps
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
+from crgan_cli.runs.next_commands import suggest_metrics
 from crgan_cli.runs.protocol import UNKNOWN, Record, describe_generator
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,8 @@ class Scorer:
         evaluator = load.build_evaluator(config)
         if evaluator is None:
             raise UserError(
-                "this run has metrics=none. Add a protocol, for example metrics=fid10k_test, or "
-                "metrics=demo, which needs no download."
+                "this run has metrics=none. Add a protocol, for example "
+                + " or ".join(suggest_metrics(flatten(config)))
             )
         self.config = config
         self.evaluator: Evaluator = evaluator

@@ -58,7 +58,7 @@ class DomainsEvaluator(Evaluator):
     ) -> None:
         self.require_draws(draws)
         self.directions = {
-            name: Direction(view, self._evaluator_for(dataset, view))
+            name: Direction(view, self._evaluator_for(dataset, name, view))
             for name, view in draws.items()
         }
         directions, groups = list(self.directions.values()), list(self._by_source())
@@ -102,7 +102,7 @@ class DomainsEvaluator(Evaluator):
         require_domains(draws, self.metrics, with_file=self.reference_file is not None)
         self._require_source(draws)
 
-    def _evaluator_for(self, dataset: Dataset, view: GeneratedView) -> Evaluator:
+    def _evaluator_for(self, dataset: Dataset, name: str, view: GeneratedView) -> Evaluator:
         """Return an evaluator by the same settings, with the counts of one direction."""
         one = copy.copy(self)
         one.directions = {}
@@ -117,7 +117,8 @@ class DomainsEvaluator(Evaluator):
             num_samples=samples or len(resolve_split(dataset, split, view.source).x),
             num_real=real,
         )
-        require_possible(one.metrics, one.protocol, one.extractor)
+        counted = f"the split {split}, translations to {name}" if self.all_real else ""
+        require_possible(one.metrics, one.protocol, one.extractor, counted=counted)
         return one
 
     def _by_source(self) -> Iterator[list[Direction]]:

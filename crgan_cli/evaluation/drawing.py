@@ -80,11 +80,6 @@ class DrawsSampler:
     def __init__(self, samplers: Mapping[str, ProtocolSampler]) -> None:
         self.samplers = samplers
 
-    @property
-    def has_classes(self) -> bool:
-        """Whether the classes of all images are known."""
-        return all(sampler.y is not None for sampler in self.samplers.values())
-
     @contextmanager
     def images(self, G: nn.Module) -> Iterator[dict[str, Fakes]]:
         """Provide G's images inside the block, by name; G is restored afterwards."""

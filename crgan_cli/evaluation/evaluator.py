@@ -243,15 +243,17 @@ class Evaluator(ImageComparison):
     def count_samples(self, dataset: Dataset) -> None:
         """Replace metrics.num_samples=null by the number of images in the reference split."""
         if not self.protocol.num_samples:
-            self.set_count(len(resolve_split(dataset, self.protocol.reference, self.target).x))
+            split = self.protocol.reference
+            count = len(resolve_split(dataset, split, self.target).x)
+            self.set_count(count, counted=f"the split {split}" if self.all_real else "")
 
-    def set_count(self, count: int) -> None:
-        """Replace metrics.num_samples=null by a number of images."""
+    def set_count(self, count: int, *, counted: str = "") -> None:
+        """Replace metrics.num_samples=null by a number of images. `counted`: their split."""
         if self.protocol.num_samples:
             return
         real = self.protocol.num_real or count
         self.protocol = self.protocol._replace(num_samples=count, num_real=real)
-        require_possible(self.metrics, self.protocol, self.extractor)
+        require_possible(self.metrics, self.protocol, self.extractor, counted=counted)
 
     def reference_images(self, dataset: Dataset) -> ReferenceImages:
         """Return the real images with which the generated ones are compared."""

@@ -10,12 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from crgan_cli.config.build import build_group
+from crgan_cli.config.build import build_group, import_class
 from crgan_cli.config.resolve import flatten, format_typed
 from crgan_cli.config.stored import from_text, read_stored
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.evaluation.metrics.extractors import Unread
 from crgan_cli.gan.build import build_networks, build_prior, get_task_class
 from crgan_cli.gan.stages import describe_side
 from crgan_cli.gan.tasks.base import StoredValues, Task
@@ -26,12 +27,13 @@ from crgan_cli.runs.checkpoint import (
     LoadedCheckpoint,
     Stateful,
     list_checkpoints,
-    load,
+    load_checkpoint,
     load_latest,
     restore,
 )
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.metric_names import TRAITS
+from crgan_cli.runs.next_commands import suggest_metrics
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +48,25 @@ MODE_VALUES: StoredValues = {
 of their groups: neither the data nor the extractor need be there."""
 
 
-def build_evaluator(config: DictConfig) -> Evaluator | None:
+def build_evaluator(config: DictConfig, *, unread: bool = False) -> Evaluator | None:
     """Build the metrics with their feature extractor, and the user's own measures.
 
-    Return None for metrics=none. Raises UserError for a measure that is none, or has no place.
+    `unread`: without the extractor's weights, to check settings only. Return None for metrics=none.
+    Raises UserError for a measure that is none, or has no place.
     """
     own = build_own_measures(config.measure)
     if not config.metrics._target_:
         if own:
             raise UserError(
                 f"measure={','.join(own)} is measured with the metrics, and metrics=none has none. "
-                "Type metrics=demo, or leave measure out."
+                f"Type {suggest_metrics(flatten(config))[0]}, or leave measure out."
             )
         return None
-    parts = {"extractor": build_group(config.extractor)} | ({"own": own} if own else {})
-    return build_group(config.metrics, **parts)
+    if unread:
+        extractor = Unread(import_class(config.extractor._target_))
+    else:
+        extractor = build_group(config.extractor)
+    return build_group(config.metrics, extractor=extractor, **({"own": own} if own else {}))
 
 
 def build_own_measures(settings: DictConfig) -> dict[str, Metric]:
@@ -97,7 +103,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"--best asks for the best checkpoint of a run, and {path} is not a run's folder. "
                 "Give the folder, or leave out --best."
             )
-        return keep_networks(LoadedCheckpoint(path, load(path)))
+        return keep_networks(load_checkpoint(path))
     run = RunDir(path)
     if best:
         if not run.best.exists():
@@ -105,7 +111,7 @@ def find_checkpoint(path: Path, *, best: bool = False) -> LoadedCheckpoint:
                 f"{path} holds no best checkpoint ({run.best}): no checkpoint of it had the best "
                 "metrics yet, or it has no metrics. Leave out --best for its newest."
             )
-        return keep_networks(LoadedCheckpoint(run.best, load(run.best)))
+        return keep_networks(load_checkpoint(run.best))
     newest = load_latest(run.checkpoints)
     if newest is None:
         raise UserError(
@@ -203,7 +209,7 @@ def load_generator(
     checkpoint: LoadedCheckpoint, device: torch.device, weights: str | None
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint: "ema" or "raw" weights; None takes the EMA if any."""
-    path, content = checkpoint
+    path, content, _ = checkpoint
     config = read_network_config(checkpoint)
     weights = weights or ("ema" if "ema" in content["states"] else "raw")
     if weights == "ema" and "ema" not in content["states"]:

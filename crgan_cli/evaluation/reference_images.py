@@ -68,11 +68,17 @@ class ReferenceImages:
 
 def too_many(setting: str, count: int, available: int, split: str) -> UserError:
     """Return the error for more images than a split has."""
+    problem = f"metrics.{setting}={count} is more than the {available} images of the split {split}"
+    if available < 2:  # which no distance compares
+        return UserError(f"{problem}. {MORE_IMAGES}, or type metrics=none.")
     return UserError(
-        f"metrics.{setting}={count} is more than the {available} images of the split {split}. Give "
-        f"metrics.{setting}={available} or less, or another metrics.reference (train, test, all): "
-        "the numbers then belong to another protocol."
+        f"{problem}. Give metrics.{setting}={available} or less, or another metrics.reference "
+        "(train, test, all): the numbers then belong to another protocol."
     )
+
+
+MORE_IMAGES = "Add images to it, or type a larger dataset.holdout where a share is held out"
+"""How a split gets more images."""
 
 
 def choose_rows(images: Images, choose: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -6,19 +6,24 @@ from collections.abc import Collection, Iterable, Mapping
 from crgan_cli.config.resolve import Settings
 from crgan_cli.data.dataset import Dataset, Split
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.base import Metric
+from crgan_cli.evaluation.metrics.base import Metric, TooFewImages
 from crgan_cli.evaluation.metrics.extractors import Extractor
 from crgan_cli.evaluation.metrics.features import FeatureKind
 from crgan_cli.evaluation.metrics.protocol import Protocol
-from crgan_cli.evaluation.reference_images import too_many
+from crgan_cli.evaluation.reference_images import MORE_IMAGES, too_many
 from crgan_cli.gan.tasks.base import GeneratedView
 from crgan_cli.runs.metric_names import make_word
 
 log = logging.getLogger(__name__)
 
 
-def require_possible(metrics: Iterable[Metric], protocol: Protocol, extractor: Extractor) -> None:
-    """Raise UserError if the extractor or the counts of images do not do for a metric."""
+def require_possible(
+    metrics: Iterable[Metric], protocol: Protocol, extractor: Extractor, *, counted: str = ""
+) -> None:
+    """Raise UserError if the extractor or the counts of images do not do for a metric.
+
+    `counted` names the images of a split that gave the counts, where no setting did.
+    """
     for metric in metrics:
         if metric.of_features and not extractor.dims:
             raise UserError(
@@ -33,7 +38,15 @@ def require_possible(metrics: Iterable[Metric], protocol: Protocol, extractor: E
                 "metrics.measures=[fid,kid]."
             )
     for metric in metrics:
-        metric.require(protocol.num_real, protocol.num_samples, extractor.dims)
+        try:
+            metric.require(protocol.num_real, protocol.num_samples, extractor.dims)
+        except TooFewImages as error:
+            if not counted:
+                raise
+            raise UserError(
+                f"{counted}: {error.problem}. {MORE_IMAGES}, or remove {error.metric} from "
+                "metrics.measures."
+            ) from None
 
 
 def require_enough_real(metrics: Settings, dataset: Dataset) -> None:

@@ -228,7 +228,7 @@ def list_inputs(path: Path) -> list[InputFile]:
     """
     if path.is_file() and path.suffix.lower() != ".zip":
         return [InputFile(path.name, f"{path.stem}.png", path.read_bytes)]
-    files = ImageFiles(str(path), "INPUT")
+    files = ImageFiles(str(path), "INPUT", "an image, a folder of images or a zip of images")
     files.log_left_out()
     # an absolute name in a zip must not lead out of the output folder
     outputs = [str(PurePosixPath(e.name.lstrip("/")).with_suffix(".png")) for e in files.entries]

@@ -15,6 +15,7 @@ from crgan_cli.experiments.job_folder import choose_folder, hash_settings, job_n
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
+from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir, checkpoint_step, decide_on_main
 from crgan_cli.runs.status import Status
 from crgan_cli.system.console import format_unexpected, print_error
@@ -127,7 +128,8 @@ def run_job(state: SweepState, cfg: "DictConfig") -> float | None:
         return float("nan")
     result = RunDir(folder).read_result()
     skipped = bool(before) and result == before
-    images, training = count_new_images(step, result, job.ended - job.began)
+    seconds, stages = job.ended - job.began, Stages.from_settings(cfg)
+    images, training = count_new_images(stages, step, result, seconds)
     early = result["step"] if result.get("stopped_early") else 0
     job = job._replace(images=images, training=training, early=early)
     job = job._replace(seconds=time.monotonic() - start)
@@ -168,7 +170,7 @@ def count_steps_done(folder: Path) -> int:
     return next(map(checkpoint_step, RunDir(folder).list_checkpoints()), 0)
 
 
-def count_new_images(step: int, result: dict, seconds: float) -> tuple[int, float]:
+def count_new_images(stages: Stages, step: int, result: dict, seconds: float) -> tuple[int, float]:
     """Return how many real images D has seen since a step, and the seconds this took.
 
     `result` is the run's result.json, `seconds` those of the job. The result of a resumed run does
@@ -177,7 +179,7 @@ def count_new_images(step: int, result: dict, seconds: float) -> tuple[int, floa
     done = result.get("step", 0)
     if done <= step:
         return 0, 0.0
-    images = result.get("images_seen", 0) * (done - step) // done  # each step shows as many
+    images = stages.images(done) - stages.images(step)
     return images, seconds if step else result.get("seconds", seconds)
 
 

@@ -98,23 +98,25 @@ def train_sweep(choices: Choices, overrides: Sequence[str], plan: SweepPlan) -> 
         "hydra.mode=MULTIRUN",
     ]
     state = SweepState(plan.folder, plan.jobs)
-    state.clear()
-    around = (
-        parallel_jobs(state, plan.workers, shared=plan.shared) if plan.parallel else nullcontext()
-    )
-    checked = plan.jobs is not None and plan.jobs <= MAX_CHECKED
-    once = composed_once() if checked else nullcontext()
-    start = time.monotonic()
-    try:
-        with live_table(state, plan.steps), around, once, open_hydra(choices) as hydra:
-            hydra.multirun("train", partial(run_job_on_every_rank, state), typed)
-            raise_interruption(state)
-    except KeyboardInterrupt:
-        again = f"the same command with {type_again('out', str(plan.folder))}"
-        print(f"Sweep stopped. Resume with {again}", file=sys.stderr)
-        raise
-    write_throughput(state, time.monotonic() - start)
-    return finish_sweep(state)
+    with state.launch():
+        around = (
+            parallel_jobs(state, plan.workers, shared=plan.shared)
+            if plan.parallel
+            else nullcontext()
+        )
+        checked = plan.jobs is not None and plan.jobs <= MAX_CHECKED
+        once = composed_once() if checked else nullcontext()
+        start = time.monotonic()
+        try:
+            with live_table(state, plan.steps), around, once, open_hydra(choices) as hydra:
+                hydra.multirun("train", partial(run_job_on_every_rank, state), typed)
+                raise_interruption(state)
+        except KeyboardInterrupt:
+            again = f"the same command with {type_again('out', str(plan.folder))}"
+            print(f"Sweep stopped. Resume with {again}", file=sys.stderr)
+            raise
+        write_throughput(state, time.monotonic() - start)
+        return finish_sweep(state)
 
 
 @contextmanager

@@ -85,6 +85,7 @@ def parse_row(content: dict) -> PaperRow:
         published = content["published"] or {"fid": "null", "source": None}
         source = hydra_quoted(published["source"]) if published["source"] else "null"
         overrides += (f"published.fid={published['fid']}", f"published.source={source}")
+        overrides += () if content["published"] else ("published.protocol=null",)
     minutes = content.get("cpu_minutes")
     return PaperRow(content["name"], content["label"], content["experiment"], overrides, minutes)
 

@@ -1,5 +1,6 @@
 """What parallel jobs need around them: worker processes, shared GPUs, one Ctrl-C for all."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,6 +17,9 @@ from crgan_cli.system.threads import split_threads
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+TASKS = Path("/proc/self/task")
+"""A folder for each thread of this process, on Linux."""
 
 
 def count_workers(launcher: "DictConfig", jobs: int | None) -> int:
@@ -119,9 +123,10 @@ def forward_first_signal(state: SweepState) -> Iterator[None]:
 
 
 def child_processes() -> list[int]:
-    """Return the ids of the processes that this one has started; on Linux only, else none."""
-    try:
-        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    except OSError:
-        return []
-    return [int(each) for each in listed.split()]
+    """Return the ids of the processes that this one has started, in whichever thread: joblib's
+    are replaced by another one. Elsewhere than on Linux, those of `multiprocessing` and joblib."""
+    found: list[int] = []
+    for file in TASKS.glob("*/children"):
+        with suppress(OSError):  # a thread has just ended
+            found += map(int, file.read_text().split())
+    return found or [each.pid for each in multiprocessing.active_children() if each.pid]

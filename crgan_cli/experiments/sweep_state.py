@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeVar, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from crgan_cli.runs.folder import require_no_links
+from crgan_cli.errors import UserError
+from crgan_cli.runs.folder import cannot_create, require_no_links
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_json
 
@@ -53,11 +54,37 @@ class SweepState:
         self.total = total
         self.damaged: set[str] = set()  # files of which this was said
 
-    def clear(self) -> None:
-        """Delete the job files of the previous launch. Runs are kept."""
+    @contextmanager
+    def launch(self) -> Iterator[None]:
+        """Begin a launch, and refuse others while the body runs. Raises UserError if one runs."""
         require_no_links(self.folder, [FOLDER])
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "launch.lock")
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"another crgan trains the sweep {self.typed} now. Wait for it, stop it, or choose "
+                "another folder with out=FOLDER."
+            ) from None
+        except OSError as error:
+            raise cannot_create(self.typed, error) from None
+        try:
+            self.clear()
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Delete the job files of the previous launch. Runs are kept, and so are the locks, which
+        its jobs may still hold."""
+        require_no_links(self.folder, [FOLDER])
         self.path.mkdir(parents=True, exist_ok=True)
+        for each in self.path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.suffix != ".lock":
+                each.unlink(missing_ok=True)
         if self.total is not None:
             (self.path / "total").write_text(str(self.total))
 

@@ -49,14 +49,16 @@ class RunProgress(NamedTuple):
 def read_progress(run: Path) -> RunProgress:
     """Read a run's progress from the end of its log. Cheap for a log of any length."""
     step, metric, steps, images = 0, "", 0.0, 0.0
+    before = (0, 0.0)  # step and images seen of the line before: steps of one stage show as many
     for line in read_last_lines(run / "metrics.jsonl"):
         step = int(line.get("step", step))
         if line.get("kind") == "eval":
             name = next((key for key in line if key.startswith(("fid", "fd"))), "")
             metric = format_number(line[name]) if name else ""
         elif line.get("images_seen"):
-            images = line.get("speed/images_per_second", 0.0)
-            steps = images * step / line["images_seen"]
+            images, seen = line.get("speed/images_per_second", 0.0), line["images_seen"]
+            steps = images * (step - before[0]) / (seen - before[1]) if seen > before[1] else steps
+            before = step, seen
     return RunProgress(step, steps, metric, images)
 
 

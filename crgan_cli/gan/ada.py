@@ -61,6 +61,13 @@ class ADA(Augment):
         self.register_buffer("cross", cross, persistent=False)
         self.register_buffer("grey", torch.full((3, 3), LUMA**2), persistent=False)  # v v^T
 
+    def require_channels(self, channels: int) -> None:
+        if self.colour and channels not in (1, 3):
+            raise UserError(
+                f"augment_both=ada changes the colours of grey and RGB images, and D sees "
+                f"{channels} channels. Type augment_both.colour=false"
+            )
+
     def transform(self, x: Tensor) -> Tensor:
         with full_precision(self, x.device):
             if self.blit or self.geometry:
@@ -121,14 +128,9 @@ class ADA(Augment):
     def change_colours(self, x: Tensor) -> Tensor:
         """Brightness, contrast, luma flip, hue and saturation, each with probability p.
 
-        Of grey images the first three. Raises UserError for other images.
+        Of grey images the first three.
         """
         n, channels, *_ = x.shape
-        if channels not in (1, 3):
-            raise UserError(
-                f"augment_both=ada changes the colours of grey and RGB images, and D sees "
-                f"{channels} channels. Type augment_both.colour=false"
-            )
         one, zero = torch.ones(n, device=x.device), torch.zeros(n, device=x.device)
         brightness = self.switch(self.normal(n, 1)[:, 0] * 0.2, zero)
         contrast = self.switch(self.powers(n, 0.5), one)

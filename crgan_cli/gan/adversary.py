@@ -153,8 +153,10 @@ class Adversary(nn.Module):
         """
         for name, part in self.regularizer.named_members.items():
             if not latents and (part.latent_views or part.differentiates_G or part.needs_G):
+                of_latents = part.latent_views or part.differentiates_G
+                what = "latents" if of_latents else "the generator of images from latents"
                 raise UserError(
-                    f"regularizer={name} works on latents, and {task} has none: its generator "
+                    f"regularizer={name} works on {what}, and {task} has none: its generator "
                     "translates images. Type another, for example regularizer=bcr."
                 )
             known = (*roles, *part.latent_views)
@@ -166,8 +168,11 @@ class Adversary(nn.Module):
                     )
 
     def require_classes(self, *, latents: bool) -> None:
-        """Raise UserError if a regularizer needs class logits and D gives none, or is for another
-        kind of task; with `latents` also if nothing teaches D the classes that it gives."""
+        """Raise UserError if a regularizer needs class logits and D gives none, if it is for
+        another kind of task, or if nothing teaches D the classes that it gives.
+
+        `latents`: whether images are made from them.
+        """
         classifies = getattr(self.D, "classifies", False)
         members = self.regularizer.named_members
         for name, part in members.items():
@@ -187,11 +192,17 @@ class Adversary(nn.Module):
                     f"{'latents' if latents else 'images'}. Type {instead} in its place."
                 )
         taught = any(type(part).needs_classes for part in members.values())
-        if latents and classifies and not taught:
+        if classifies and not taught:
+            own = ",".join(["classification", *members])
+            remedy = (
+                "regularizer=[gp_drift,ac], or ac beside your own, or architecture.labels=none or "
+                "projection"
+                if latents
+                else f"regularizer=[{own}]"
+            )
             raise UserError(
                 f"{type(self.D).__name__} classifies, and no regularizer teaches it the classes: "
-                "it would learn nothing of them. Type regularizer=[gp_drift,ac], or ac beside your "
-                "own, or architecture.labels=none or projection."
+                f"it would learn nothing of them. Type {remedy}."
             )
 
 

@@ -44,6 +44,9 @@ class Augment(nn.Module):
         """
         self._full_side = side
 
+    def require_channels(self, channels: int) -> None:
+        """Raise UserError if images with so many channels cannot be transformed."""
+
     def observe(self, real: Tensor) -> None:
         """Learn from D's logits of the real images of a D step."""
 
@@ -67,6 +70,10 @@ class Chain(Augment):
     def set_full_side(self, side: int) -> None:
         for T in self.members.values():
             T.set_full_side(side)
+
+    def require_channels(self, channels: int) -> None:
+        for T in self.members.values():
+            T.require_channels(channels)
 
     def transform(self, x: Tensor) -> Tensor:
         for T in self.members.values():

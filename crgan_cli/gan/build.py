@@ -82,11 +82,16 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
     task = get_task_class(config)
     arguments = task.arguments(config)
     labels = arguments.get("labels")  # of a task that changes them
+    casting = task.casting(config)
 
-    def build_adversary(D: nn.Module) -> Adversary:
+    def build_adversary(name: str, D: nn.Module) -> Adversary:
         regularizer = CombinedRegularizer(**build_group(config.regularizer, labels=labels))
         T_both = Chain(**build_group(config.augment_both))  # with a state of its own for each D
         T_both.set_full_side(side)
+        seen = casting["d"][name].settings.get("d_in_channels", config.dataset.channels)
+        assert isinstance(seen, int)
+        for each in (T, T_both):
+            each.require_channels(seen)
         adversary = Adversary(D, build_group(config.loss), regularizer, T, T_both)
         adversary.require_roles(task.roles, latents=task.has_latents, task=task.__name__)
         adversary.require_classes(latents=task.has_latents)
@@ -97,9 +102,9 @@ def build_task(config: DictConfig, networks: Networks) -> Task:
         config.task,
         G=networks.G,
         **(
-            {"adversaries": {name: build_adversary(each) for name, each in D.items()}}
+            {"adversaries": {name: build_adversary(name, each) for name, each in D.items()}}
             if isinstance(D, nn.ModuleDict)
-            else {"adversary": build_adversary(D)}
+            else {"adversary": build_adversary("", D)}
         ),
         **({"prior": build_prior(config, networks.G)} if task.has_latents else {}),
         **arguments,

@@ -5,7 +5,8 @@ only: the mask vector of Choi et al. 2018 (arXiv:1711.09020) section 3.3.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -27,6 +28,19 @@ class LabelGroup(NamedTuple):
         sets = [self.names] if self.kind == "classes" else self.exclusive
         return {each for names in sets if name in names for each in names} - {name}
 
+    def rename(self, shared: Collection[str], part: str) -> "LabelGroup":
+        """The same labels, those with `shared` names called PART.NAME."""
+
+        def spell(names: Sequence[str]) -> tuple[str, ...]:
+            return tuple(f"{part}.{name}" if name in shared else name for name in names)
+
+        return self._replace(names=spell(self.names), exclusive=tuple(map(spell, self.exclusive)))
+
+
+def count_names(groups: Iterable[LabelGroup]) -> Counter[str]:
+    """How many labels have each name."""
+    return Counter(name for group in groups for name in group.names)
+
 
 class Labels:
     """The groups of labels, and their two encodings.
@@ -37,7 +51,10 @@ class Labels:
     """
 
     def __init__(self, groups: Sequence[LabelGroup]) -> None:
+        """Raise UserError if two labels have one name: what is drawn is chosen by it."""
         self.groups = tuple(groups)
+        if twice := [name for name, count in count_names(groups).items() if count > 1]:
+            raise UserError(f"several labels are called {', '.join(twice)}. Rename them.")
         self.sizes = [len(group.names) for group in groups]
         self.size = sum(self.sizes)
         """Number of labels: the outputs of a classifier."""
@@ -48,7 +65,8 @@ class Labels:
     def from_settings(cls, dataset: Mapping[str, Any], class_names: Sequence[str] = ()) -> "Labels":
         """The labels of a data set, by its settings. Without `class_names` classes are numbered.
 
-        Raise UserError if it has none.
+        A name that several parts of a data set have becomes PART.NAME. Raise UserError if a part
+        has no labels.
         """
         parts = dataset.get("parts") or {"": dataset}
         sizes = [
@@ -61,7 +79,8 @@ class Labels:
             cls._group_from_settings(part, known[end - size : end])
             for part, size, end in zip(parts.values(), sizes, ends, strict=True)
         ]
-        return cls(groups)
+        shared = {name for name, count in count_names(groups).items() if count > 1}
+        return cls([group.rename(shared, part) for group, part in zip(groups, parts, strict=True)])
 
     @staticmethod
     def _group_from_settings(part: Mapping[str, Any], class_names: Sequence[str]) -> LabelGroup:

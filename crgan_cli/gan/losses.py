@@ -17,6 +17,12 @@ class AdversarialLoss:
     g_roles: tuple[str, ...] = ("fake",)
     """The views that D scores in a G step: also "real" for a loss that compares with them."""
 
+    sign_is_verdict: bool = True
+    """Whether a positive logit means that D takes an image for real. ADA counts them."""
+
+    needs_bounded_slope: bool = False
+    """Whether D's loss has no least value unless something else keeps D Lipschitz."""
+
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """D's loss, a scalar, from its logits of real and generated images."""
         raise NotImplementedError
@@ -72,8 +78,11 @@ class Wasserstein(AdversarialLoss):
     """Arjovsky et al. 2017 (arXiv:1701.07875) eq. 2: D: E D(G(z)) - E D(x).  G: -E D(G(z)).
 
     Spectral norm, a gradient penalty or weight clipping (`regularizer=clip`, the paper's) has to
-    keep D Lipschitz.
+    keep D Lipschitz. Only differences of scores count.
     """
+
+    sign_is_verdict = False
+    needs_bounded_slope = True
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
@@ -93,6 +102,7 @@ class Relativistic(AdversarialLoss):
     """
 
     g_roles = ("real", "fake")
+    sign_is_verdict = False  # only differences of scores count
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real).mean()
@@ -106,6 +116,8 @@ class LeastSquares(AdversarialLoss):
 
     D: 1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2.  G: 1/2 E (D(G(z)) - 1)^2.
     """
+
+    sign_is_verdict = False  # undecided is 1/2
 
     def d_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()

@@ -4,13 +4,14 @@ Every file is read once, and only as much of a log as a plot shows: a thousand r
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from crgan_cli.config.stored import ABSENT, default_value
 from crgan_cli.errors import UserError
-from crgan_cli.report.model import RunFiles, Value
-from crgan_cli.report.read import read_run, to_value
+from crgan_cli.report.model import RunFiles
+from crgan_cli.report.read import read_run
+from crgan_cli.report.settings import fill_config
+from crgan_cli.runs.next_commands import suggest_metrics
 from crgan_cli.system.paths import shell_quoted
 
 
@@ -43,12 +44,7 @@ def fill_defaults(runs: Sequence[RunFiles]) -> list[RunFiles]:
     So a run from before a key existed has the settings of a later one that leaves it alone.
     """
     keys = dict.fromkeys(key for run in runs for key in run.config)
-
-    def filled(config: Mapping[str, Value]) -> dict[str, Value]:
-        defaults = {k: default_value(config, k) for k in keys if k not in config}
-        return {**config, **{k: to_value(v) for k, v in defaults.items() if v is not ABSENT}}
-
-    return [run._replace(config=filled(run.config)) for run in runs]
+    return [run._replace(config=fill_config(run.config, keys)) for run in runs]
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -84,7 +80,8 @@ def describe_unmeasured(runs: Sequence[RunFiles]) -> str:
             f"{runs[0].step}). Wait for the first evaluation, every metrics.every steps, or "
             f"evaluate the newest checkpoint: {evaluate}"
         )
+    metrics = suggest_metrics(runs[0].config)
     return (
         f"none of the {len(runs)} runs has metrics: there is nothing to compare. Evaluate each run "
-        f"({evaluate} metrics=demo), or train with metrics=demo or metrics=fid10k_test."
+        f"({evaluate} {metrics[0]}), or train with {' or '.join(metrics)}."
     )

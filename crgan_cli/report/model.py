@@ -28,7 +28,7 @@ class RunFiles(NamedTuple):
     evals: tuple[Line, ...]  # of kind "eval", by step
     protocol: Mapping[str, object]  # record of the protocol of `evals`; empty without metrics
     headline: str  # the primary metric, which chooses the best step; "" without metrics
-    published: Mapping[str, Value]  # fid and source; empty if the experiment has none
+    published: Mapping[str, Value]  # see `find_published`; empty if there is none
     seconds: float  # of training, over all sessions
     device: str
     images_per_second: float  # median over the log; 0 if unknown
@@ -75,7 +75,7 @@ class Comparison(NamedTuple):
 
     best: str  # label
     other: str  # label
-    p_value: float | None  # None if a row has one seed
+    p_value: float | None  # None if there is no test, as `words` says
     words: str
 
 

@@ -17,6 +17,7 @@ from crgan_cli.report.model import Report, Row
 from crgan_cli.report.plots import paper_style
 from crgan_cli.report.protocols import NOT_COMPARABLE
 from crgan_cli.report.statistics import format_p
+from crgan_cli.runs.protocol import differences
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_text
 
@@ -134,7 +135,7 @@ def list_weights(record: Mapping[str, object], report: Report) -> list[str]:
         run.protocol
         for row in report.rows
         for run in row.shown
-        if run.protocol.get("protocol") == record.get("protocol")
+        if run.protocol and not differences(run.protocol, record)
     ]
     found = [each.get("generator_weights", each.get("weights")) for each in [*ours, record]]
     return sorted({format_setting(each) for each in found if each is not None}) or ["unrecorded"]
@@ -192,11 +193,11 @@ def describe_test(report: Report) -> str:
     tested = {other: p for other, p in each_p.items() if p is not None}
     untested = [other for other in each_p if other not in tested]
     if not tested:
-        return "No difference was tested: a test needs two rows of at least two seeds."
+        return "No difference was tested: a test needs two rows of at least two seeds that differ."
     p_values = "; ".join(f"{other}: {format_p(p)}" for other, p in tested.items())
     text = (
         "Each row was compared with the best, "
         f"{report.comparisons[0].best}, by Welch's t-test (two-sided, over seeds, p-values not "
         f"corrected for the number of tests, {len(tested)}): {p_values}."
     )
-    return text + (f" Not tested, having one seed: {'; '.join(untested)}." if untested else "")
+    return text + (f" Not tested, having no spread: {'; '.join(untested)}." if untested else "")

@@ -16,6 +16,8 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.errors import UserError
 from crgan_cli.gan.stages import Stages
 from crgan_cli.report.model import Line, RunFiles, Value
+from crgan_cli.report.published import find_published
+from crgan_cli.report.settings import to_value
 from crgan_cli.report.stages import read_stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.jsonl import is_evaluation, is_metrics_line, read_lines, read_records
@@ -48,6 +50,8 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         evals, protocol = later if later[0] else (evals, protocol)
     learn_measures(protocol)
     status, error = find_status(run, result)
+    chosen = {k: str(v) for k, v in read_part(result, "choices").items() if v is not None}
+    choices = infer_choices(config) | chosen  # Hydra records no sum that an experiment's file names
     speeds = [line[key] for line in train if (key := "speed/images_per_second") in line]
     speed = median(speeds) if speeds else 0.0
     return RunFiles(
@@ -55,8 +59,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         status=status,
         error=error,
         config=config,
-        choices={k: str(v) for k, v in read_part(result, "choices").items()}
-        or infer_choices(config),
+        choices=choices,
         step=int(
             max([0, *(line["step"] for line in (*train, *evals)), read_number(result, "step")])
         ),
@@ -66,11 +69,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         evals=evals,
         protocol=protocol,
         headline=str(protocol.get("headline") or guess_primary_metric(evals)),
-        published={
-            key: config.get(f"published.{key}")
-            for key in ("fid", "source")
-            if config.get("published.fid") is not None
-        },
+        published=find_published(config, choices),
         seconds=read_number(result, "seconds") or sum_logged_seconds(run.metrics),
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
@@ -122,13 +121,6 @@ def read_config(
             "(give the folders of the others), or report it with the crgan that made it."
         ) from error
     return {key: to_value(value) for key, value in config.items()}, read_stages(content)
-
-
-def to_value(value: object) -> Value:
-    """Return a value that can be compared and shown. A list becomes text, as it is typed."""
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return value if isinstance(value, str | int | float) else None
 
 
 def read_metrics(path: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:

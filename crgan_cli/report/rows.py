@@ -6,15 +6,10 @@ from collections.abc import Sequence
 
 from crgan_cli.config.resolve import format_setting
 from crgan_cli.errors import UserError
-from crgan_cli.report.compare import (
-    add_note,
-    comparable_published,
-    compare_to_best,
-    format_published,
-    ranking_key,
-)
+from crgan_cli.report.compare import add_note, compare_to_best, ranking_key
 from crgan_cli.report.model import Line, Report, Row, RunFiles, Spread, Value
 from crgan_cli.report.protocols import protocol_warning, unique_protocols
+from crgan_cli.report.published import comparable_published, format_published
 from crgan_cli.report.settings import (
     Settings,
     find_row_settings,

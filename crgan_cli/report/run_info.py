@@ -108,7 +108,8 @@ def list_saved(folder: RunDir) -> list[dict[str, object]]:
 def read_state(path: Path) -> str:
     """Return whether a checkpoint is as it was written. Those of older versions do not tell."""
     try:
-        undamaged = check_digest(path)
+        with path.open("rb") as file:
+            undamaged, _ = check_digest(file)
     except OSError:
         return DAMAGED
     return {True: GOOD, False: DAMAGED, None: UNREAD}[undamaged]
@@ -137,7 +138,7 @@ def describe_checkpoint(path: Path) -> Facts:
     run = RunDir(path.absolute().parent.parent)
     in_run = run.is_run() and run.checkpoints == path.absolute().parent
     choices = read_part(run.read_result(), "choices") if in_run else {}
-    named = {group: str(name) for group, name in choices.items()} or infer_choices(config)
+    named = infer_choices(config) | {group: str(name) for group, name in choices.items()}
     weights = {
         part: sum(each.numel() for each in state.values() if hasattr(each, "numel"))
         for part, state in content["states"].items()

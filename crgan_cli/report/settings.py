@@ -1,9 +1,9 @@
 """In which settings runs differ, and the names of the rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, is_below
+from crgan_cli.config.stored import ABSENT, MAY_CHANGE_ON_RESUME, default_value, is_below
 from crgan_cli.report.model import RunFiles, Value
 
 COMPARED_ANYWAY = ("steps", "engine", "accumulate", "early_stop")
@@ -22,6 +22,19 @@ TITLE_GROUPS = ("dataset", "architecture", "regularizer")
 """The choices that name the only row of a report."""
 
 Settings = Mapping[str, Value]
+
+
+def to_value(value: object) -> Value:
+    """Return a value that can be compared and shown. A list becomes text, as it is typed."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return value if isinstance(value, str | int | float) else None
+
+
+def fill_config(config: Settings, keys: Iterable[str]) -> dict[str, Value]:
+    """Give a configuration the defaults of those of the keys that it lacks."""
+    defaults = {key: default_value(config, key) for key in keys if key not in config}
+    return {**config, **{k: to_value(v) for k, v in defaults.items() if v is not ABSENT}}
 
 
 def identifying_settings(config: Settings) -> dict[str, Value]:
@@ -61,7 +74,7 @@ def find_row_settings(runs: Sequence[RunFiles]) -> tuple[list[dict[str, Value]],
 def get_choice(run: RunFiles, group: str) -> str:
     """Return a group's choice as it is typed, or else the classes that it built."""
     if chosen := run.choices.get(group):
-        return chosen.strip("[]").replace(",", "+")
+        return chosen
     targets = [
         str(value).rpartition(".")[2]
         for key, value in run.config.items()

@@ -22,14 +22,14 @@ def mean_and_std(values: Sequence[float]) -> Spread:
 def welch_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Return the two-sided p-value that both have one mean, Welch 1947 (Biometrika 34).
 
-    The variances may differ. Return None if a side has fewer than two values. The p-value is 0 or
-    1 if neither side varies.
+    The variances may differ. Return None if a side has fewer than two values, or if neither side
+    varies: how much chance moves them is then not known.
     """
     if min(len(a), len(b)) < 2:
         return None
     means, deviations = (fmean(a), fmean(b)), (stdev(a), stdev(b))
     if deviations == (0, 0):
-        return float(means[0] == means[1])
+        return None
     from scipy.stats import ttest_ind_from_stats
 
     return float(
@@ -43,30 +43,35 @@ def prediction_test(values: Sequence[float], other: float) -> float | None:
     """Return the two-sided p-value that `other` is one more draw like `values`.
 
     It is Student's t of (other - mean) / (sd sqrt(1 + 1/n)) with n - 1 degrees of freedom. Return
-    None if there are fewer than two values.
+    None if there are fewer than two values, or if they do not vary.
     """
     n = len(values)
     if n < 2:
         return None
     width = stdev(values) * math.sqrt(1 + 1 / n)
-    gap = other - fmean(values)
     if width == 0:
-        return float(gap == 0)
+        return None
     from scipy.stats import t
 
-    return float(2 * t.sf(abs(gap / width), n - 1))
+    return float(2 * t.sf(abs((other - fmean(values)) / width), n - 1))
 
 
 def compare_rows(best: Row, other: Row, metric: str) -> Comparison:
     """Compare the best row with another row that has the metric too."""
-    p = welch_test(best.numbers[metric].values, other.numbers[metric].values)
+    values = [row.numbers[metric].values for row in (best, other)]
+    p = welch_test(*values)
     if p is None:
-        words = "n=1: no statement"
+        words = f"{explain_untested(*values)}: no statement"
     elif p > NOISE:
         words = f"within the noise of the best ({format_p(p)})"
     else:
         words = f"worse than the best ({format_p(p)})"
     return Comparison(best.label, other.label, p, words)
+
+
+def explain_untested(*rows: Sequence[float]) -> str:
+    """Return why there is no test of these values."""
+    return "n=1" if min(map(len, rows)) < 2 else "no spread over seeds"
 
 
 def format_p(p: float) -> str:
@@ -79,6 +84,6 @@ def describe_published(ours: Spread, published: float) -> str:
     p = prediction_test(ours.values, published)
     gap = f"ours {ours.mean - published:+.2f}"
     if p is None:
-        return f"{published:g}: {gap}, n=1: no statement"
+        return f"{published:g}: {gap}, {explain_untested(ours.values)}: no statement"
     place = "within" if p > NOISE else "outside"
     return f"{published:g}: {gap}, {place} our spread ({format_p(p)})"

@@ -89,7 +89,8 @@ def list_remarks(report: Report) -> list[str]:
             "shown: this flatters every row, and most of all a row that was evaluated often."
         )
     sources = {
-        f"published {format_setting(fid)}: {format_setting(source)}"
+        f"published {format_setting(fid)}: {format_setting(source)}, "
+        f"protocol {row.runs[0].published.get('protocol') or 'not known'}"
         for row in report.rows
         if (fid := row.runs[0].published.get("fid")) is not None
         and (source := row.runs[0].published.get("source"))

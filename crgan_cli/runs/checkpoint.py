@@ -79,6 +79,7 @@ class LoadedCheckpoint(NamedTuple):
 
     path: Path
     content: Content
+    sha256: str  # of the file, as it was when it was read; "" of another kind of file
 
 
 def file_name(step: int) -> str:
@@ -120,12 +121,20 @@ def load_from_memory(file: io.BytesIO) -> Content:
 
 
 def load(path: Path) -> Content:
-    """Read a checkpoint. Raises UserError if the file is damaged or is not a checkpoint."""
+    """Return what a checkpoint holds. Raises UserError as `load_checkpoint` does."""
+    return load_checkpoint(path).content
+
+
+def load_checkpoint(path: Path) -> LoadedCheckpoint:
+    """Read a checkpoint. Raises UserError if the file is damaged or is not a checkpoint.
+
+    It is opened once: a run that still trains may put another file in its place, or delete it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from torch; the errors below say it plainly
-            require_undamaged(path)
             with path.open("rb") as file:  # torch takes no name that is not UTF-8
+                digest = require_undamaged(file)
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
@@ -162,22 +171,24 @@ def load(path: Path) -> Content:
             f"{path} is damaged: {', '.join(wrong)} is missing or has the wrong type. Give the "
             "run's folder to use its newest good checkpoint."
         )
-    return cast(Content, content)
+    return LoadedCheckpoint(path, cast(Content, content), digest)
 
 
-def require_undamaged(path: Path) -> None:
-    """Raise an exception if a file is not as it was written.
+def require_undamaged(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file. Raise an exception if it is not as it was written.
 
     A file from before crgan wrote digests ends as a zip file does, and is held against the CRC-32
     of each of its records.
     """
-    undamaged = check_digest(path)
+    undamaged, digest = check_digest(file)
     if undamaged is None:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             file.seek(-22, 2)  # the record that ends a zip file
             undamaged = file.read(4) == b"PK\5\6" and archive.testzip() is None
+        file.seek(0)
     if not undamaged:
         raise ValueError("it is not as it was written: its checksum is another")
+    return digest
 
 
 def first_line(error: BaseException) -> str:
@@ -193,7 +204,7 @@ def load_latest(folder: Path) -> LoadedCheckpoint | None:
     paths = [*list_checkpoints(folder), *folder.glob("best.pt")]
     for path in paths:
         try:
-            return LoadedCheckpoint(path, load(path))
+            return load_checkpoint(path)
         except UserError as error:
             log.warning("skipping a damaged checkpoint: %s", error)
     if paths:

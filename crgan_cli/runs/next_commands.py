@@ -6,6 +6,16 @@ from pathlib import Path
 from crgan_cli.system.paths import shell_quoted
 
 
+def suggest_metrics(config: Mapping[str, object]) -> list[str]:
+    """Return the settings of metrics that fit a run, whose configuration is flat. The first needs
+    no download."""
+    if "dataset.channels_in" in config:
+        return ["metrics=pairs"]
+    if "architecture.z_dim" not in config:
+        return ["metrics=domains"]
+    return ["metrics=demo", "metrics=fid10k_test"]
+
+
 def list_next_commands(
     path: Path, config: Mapping[str, object], *, resumes: bool, to: str = "NAME"
 ) -> list[str]:
@@ -24,8 +34,6 @@ def list_next_commands(
         if from_latents
         else f"crgan translate {where} INPUT{several} --out OUT"
     )
-    score = [f"crgan eval {where}"] if measured else []
-    if not measured and from_latents:  # the demo's protocol fits any image, and needs no download
-        score = [f"crgan eval {where} metrics=demo"]
+    score = f"crgan eval {where}" + ("" if measured else f" {suggest_metrics(config)[0]}")
     report = [f"crgan report {where}"] if measured and path.suffix != ".pt" else []
-    return [*([f"crgan train --from {where}"] if resumes else []), look, *score, *report]
+    return [*([f"crgan train --from {where}"] if resumes else []), look, score, *report]

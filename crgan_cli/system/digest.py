@@ -7,7 +7,6 @@ by a search as zip does, need not know of it: torch.load and unzip read such a f
 import errno
 import hashlib
 import re
-from pathlib import Path
 from typing import BinaryIO
 
 END = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
@@ -41,17 +40,19 @@ class DigestWriter:
         self.file.write(f"\nsha256 {self.digest.hexdigest()}\n".encode())
 
 
-def check_digest(path: Path) -> bool | None:
-    """Return whether a file is as it was written. None if it does not end with a digest."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - LENGTH, 0))
-        end = END.fullmatch(file.read())
-        if end is None:
-            return None
-        file.seek(0)
-        digest, left = hashlib.sha256(), size - LENGTH
-        while left and (piece := file.read(min(left, 1 << 20))):
-            digest.update(piece)
-            left -= len(piece)
-    return digest.hexdigest().encode() == end[1]
+def check_digest(file: BinaryIO) -> tuple[bool | None, str]:
+    """Return whether a file is as it was written, and the SHA-256 of all of it. None instead of
+    whether, if it does not end with a digest. Afterwards the file is where it begins."""
+    size = file.seek(0, 2)
+    file.seek(max(size - LENGTH, 0))
+    tail = file.read()
+    end = END.fullmatch(tail)
+    file.seek(0)
+    digest, left = hashlib.sha256(), size - len(tail)
+    while left and (piece := file.read(min(left, 1 << 20))):
+        digest.update(piece)
+        left -= len(piece)
+    undamaged = None if end is None else digest.hexdigest().encode() == end[1]
+    digest.update(tail)
+    file.seek(0)
+    return undamaged, digest.hexdigest()

@@ -89,13 +89,13 @@ def control_groups(root: Path, controller: str = "cpu") -> Iterator[Path]:
     below its top.
     """
     paths: dict[str, str] = {}
-    for line in read(root / "proc/self/cgroup").splitlines():
+    for line in filter(None, read(root / "proc/self/cgroup").split("\n")):
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)  # "" is version 2
-    for line in read(root / "proc/self/mountinfo").splitlines():
+    for line in filter(None, read(root / "proc/self/mountinfo").split("\n")):
         mount, _, kind = line.partition(" - ")
-        top, place = mount.split()[3:5]
-        version, _, options = kind.split()[:3]
+        top, place = mount.split(" ")[3:5]
+        version, _, options = kind.split(" ")[:3]  # the source in between may be empty
         unified = version == "cgroup2"
         if not unified and (version != "cgroup" or controller not in options.split(",")):
             continue
@@ -117,8 +117,8 @@ def quota_in(folder: Path) -> float | None:
 
 
 def read(file: Path) -> str:
-    """Read a file of the kernel; "" if it does not exist."""
+    """Read a file of the kernel; "" if it does not exist. Names in it may have any bytes."""
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError:
         return ""

@@ -1,6 +1,5 @@
 """The parts of a training run, built and checked before the first step."""
 
-import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,13 +17,11 @@ from crgan_cli.data.samplers import require_repeatable
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.drawing import (
-    Draws,
     get_draws,
     get_labels,
     make_eval_sampler,
     make_painter,
 )
-from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.gan.tasks.generation import Prior
@@ -51,6 +48,7 @@ from crgan_cli.training.requirements import (
     require_batches,
     require_enough_memory,
     require_images,
+    require_metrics,
     require_possible_end,
 )
 from crgan_cli.training.step_cost import count_step_cost
@@ -113,7 +111,7 @@ class TrainingRun:
         self.sampler = build_sampler(config, self.dataset)
         self.evaluator = load.build_evaluator(config)
         if self.evaluator:
-            self.require_metrics(self.evaluator, get_draws(config, names))
+            require_metrics(config, self.evaluator, self.task, self.dataset, names)
         sets = on_every_rank(lambda: self.dataset.load_sets("train"))
         self.image_count = sum(len(images.x) for images in sets.values())
         self.provenance = collect_provenance(fingerprint_sets(sets), self.device)
@@ -156,17 +154,6 @@ class TrainingRun:
                 **describe_generator("ema" if averaged else "raw", side),
             }
 
-    def require_metrics(self, evaluator: Evaluator, draws: Draws) -> None:
-        """Raise UserError for metrics that are not for this run."""
-        if evaluator.protocol.weights == "ema" and self.settings.ema.decay is None:
-            raise UserError(
-                "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
-                "keeps no average: set a decay, as in ema.decay=0.9999, or "
-                "metrics.weights=auto."
-            )
-        evaluator.require_draws(draws)
-        evaluator.require_dataset(self.dataset)
-
     def prepare_batches(
         self, sets: Mapping[str, Images], stages: Stages
     ) -> Callable[[Stage], TrainingImages]:
@@ -176,7 +163,7 @@ class TrainingRun:
         sampler that is not for these images.
         """
         sizes = {name: self.dataset.set_sizes(images) for name, images in sets.items()}
-        require_batches(stages, itertools.chain(*sizes.values()))
+        require_batches(self.config, stages, sizes)
         self.try_sampler(sets, sizes)
         numbers = {stage: number for number, stage in enumerate(stages)}
 

@@ -20,8 +20,10 @@ from crgan_cli.config.sides import Sides
 from crgan_cli.config.stored import make_paths_absolute
 from crgan_cli.data.dataset import build_dataset
 from crgan_cli.data.images import format_shape
+from crgan_cli.evaluation import load
 from crgan_cli.gan.build import build_networks, build_task, get_task_class
 from crgan_cli.gan.stages import Stages
+from crgan_cli.networks.growth import Growth
 from crgan_cli.report.tables import Column, align_cells
 from crgan_cli.runs.folder import OUTPUTS, RunDir, cannot_create
 from crgan_cli.system.device import describe_device, resolve_device
@@ -29,6 +31,7 @@ from crgan_cli.system.distributed.world import world
 from crgan_cli.system.meta import without_values
 from crgan_cli.system.numbers import format_bytes, format_flop, format_time
 from crgan_cli.training import costs, peaks
+from crgan_cli.training.build import build_loggers
 from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.layers import Layer, LayerTable, make_inputs, tabulate
@@ -38,6 +41,7 @@ from crgan_cli.training.requirements import (
     count_state_bytes,
     require_enough_memory,
     require_images,
+    require_metrics,
     require_possible_end,
 )
 from crgan_cli.training.warm_start import WarmStart, freeze_layers
@@ -73,6 +77,7 @@ def describe_plan(config: DictConfig) -> str:
 def check(config: DictConfig) -> Checked:
     """Build and check what a run checks before it looks at images and weights."""
     settings = Run.from_config(config)
+    build_loggers(config)
     device = resolve_device(settings.device)
     stages = Stages.from_settings(config)
     optimization: Optimization = build_group(config.optimizer)
@@ -92,6 +97,8 @@ def check(config: DictConfig) -> Checked:
     dataset = build_dataset(config)
     require_images(config, task, dataset, stages)
     build_sampler(config, dataset)
+    if evaluator := load.build_evaluator(config, unread=True):
+        require_metrics(config, evaluator, task, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())
 
 
@@ -104,13 +111,17 @@ def without_spectral_norm(config: DictConfig) -> DictConfig:
     return plain
 
 
-def tabulate_players(config: DictConfig) -> dict[str, LayerTable]:
-    """Return the layers of each network: "G", "D", or "G ab" of several, fully grown."""
-    sides, channels = Sides.read(config.dataset.resolution), int(config.dataset.channels)
+def tabulate_players(config: DictConfig, sides: Sides | None = None) -> dict[str, LayerTable]:
+    """Return the layers of each network, "G", "D", or "G ab" of several: fully grown, or as far as
+    they are at images of these `sides`."""
+    full, channels = Sides.read(config.dataset.resolution), int(config.dataset.channels)
+    sides = sides or full
     casting = get_task_class(config).casting(config)
     found = {}
     with without_values():
         players = build_networks(without_spectral_norm(config))
+        if isinstance(growth := getattr(players.G, "growth", None), Growth):
+            growth.follow(growth.find_level(sides.height, full.height), 1.0)
         for who, player in zip(("g", "d"), players, strict=True):
             for name, part in casting[who].items():
                 network = player[name] if isinstance(player, nn.ModuleDict) else player
@@ -197,13 +208,16 @@ def require_writable(folder: Path) -> None:
 
 
 def describe_memory(run: Checked, tables: Mapping[str, LayerTable]) -> str:
-    """Return the least that a run needs, part by part."""
-    parts = count_state_bytes(run.config, run.device, run.optimization.moments)
-    largest = max(stage.batch_size for stage in run.stages)
-    batch = largest // world().world_size // int(run.config.accumulate)
+    """Return the least that a run needs, part by part. `tables` are those of the last stage."""
+    config, most = run.config, 0
+    parts = count_state_bytes(config, run.device, run.optimization.moments)
     if all(table.flops is not None for table in tables.values()):
-        passed = sum(table.activations for table in tables.values())
-        parts["the activations of one pass of each network, in fp32"] = batch * passed
+        for stage, _, _ in run.stages.between(0, int(config.steps)):
+            grown = stage.sides == run.stages.stages[-1].sides
+            there = tables if grown else tabulate_players(config, stage.sides)
+            batch = stage.batch_size // world().world_size // int(config.accumulate)
+            most = max(most, batch * sum(table.activations for table in there.values()))
+        parts["the activations of one pass of each network, in fp32"] = most
     named = ", ".join(f"{format_bytes(size)} for {name}" for name, size in parts.items())
     return f"at least {format_bytes(sum(parts.values()))}: {named}; without convolutions' workspace"
 

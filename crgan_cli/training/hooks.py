@@ -11,7 +11,6 @@ from torch import nn
 from crgan_cli.evaluation.drawing import DrawsSampler, Painter
 from crgan_cli.evaluation.evaluator import Evaluator
 from crgan_cli.evaluation.pictures import save_picture
-from crgan_cli.evaluation.requirements import require_classes
 from crgan_cli.runs import checkpoint
 from crgan_cli.runs.checkpoint import Content, Stateful
 from crgan_cli.runs.folder import RunDir
@@ -97,8 +96,6 @@ class Evaluate:
         watch: TrainingProgress,
         early_stop: EarlyStop,
     ) -> None:
-        """Raises UserError if a metric needs classes and the model has none."""
-        require_classes(evaluator.metrics, scored.has_classes, "the images of this model have")
         self.every = evaluator.every
         self.evaluator = evaluator
         self.sampler = scored

@@ -1,6 +1,6 @@
 """What a run needs at least, checked before images are decoded and anything is downloaded."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import torch
 from omegaconf import DictConfig
@@ -12,10 +12,13 @@ from crgan_cli.data.batches import require_valid_batch_size
 from crgan_cli.data.dataset import Dataset
 from crgan_cli.data.samplers import ImageSampler, Shuffle
 from crgan_cli.errors import UserError, conflict
-from crgan_cli.evaluation.requirements import require_enough_real
+from crgan_cli.evaluation.drawing import get_draws
+from crgan_cli.evaluation.evaluator import Evaluator
+from crgan_cli.evaluation.requirements import require_classes, require_enough_real
 from crgan_cli.gan.build import get_task_class
 from crgan_cli.gan.stages import Stages
 from crgan_cli.gan.tasks.base import Task
+from crgan_cli.gan.tasks.generation import Generation
 from crgan_cli.networks.pggan import require_groups
 from crgan_cli.system.distributed.world import world
 from crgan_cli.system.memory import is_shortage, require_memory
@@ -101,7 +104,8 @@ def require_images(config: DictConfig, task: Task, dataset: Dataset, stages: Sta
     for stage in stages:
         require_groups(task, max(1, stage.batch_size // world().world_size))
     dataset.require_facts()
-    require_batches(stages, dataset.known_counts("train").values())
+    counts = dataset.known_counts("train")
+    require_batches(config, stages, {name: (count,) for name, count in counts.items()})
     require_enough_real(config.metrics, dataset)
 
 
@@ -133,8 +137,38 @@ def build_sampler(config: DictConfig, dataset: Dataset) -> ImageSampler:
     return sampler
 
 
-def require_batches(stages: Stages, sizes: Iterable[int]) -> None:
-    """Raise UserError if a batch of any stage cannot be drawn from one of the sets."""
-    for size in sizes:
-        for stage in stages:
-            require_valid_batch_size(stage.batch_size, size, world().world_size)
+def require_batches(config: DictConfig, stages: Stages, sizes: Mapping[str, Sequence[int]]) -> None:
+    """Raise UserError if a batch of any stage cannot be drawn from one of the sets.
+
+    `sizes` are those of the parts of each set; a batch is of one part.
+    """
+    remedy = ", or less in task.batch_sizes" if config.task.get("batch_sizes") else ""
+    remedy += ", or raise dataset.fraction" if config.dataset.get("fraction", 1) < 1 else ""
+    for name, counts in sizes.items():
+        parts = list(config.dataset.get("parts") or map(str, range(1, len(counts) + 1)))
+        for part, count in zip(parts if len(counts) > 1 else [name], counts, strict=True):
+            own = part if len(sizes) > 1 or len(counts) > 1 else ""
+            for stage in stages:
+                require_valid_batch_size(
+                    stage.batch_size, count, world().world_size, name=own, remedy=remedy
+                )
+
+
+def require_metrics(
+    config: DictConfig,
+    evaluator: Evaluator,
+    task: Task,
+    dataset: Dataset,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Raise UserError for metrics that are not for a run. `class_names`: as far as known."""
+    if evaluator.protocol.weights == "ema" and config.ema.decay is None:
+        raise UserError(
+            "metrics.weights=ema evaluates the averaged generator, but ema.decay=null "
+            "keeps no average: set a decay, as in ema.decay=0.9999, or "
+            "metrics.weights=auto."
+        )
+    evaluator.require_draws(get_draws(config, class_names))
+    evaluator.require_dataset(dataset)
+    classes = task.prior.classes if isinstance(task, Generation) else 0
+    require_classes(evaluator.metrics, bool(classes), "the images of this model have")

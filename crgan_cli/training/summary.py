@@ -1,12 +1,13 @@
 """What a training run reports: its plan at the start, its result at the end."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from crgan_cli.config.resolve import flatten
+from crgan_cli.gan.ada import ADA
 from crgan_cli.gan.adversary import Adversary
 from crgan_cli.gan.regularizers.weights import WeightClipping
 from crgan_cli.networks.fast.spectral import find_norms
@@ -84,7 +85,7 @@ def log_plan(
     for line in training.task.describe_turns():
         log.info("%s", line)
     warn_of_noisy_consistency(training.task, config.architecture)
-    warn_of_idle_clipping(training.task)
+    warn_of_unfit_parts(training.task)
     advise_on_few_images(training.image_count, config)
     left_out = [str(stage.sides) for stage in trainer.stages if stage.first >= trainer.steps]
     if left_out:
@@ -127,18 +128,40 @@ def warn_of_noisy_consistency(task: nn.Module, architecture: Mapping[str, object
     )
 
 
-def warn_of_idle_clipping(task: nn.Module) -> None:
-    """Log that spectral norm in D undoes weight clipping."""
-    clipped = [
-        adversary
-        for adversary in task.modules()
-        if isinstance(adversary, Adversary)
-        and any(isinstance(part, WeightClipping) for part in adversary.regularizer.members)
+def warn_of_unfit_parts(task: nn.Module) -> None:
+    """Log which of a loss, D, its regularizers and T_both do not go together, and what does."""
+    found = [
+        warning
+        for m in task.modules()
+        if isinstance(m, Adversary)
+        for warning in find_unfit_parts(m)
     ]
-    if any(find_norms(adversary.D) for adversary in clipped):
-        log.warning(
+    for warning in dict.fromkeys(found):
+        log.warning("%s", warning)
+
+
+def find_unfit_parts(adversary: Adversary) -> Iterator[str]:
+    """Give a sentence for each pair of parts that disturb each other."""
+    loss, penalties = adversary.loss, adversary.regularizer.members
+    clips, normed = any(isinstance(p, WeightClipping) for p in penalties), find_norms(adversary.D)
+    if clips and normed:
+        yield (
             "regularizer=clip: spectral norm divides D's weights by their norms again, so clipping "
             "changes little. Type architecture.spectral_norm=false"
+        )
+    bounded = clips or normed or any(part.gradient_views for part in penalties)
+    if loss.needs_bounded_slope and not bounded:
+        yield (
+            f"{type(loss).__name__}: nothing keeps D Lipschitz, so its loss has no least value and "
+            "its scores may grow without end. Type regularizer=gp, regularizer=clip (the paper's), "
+            "or architecture.spectral_norm=true if the architecture has it"
+        )
+    adapts = any(isinstance(T, ADA) for T in adversary.T_both.members.values())
+    if adapts and not loss.sign_is_verdict:
+        yield (
+            f"augment_both=ada follows the signs of D's scores of real images, and under "
+            f"{type(loss).__name__} a sign does not say what D takes for real: p is no measure of "
+            "overfitting. Type augment_both=diffaugment, or loss=non_saturating or hinge"
         )
 
 

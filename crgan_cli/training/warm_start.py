@@ -1,6 +1,5 @@
 """Start a run from the networks of another one: other images, another method, other classes."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,9 +54,7 @@ class WarmStart:
 
     def describe(self) -> str:
         """Return what tells this checkpoint from others, for the provenance."""
-        with self.source.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return f"{self.source.path}, step {self.step}, SHA-256 {digest}"
+        return f"{self.source.path}, step {self.step}, SHA-256 {self.source.sha256}"
 
     def take_networks(self, task: Task) -> None:
         """Give the players what fits. Raises UserError if nothing of a network does."""

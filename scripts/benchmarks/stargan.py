@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 
 from crgan_cli.data.images import Images
-from crgan_cli.errors import UserError
 from crgan_cli.gan.labels import Labels
 from crgan_cli.gan.tasks.stargan import StarGAN, shuffle_rows
 from crgan_cli.gan.types import Batch, Terms
@@ -85,13 +84,7 @@ class RelabellingPeerStep:
         config: DictConfig,
         device: torch.device,
     ) -> None:
-        named = settings.regularizer.split("+")
-        if CLASSIFICATION not in named:
-            raise UserError(
-                f"--reg {settings.regularizer}: D of StarGAN learns to classify. Type "
-                f"--reg {'+'.join([CLASSIFICATION, *(n for n in named if n != 'none')])}"
-            )
-        rest = [name for name in named if name != CLASSIFICATION]
+        rest = [name for name in settings.regularizer.split("+") if name != CLASSIFICATION]
         self.terms = find_terms("+".join(rest) or "none")
         self.G, self.D = other_network(task.G, device), other_network(task.adversary.D, device)
         self.settings, self.classes = settings, int(config.dataset.classes)

@@ -109,7 +109,10 @@ def test_a_network_that_cannot_make_the_resolution(refused: Answer, tmp_path: Pa
 
 def test_a_batch_that_is_larger_than_the_data(refused: Answer, tmp_path: Path) -> None:
     said = refused(*own(pictures(tmp_path / "pictures"), "batch_size=100"))
-    assert "A batch of 100 images cannot be drawn from a training set of 18" in said
+    assert (
+        "A batch of 100 images cannot be drawn from a training set of 18. Type batch_size=18."
+        in said
+    )
 
 
 def test_labels_where_there_are_none(refused: Answer, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_inception_that_is_not_here_and_no_network(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     said = refused("metrics=fid1k_train")
     assert "Name or service not known" in said
-    assert "metrics=demo" in said
+    assert "extractor=efficientnet_lite0" in said
 
 
 def test_a_data_set_that_is_not_here_and_no_network(

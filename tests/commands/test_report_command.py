@@ -142,7 +142,7 @@ def test_what_is_no_run_is_refused(crgan: Crgan, tmp_path: Path) -> None:
 
 
 def test_runs_without_metrics_are_refused(crgan: Crgan, tmp_path: Path) -> None:
-    write_run(tmp_path / "a", {}, settings={"metrics._target_": {}})
+    write_run(tmp_path / "a", {}, settings={"metrics._target_": {}, "architecture.z_dim": 8})
     refused(crgan("report", "a"), "has metrics: there is nothing to compare", "metrics=demo")
 
 

@@ -349,7 +349,7 @@ def given(tmp_path: Path, crgan: Crgan) -> Path:
     ("words", "said"),
     [
         ("twice --out o", "a.jpg, a.png would be written under one name"),
-        ("gone --out o", "There is nothing at"),
+        ("gone.png --out o", "INPUT must be an image, a folder of images or a zip of images."),
         ("nothing --out o", "holds no file"),
         ("full --out o", "holds 1 files but no image"),
         ("in --out full", "full exists and is not an empty folder. Give another --out."),

@@ -75,7 +75,12 @@ def test_celebas_format_and_csv_by_hand():
         (CSV + b"1.jpg,1,3,1\n", ["Male"], "a.csv, line 4: 1.jpg has two rows"),
         (CSV + b"3.jpg,1\n", ["Male"], "a.csv, line 4 has 2 columns, but a file and 3 attributes"),
         (b"file,Male,Male\n", ["Male"], "a.csv has two columns Male"),
-        (b"", ["Male"], "Unknown attribute 'Male' in a.csv. Attributes: none"),
+        (b"", ["Male"], "a.csv names no attributes: its first line is ''. A CSV has a header"),
+        (
+            b"file;Male\na;1",
+            ["Male"],
+            "no attributes: .*file;Male.* commas between its columns: not",
+        ),
         (b"\xff\xfe\x00", ["Male"], "a.csv is no text in UTF-8"),
     ],
 )

@@ -346,5 +346,8 @@ def test_a_setting_that_cannot_be_is_refused(tmp_path: Path, changed: dict[str, 
 
 
 def test_a_holdout_that_leaves_nothing_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"holdout=0\.1 of the 1 image.* leaves none to train on"):
+    with pytest.raises(UserError, match=r"holdout=0\.1 of the 1 image.*Give more images\.$"):
         pairs(side_by_side(tmp_path / "images", ["a.png"])).load("train")
+    two = side_by_side(tmp_path / "two", ["a.png", "b.png"])
+    with pytest.raises(UserError, match=r"more images, or a smaller dataset\.holdout\.$"):
+        pairs(two, holdout=0.9).load("train")

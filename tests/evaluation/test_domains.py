@@ -265,6 +265,21 @@ def test_what_cannot_be_scored_is_refused_in_words(
         score(scorer(), Halves("classes"), draws, Shifts(0), CLASSES)
 
 
+def test_a_split_that_is_too_small_is_named_and_no_number_is_typed_for_it() -> None:
+    """More samples of it cannot be drawn: the advice of each number was the error of another."""
+    data = TwoSets(a=6, b=1)
+    more = r"a larger dataset\.holdout"
+    with pytest.raises(UserError, match=rf"^the split test, translations to b: 1 real .*{more}"):
+        evaluator().prepare_draws(data, cycle(Shifts(0), Shifts(0)).draws)
+    one_kind = evaluator(kind=Evaluator)
+    with pytest.raises(UserError, match=rf"^the split test: 1 real and 1 generated .*{more}"):
+        one_kind.prepare(data, "b")
+    with pytest.raises(UserError, match=rf"more than the 1 images of the split test\. .*{more}"):
+        evaluator(kind=Evaluator, num_samples=2).prepare(data, "b")
+    with pytest.raises(UserError, match=r"type metrics\.num_samples=2"):  # where that helps
+        evaluator(num_samples=1)
+
+
 def test_sets_without_whole_images_are_named_where_one_kind_is_compared() -> None:
     with pytest.raises(UserError, match="only of the kinds a, b: type metrics=domains"):
         evaluator(kind=Evaluator, num_samples=4).prepare(TwoSets(a=6, b=6))

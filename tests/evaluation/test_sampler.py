@@ -11,7 +11,9 @@ from crgan_cli.errors import RunFailed
 from crgan_cli.evaluation import sampler
 from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.evaluation.sampler import EvalSampler, Sampler, eval_mode, sample_latents
+from crgan_cli.evaluation.translation import as_rgb
 from crgan_cli.gan.tasks.generation import Prior
+from crgan_cli.runs.loggers.base import to_pixels
 
 CPU = torch.device("cpu")
 PRIOR = Prior("normal", 3, 0)
@@ -228,3 +230,12 @@ def test_images_that_are_not_finite_are_never_drawn_black() -> None:
     drawn = sampler.Sampler(sample_latents(PRIOR, 4, 1), CPU)
     with eval_mode(G), pytest.raises(RunFailed, match="images are not finite numbers"):
         drawn.draw(G, 0, 4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_grid_has_three_channels_as_loggers_expect(channels: int) -> None:
+    images = torch.linspace(-1, 1, channels)[:, None, None].expand(2, -1, 4, 4)
+    grid = sampler.make_grid(as_rgb(images), 1)
+    first = sampler.to_uint8(images)[0, :, 0, 0].tolist()
+    wanted = first[:3] if channels >= 3 else first[:1] * 3  # alpha is left out, grey repeated
+    assert to_pixels(grid)[sampler.MARGIN, sampler.MARGIN].tolist() == wanted

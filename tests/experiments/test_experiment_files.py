@@ -12,6 +12,8 @@ from crgan_cli.config.choices import Choices, conf_dir
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.settings import Run
+from crgan_cli.data.dataset import build_dataset
+from crgan_cli.evaluation.metrics.protocol import Protocol
 from crgan_cli.gan.build import Networks, build_networks, build_task
 from crgan_cli.gan.tasks.base import Task
 from crgan_cli.training import costs
@@ -86,6 +88,10 @@ def test_a_row_names_the_number_of_the_paper_and_its_protocol(name: str) -> None
     assert count in config.published.source
     assert (config.metrics.reference, config.metrics.num_samples) == ("test", images)
     assert (config.metrics.repeats, config.metrics.rounding) == (3, "none")
+    values = {key: config.metrics.get(key) for key in Protocol._fields if key != "dropout"}
+    protocol = Protocol(**values | {"num_real": images})
+    assert config.metrics.num_real is None
+    assert config.published.protocol == protocol.label(build_dataset(config).described)
     assert config.dataset._target_.endswith(dataset)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,7 +11,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +24,7 @@ from support.runs import TINY, Crgan, command, different, environment, tiny
 from support.runs import crgan as in_a_process
 
 from crgan_cli.config.choices import Choices
+from crgan_cli.config.sides import Sides
 from crgan_cli.errors import Interrupted, UserError
 from crgan_cli.experiments import parallel
 from crgan_cli.experiments.check import SweepPlan, check_jobs
@@ -35,6 +39,7 @@ from crgan_cli.experiments.throughput import (
     read_throughput,
     write_throughput,
 )
+from crgan_cli.gan.stages import Stage, Stages
 from crgan_cli.system import mps, threads
 
 AXES = ("regularizer=none,cr", "seed=1,2", "ema.decay=null,0.5")
@@ -284,10 +289,28 @@ def test_joblibs_processes_share_the_cores_and_end_with_the_sweep(
         workers = Parallel(n_jobs=2)
         given = list(workers([delayed(os.getenv)(threads.VARIABLE)] * 2))
         (process,) = workers([delayed(os.getpid)()])
-        os.kill(cast("int", process), 0)
+        assert process in parallel.child_processes()
+        monkeypatch.setattr(parallel, "TASKS", tmp_path)  # as on macOS
+        assert process in parallel.child_processes()
     assert given == ["4", "4"]  # joblib alone would count this machine's
     with pytest.raises(ProcessLookupError):
         os.kill(cast("int", process), 0)
+
+
+def test_a_signal_finds_what_another_thread_has_started() -> None:
+    def start() -> BaseProcess:
+        child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+        child.start()
+        return child
+
+    with ThreadPoolExecutor(1) as pool:  # its thread lives on, as that of joblib
+        child = pool.submit(start).result()
+        try:
+            assert child.pid in parallel.child_processes()
+        finally:
+            child.kill()
+            child.join()
+    assert child.pid not in parallel.child_processes()
 
 
 # --- the board ------------------------------------------------------------------------------------
@@ -355,10 +378,13 @@ def test_spans_overlap(spans: list[tuple[float, float]], most: int) -> None:
 
 
 def test_images_of_a_run_that_was_gone_on_with_are_those_since(tmp_path: Path) -> None:
-    result = {"step": 10, "images_seen": 10 * 5 * 64, "seconds": 9.0}  # n_dis=5
-    assert count_new_images(0, result, 12.0) == (3200, 9.0)
-    assert count_new_images(4, result, 12.0) == (6 * 5 * 64, 12.0)
-    assert count_new_images(10, result, 12.0) == count_new_images(0, {}, 12.0) == (0, 0.0)
+    result, stages = {"step": 10, "seconds": 9.0}, Stages.single(32, 64, n_dis=5)
+    assert count_new_images(stages, 0, result, 12.0) == (3200, 9.0)
+    assert count_new_images(stages, 4, result, 12.0) == (6 * 5 * 64, 12.0)
+    assert count_new_images(stages, 10, result, 12.0) == (0, 0.0)
+    assert count_new_images(stages, 0, {}, 12.0) == (0, 0.0)
+    first, second = Stage(Sides(4, 4), 0, 0, 128), Stage(Sides(8, 8), 6, 2, 8, images_before=768)
+    assert count_new_images(Stages([first, second], 1), 5, result, 12.0) == (128 + 4 * 8, 12.0)
     assert count_steps_done(tmp_path) == 0
     (tmp_path / "checkpoints").mkdir()
     for step in (200, 1000):
@@ -441,6 +467,10 @@ def test_a_live_table_tells_how_far_each_job_is(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text("x" * 9000 + "\n" + text + '{"kind": "tr')
     assert read_progress(run) == (100, 10.0, "41.25", 160.0)
     assert read_progress(tmp_path / "absent") == (0, 0.0, "", 0.0)
+    lines.append({"kind": "train", "step": 110, "images_seen": 1680, "speed/images_per_second": 80})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_progress(run) == (110, 10.0, "41.25", 80), "a later stage, of smaller batches"
+    (run / "metrics.jsonl").write_text(text)
     board.write(job(0, "finished", seconds=30.0, value=39.5))
     board.write(job(1, "running"))
     console = Console(width=100, record=True, file=io.StringIO())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.sweep_state import FOLDER, SweepJob, SweepState
@@ -52,3 +53,20 @@ def test_a_sweep_is_not_cleared_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a symbolic link"):
         SweepState(tmp_path, 2).clear()
     assert (tmp_path / "mine/0.json").exists()
+
+
+def test_a_second_launch_is_refused_and_the_first_keeps_its_locks(tmp_path: Path) -> None:
+    first, second = SweepState(tmp_path, 1), SweepState(tmp_path, 1)
+    with first.launch():
+        first.stop()
+        with pytest.raises(UserError, match="another crgan trains the sweep"), second.launch():
+            pass
+        assert first.stopped
+    job = first.lock_settings("a")
+    with job, second.launch():  # of a launcher that was killed, whose job goes on
+        assert not second.stopped
+        with pytest.raises(Timeout):
+            second.lock_settings("a").acquire(blocking=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"), SweepState(tmp_path / "file").launch():
+        pass

@@ -117,5 +117,6 @@ def test_colours_of_grey_images_are_brightness_contrast_and_luma_flip() -> None:
 def test_other_channels_are_refused_in_words_and_geometry_takes_them() -> None:
     x = torch.rand(2, 6, 8, 8)
     with pytest.raises(UserError, match=r"D sees 6 channels. Type augment_both.colour=false"):
-        ada().transform(x)
+        ada().require_channels(6)
+    ada(colour=False).require_channels(6)
     assert ada(colour=False).transform(x).shape == x.shape

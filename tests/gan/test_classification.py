@@ -154,7 +154,6 @@ def test_consistency_of_class_logits_has_the_weight_of_the_logits(classes: bool)
     cr = ConsistencyRegularization(10.0, classes=classes)
     bcr = BalancedConsistency(10.0, 7.0, classes=classes)
     game, seen = adversary(cr, bcr), views()
-    game.require_classes(latents=False)
     torch.manual_seed(3)
     terms = game.discriminator_loss(seen["real"], {"fake": seen["fake"]}).terms
     torch.manual_seed(3)
@@ -222,8 +221,21 @@ def test_each_kind_of_classes_has_its_regularizer() -> None:
     config = compose([*stargan, "dataset=demo_attributes", "regularizer=ac"])
     with pytest.raises(UserError, match=r"from latents, and .* images. Type classification in its"):
         build_task(config, build_networks(config))
-    config = compose([*stargan, "dataset=demo_attributes", "regularizer=gp"])
-    build_task(config, build_networks(config))  # StarGAN without its classes
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["regularizer=gp"], r"Type regularizer=\[classification,gp\]"),
+        (["regularizer=bcr", "regularizer.classes=true"], r"Type .*\[classification,bcr\]"),
+        (["regularizer=none", "dataset=demo_traits"], r"Type regularizer=\[classification\]"),
+    ],
+)
+def test_a_stargan_whose_classes_nothing_teaches_is_refused(typed: list[str], said: str) -> None:
+    config = compose(["experiment=demo_stargan", "architecture.width=0.1", *typed])
+    networks = build_networks(config)
+    with pytest.raises(UserError, match=rf"no regularizer teaches .* {said}"):
+        build_task(config, networks)
 
 
 def test_a_d_that_classifies_is_not_refused() -> None:

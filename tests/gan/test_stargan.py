@@ -192,6 +192,36 @@ def test_sets_in_turn_need_d_steps_that_end_on_each() -> None:
     assert list(StarGAN.draws(config)) == ["0", "1", "young"]
 
 
+def test_labels_that_two_sets_share_are_told_apart() -> None:
+    """Each part has its own column, its own images to compare with, and its own --to."""
+    parts = {
+        "one": {"attributes": ["m", "w", "old"], "exclusive": [["m", "w"]]},
+        "two": {"classes": 2},
+    }
+    config = {"dataset": {"channels": C, "parts": parts}}
+    names = ["m", "w", "old", "w", "m"]
+    draws = StarGAN.draws(config, names)
+    assert list(draws) == ["one.m", "one.w", "old", "two.w", "two.m"]
+    view = StarGAN.choose_translation(config, "two.m", names)
+    assert view.target == draws["two.m"].target == "two"
+    seen: list[Tensor] = []
+    row = torch.tensor([[0, 0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 1, 0, 1]])
+    for each in (view, draws["one.w"]):
+        each.draw(lambda x, y: seen.append(y) or x, Batch(torch.zeros(2, C, 8, 8), row))  # pyright: ignore
+    assert seen[0].tolist() == [[0, 0, 0, 0, 1, 0, 1]] * 2
+    assert seen[1][:, :5].tolist() == [[0, 1, 0, 0, 0]] * 2
+    assert view.choose
+    assert view.choose(row).tolist() == [False, True]
+    with pytest.raises(
+        UserError, match=r"no m\. Type --to with one of one\.m, one\.w, old, two\.w"
+    ):
+        StarGAN.choose_translation(config, "m", names)
+    with pytest.raises(UserError, match="exclude one another"):
+        StarGAN.choose_translation(config, "one.m,one.w", names)
+    with pytest.raises(UserError, match="several labels are called m"):
+        Labels([LabelGroup("classes", ("m", "w")), LabelGroup("attributes", ("m",))])
+
+
 @pytest.mark.parametrize(
     ("to", "words"),
     [

@@ -57,7 +57,7 @@ def test_g_gets_it_in_its_turn() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         inside = task.player_loss("g", REAL).terms["orthogonal"]
     torch.testing.assert_close(inside, terms["orthogonal"])  # a penalty is no bf16
-    with pytest.raises(UserError, match=r"works on latents, and Pix2Pix has none"):
+    with pytest.raises(UserError, match="works on the generator of images from latents, and Pix"):
         task.adversary.require_roles(("real", "fake"), latents=False, task="Pix2Pix")
 
 

@@ -28,7 +28,8 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
     assert [line["step"] for line in found.train] == [100, 200, 300]
     assert "kind" not in found.train[0]
     assert found.config["regularizer.lambda_cr"] == 10.0
-    assert found.published == {"fid": 18.72, "source": "arXiv:2002.04724"}
+    number = {"fid": 18.72, "source": "arXiv:2002.04724", "protocol": None}
+    assert found.published == number
     assert (found.seconds, found.peak_memory_bytes, found.device) == (36.0, 1000, "cpu (1 threads)")
     assert found.images_per_second == 200.0  # the median of 100, 200, 300
     assert found.samples == run / "samples" / "step_00000300.png"
@@ -129,8 +130,15 @@ def test_choices_are_those_written_down_or_those_whose_file_builds_the_same(tmp_
     write_run(tmp_path / "a", {300: 5.0}, more={"choices": {"regularizer": "mine"}})
     write_run(tmp_path / "b", {300: 5.0}, settings=ICR)
     write_run(tmp_path / "c", {300: 5.0}, settings={"regularizer._target_.cr": "else.where.X"})
-    told, icr, unknown = collect([tmp_path])
-    assert told.choices == {"regularizer": "mine"}
+    both = {"classification": "Classification", "bcr": "BalancedConsistency"}
+    settings = {f"regularizer._target_.{key}": f"crgan_cli.gan.{both[key]}" for key in both}
+    unset = {"regularizer._target_.cr": None}
+    more = {"choices": {"experiment": "demo_stargan"}}  # Hydra records no sum of a file
+    write_run(tmp_path / "d", {300: 5.0}, settings={**unset, **settings}, more=more)
+    told, icr, unknown, summed = collect([tmp_path])
+    assert told.choices["regularizer"] == "mine"
+    assert summed.choices["regularizer"] == "[bcr,classification]"
+    assert summed.choices["experiment"] == "demo_stargan"
     assert icr.choices["regularizer"] == "icr"
     assert icr.choices["architecture"] == "sndcgan"
     assert "regularizer" not in unknown.choices
@@ -217,7 +225,7 @@ def test_nothing_a_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_runs_without_metrics_are_refused_with_what_to_type(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}})
+    run = write_run(tmp_path / "a", {}, settings={"metrics._target_": {}, "architecture.z_dim": 8})
     with pytest.raises(UserError, match=rf"has metrics.*\(crgan eval {run} metrics=demo\)"):
         collect([run])
 
@@ -240,7 +248,7 @@ def test_a_configuration_of_something_else_is_refused_with_its_version(
 
 def test_commands_to_copy_quote_the_path(tmp_path: Path) -> None:
     quoted = f"crgan eval '{tmp_path / 'my run'}'"
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = {"architecture.z_dim": 8}
     for name, said in ((None, f"({quoted} metrics=demo)"), ("some.Evaluator", quoted)):
         settings["metrics._target_"] = name
         shutil.rmtree(tmp_path / "my run", ignore_errors=True)

@@ -162,7 +162,7 @@ def test_the_sentences_say_protocol_seeds_and_test(tmp_path: Path) -> None:
         "runs.",
         "Each row was compared with the best, lambda=10, by Welch's t-test (two-sided, over seeds, "
         "p-values not corrected for the number of tests, 1): lambda=1: p = 0.038. Not tested, "
-        "having one seed: lambda=100.",
+        "having no spread: lambda=100.",
     ]
 
 
@@ -175,7 +175,9 @@ def test_what_weakens_the_numbers_is_said(tmp_path: Path) -> None:
     assert protocol == "The protocol is not recorded, as no run has finished."
     assert "chosen by the same numbers that are reported: this flatters every row" in seeds
     assert seeds.endswith("of one seed (4). Not finished of a: 1 of 1 runs.")
-    assert test == "No difference was tested: a test needs two rows of at least two seeds."
+    assert (
+        test == "No difference was tested: a test needs two rows of at least two seeds that differ."
+    )
 
 
 def test_the_weights_are_those_that_runs_had(tmp_path: Path) -> None:
@@ -187,6 +189,18 @@ def test_the_weights_are_those_that_runs_had(tmp_path: Path) -> None:
     record = {**PROTOCOL, "weights": "auto", "generator_weights": "ema"}
     (protocol, *_) = describe_experiment(report_of(rows, protocols=(record,)))
     assert protocol.endswith("weights of the generator: ema, raw.")
+
+
+def test_two_protocols_of_one_name_have_their_own_weights(tmp_path: Path) -> None:
+    records = [
+        {**PROTOCOL, "resize": resize, "generator_weights": weights}
+        for resize, weights in (("none", "ema"), ("224", "raw"))
+    ]
+    runs = [run_of(tmp_path / str(i), 1)._replace(protocol=r) for i, r in enumerate(records)]
+    rows = [row_of(run.path.name, [run], {}) for run in runs]
+    first, second, *_ = describe_experiment(report_of(rows, protocols=tuple(records)))
+    assert first.endswith("weights of the generator: ema.")
+    assert second.endswith("weights of the generator: raw.")
 
 
 def test_the_example_includes_what_is_there(tmp_path: Path) -> None:

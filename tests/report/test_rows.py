@@ -264,7 +264,7 @@ def test_a_sum_of_regularizers_is_named_as_it_was_typed_and_strangers_by_class(
         tmp_path / "c", {300: 52.0}, settings={**ICR, "regularizer._target_.zcr": "mine.Near"}
     )
     assert labels(reported(tmp_path)) == [
-        "regularizer=cr+gp",
+        "regularizer=[cr,gp]",
         "regularizer=Slope",
         "regularizer=BalancedConsistency+Near",
     ]
@@ -363,14 +363,13 @@ def test_a_run_on_its_way_is_compared_by_its_configuration(tmp_path: Path) -> No
     ("more", "words"),
     [
         ({}, "41.5: ours +0.50, within our spread (p = 0.85)"),
-        (protocol(num_samples=5000), "41.5 (protocol differs)"),
-        (protocol(reference_split="train"), "41.5 (protocol differs)"),
+        (protocol(protocol="demo_5k_test"), "41.5 (protocol differs)"),
     ],
 )
 def test_a_published_number_is_compared_by_its_own_protocol_alone(
     tmp_path: Path, more: Mapping[str, object], words: str
 ) -> None:
-    settings = {"published.fid": 41.5, "published.source": "arXiv:2002.04724"}
+    settings = {"published.fid": 41.5, "published.protocol": "demo_10k_test"}
     for seed, fid in enumerate([40.0, 42.0, 44.0]):
         write_run(tmp_path / str(seed), {300: fid}, seed=seed, settings=settings, more=more)
     assert reported(tmp_path).rows[0].published == words

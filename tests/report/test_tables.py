@@ -32,7 +32,11 @@ AWKWARD = "a_b|c & 5% #1 $x$ {y} ~^\\ <b>"
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
     """Two weights, of two seeds and of one, with a published number beside the first."""
-    source = {"published.fid": 18.72, "published.source": "arXiv:2002.04724, small models"}
+    source = {
+        "published.fid": 18.72,
+        "published.source": "arXiv:2002.04724, small models",
+        "published.protocol": "demo_10k_test",
+    }
     others = {"is": 8.0, "is_std": 0.1, "fid_floor": 2.5}
     for seed, fid in {1: 20.0, 2: 21.0}.items():
         write_run(tmp_path / f"a{seed}", {300: fid}, seed=seed, settings=source, others=others)
@@ -92,7 +96,7 @@ def test_under_the_table_stand_protocol_sources_floor_and_warnings(report: Repor
     assert "Welch" in said[1]
     assert "this flatters every row" in said[2]
     assert said[3].startswith("fid_floor 2.500: real-vs-real distance")
-    assert said[4] == "published 18.72: arXiv:2002.04724, small models"
+    assert said[4] == "published 18.72: arXiv:2002.04724, small models, protocol demo_10k_test"
     assert said[5:] == ["run x failed"]
     assert not any("flatter" in line for line in list_remarks(report))
 

@@ -454,7 +454,7 @@ def test_a_file_that_cannot_be_read_now_is_not_replaced_by_an_older_one(
     (tmp_path / "step_00000002.pt").write_bytes(b"older")
     (tmp_path / "step_00000004.pt").write_bytes(b"newer")
 
-    def fail(path: Path) -> None:
+    def fail(file: object) -> None:
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(checkpoint, "require_undamaged", fail)

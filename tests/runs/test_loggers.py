@@ -213,8 +213,10 @@ def test_a_missing_package_is_refused_with_what_to_type(
     name: str, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "find_spec", lambda package: None)
-    answer = crgan("train", *SMALL, f"logger=[csv,{name}]", f"out={tmp_path / 'run'}")
-    refused(answer, f"the package {name} is not installed", f'pip install "crgan[{name}]"')
+    words = ("train", *SMALL, f"logger=[csv,{name}]", f"out={tmp_path / 'run'}")
+    said = f"the package {name} is not installed", f'pip install "crgan[{name}]"'
+    refused(crgan(*words), *said)
+    refused(crgan(*words, "--dry-run"), *said)
     assert not (tmp_path / "run").exists()
 
 

@@ -299,12 +299,6 @@ def test_both_sides_play_the_same_game_of_labels(regularizer: str, more: tuple[s
     game.require_equal_losses(config, game.random_images(config, 8))
 
 
-def test_stargan_without_classification_is_refused() -> None:
-    config = game.compose_config("stargan", "gp", *TINY_LABELS)
-    with pytest.raises(UserError, match=r"Type --reg classification\+gp"):
-        game.require_equal_losses(config, game.random_images(config, 8))
-
-
 def test_the_steps_of_labels_have_the_structure_that_they_say() -> None:
     """Two D turns and one of G: four G calls on both sides. D: one call a turn, or one a view."""
     words = (*TINY_LABELS, "engine=eager", "engine.threads=1", "optimizer.n_dis=2")

@@ -106,6 +106,17 @@ def test_a_container_sees_its_group_from_the_inside(tmp_path: Path) -> None:
     assert available_cpus(tmp_path, range(16)) == 8  # the cores, as nothing else limits
 
 
+@pytest.mark.parametrize(
+    "mounted", [b"/a rw - tmpfs  rw", b"/\xff rw - tmpfs none rw", b"/\f rw - tmpfs none rw"]
+)
+def test_mounts_without_a_source_or_with_odd_names_are_passed_over(
+    mounted: bytes, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": ""})
+    (tmp_path / "proc/self/mountinfo").write_bytes(b"9 1 0:2 / " + mounted + b"\n" + V2.encode())
+    assert list(control_groups(tmp_path)) == [tmp_path / "sys/fs/cgroup"]
+
+
 def test_less_than_one_cpu_is_one_thread(tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "0::/\n",

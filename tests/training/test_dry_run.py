@@ -9,8 +9,10 @@ from support.runs import Crgan, refused, tiny, train
 from torch import nn
 
 from crgan_cli.config.compose import compose
+from crgan_cli.config.sides import Sides
+from crgan_cli.system.numbers import format_bytes
 from crgan_cli.training import costs
-from crgan_cli.training.dry_run import check, describe_plan, tabulate_players
+from crgan_cli.training.dry_run import check, describe_memory, describe_plan, tabulate_players
 from crgan_cli.training.flops import count_networks
 from crgan_cli.training.layers import tabulate
 
@@ -98,6 +100,12 @@ def test_a_plan_is_printed_and_nothing_is_written(crgan: Crgan, tmp_path: Path) 
         (("regularizer=ac",), "works on class logits"),
         (("dataset=folder", "dataset.root=nowhere"), "nowhere: dataset.root= must be a folder"),
         (("task=pix2pix",), "needs pairs of images"),
+        (("experiment=demo_pix2pix", "augment_both=ada"), "D sees 2 channels. Type augment"),
+        (("experiment=demo_stargan", "metrics=pairs"), "This protocol scores one kind of images"),
+        (("metrics=domains",), "this run draws images from latents"),
+        (("metrics=demo", "metrics.weights=ema", "ema.decay=null"), "keeps no average"),
+        (("metrics=demo", "metrics.measures=[fid,class_fid]"), "the images of this model have no"),
+        (("metrics=demo", "extractor=none"), "fid compares features, and extractor=none has none"),
         (("-m", "seed=1,2"), "--dry-run shows one run"),
         (("--cfg", "job"), "--dry-run shows one run"),
     ],
@@ -136,3 +144,15 @@ def test_a_folder_that_cannot_be_written_is_refused(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write
     for where in ((), ("out=deep/run",)):
         refused(crgan(*words, *where), f"{tmp_path} cannot be written")
+
+
+def test_memory_is_that_of_the_stage_that_needs_most() -> None:
+    sizes = "task.batch_sizes=[128,32,16,8]"  # of 4, 8, 16 and 32 pixels
+    config = compose(["experiment=demo_pggan", sizes, *SMALL])
+    full, small = tabulate_players(config), tabulate_players(config, Sides(4, 4))
+    assert {each.shape[-1] for each in small["G"].layers if len(each.shape) == 3} == {4}
+    passed = [sum(each.activations for each in tables.values()) for tables in (small, full)]
+    assert 128 * passed[0] < 8 * passed[1]
+    assert f"{format_bytes(8 * passed[1])} for the act" in describe_memory(check(config), full)
+    config.steps = 9  # it ends at 4 pixels
+    assert f"{format_bytes(128 * passed[0])} for the act" in describe_memory(check(config), full)

@@ -10,13 +10,14 @@ from support.runs import Crgan, refused, tiny, unmeasured
 from crgan_cli.config.compose import compose
 from crgan_cli.data import decoding, embedded
 from crgan_cli.data.standard import TorchvisionDataset
+from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.gan import build
 from crgan_cli.gan.stages import Stages
 from crgan_cli.system import memory
 from crgan_cli.training import trainer
 from crgan_cli.training.costs import count_weights
-from crgan_cli.training.requirements import require_enough_memory
+from crgan_cli.training.requirements import require_batches, require_enough_memory
 
 PLAIN = ("dataset.fraction=1", "regularizer=none")
 
@@ -141,3 +142,24 @@ def test_fewer_steps_than_a_run_has_are_refused_before_a_checkpoint_is_read(
     finally:
         later.unlink()
     refused(answer, "has 50 steps already, and steps=20", f"--from {plain} steps=100")
+
+
+@pytest.mark.parametrize(
+    ("words", "sizes", "said"),
+    [
+        ([], {"real": (3,)}, r"a training set of 3\. Type batch_size=3\.$"),
+        (["dataset.fraction=0.5"], {"real": (3,)}, r"batch_size=3, or raise dataset\.fraction\.$"),
+        (
+            ["dataset=demo_domains"],
+            {"a": (9,), "b": (2,)},
+            r"set of 2 \(b\)\. Type batch_size=2\.$",
+        ),
+        (["dataset=demo_joint"], {"real": (9, 3)}, r"set of 3 \(tops\)\. Type batch_size=3\.$"),
+    ],
+)
+def test_a_batch_that_cannot_be_drawn_is_told_from_which_set(
+    words: list[str], sizes: dict[str, tuple[int, ...]], said: str
+) -> None:
+    config = compose(["batch_size=4", *words])
+    with pytest.raises(UserError, match=said):
+        require_batches(config, Stages.from_settings(config), sizes)

@@ -5,17 +5,24 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from support.runs import Crgan, tiny
 
+from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
+from crgan_cli.config.stored import to_text
+from crgan_cli.errors import UserError
+from crgan_cli.evaluation.checkpoints import Scorer
 from crgan_cli.gan.build import build_networks, build_task
-from crgan_cli.runs.next_commands import list_next_commands
+from crgan_cli.report.collect import collect
+from crgan_cli.runs.next_commands import list_next_commands, suggest_metrics
+from crgan_cli.training.dry_run import check
 from crgan_cli.training.summary import (
     advise_on_few_images,
     hparams,
-    warn_of_idle_clipping,
     warn_of_noisy_consistency,
+    warn_of_unfit_parts,
 )
 
 
@@ -61,8 +68,43 @@ def test_clipping_under_spectral_norm_is_said_to_do_little(
 ) -> None:
     words = ["architecture=sndcgan", "architecture.width=0.02", "regularizer=clip"]
     config = compose([*words, f"architecture.spectral_norm={spectral_norm}"])
-    warn_of_idle_clipping(build_task(config, build_networks(config)))
+    warn_of_unfit_parts(build_task(config, build_networks(config)))
     assert ("Type architecture.spectral_norm=false" in caplog.text) == (spectral_norm == "true")
+
+
+def unfit_parts(words: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """How the warnings of such a run begin."""
+    config = compose([*words.split(), "architecture.width=0.02"])
+    warn_of_unfit_parts(build_task(config, build_networks(config)))
+    return [record.getMessage().partition(" ")[0] for record in caplog.records]
+
+
+@pytest.mark.parametrize("loss", sorted(Choices().groups["loss"]))
+@pytest.mark.parametrize("both", ["ada", "diffaugment"])
+def test_ada_with_a_loss_whose_sign_says_nothing_is_said(
+    loss: str, both: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = unfit_parts(f"loss={loss} regularizer=gp augment_both={both}", caplog)
+    unfit = both == "ada" and loss in ("least_squares", "relativistic", "wasserstein")
+    assert said == ["augment_both=ada"] * unfit
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("architecture.spectral_norm=false regularizer=none", True),
+        ("architecture.spectral_norm=false regularizer=icr", True),
+        ("architecture=mlp regularizer=none", True),
+        ("architecture.spectral_norm=true regularizer=none", False),
+        ("architecture.spectral_norm=false regularizer=clip", False),
+        ("architecture.spectral_norm=false regularizer=[cr,gp]", False),
+        ("architecture.spectral_norm=false regularizer=none loss=hinge", False),
+    ],
+)
+def test_wasserstein_without_a_bound_of_d_is_said(
+    words: str, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert unfit_parts(f"loss=wasserstein {words}", caplog) == ["Wasserstein:"] * said
 
 
 def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: Path) -> None:
@@ -82,7 +124,11 @@ def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: 
     [
         ({"architecture.z_dim": 8}, False, ["sample R", "eval R metrics=demo"]),
         ({"architecture.z_dim": 8}, True, ["train --from R", "sample R", "eval R metrics=demo"]),
-        ({"dataset.channels_in": 3}, False, ["translate R INPUT --out OUT"]),
+        (
+            {"dataset.channels_in": 3},
+            False,
+            ["translate R INPUT --out OUT", "eval R metrics=pairs"],
+        ),
         (
             {"dataset.channels_a": 3, "metrics._target_": "Evaluator"},
             False,
@@ -95,9 +141,26 @@ def test_the_next_commands_fit_the_run(config: dict, resumes: bool, said: list[s
     assert found == [f"crgan {words}" for words in said]
 
 
+@pytest.mark.parametrize("name", ["demo", "demo_pix2pix", "demo_cyclegan", "demo_stargan"])
+def test_a_run_without_metrics_is_told_those_that_fit_it(name: str, tmp_path: Path) -> None:
+    typed = [f"experiment={name}", "architecture.width=0.02", "device=cpu"]
+    config = compose([*typed, "metrics=none"])
+    first = suggest_metrics(flatten(config))[0]
+    check(compose([*typed, first]))  # as for a dry run
+    with pytest.raises(UserError, match=f"metrics=none. Add a protocol, for example {first}"):
+        Scorer(config, torch.device("cpu"), lambda *_: None)
+    (tmp_path / "config.yaml").write_text(to_text(config))
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match=rf"Evaluate each run \(crgan eval .* {first}\), or train"):
+        collect([tmp_path])
+
+
 def test_a_name_that_looks_like_an_option_is_printed_as_it_can_be_typed() -> None:
     found = list_next_commands(Path("R"), {"dataset.classes": 2}, resumes=False, to="-x")
-    assert found == ["crgan translate R INPUT --to=-x --out OUT"]
+    assert found == [
+        "crgan translate R INPUT --to=-x --out OUT",
+        "crgan eval R metrics=domains",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -284,6 +285,22 @@ def test_signals_are_heard_while_listening_and_not_after(kind: signal.Signals) -
         os.kill(os.getpid(), kind)
         assert stop.signum == kind
     assert signal.getsignal(kind) is before
+
+
+def test_where_no_handler_can_be_set_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def listen() -> bool:
+        with StopSignal().handling_signals():
+            return signal.getsignal(signal.SIGTERM) is before
+
+    with ThreadPoolExecutor(1) as pool:  # as in Streamlit, and in executors
+        assert pool.submit(listen).result()
+    monkeypatch.setattr(signal, "getsignal", lambda kind: None)  # set by a program in C
+    with StopSignal().handling_signals():
+        pass
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- the clock ------------------------------------------------------------------------------------

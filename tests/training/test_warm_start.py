@@ -1,5 +1,6 @@
 """A run that starts from the networks of another one: what it takes, keeps and refuses."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.errors import UserError
 from crgan_cli.gan.build import build_networks, build_task
 from crgan_cli.runs import checkpoint
+from crgan_cli.system.digest import LENGTH
 from crgan_cli.training.start import train_run
 from crgan_cli.training.warm_start import WarmStart, freeze_layers, has_weight
 
@@ -59,6 +61,18 @@ def test_all_weights_and_the_average_are_those_of_the_other_run(
     ), "an average that is G itself would show nothing"
     origin = checkpoint.load(tmp_path / "run/checkpoints/step_00000002.pt")["provenance"]
     assert origin["init_from"].startswith(f"{source}/checkpoints/step_00000002.pt, step 2, SHA-256")
+
+
+def test_the_origin_is_the_file_that_was_read_whatever_is_in_its_place_now(
+    source: Path, tmp_path: Path
+) -> None:
+    with_digest = (source / "checkpoints/step_00000002.pt").read_bytes()
+    for content in (with_digest, with_digest[:-LENGTH]):  # as before checkpoints ended with one
+        file = tmp_path / "best.pt"
+        file.write_bytes(content)
+        warm = WarmStart(str(file))
+        file.unlink()  # by the run that still trains
+        assert warm.describe() == f"{file}, step 2, SHA-256 {hashlib.sha256(content).hexdigest()}"
 
 
 def test_other_classes_start_anew_and_are_named(

@@ -77,3 +77,18 @@ def wilson(share: float, n: float) -> Proportion:
     middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * (share * (1 - share) / n + (Z95 / (2 * n)) ** 2) ** 0.5
     return Proportion(share, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def share_below_quantile(level: float, n: int, m: int) -> Proportion:
+    """The expected share of m values below a quantile of n others alike, and its 95 % range.
+
+    If the quantile were the k-th smallest of the n, the count below would be beta-binomial with
+    parameters m, k and n + 1 - k, whatever the distribution of the values. torch's quantile
+    interpolates, at k = 1 + level (n - 1), and so do we. The mean is k / (n + 1): for 1 %, 1.1 % of
+    1,000 values and 3.4 % of 40.
+    """
+    from scipy.stats import betabinom  # takes a second
+
+    k = 1 + level * (n - 1)
+    low, high = (betabinom.ppf([0.025, 0.975], m, k, n + 1 - k) / m).tolist()
+    return Proportion(k / (n + 1), low, high)

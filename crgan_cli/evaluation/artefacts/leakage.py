@@ -209,13 +209,16 @@ def estimate_leakage(
     ).measure(fakes)
 
 
-def require_real(train: int, held_out: int) -> None:
-    """Raise UserError if there are too few real images to train or to calibrate on."""
+def require_real(train: int | None = None, test: int | None = None) -> None:
+    """Raise UserError if there are too few real images to train or to calibrate on.
+
+    None if their number is not known yet.
+    """
     for count, least, what in (
         (train, 4 * FEWEST, "training"),
-        (held_out, 2 * FEWEST, "held-out real"),
+        (test, 2 * FEWEST, "held-out real"),
     ):
-        if count < least:
+        if count is not None and count < least:
             raise UserError(
                 f"Leakage needs at least {least} {what} images, and there are {count}. Use a "
                 "larger data set, or a larger dataset.fraction."

@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 
 from crgan_cli.errors import UserError
-from crgan_cli.evaluation.artefacts.estimates import Proportion, auc, wilson
+from crgan_cli.evaluation.artefacts.estimates import (
+    Proportion,
+    auc,
+    share_below_quantile,
+    wilson,
+)
 from crgan_cli.evaluation.artefacts.inputs import (
     FeatureMap,
     MeasureOptions,
@@ -69,13 +74,14 @@ class NeighbourDistances:
         return float(self.held_out.quantile(0.01))
 
     @property
-    def suspicious(self) -> Proportion:
-        """The share of generated images nearer than `threshold`: about 0.01 for a good generator.
+    def suspicious(self) -> float:
+        """The share of generated images nearer than `threshold`; compare it with `unsuspicious`."""
+        return float((self.generated < self.threshold).double().mean())
 
-        The interval takes the threshold as known, which needs some thousand images.
-        """
-        p = float((self.generated < self.threshold).double().mean())
-        return wilson(p, len(self.generated))
+    @property
+    def unsuspicious(self) -> Proportion:
+        """The expected `suspicious` if images are as near as held-out ones, and its 95 % range."""
+        return share_below_quantile(0.01, len(self.held_out), len(self.generated))
 
     @property
     def prefers_train(self) -> Proportion:
@@ -95,7 +101,8 @@ class NeighbourDistances:
         samples = {"generated": self.generated, "held_out": self.held_out}
         return {
             "auc": list(self.auc),
-            "share_below_held_out_1_percent": list(self.suspicious),
+            "share_below_held_out_1_percent": self.suspicious,
+            "share_below_held_out_1_percent_expected": list(self.unsuspicious),
             "held_out_1_percent": self.threshold,
             "nearest_is_train": list(self.prefers_train),
             "nearest_independent": self.independent,

@@ -172,7 +172,7 @@ def load_safetensors(path: str | Path) -> Compute:
     if not {"config", "to", "step", "weights"} <= about.keys():
         raise UserError(f"{path} was not written by crgan export: it lacks the settings of G.")
     content = cast(Content, {"config": about["config"]})
-    config = read_network_config(LoadedCheckpoint(Path(path), content))
+    config = read_network_config(LoadedCheckpoint(Path(path), content, ""))
     G = build_networks(config).G
     model = LoadedGenerator(G, config, int(about["step"]), about["weights"], Path(path))
     plan = plan_export(model, about["to"] or None)

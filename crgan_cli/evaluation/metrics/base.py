@@ -107,14 +107,24 @@ def require_counts(metric: str, real: int, fake: int, *, least: int, why: str) -
     """Raise UserError if one side has fewer than `least` images."""
     sides = (("real", real), ("generated", fake))
     if few := [f"{count} {side}" for side, count in sides if count < least]:
-        raise UserError(
-            f"{' and '.join(few)} images are too few: {why}. {SUPPLY.format(least)}, or remove "
-            f"{metric} from metrics.measures."
-        )
+        raise too_few(f"{' and '.join(few)} images are too few: {why}", least, metric)
 
 
-SUPPLY = "Images of files: put at least {0} there. Of a generator: type metrics.num_samples={0}"
-"""How to have more images: a setting draws them, but adds no file to a folder."""
+class TooFewImages(UserError):
+    """A metric needs more images."""
+
+    problem = ""  # without what to do about it
+    metric = ""  # its name
+
+
+def too_few(problem: str, least: int, metric: str) -> TooFewImages:
+    """PROBLEM. How to have more images: a setting draws them, but adds no file to a folder."""
+    error = TooFewImages(
+        f"{problem}. Images of files: put at least {least} there. Of a generator: type "
+        f"metrics.num_samples={least}, or remove {metric} from metrics.measures."
+    )
+    error.problem, error.metric = problem, metric
+    return error
 
 
 def require_side(metric: str, shape: tuple[int, ...], least: int) -> None:

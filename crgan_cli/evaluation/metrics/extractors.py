@@ -104,6 +104,16 @@ class NoExtractor(Extractor):
         raise NotImplementedError
 
 
+class Unread(NoExtractor):
+    """What an extractor of class `kind` says of itself before its weights are read: for checks."""
+
+    def __init__(self, kind: type[Extractor]) -> None:
+        super().__init__()
+        self.name = getattr(kind, "name", kind.__name__)
+        self.dims = getattr(kind, "dims", 1)  # of some only the weights tell
+        self.has_logits = kind.has_logits
+
+
 @contextmanager
 def tf32_convolutions(allowed: bool) -> Iterator[None]:
     """Allow TF32 in convolutions, PyTorch's default on CUDA, or forbid it, whatever the run has

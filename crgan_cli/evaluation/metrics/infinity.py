@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crgan_cli.errors import UserError
-from crgan_cli.evaluation.metrics.base import SUPPLY, Metric, require_counts
+from crgan_cli.evaluation.metrics.base import Metric, require_counts, too_few
 from crgan_cli.evaluation.metrics.features import FeatureSet
 from crgan_cli.evaluation.metrics.frechet import CachedFactor, frechet_distance
 from crgan_cli.evaluation.metrics.statistics import Moments
@@ -36,11 +35,12 @@ class FrechetInfinity(Metric):
         # full rank in every subset, and as many different sizes as points on the line
         least = max(2 * (dims + 1), 2 * POINTS)
         if fake < least:
-            raise UserError(
+            raise too_few(
                 f"{fake} generated images are too few for the fid_infinity of "
                 "metrics.measures: half of them, its smallest subset, must be more than the "
-                f"{dims} features of the extractor. {SUPPLY.format(least)}, or "
-                "remove fid_infinity from metrics.measures."
+                f"{dims} features of the extractor",
+                least,
+                self.name,
             )
 
     def describe(self) -> dict[str, str | int | float]:

@@ -209,8 +209,8 @@ def manual_instructions(source: Source) -> str:
     return (
         f"put that file ({source.megabytes} MB; its SHA-256 {digits} {source.sha256}) at "
         f"{source.cache()}, or {variable}set {FOLDER} to the folder that has it under the name "
-        f"{source.file}; or choose metrics=demo or extractor=efficientnet_lite0, which needs no "
-        "download (its numbers are not FID), or metrics=none."
+        f"{source.file}; or choose extractor=efficientnet_lite0, which needs no download "
+        "(its numbers are not FID), or metrics=none."
     )
 
 

@@ -43,7 +43,7 @@ class Logger:
         """Show the numbers of a step: the line of metrics.jsonl, and tag -> value."""
 
     def image(self, name: str, image: Tensor, step: int) -> None:
-        """Show a uint8 image, (C, H, W)."""
+        """Show a uint8 image, (3, H, W)."""
 
     def text(self, name: str, text: str) -> None:
         """Show a text as a block of its own."""
@@ -68,8 +68,8 @@ def plain_settings(settings: Mapping[str, object]) -> dict[str, Plain]:
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """Return a uint8 image (C, H, W) as an array (H, W, 3)."""
-    return image.cpu().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    """Return a uint8 image (3, H, W) as an array (H, W, 3)."""
+    return image.cpu().permute(1, 2, 0).numpy()
 
 
 def read_id(run: RunDir, logger: str) -> str | None:

@@ -16,6 +16,7 @@ from crgan_cli.evaluation.artefacts.figures import plot_memorisation, save_pairs
 from crgan_cli.evaluation.artefacts.inputs import MeasureOptions, TrainedModel
 from crgan_cli.evaluation.artefacts.memorisation import (
     Memorisation,
+    NeighbourDistances,
     find_nearest,
     measure_memorisation,
 )
@@ -70,7 +71,7 @@ def test_a_generator_of_training_images_is_found_out() -> None:
         assert close.generated.max() == 0  # a copy is at distance 0, whatever the arithmetic
         assert close.auc.value == 1
         assert 0.94 < close.auc.low < 1  # 80 images are not proof of all
-        assert close.suspicious.value == 1
+        assert close.suspicious == 1
         assert close.prefers_train.value == 1
         assert torch.equal(close.pairs[:, 0], close.pairs[:, 1])
 
@@ -80,8 +81,28 @@ def test_a_generator_of_new_images_is_not_accused() -> None:
     for close in result.spaces.values():
         assert close.auc.low < 0.5 < close.auc.high
         assert close.prefers_train.low < result.train_share < close.prefers_train.high
-        assert close.suspicious.value < 0.1
+        assert close.suspicious < 0.1
     assert result.train_share == 0.75
+
+
+@pytest.mark.parametrize(
+    ("n", "expected", "low", "high"),
+    [(40, 1.39 / 41, 0, 5 / 40), (1000, 10.99 / 1001, 3 / 1000, 21 / 1000)],
+)
+def test_few_images_that_are_no_copies_are_not_suspicious(
+    n: int, expected: float, low: float, high: float
+) -> None:
+    torch.manual_seed(0)
+    outside, shares, tries = 0, 0.0, 300
+    for _ in range(tries):
+        drawn = torch.rand(2, n, dtype=torch.float64)
+        near = NeighbourDistances(*drawn, drawn[0], 1.0, torch.empty(0))
+        if not low <= near.suspicious <= high:
+            outside += 1
+        shares += near.suspicious / tries
+    assert near.unsuspicious == pytest.approx((expected, low, high))
+    assert shares == pytest.approx(expected, rel=0.15)
+    assert outside / tries < 0.07  # 0.14 and 0.34 with the threshold taken as known
 
 
 def test_smooth_images_are_nearer_to_everything_and_prefer_no_side() -> None:
@@ -109,7 +130,7 @@ def test_one_image_that_is_nearest_to_all_is_one_draw() -> None:
 def test_half_a_memory_shows_as_half_the_images() -> None:
     both = Images(torch.cat([TRAIN.x, OTHERS.x[:300]]), torch.zeros(600).long())
     close = measured(Shower(both)).spaces["pixels"]
-    assert 0.3 < close.suspicious.value < 0.7
+    assert 0.3 < close.suspicious < 0.7
     assert 0.6 < close.auc.value < 0.9
 
 

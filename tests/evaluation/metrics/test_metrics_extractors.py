@@ -60,7 +60,7 @@ def test_inception_offline_says_what_to_put_where(
     with pytest.raises(UserError) as error:
         Inception()
     cached = tmp_path / "torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth"
-    for part in (nowhere.url, str(cached), "with 6726825d", "CRGAN_INCEPTION", "metrics=demo"):
+    for part in (nowhere.url, str(cached), "with 6726825d", "CRGAN_INCEPTION", "lite0"):
         assert part in str(error.value)
 
 

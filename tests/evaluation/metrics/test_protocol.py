@@ -67,11 +67,29 @@ def test_the_batch_of_batch_statistics_counts_unless_a_record_says_it_has_no_eff
     assert differences(three, running) == ["batch_norm: batch, running"]
 
 
-def test_the_average_where_there_is_one_compares_with_either_choice():
-    auto, ema, raw = (PLAIN._replace(weights=each).record() for each in ("auto", "ema", "raw"))
+def weighed(weights: str, found: str) -> dict[str, object]:
+    return {**PLAIN._replace(weights=weights).record(), "generator_weights": found}
+
+
+def test_auto_compares_with_itself_and_with_the_weights_that_it_was():
+    averaged, plain = weighed("auto", "ema"), weighed("auto", "raw")
+    ema, raw = weighed("ema", "ema"), weighed("raw", "raw")
     assert PLAIN._replace(weights="raw").label("cifar10") == "cifar10_10k_test_raw"
-    assert differences(auto, ema) == differences(auto, raw) == []
-    assert differences(ema, raw) == ["weights: ema, raw"]
+    assert differences(averaged, plain) == []  # two methods, one with an average
+    assert differences(averaged, ema) == differences(raw, plain) == []
+    assert differences(averaged, raw) == differences(ema, raw) == ["weights: ema, raw"]
+    assert differences(ema, plain) == ["weights: ema, raw"]
+
+
+def test_weights_that_an_older_record_does_not_name_are_no_difference():
+    old = PLAIN.record()
+    assert differences(old, weighed("raw", "raw")) == differences(weighed("ema", "ema"), old) == []
+
+
+def test_no_order_of_records_hides_two_that_differ():
+    records = [("A", weighed("auto", "raw")), ("B", weighed("auto", "ema"))]
+    with pytest.raises(UserError, match=r"of B and C .*\n  weights: ema, raw"):
+        require_comparable([*records, ("C", weighed("raw", "raw"))], force="--force")
 
 
 def test_what_is_not_known_of_foreign_images_is_no_difference():

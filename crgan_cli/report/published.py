@@ -1,0 +1,91 @@
+"""The number of a paper beside a run, and whether it belongs there.
+
+It belongs to the settings of the experiment that brings it, and to its own protocol.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+
+from crgan_cli.config.compose import compose
+from crgan_cli.config.resolve import flatten
+from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, differing_keys, is_below
+from crgan_cli.errors import UserError
+from crgan_cli.report.model import Row, Value
+from crgan_cli.report.settings import fill_config, to_value
+from crgan_cli.report.statistics import describe_published
+
+NEUTRAL = (
+    "seed",
+    "metrics",  # what was measured has its protocol
+    "extractor",
+    "measure",
+    *(key for key in MAY_CHANGE_ON_RESUME if key != "steps"),
+)
+"""Keys that say where, by what means and how often a run is measured: no number belongs to them."""
+
+BEST_OF = ("loss", "optimizer")
+"""Groups over which the papers' numbers are the best [unverified]: another choice is a setting."""
+
+
+def find_published(config: Mapping[str, Value], choices: Mapping[str, str]) -> dict[str, Value]:
+    """Return the published number of a run: fid, source and protocol; empty if it has none.
+
+    The number of an experiment whose regularizer, networks, data set, T or task the user replaced
+    is none of the run's. If other settings differ, `changed` names them. A number that was typed
+    belongs to the settings that were typed with it.
+    """
+    if config.get("published.fid") is None:
+        return {}
+    experiment = choices.get("experiment")
+    own = compose_experiment(experiment) if experiment else {}
+    number = {key: config.get(f"published.{key}") for key in ("fid", "source", "protocol")}
+    number["protocol"] = number["protocol"] or own.get("published.protocol")
+    if experiment and not own:
+        return {**number, "changed": f"not known: experiment={experiment} is not here"}
+    if own.get("published.fid") != number["fid"]:
+        return number
+    keys = dict.fromkeys([*own, *config])
+    expected, found = fill_config(own, keys), fill_config(config, keys)
+    changed = [
+        key
+        for key in differing_keys(expected, found)
+        if not is_below(key, NEUTRAL)
+        # a key that only an older crgan can lack, as its class is there
+        and (key in found or "._target_" in key)
+    ]
+    if any("._target_" in key and not is_below(key, BEST_OF) for key in changed):
+        return {}
+    names = dict.fromkeys(key.partition("._target_")[0] for key in changed)
+    return {**number, **({"changed": ", ".join(names)} if names else {})}
+
+
+@cache
+def compose_experiment(name: str) -> dict[str, Value]:
+    """Return dotted key -> value of an experiment as it is now; empty if it is not here."""
+    try:
+        return {k: to_value(v) for k, v in flatten(compose([f"experiment={name}"])).items()}
+    except UserError:
+        return {}
+
+
+def format_published(row: Row, metric: str) -> str:
+    """Return the published FID next to ours, compared only if it is of the same."""
+    published = row.runs[0].published
+    if not published:
+        return ""
+    if (fid := comparable_published(row, metric)) is not None:
+        return describe_published(row.numbers[metric], fid)
+    changed, why = published.get("changed"), ""
+    if row.numbers:
+        why = f" (settings differ: {changed})" if changed else " (protocol differs)"
+    return f"{published['fid']:g}{why}"
+
+
+def comparable_published(row: Row, metric: str) -> float | None:
+    """Return the published FID if ours has its settings and its protocol."""
+    published = row.runs[0].published
+    fid, protocols = published.get("fid"), {run.protocol.get("protocol") for run in row.shown}
+    same = protocols == {published.get("protocol")} and not published.get("changed")
+    if metric == "fid" and same and metric in row.numbers and isinstance(fid, int | float):
+        return float(fid)
+    return None
