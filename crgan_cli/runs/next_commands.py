@@ -13,6 +13,8 @@ def suggest_metrics(config: Mapping[str, object]) -> list[str]:
         return ["metrics=pairs"]
     if "architecture.z_dim" not in config:
         return ["metrics=domains"]
+    if "dataset.holdout" in config:  # images of one's own, which may be few: all that are held out
+        return ["metrics=demo metrics.num_samples=null"]
     return ["metrics=demo", "metrics=fid10k_test"]
 
 

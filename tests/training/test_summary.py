@@ -125,6 +125,11 @@ def test_a_run_ends_with_commands_that_work_as_they_are(crgan: Crgan, tmp_path: 
         ({"architecture.z_dim": 8}, False, ["sample R", "eval R metrics=demo"]),
         ({"architecture.z_dim": 8}, True, ["train --from R", "sample R", "eval R metrics=demo"]),
         (
+            {"architecture.z_dim": 8, "dataset.holdout": 0.1},
+            False,
+            ["sample R", "eval R metrics=demo metrics.num_samples=null"],
+        ),
+        (
             {"dataset.channels_in": 3},
             False,
             ["translate R INPUT --out OUT", "eval R metrics=pairs"],
