@@ -176,7 +176,7 @@ class CelebAAttributes(Attributes):
 
     def find_images(self) -> ImageFiles:
         """Return the photos; they are downloaded if they are missing."""
-        return ImageFiles(str(self._photos.require_images()))
+        return self._photos.list_images()
 
     @property
     def _photos(self) -> CelebA:

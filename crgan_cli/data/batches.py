@@ -108,7 +108,10 @@ class Batches(TrainingImages):
         in_place = device.type == "cpu"
         stored_mirrored = flip and crop is None and not in_place  # see DeviceImages
         allowed = get_image_limit(device, None) if limit is None else limit
-        on_device = images.x.nbytes * (1 + stored_mirrored) <= allowed
+        needed = images.x.nbytes * (1 + stored_mirrored)
+        on_device = needed <= allowed
+        self.kept_bytes = needed if on_device else 0
+        """Of images that the device keeps."""
         order = BatchSampler(
             images.y,
             batch_size,
@@ -187,10 +190,13 @@ def make_batches(
 ) -> TrainingImages:
     """Return the batches of a data set's sets. `parts` are those of each set; see `Batches`.
 
-    The sets have the streams from `stream` on.
+    The sets have the streams from `stream` on. Those that `limit` bytes have room for, in turn, are
+    kept on the device; None: the device's default.
     """
-    made = [
-        Batches(
+    left = get_image_limit(device, None) if limit is None else limit
+    made: list[Batches] = []
+    for number, (name, images) in enumerate(sets.items(), stream):
+        each = Batches(
             images,
             batch_size=batch_size,
             seed=seed,
@@ -203,10 +209,10 @@ def make_batches(
             stream=number,
             sampler=sampler,
             blocks=blocks,
-            limit=limit,
+            limit=left,
         )
-        for number, (name, images) in enumerate(sets.items(), stream)
-    ]
+        left -= each.kept_bytes
+        made.append(each)
     return made[0] if len(made) == 1 else SideBySideBatches(made)
 
 

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from crgan_cli.data.decode import quiet_pillow
-from crgan_cli.data.decoding import Decoder, Item, decode_readable
+from crgan_cli.data.decoding import Decoder, Item, decode_readable, format_item, log_skipped
 from crgan_cli.data.file_facts import SetFacts, log_moving
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.pixel_files import map_pixels
@@ -50,7 +49,8 @@ class Decoded(NamedTuple):
 def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> Decoded:
     """Return the pixels of `entries`: open the cache; if they are absent, build it and open again.
 
-    Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk.
+    Raises UserError for unreadable images or an unusable cache folder, RunFailed for a full disk or
+    one that cannot be read.
     """
     folder = cache_folder("datasets") / _key(files.root, entries, decoder)
     with explain_disk_errors(folder.parent):
@@ -61,6 +61,10 @@ def decode_cached(files: ImageFiles, entries: Sequence[Item], decoder: Decoder) 
             if opened is None:
                 _build(folder, files, entries, decoder)
                 opened = _open(folder, decoder)
+            else:
+                kept = set(opened[0].indices)
+                skipped = [item for i, item in enumerate(entries) if i not in kept]
+                log_skipped([format_item(item) for item in skipped], len(entries))
     assert opened is not None
     decoded, moving = opened
     log_moving(moving, len(entries), files, decoder.reading)
@@ -130,7 +134,9 @@ def sample_digest(indices: Sequence[int], file: Path) -> str:
 
 
 def _build(folder: Path, files: ImageFiles, entries: Sequence[Item], decoder: Decoder) -> None:
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+    unfinished = folder.with_name(f".unfinished-{folder.name}")  # under the lock, so of nobody else
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a kill has left
+    unfinished.mkdir()
     try:
         indices: list[int] = []
         facts = SetFacts()

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import torch
 
@@ -15,7 +16,7 @@ from crgan_cli.config.bounds import PositiveInt
 from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.dataset import Split
 from crgan_cli.data.decode import check_channels
-from crgan_cli.data.decoding import CentreDecoder
+from crgan_cli.data.decoding import CentreDecoder, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.images import Images
@@ -38,6 +39,7 @@ class CelebA(TorchvisionDataset):
     """
 
     title = "CelebA"
+    images: ClassVar[int] = 202_599
 
     crop: PositiveInt  # side of the centre square, in pixels
 
@@ -69,12 +71,14 @@ class CelebA(TorchvisionDataset):
         )
         return Images(x, torch.zeros(len(x), dtype=torch.int64))
 
-    def require_images(self) -> Path:
-        """Return the folder or zip of the photos; they are downloaded if they are missing."""
+    def list_images(self) -> ImageFiles:
+        """Return the photos; they are downloaded if they are missing. UserError for a part."""
         self._download_if_missing(lambda: self.find_images() is None, self._download)
         images = self.find_images()
         assert images is not None
-        return images
+        files = ImageFiles(str(images))
+        self._require_all(files)
+        return files
 
     def find_images(self) -> Path | None:
         """Return the folder or zip of the photos, if it is there."""
@@ -85,7 +89,7 @@ class CelebA(TorchvisionDataset):
 
     @cached_property
     def _files(self) -> ImageFiles:
-        return ImageFiles(str(self.require_images()))
+        return self.list_images()
 
     def count_listed(self, split: Split) -> dict[str, int]:
         """Count the files of both splits, if they are there."""
@@ -104,16 +108,29 @@ class CelebA(TorchvisionDataset):
             f"{IMAGES}.zip next to it), and {PARTITIONS[0]} into {folder}."
         )
 
+    def _require_all(self, files: ImageFiles) -> None:
+        """Raise UserError if photos are missing, as an interrupted unzip leaves it."""
+        path, numbers = read_partition(files)
+        missing = sorted(numbers.keys() - {PurePosixPath(e.name).name for e in files.entries})
+        found, total = len(files.entries), len(numbers) if path else self.images
+        if missing or found < total:
+            lacks = (
+                f"{path} also names {format_names(missing)}" if path else f"CelebA has {total:,}"
+            )
+            raise UserError(
+                f"{files.root} holds {found:,} images; {lacks}. Unpack all of them there (if "
+                f"{IMAGES}.zip lies beside it, it is enough to delete the folder: zips are read). "
+                "Some of the photos are images of your own: dataset=folder dataset.root=PATH."
+            )
+
     def _select_split(self, files: ImageFiles, split: Split) -> list[Entry]:
-        path = next((p for name in PARTITIONS if (p := files.root.parent / name).is_file()), None)
+        path, numbers = read_partition(files)
         if path is None:
             cut = len(files.entries) - len(files.entries) // 10
             self.split_rule = "the last tenth by name is the test split"
             log.warning("no %s next to %s: %s", PARTITIONS[0], files.root, self.split_rule)
             return files.entries[:cut] if split == "train" else files.entries[cut:]
         self.split_rule = f"the official partition in {path.name}"
-        rows = (line.replace(",", " ").split() for line in path.read_text().splitlines())
-        numbers = {row[0]: row[1] for row in rows if len(row) == 2}
         known = [(numbers.get(PurePosixPath(e.name).name), e) for e in files.entries]
         unknown = [entry.name for number, entry in known if number is None]
         if unknown:
@@ -123,3 +140,11 @@ class CelebA(TorchvisionDataset):
                 "last tenth of the images."
             )
         return [entry for number, entry in known if number == PARTITION_NUMBERS[split]]
+
+
+def read_partition(files: ImageFiles) -> tuple[Path | None, dict[str, str]]:
+    """Return the official partition beside the photos, and name -> number of the part."""
+    path = next((p for name in PARTITIONS if (p := files.root.parent / name).is_file()), None)
+    lines = path.read_text().splitlines() if path else []
+    rows = (line.replace(",", " ").split() for line in lines)
+    return path, {row[0]: row[1] for row in rows if len(row) == 2 and row[1].isdigit()}

@@ -218,6 +218,11 @@ class Dataset:
                 f"{high} in its {split} split, but its YAML says classes: {self.classes}. "
                 "Correct dataset.classes, or replace the damaged files."
             )
+        if self.classes and images.y.ndim == 1 and split == "train":
+            counts = images.y.bincount(minlength=self.classes).tolist()
+            if unseen := [str(label) for label, count in enumerate(counts) if not count]:
+                text = "%s: no training image is of class %s (of 0 to %d): networks never see it"
+                log.warning(text, self.name, ", ".join(unseen[:10]), self.classes - 1)
 
 
 def build_dataset(config: DictConfig, class_names: Sequence[str] = ()) -> Dataset:

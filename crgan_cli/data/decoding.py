@@ -27,7 +27,7 @@ from crgan_cli.data.decode import (
 )
 from crgan_cli.data.file_facts import FileFacts, SetFacts, inspect_file
 from crgan_cli.data.file_listing import Entry
-from crgan_cli.data.files import MAX_FILE_BYTES, ImageFiles
+from crgan_cli.data.files import MAX_FILE_BYTES, ImageFiles, require_damage
 from crgan_cli.data.memory import MemoryBudget
 from crgan_cli.errors import UserError
 
@@ -128,24 +128,19 @@ def decode_readable(
     """Yield the position and pixels of each readable file, in order. Use within `quiet_pillow`.
 
     `facts` learns of them. At the end, raise UserError for unreadable files, or log them with
-    `skip_unreadable`; raise it for pixels of another range than their type's.
+    `skip_unreadable`; raise it for pixels of another range than their type's. Raise RunFailed at
+    once for a file of which nothing is known, as its disk failed.
     """
     unreadable = []
     for position, result in enumerate(_decode_all(files, entries, decoder)):
         if isinstance(result, str):
-            names = " with ".join(entry.name for entry in _files_in(entries[position]))
-            unreadable.append(f"{names} ({result})")
+            unreadable.append(f"{format_item(entries[position])} ({result})")
         else:
             pixels, found = result
             facts.add(found)
             yield position, pixels
-    if decoder.skip_unreadable and 0 < len(unreadable) < len(entries):
-        log.warning(
-            "skipped %d unreadable images of %d: %s",
-            len(unreadable),
-            len(entries),
-            format_names(unreadable),
-        )
+    if decoder.skip_unreadable and len(unreadable) < len(entries):
+        log_skipped(unreadable, len(entries))
     else:
         require_readable(unreadable, files, len(entries), decoder.hint)
     facts.check(decoder.reading, files)
@@ -176,11 +171,24 @@ def _decode_one(
             facts = [inspect_file(each) for each in pictures]
             return decoder.decode(*pictures), facts
     except DECODE_ERRORS as error:
+        require_damage(error, format_item(item), files.root)
         return format_reason(error)
 
 
 def _files_in(item: Item) -> tuple[Entry, ...]:
     return (item,) if isinstance(item, Entry) else item
+
+
+def format_item(item: Item) -> str:
+    """Name the file of an item, or its files."""
+    return " with ".join(entry.name for entry in _files_in(item))
+
+
+def log_skipped(unreadable: list[str], total: int) -> None:
+    """Log the files that are left out."""
+    if unreadable:
+        names = format_names(unreadable)
+        log.warning("skipped %d unreadable images of %d: %s", len(unreadable), total, names)
 
 
 def format_reason(error: BaseException) -> str:

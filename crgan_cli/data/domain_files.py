@@ -3,7 +3,7 @@
 from crgan_cli.data.decoding import format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
-from crgan_cli.data.folder import TEST_NAMES
+from crgan_cli.data.folder import find_test
 from crgan_cli.data.pair_files import HALVES, Located, format_folders, locate_all
 from crgan_cli.errors import UserError
 
@@ -35,7 +35,7 @@ def list_domains(files: ImageFiles) -> dict[str, SplitEntries]:
         raise _refuse(located, files, "some are in train/, val/ or test/, and some are not")
     if "train" not in names:
         raise _refuse(located, files, "there is no train split among them")
-    test = next((name for name in TEST_NAMES if name in names), None)
+    test = find_test(names)
     for split in ("train", *([test] if test else [])):
         for domain, splits in found.items():
             if split not in splits:

@@ -1,5 +1,6 @@
 """List what a folder or a zip holds, wherever it was made, and what of it cannot be used."""
 
+import errno
 import os
 import re
 import stat
@@ -71,7 +72,8 @@ def _scan(folder: Path, prefix: str, above: frozenset[tuple[int, int]], listing:
                 _add(child, folder, prefix + child.name, inside, listing)
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be read ({error.strerror}). Correct its permissions."
+            f"{folder} cannot be read ({error.strerror}). Correct its permissions, or see to its "
+            "disk or network."
         ) from error
 
 
@@ -87,7 +89,9 @@ def _add(
         return
     try:
         status = child.stat()  # of what a link leads to
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ESTALE):
+            raise  # it may be an image as all others
         listing.left_out.append(("links to nothing that can be read", name))
         return
     if stat.S_ISREG(status.st_mode):

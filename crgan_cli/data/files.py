@@ -9,7 +9,8 @@ from typing import IO
 from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.decode import DECODE_ERRORS
 from crgan_cli.data.file_listing import Entry, format_kinds, list_folder, list_zip
-from crgan_cli.errors import UserError
+from crgan_cli.errors import RunFailed, UserError
+from crgan_cli.system.digest import NOT_DAMAGE
 
 EXTENSIONS = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif",
@@ -99,7 +100,9 @@ class ImageFiles:
         try:
             with self.open(entry) as file:
                 return begins_like_image(file.read(12))
-        except DECODE_ERRORS:
+        except DECODE_ERRORS as error:
+            if not isinstance(error, PermissionError):
+                require_damage(error, entry.name, self.root)
             return False
 
     def _format_no_images(self) -> str:
@@ -111,6 +114,15 @@ class ImageFiles:
             f"{self.root} holds {len(left_out)} files but no image: {format_kinds(left_out)}. "
             f"{expected} Convert them, or correct {self.option}."
         )
+
+
+def require_damage(error: BaseException, name: str, root: object) -> None:
+    """Raise RunFailed for an error of reading that says nothing about the content of the file."""
+    if getattr(error, "errno", None) in NOT_DAMAGE:
+        raise RunFailed(
+            f"{name} in {root} could not be read ({error}). That does not show that it is damaged: "
+            "nothing was left out. See to its disk, network or permissions, and try again."
+        ) from error
 
 
 def begins_like_image(head: bytes) -> bool:

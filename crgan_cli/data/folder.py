@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,6 @@ from crgan_cli.data.cache import decode_cached
 from crgan_cli.data.dataset import Split
 from crgan_cli.data.decode import Frames, check_channels, make_reading
 from crgan_cli.data.decoding import CentreDecoder, format_names
-from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
 from crgan_cli.data.folder_classes import Classified, Item, LabelSource, SplitFiles, classify
 from crgan_cli.data.images import Images
@@ -26,6 +25,8 @@ from crgan_cli.errors import UserError, conflict
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test split
 ORDER_SEED = 0  # of the held-out images and of the order
+
+SPLIT_NAMES = ("train", *TEST_NAMES)
 
 Value = TypeVar("Value")
 
@@ -69,11 +70,19 @@ class Folder(LabelledDataset):
         files, found = self._listed
         if split == "train":
             files.log_left_out()
+            for other in sorted(found.splits.keys() - {"train", "test"}):
+                log.info(
+                    "%s: %d images in %s/ are unused", self.name, len(found.splits[other]), other
+                )
         self.class_names = self.renumber(found.names)
         labels = {name: label for label, name in enumerate(self.class_names)}
         if split == "train" and labels:
             numbered = [f"{label} {name}" for name, label in labels.items()]
             log.info("%s: %d classes: %s", self.name, len(labels), format_names(numbered))
+            tested = {item.label for item in self._select_split("test")}
+            if untested := [name for name in self.class_names if name not in tested]:
+                text = "%s: the test split has no image of %d of them: %s"
+                log.warning(text, self.name, len(untested), format_names(untested))
         items = shuffle(self._select_split(split))
         options = (self.resolution, self.channels, None, self.skip_unreadable, self.reading)
         decoder = CentreDecoder(*options)
@@ -92,7 +101,7 @@ class Folder(LabelledDataset):
         """The files, and the items of each split with the names of their classes."""
         files = ImageFiles(self.root)
         count = None if self.only_classes else self.classes
-        return files, classify(files, _split_by_folder(files.entries), self.labels, count)
+        return files, classify(files, _split_by_folder(files, self.labels), self.labels, count)
 
     def _select_split(self, split: Split) -> list[Item]:
         splits, names = self._listed[1]
@@ -107,7 +116,8 @@ def hold_out(
 ) -> list[Value]:
     """Return the items of a split, if a `share` of each stratum is the test split.
 
-    `strata` are as many as items. Raises UserError if no item is left to train on.
+    `strata` are as many as items. Of each the first is trained on if all would be held out. Raises
+    UserError if no item is left to train on.
     """
     test = set(choose_stratified(np.array(strata), share, ORDER_SEED).tolist())
     if len(test) == len(items):
@@ -117,7 +127,14 @@ def hold_out(
             f"dataset.holdout={share} of the {len(items)} image(s) in {root} "
             f"leaves none to train on. Give more images{smaller}."
         )
+    for stratum in sorted(set(strata) - {each for i, each in enumerate(strata) if i not in test}):
+        test.remove(strata.index(stratum))  # or a class would be asked for and never seen
     return [item for i, item in enumerate(items) if (i in test) == (split == "test")]
+
+
+def find_test(names: Container[str]) -> str | None:
+    """Return the name of the test split among those of splits, if there is one."""
+    return next((name for name in TEST_NAMES if name in names), None)
 
 
 def shuffle(items: Sequence[Value], seed: int = ORDER_SEED) -> list[Value]:
@@ -131,15 +148,37 @@ def make_safe_name(root: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", root.expanduser().absolute().stem) or "images"
 
 
-def _split_by_folder(entries: list[Entry]) -> SplitFiles:
-    """Group entries and the folders above them by split: "train" and "test", or all as "train"."""
-    located = strip_outer_folder(entries)
-    tops = {parts[:1] for _, parts in located}
-    tests = [name for name in TEST_NAMES if (name,) in tops]
-    # a class may be called "train": these are splits only if there are no other folders
-    if not tests or ("train",) not in tops or tops - {("train",), *((n,) for n in TEST_NAMES)}:
+def _split_by_folder(files: ImageFiles, labels: LabelSource) -> SplitFiles:
+    """Group entries and the folders above them by split: "train", "test" and others that are not
+    used, or all as "train".
+
+    Raises UserError for folders of splits that cannot be used: to pool them would train on the test
+    images. They may be classes of these names, if sub-folders are asked for as classes.
+    """
+    located = strip_outer_folder(files.entries)
+    inside: dict[tuple[str, ...], set[str]] = {}  # folder -> the folders in it
+    for _, parts in located:
+        for depth, name in enumerate(parts):
+            inside.setdefault(parts[:depth], set()).add(name.casefold())
+    around = [folder for folder, names in inside.items() if "train" in names and find_test(names)]
+    outside = [
+        entry.name
+        for entry, parts in located
+        if () not in around or not parts or parts[0].casefold() not in SPLIT_NAMES
+    ]
+    if not around or (outside and labels == "folders"):
         return {"train": located}
-    return {
-        key: [(entry, parts[1:]) for entry, parts in located if parts[0] == name]
-        for key, name in (("train", "train"), ("test", tests[0]))
-    }
+    if outside:
+        names = ("train", find_test(inside[around[0]]) or "")
+        train, test = ("/".join((*around[0], name)) for name in names)
+        raise UserError(
+            f"{files.root} has folders of splits, {train}/ and {test}/, but {len(outside)} of "
+            f"{len(located)} images are not in splits directly below it: {format_names(outside)}. "
+            "Move these away, or give the folder that holds nothing but splits: dataset.root=PATH. "
+            "If all its folders are classes, type dataset.labels=folders dataset.classes=N."
+        )
+    test, splits = find_test(inside[()]), SplitFiles()
+    for entry, parts in located:
+        name = parts[0].casefold()
+        splits.setdefault("test" if name == test else name, []).append((entry, parts[1:]))
+    return splits

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from crgan_cli.data.decoding import Item, format_names
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles, strip_outer_folder
-from crgan_cli.data.folder import TEST_NAMES
+from crgan_cli.data.folder import SPLIT_NAMES
 from crgan_cli.errors import UserError
 
-SPLITS = ("train", *TEST_NAMES)
 HALVES = ("A", "B")
-UNPAIRED = re.compile(rf"({'|'.join(SPLITS)})[_-]?([AB])", re.IGNORECASE)
+UNPAIRED = re.compile(rf"({'|'.join(SPLIT_NAMES)})[_-]?([AB])", re.IGNORECASE)
 """Folders of unpaired images: trainA, trainB, testA ... (CycleGAN), also train_A."""
 
 LAYOUTS = (
@@ -64,7 +63,7 @@ def locate_all(files: ImageFiles) -> list[Located]:
 
 
 def _has_a_meaning(folder: str) -> bool:
-    known = folder in SPLITS or folder.upper() in HALVES
+    known = folder.casefold() in SPLIT_NAMES or folder.upper() in HALVES
     return known or UNPAIRED.fullmatch(folder) is not None
 
 
@@ -76,8 +75,8 @@ def _locate(entry: Entry, parts: tuple[str, ...]) -> Located:
             return Located(entry, both[2].upper(), both[1].lower(), parts[number + 1 :], True)
         if not half and part.upper() in HALVES:
             half = part.upper()
-        elif not split and part in SPLITS:
-            split = part
+        elif not split and part.casefold() in SPLIT_NAMES:
+            split = part.casefold()
         else:
             return Located(entry, half, split, parts[number:], False)
     return Located(entry, half, split, (), False)

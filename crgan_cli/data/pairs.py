@@ -33,7 +33,7 @@ from crgan_cli.data.decode import (
 from crgan_cli.data.decoding import Item
 from crgan_cli.data.file_listing import Entry
 from crgan_cli.data.files import ImageFiles
-from crgan_cli.data.folder import TEST_NAMES, hold_out, make_safe_name, shuffle
+from crgan_cli.data.folder import TEST_NAMES, find_test, hold_out, make_safe_name, shuffle
 from crgan_cli.data.images import Images
 from crgan_cli.data.pair_files import list_pairs
 from crgan_cli.errors import UserError
@@ -146,8 +146,8 @@ class Pairs(PairedImages):
     def _select_split(self, split: Split) -> list[Item]:
         splits = self._listed[1]
         train = splits["train"]
-        if test := next((splits[name] for name in TEST_NAMES if name in splits), None):
-            return train if split == "train" else test
+        if test := find_test(splits):
+            return train if split == "train" else splits[test]
         return hold_out(train, [""] * len(train), self.holdout, split, self.root)
 
     def _describe(self, item: Item, files: ImageFiles) -> str:

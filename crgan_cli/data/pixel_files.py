@@ -2,10 +2,14 @@
 
 import math
 import mmap
+import os
 import sys
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 import torch
@@ -30,8 +34,12 @@ def map_pixels(file: Path | IO[bytes], shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.frombuffer(mapped, np.uint8)).view(tuple(shape))
 
 
-class StoredPixels(NamedTuple):
-    """The file that holds all pixels of a tensor, one image after the other."""
+@dataclass(frozen=True)
+class StoredPixels:
+    """The file that holds all pixels of a tensor, one image after the other.
+
+    It is opened once, and until this object is gone: a run goes on if the cache is deleted.
+    """
 
     path: Path
     shape: tuple[int, ...]  # (N, C, H, W)
@@ -43,4 +51,15 @@ class StoredPixels(NamedTuple):
         What a map has touched counts as memory of the process until the map is gone. Whoever reads
         a large file in small pieces maps it anew for each.
         """
-        return map_pixels(self.path, self.shape)
+        with self.open() as file:
+            return map_pixels(file, self.shape)
+
+    def open(self) -> IO[bytes]:
+        """Return the file to read. To close it costs nothing."""
+        return open(self._descriptor, "rb", closefd=False)
+
+    @cached_property
+    def _descriptor(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor

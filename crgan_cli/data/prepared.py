@@ -27,6 +27,7 @@ from filelock import FileLock
 from crgan_cli.data.cache import REDUCED_FORMAT, explain_disk_errors, sample_digest
 from crgan_cli.data.decode import DECODE_ERRORS, quiet_pillow
 from crgan_cli.data.decoding import format_names, format_reason
+from crgan_cli.data.files import require_damage
 from crgan_cli.data.pixel_files import StoredPixels
 from crgan_cli.errors import RunFailed, UserError
 from crgan_cli.system.atomic import write_json
@@ -204,6 +205,7 @@ class Preparation:
         try:
             return self.work.decode(number)
         except DECODE_ERRORS as error:
+            require_damage(error, self.work.names[number], self.work.where)
             return f"{self.work.names[number]} ({format_reason(error)})"
 
     def write_shard(self, file: IO[bytes], first: int, images: Sequence[np.ndarray | str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -78,14 +79,19 @@ def chunks(x: Tensor) -> tuple[Tensor, ...]:
 def open_resized(path: Path, x: Tensor, side: int, resize: Resize) -> Tensor:
     """Return the resized pixels of `path`, which is written if it is absent or damaged."""
     shape = (*x.shape[:2], side, side)
-    if not is_whole(path, shape):
-        with atomic_path(path) as partial:
-            # written, not memory-mapped: a full disk is then an exception, not a SIGBUS
-            with partial.open("wb") as file:
-                for chunk in chunks(x):
-                    file.write(resize(chunk).numpy().tobytes())
-            write_text(digest_path(path), sample_digest([], partial))
-        log.info("resized %d images to %d pixels into %s", len(x), side, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One process resizes. The others wait for the lock, then find the file whole.
+    with FileLock(path.with_suffix(".lock")):
+        if not is_whole(path, shape):
+            for left in path.parent.glob(f"{path.name}.*.partial"):  # by a kill
+                left.unlink()
+            with atomic_path(path) as partial:
+                # written, not memory-mapped: a full disk is then an exception, not a SIGBUS
+                with partial.open("wb") as file:
+                    for chunk in chunks(x):
+                        file.write(resize(chunk).numpy().tobytes())
+                write_text(digest_path(path), sample_digest([], partial))
+            log.info("resized %d images to %d pixels into %s", len(x), side, path)
     return map_pixels(path, shape)
 
 

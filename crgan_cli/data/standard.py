@@ -6,6 +6,7 @@ CIFAR's checksums.
 
 import contextlib
 import io
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,13 +62,17 @@ class TorchvisionDataset(LabelledDataset):
     def _download_if_missing(
         self, missing: Callable[[], object], download: Callable[[], object]
     ) -> None:
-        """Download if `missing()`. If that fails, the error says which files to put where."""
-        if not missing():
+        """Download if `missing()`. If that fails, the error says which files to put where.
+
+        What another process downloads now is waited for: until it ends, files are there in part.
+        """
+        lock = self.data_root / f".{type(self).__name__}.lock"
+        if not missing() and not os.access(lock, os.W_OK):
             return
         try:
             self.data_root.mkdir(parents=True, exist_ok=True)
             # one process of a run downloads; the others wait, check again and find the files
-            with FileLock(self.data_root / f".{type(self).__name__}.lock"), _quiet_with_timeout():
+            with FileLock(lock), _quiet_with_timeout():
                 if missing():
                     download()
         except (OSError, RuntimeError, EOFError) as error:

@@ -97,7 +97,7 @@ class ReadAhead:
         if not new or not hasattr(os, "posix_fadvise"):  # neither macOS nor Windows has it
             return
         size = math.prod(self._stored.shape[1:])
-        with self._stored.path.open("rb") as file:
+        with self._stored.open() as file:
             for first, count in new:
                 advice = os.POSIX_FADV_WILLNEED
                 os.posix_fadvise(file.fileno(), first * size, count * size, advice)

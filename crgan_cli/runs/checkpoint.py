@@ -15,7 +15,6 @@ that an untrusted file cannot run code:
 It ends with its SHA-256 (`system/digest.py`), since torch.load believes a flipped bit.
 """
 
-import errno
 import io
 import logging
 import os
@@ -41,12 +40,10 @@ import torch
 from crgan_cli.errors import NotFinite, RunFailed, UserError
 from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
-from crgan_cli.system.digest import DigestWriter, check_digest
+from crgan_cli.system.digest import NOT_DAMAGE, DigestWriter, check_digest
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
-NOT_DAMAGE = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOMEM}
-"""Errors of reading that say nothing about the file: an older one must not take its place."""
 
 VERSION = 2
 
@@ -144,6 +141,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
             f"there is no file {path}. Give a checkpoint (.pt) or a run folder."
         ) from None
     except Exception as error:  # a damaged pickle can raise any exception
+        # an older one must not take its place
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_DAMAGE:
             raise RunFailed(
                 f"{path} could not be read ({first_line(error)}). Nothing was changed: try again, "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +14,12 @@ from crgan_cli.errors import RunFailed
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to. Move it to `path` after the body; remove it on an error.
 
-    Its name holds the process id, so that two processes can write the same file.
+    Its name is random, so that threads, processes and machines can write the same file: process ids
+    are not enough, as in each container the first is 1.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.unlink(missing_ok=True)  # a link of this name would be written through
         yield partial
         os.replace(partial, path)
     finally:  # os.replace keeps the source if both are links to one file

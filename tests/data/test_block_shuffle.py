@@ -9,7 +9,7 @@ import torch
 from crgan_cli.data import batches as module
 from crgan_cli.data.batch_sampler import BatchSampler, BlockShuffle
 from crgan_cli.data.batches import Batches
-from crgan_cli.data.images import Images, StoredImages, fingerprint
+from crgan_cli.data.images import Images, StoredImages, fingerprint, to_uint8
 from crgan_cli.data.pixel_files import StoredPixels, map_pixels
 from crgan_cli.system.distributed.world import World, as_world
 
@@ -100,6 +100,32 @@ def test_a_mapped_file_gives_the_batches_of_images_in_memory(
         assert y is not None
         assert expected is not None
         assert torch.equal(y, expected)
+
+
+def test_a_run_goes_on_if_the_file_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = stored(tmp_path)
+    expected = mapped.x.clone()
+    monkeypatch.setattr(module, "MAX_BYTES_WITHOUT_GPU", 0)
+    batches = Batches(mapped, batch_size=5, seed=3, device=CPU, flip=False, blocks=LAW)
+    (tmp_path / "pixels.u8").unlink()
+    for index in range(3):
+        y = batches[index].y
+        assert y is not None
+        assert torch.equal(to_uint8(batches[index].x), expected[y])
+
+
+def test_a_file_is_closed_with_the_last_who_needs_it(tmp_path: Path) -> None:
+    mapped = stored(tmp_path)
+    assert mapped.stored
+    descriptor = mapped.stored._descriptor
+    relabelled = mapped.with_labels(mapped.y + 1)
+    del mapped
+    os.fstat(descriptor)
+    del relabelled
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_every_image_was_asked_for_before_its_batch_and_once_an_epoch(

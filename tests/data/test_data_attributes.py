@@ -1,5 +1,6 @@
 """Images with a file of attributes: CelebA's format, CSV, and how they can be wrong."""
 
+import dataclasses
 import logging
 import zipfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from crgan_cli.data.attributes import Attributes, CelebAAttributes
+from crgan_cli.data.celeba import CelebA
 from crgan_cli.data.images import Images
 from crgan_cli.data.label_files import read_labels
 from crgan_cli.errors import UserError
@@ -194,8 +196,9 @@ def test_a_fraction_has_as_much_of_each_kind_and_of_many_kinds_is_plain(
 
 
 def test_celeba_is_found_in_torchvisions_layout_with_its_own_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(CelebA, "images", 3)
     folder = tmp_path / "data" / "celeba" / "img_align_celeba"
     folder.mkdir(parents=True)
     for i in (1, 2, 3):
@@ -217,3 +220,6 @@ def test_celeba_is_found_in_torchvisions_layout_with_its_own_file(
     assert sorted(greys_and_labels(train) + greys_and_labels(test)) == expected
     assert len(test.x) == 1
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    monkeypatch.setattr(CelebA, "images", 4)
+    with pytest.raises(UserError, match="holds 3 images; CelebA has 4"):
+        dataclasses.replace(data).load("train")

@@ -249,6 +249,19 @@ def test_the_limit_is_a_setting():
         assert len(batches.inputs(0)) == inputs
 
 
+def test_the_limit_is_of_all_sets_of_a_run_together():
+    images = numbered()
+    sets = {"a": images, "b": images, "c": Images(images.x[:4], images.y[:4])}
+    options = {"batch_size": 3, "seed": 0, "device": CPU, "flip": True, "crop": None}
+    for room, inputs in ((2.4, [1, 1, 1]), (1.9, [1, 2, 1]), (1.0, [1, 2, 2])):
+        limit = round(images.x.nbytes * room)
+        batches = make_batches(
+            sets, dict.fromkeys(sets, ()), layout=torch.channels_last, limit=limit, **options
+        )
+        assert isinstance(batches, SideBySideBatches)
+        assert [each.inputs_count for each in batches.sets] == inputs
+
+
 def test_the_engine_hands_on_the_limit():
     for engine in (Eager(images_gib=0.25), Auto(images_gib=0.25)):
         assert engine.for_device(CPU).image_limit == 2**28

@@ -1,15 +1,24 @@
 """CelebA from tiny files in its layouts, with and without the official partition."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from crgan_cli.data import standard
 from crgan_cli.data.celeba import CelebA
 from crgan_cli.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CelebA of six photos."""
+    monkeypatch.setattr(CelebA, "images", 6)
 
 
 def celeba(root: Path, **changed: float) -> CelebA:
@@ -69,6 +78,33 @@ def test_a_partition_of_something_else_is_refused(tmp_path: Path):
     (folder.parent / "list_eval_partition.txt").write_text("000001.png 0\n")
     with pytest.raises(UserError, match=r"does not name 5 of the 6 images .* 000002\.png"):
         celeba(tmp_path).load("train")
+
+
+def test_a_part_of_the_photos_is_refused(tmp_path: Path):
+    folder = write(tmp_path / "celeba" / "img_align_celeba", 5)
+    with pytest.raises(UserError, match=r"holds 5 images; CelebA has 6\. .*dataset=folder"):
+        celeba(tmp_path).load("train")
+    rows = [f"{i:06}.png {i % 2}" for i in range(1, 8)]
+    (folder.parent / "list_eval_partition.txt").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"also names 000006\.png, 000007\.png"):
+        celeba(tmp_path).count_listed("train")
+
+
+def test_photos_that_another_process_unpacks_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write(tmp_path / "celeba" / "img_align_celeba", 5)
+    lock = tmp_path / ".CelebA.lock"
+    lock.touch()  # as whoever downloads
+
+    @contextlib.contextmanager
+    def wait(path: Path) -> Iterator[None]:
+        assert path == lock
+        Image.new("RGB", (18, 22)).save(folder / "000006.png")  # while we wait
+        yield
+
+    monkeypatch.setattr(standard, "FileLock", wait)
+    assert celeba(tmp_path).count_listed("train") == {"real": 6}
 
 
 def test_an_empty_split_is_refused(tmp_path: Path):

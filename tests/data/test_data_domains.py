@@ -56,6 +56,7 @@ LAYOUTS = {
     ],
     "hyphens": ["train-a/0.png", "train-a/1.png", "test-a/0.png", "train-B/0.png", "test-B/1.png"],
     "inside": ["A/train/0.png", "A/train/x/1.png", "A/test/0.png", "B/train/0.png", "B/test/1.png"],
+    "capital": ["A/Train/0.png", "A/Train/1.png", "A/Test/0.png", "B/Train/0.png", "B/Test/1.png"],
     "around": ["train/A/0.png", "train/A/1.png", "test/A/0.png", "train/B/0.png", "test/B/1.png"],
 }
 

@@ -1,13 +1,17 @@
 """What a user's folder or zip holds: whoever made it, every image counts and the rest is said."""
 
+import contextlib
+import errno
 import io
 import os
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
+from crgan_cli.data import file_listing
 from crgan_cli.data.files import ImageFiles
 from crgan_cli.errors import UserError
 
@@ -120,4 +124,13 @@ def test_notes_beside_images_are_no_warning(tmp_path: Path, caplog: pytest.LogCa
 def test_only_images_that_cannot_be_read_are_named_by_kind(tmp_path: Path):
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(UserError, match=r"1 files but no image: 1 \.heic \(e\.g\. a\.heic\)"):
+        ImageFiles(str(tmp_path))
+
+
+def test_a_file_of_a_failing_disk_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    child = Mock(stat=Mock(side_effect=OSError(errno.ESTALE, "Stale file handle")))
+    child.name = "a.png"
+    listed = contextlib.nullcontext([child])
+    monkeypatch.setattr(file_listing.os, "scandir", lambda folder: listed)
+    with pytest.raises(UserError, match=r"cannot be read \(Stale file handle\)"):
         ImageFiles(str(tmp_path))

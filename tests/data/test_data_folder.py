@@ -1,10 +1,15 @@
 """A user's folder or zip: classes, splits, the cache, and every way in which it can be wrong."""
 
+import contextlib
+import errno
 import json
 import os
 import random
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,6 +18,8 @@ from support.pictures import grey_png, save_grey
 from torch import Tensor
 
 from crgan_cli.data import cache, decoding
+from crgan_cli.data.file_listing import Entry
+from crgan_cli.data.files import ImageFiles
 from crgan_cli.data.folder import Folder
 from crgan_cli.errors import RunFailed, UserError
 
@@ -62,6 +69,26 @@ def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path):
     assert torch.bincount(test.y).tolist() == [2, 2]
     for images in (train, test):
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
+
+
+def test_a_class_of_one_image_is_trained_on_and_its_absence_from_the_test_split_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    root = save_grey(cats_and_dogs(tmp_path / "images"), ["bird/0.png"], start=200)
+    data = folder(root, classes=3)
+    assert data.load("train").y.bincount().tolist() == [1, 9, 9]
+    assert data.load("test").y.bincount().tolist() == [0, 1, 1]
+    assert "the test split has no image of 1 of them: bird" in caplog.text
+
+
+def test_a_class_without_a_readable_training_image_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    root = save_grey(tmp_path / "images", ["train/cat/0.png", "test/cat/0.png"])
+    (root / "train/ant").mkdir()
+    (root / "train/ant/0.png").write_bytes(b"damaged")
+    folder(root, classes=2, skip_unreadable=True).load("train")
+    assert "no training image is of class 0 (of 0 to 1)" in caplog.text
 
 
 def test_classes_are_counted_as_a_person_does_and_printed(
@@ -141,10 +168,46 @@ def test_train_and_test_folders_are_splits(tmp_path: Path, name: str):
     assert sorted(data.load("test").y.tolist()) == [0, 1, 1]
 
 
-def test_test_is_preferred_to_val(tmp_path: Path):
+def test_test_is_preferred_to_val_which_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
     root = save_grey(tmp_path / "images", ["train/a.png", "val/a.png", "test/a.png"])
     assert values(folder(root).load("test").x) == [2]
     assert values(folder(root).load("train").x) == [0]
+    assert caplog.text.count("images: 1 images in val/ are unused") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train/0.png", "test/1.png", "preview.png"], r"train/ and test/, but 1 of 3 .*: preview"),
+        (
+            ["Train/0.png", "VAL/1.png", "more/2.png"],
+            r"train/ and val/, but 1 of 3 .*: more/2\.png",
+        ),
+        (["set/train/0.png", "set/test/1.png", "0.png"], r"set/train/ and set/test/, but 3 of 3"),
+        (["cat/train/0.png", "cat/test/1.png", "dog/2.png"], "cat/train/ and cat/test/, but 3 of"),
+    ],
+)
+def test_test_images_are_not_trained_on_because_of_others_beside_them(
+    tmp_path: Path, names: list[str], said: str
+):
+    root = save_grey(tmp_path / "images", names)
+    for classes in (0, 2):
+        with pytest.raises(UserError, match=rf"{said}.*\n*dataset\.labels=folders"):
+            folder(root, classes=classes).load("train")
+
+
+def test_splits_may_be_in_capital_letters(tmp_path: Path):
+    root = save_grey(tmp_path / "images", ["Train/cat/0.png", "TEST/cat/1.png"])
+    data = folder(root, classes=1)
+    assert (values(data.load("train").x), values(data.load("test").x)) == ([0], [1])
+
+
+def test_classes_may_have_the_names_of_splits_if_that_is_said(tmp_path: Path):
+    names = [f"{name}/{i}.png" for name in ("plane", "test", "train") for i in range(2)]
+    data = folder(save_grey(tmp_path / "images", names), classes=3, labels="folders")
+    data.load("train")
+    assert data.class_names == ("plane", "test", "train")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path):
@@ -330,7 +393,21 @@ def test_nothing_unfinished_is_left_behind(tmp_path: Path, cache_folder: Path):
     (root / "000.png").write_bytes(b"damaged")
     with pytest.raises(UserError):
         load_both(root)
-    assert not [path for path in cache_folder.iterdir() if "unfinished" in path.name]
+    assert not list(cache_folder.glob(".unfinished-*"))
+
+
+def test_what_a_kill_left_unfinished_is_gone_after_the_next_start(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = save_grey(tmp_path / "images", numbered("", 5))
+    with monkeypatch.context() as killed:
+        killed.setattr(cache.shutil, "rmtree", lambda *_, **__: None)  # as a kill removes nothing
+        killed.setattr(cache, "sample_digest", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder(root).load("train")
+    assert len(list(cache_folder.glob(".unfinished-*"))) == 1
+    assert len(folder(root).load("train").x) == 4
+    assert not list(cache_folder.glob(".unfinished-*"))
 
 
 def test_cached_pixels_can_be_written_to_without_changing_the_cache(tmp_path: Path):
@@ -349,16 +426,18 @@ def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_a_failed_run(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     root = save_grey(tmp_path / "images", numbered("", 5))
-    real = cache.tempfile.mkdtemp
 
-    def on_a_full_disk(**where: object) -> str:
-        made = real(**where)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        os.symlink("/dev/full", Path(made) / "pixels.u8")
-        return made
+    @contextlib.contextmanager
+    def on_a_full_disk() -> Iterator[None]:
+        (unfinished,) = cache_folder.glob(".unfinished-*")
+        os.symlink("/dev/full", unfinished / "pixels.u8")
+        yield
 
-    monkeypatch.setattr(cache.tempfile, "mkdtemp", on_a_full_disk)
+    monkeypatch.setattr(cache, "quiet_pillow", on_a_full_disk)
     with pytest.raises(RunFailed, match=r"No space left on device.*Free space there"):
         folder(root).load("train")
 
@@ -388,7 +467,41 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCap
         images = folder(root, classes=2, skip_unreadable=True).load("train")
         assert torch.bincount(images.y).tolist() == [9, 10]
         assert torch.equal(images.y, (images.x[:, 0, 0, 0] >= 100).long())
-    assert "skipped 1 unreadable images of 20: train/cat/000.png" in caplog.text
+    assert caplog.text.count("skipped 1 unreadable images of 20: train/cat/000.png") == 2
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOENT])
+def test_a_failing_disk_leaves_no_image_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    root = save_grey(tmp_path / "images", numbered("", 20))
+    whole = ImageFiles.read
+
+    def fail_for_some(files: ImageFiles, entry: Entry) -> bytes:
+        if entry.name > "010":
+            raise OSError(number, os.strerror(number))
+        return whole(files, entry)
+
+    monkeypatch.setattr(ImageFiles, "read", fail_for_some)
+    with pytest.raises(
+        RunFailed, match=r"0\d\d\.png in .* could not be read .*nothing was left out"
+    ):
+        folder(root, skip_unreadable=True).load("train")
+    monkeypatch.setattr(ImageFiles, "read", whole)
+    assert len(folder(root, skip_unreadable=True).load("train").x) == 18
+
+
+def test_a_failing_disk_does_not_make_an_image_without_an_ending_another_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = save_grey(tmp_path / "images", ["one", "0.png"])
+
+    def fail(files: ImageFiles, entry: Entry) -> IO[bytes]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ImageFiles, "open", fail)
+    with pytest.raises(RunFailed, match=r"one in .* could not be read"):
+        folder(root).load("train")
 
 
 def test_nothing_readable_is_an_error_even_so(tmp_path: Path):

@@ -1,5 +1,6 @@
 """ImageNet: folders and tars, one cached file, and a preparation that can be killed anywhere."""
 
+import errno
 import io
 import tarfile
 from pathlib import Path
@@ -380,3 +381,12 @@ def test_labels_that_are_not_the_devkits_are_refused(tmp_path: Path) -> None:
     root = write_tars(tmp_path / "tars")
     (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"no tar")
     assert "does not hold the labels of ImageNet's validation images" in refused(make(root), "test")
+
+
+def test_a_failing_disk_is_no_unreadable_image(tmp_path: Path):
+    def fail(number: int) -> np.ndarray:
+        raise OSError(errno.EIO, "Input/output error")
+
+    work = prepared.Work(fail, ["n01/0.JPEG"], np.zeros(1, np.int64), "train")
+    with pytest.raises(RunFailed, match=r"n01/0\.JPEG in train could not be read .*try again"):
+        prepared.Preparation(tmp_path, (3, 4, 4), work).run()

@@ -77,6 +77,9 @@ LAYOUTS = {
     "splits in A and B": lambda root: two_folders(
         two_folders(root, ["?/train/a.png", "?/train/b.png"]), ["?/test/a.png"], 5
     ),
+    "capital letters": lambda root: two_folders(
+        two_folders(root, ["?/Train/a.png", "?/Train/b.png"]), ["?/Test/a.png"], 5
+    ),
     "splits around A and B": lambda root: two_folders(
         two_folders(root, ["train/?/a.png", "train/?/b.png"]), ["val/?/a.png"], 5
     ),

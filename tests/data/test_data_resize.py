@@ -1,7 +1,10 @@
 """Published sets at other resolutions than their own."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 import torch
@@ -69,3 +72,26 @@ def test_a_large_set_is_resized_once_on_disk(
     (file,) = (tmp_path / "resized").glob("*-64.u8")
     assert file.stem.startswith(fingerprint(images)[:32])
     assert file.stat().st_size == expected.numel()
+
+
+def test_of_several_that_start_together_one_resizes_and_removes_what_a_kill_left(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "images.u8.1.partial"
+    left.touch()
+    together, calls = Barrier(2), []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        with suppress(BrokenBarrierError):
+            together.wait(0.3)
+        return resize.resize_lanczos(x, 8)
+
+    x = torch.arange(48, dtype=torch.uint8).view(3, 1, 4, 4)
+    with ThreadPoolExecutor(2) as pool:
+        path = tmp_path / "images.u8"
+        made = list(pool.map(lambda _: resize.open_resized(path, x, 8, double), range(2)))
+    assert calls == [3]
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], resize.resize_lanczos(x, 8))
+    assert not left.exists()

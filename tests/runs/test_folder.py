@@ -1,7 +1,6 @@
 """A run's folder: nobody else's, one process at a time, and gone again where nothing came of it."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from support.runs import train
 
 from crgan_cli.errors import UserError
 from crgan_cli.runs.folder import RunDir, new_folder
-from crgan_cli.system.atomic import write_text
 
 
 def test_two_folders_made_at_once_differ(tmp_path: Path) -> None:
@@ -191,12 +189,3 @@ def test_a_run_folder_may_itself_be_a_link(tmp_path: Path) -> None:
         tmp_path / "disk/run/checkpoints/step_00000002.pt"
     )
     RunDir(tmp_path / "run").require_no_links()
-
-
-def test_a_file_is_not_written_through_a_link_of_its_partial_name(tmp_path: Path) -> None:
-    mine, file = tmp_path / "mine", tmp_path / "result.json"
-    mine.write_text("mine")
-    (tmp_path / f"result.json.{os.getpid()}.partial").symlink_to(mine)
-    write_text(file, "new")
-    assert (mine.read_text(), file.read_text()) == ("mine", "new")
-    assert not file.is_symlink()

@@ -21,3 +21,14 @@ def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
         partial.write_text("all")
         assert not (tmp_path / "file").exists()
     assert (tmp_path / "file").read_text() == "all"
+
+
+def test_two_writers_of_one_file_in_one_process_do_not_touch_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with atomic_path(file) as one:
+        one.write_text("one, whole")
+        with atomic_path(file) as other:
+            other.write_text("other")
+        assert file.read_text() == "other"
+    assert file.read_text() == "one, whole"
+    assert list(tmp_path.iterdir()) == [file]

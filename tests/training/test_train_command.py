@@ -335,6 +335,8 @@ def test_data_sets_train_from_files_that_are_there(tmp_path: Path) -> None:
     photos.mkdir(parents=True)
     for number in range(20):
         Image.new("RGB", (178, 218), (9 * number, 0, 0)).save(photos / f"{number:06}.jpg")
+    rows = [f"{number:06}.jpg {2 * (number > 17)}\n" for number in range(20)]
+    (root / "celeba/list_eval_partition.txt").write_text("".join(rows))
     axis = f"dataset={','.join(DATASETS)}"
     done = swept(tmp_path, axis, f"data_root={root}", "dataset.fraction=1", jobs=len(DATASETS))
     for name in DATASETS:
