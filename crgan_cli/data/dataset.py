@@ -72,6 +72,10 @@ class Dataset:
         """The side of the stored training images; `Batches` cuts them down to `resolution`."""
         return self.resolution
 
+    def stored_side(self, split: Split) -> int:
+        """Return the side of the stored images of a split."""
+        return self.stored_resolution if split == "train" else self.resolution
+
     @property
     def block_shuffle(self) -> BlockShuffle | None:
         """The order of an epoch, of sets that are read from a file; None: any order."""
@@ -202,8 +206,7 @@ class Dataset:
     def _check(self, images: Images, split: Split, channels: int) -> None:
         if len(images.x) == 0:
             raise UserError(f"{self.title} has no image in its {split} split.")
-        stored = Sides.read(self.stored_resolution)
-        expected = (channels, *(stored if split == "train" else self.sides))
+        expected = (channels, *Sides.read(self.stored_side(split)))
         if tuple(images.x.shape[1:]) != expected or images.x.dtype != torch.uint8:
             raise UserError(
                 f"{self.title} has {images.x.dtype} images of shape {tuple(images.x.shape[1:])} "

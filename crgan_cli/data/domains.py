@@ -83,12 +83,12 @@ class UnpairedImages(Dataset):
         """
         self.require_facts()
         channels = {"a": self.channels_a, "b": self.channels_b}
-        read = self.read_domains(split, self.load_size if split == "train" else self.resolution)
+        read = self.read_domains(split, self.stored_side(split))
         return {domain: self.finish(read[domain], split, n) for domain, n in channels.items()}
 
     def load_views(self, split: Split) -> dict[str, Images]:
         """Return what `load_sets` does, at `resolution`; see `load_whole`."""
-        if split == "test" or self.load_size == self.resolution:
+        if self.stored_side(split) == self.resolution:
             return self.load_sets(split)
         self.require_facts()
         read = self.read_domains(split, self.resolution)

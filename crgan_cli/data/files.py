@@ -10,7 +10,7 @@ from crgan_cli.config.bounds import DataPath
 from crgan_cli.data.decode import DECODE_ERRORS
 from crgan_cli.data.file_listing import Entry, format_kinds, list_folder, list_zip
 from crgan_cli.errors import RunFailed, UserError
-from crgan_cli.system.digest import NOT_DAMAGE
+from crgan_cli.system.read_errors import may_be_whole
 
 EXTENSIONS = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif",
@@ -118,7 +118,7 @@ class ImageFiles:
 
 def require_damage(error: BaseException, name: str, root: object) -> None:
     """Raise RunFailed for an error of reading that says nothing about the content of the file."""
-    if getattr(error, "errno", None) in NOT_DAMAGE:
+    if may_be_whole(error):
         raise RunFailed(
             f"{name} in {root} could not be read ({error}). That does not show that it is damaged: "
             "nothing was left out. See to its disk, network or permissions, and try again."

@@ -75,10 +75,10 @@ class PairedImages(Dataset):
         raise NotImplementedError
 
     def read(self, split: Split) -> Images:
-        return self.read_at(split, self.load_size if split == "train" else self.resolution)
+        return self.read_at(split, self.stored_side(split))
 
     def load_whole(self, split: Split) -> Images:
-        if split == "test" or self.load_size == self.resolution:
+        if self.stored_side(split) == self.resolution:
             return self.load(split)
         self.require_facts()
         return self.take_fraction(self.read_at(split, self.resolution), split)

@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from crgan_cli.errors import UserError
-from crgan_cli.runs.folder import cannot_create, require_no_links
+from crgan_cli.runs.folder import explained_lock, require_no_links
 from crgan_cli.runs.status import Status
 from crgan_cli.system.atomic import write_json
 
@@ -57,18 +56,10 @@ class SweepState:
     @contextmanager
     def launch(self) -> Iterator[None]:
         """Begin a launch, and refuse others while the body runs. Raises UserError if one runs."""
-        require_no_links(self.folder, [FOLDER])
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "launch.lock")
+        lock = FileLock(self.path / "launch.lock")
+        with explained_lock(self.typed, "trains the sweep"):
+            self._make_folder()
             lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(
-                f"another crgan trains the sweep {self.typed} now. Wait for it, stop it, or choose "
-                "another folder with out=FOLDER."
-            ) from None
-        except OSError as error:
-            raise cannot_create(self.typed, error) from None
         try:
             self.clear()
             yield
@@ -78,8 +69,7 @@ class SweepState:
     def clear(self) -> None:
         """Delete the job files of the previous launch. Runs are kept, and so are the locks, which
         its jobs may still hold."""
-        require_no_links(self.folder, [FOLDER])
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         for each in self.path.iterdir():
             if each.is_dir():
                 shutil.rmtree(each, ignore_errors=True)
@@ -87,6 +77,10 @@ class SweepState:
                 each.unlink(missing_ok=True)
         if self.total is not None:
             (self.path / "total").write_text(str(self.total))
+
+    def _make_folder(self) -> None:
+        require_no_links(self.folder, [FOLDER])
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def write(self, job: SweepJob) -> None:
         """Write the current state of a job. A metric that is no finite number is none."""

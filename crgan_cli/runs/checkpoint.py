@@ -40,7 +40,8 @@ import torch
 from crgan_cli.errors import NotFinite, RunFailed, UserError
 from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
-from crgan_cli.system.digest import NOT_DAMAGE, DigestWriter, check_digest
+from crgan_cli.system.digest import DigestWriter, check_digest
+from crgan_cli.system.read_errors import may_be_whole
 
 log = logging.getLogger(__name__)
 FORMAT = "crgan checkpoint"
@@ -142,7 +143,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
         ) from None
     except Exception as error:  # a damaged pickle can raise any exception
         # an older one must not take its place
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_DAMAGE:
+        if may_be_whole(error):
             raise RunFailed(
                 f"{path} could not be read ({first_line(error)}). Nothing was changed: try again, "
                 "or move that file away to use an older one."

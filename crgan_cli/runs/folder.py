@@ -98,7 +98,7 @@ class RunDir:
     def _locked(self) -> FileLock:
         require_utf8(self.path)
         lock = FileLock(self.path / ".lock")
-        try:
+        with explained_lock(self.path, "is training in"):
             self.created_here = self.created_here or not self.path.exists()
             self.created_parent = not self.path.parent.exists()
             self.path.mkdir(parents=True, exist_ok=True)
@@ -113,13 +113,6 @@ class RunDir:
             lock.acquire(blocking=False)
             for path in self._partial_files():
                 path.unlink()
-        except Timeout:
-            raise UserError(
-                f"another crgan is training in {self.path} now. Wait for it, stop it, or choose "
-                "another folder with out=FOLDER."
-            ) from None
-        except OSError as error:
-            raise cannot_create(self.path, error) from None
         return lock
 
     def _partial_files(self) -> list[Path]:
@@ -266,6 +259,23 @@ def create_folder(root: Path, name: str | None, choices: Mapping[str, str | None
     except OSError as error:
         raise cannot_create(folder, error) from None
     return folder
+
+
+@contextmanager
+def explained_lock(folder: Path, what: str) -> Iterator[None]:
+    """Raise UserError if the body cannot make a folder, or take its lock as another crgan has it.
+
+    `what` that one does, before the name of the folder.
+    """
+    try:
+        yield
+    except Timeout:
+        raise UserError(
+            f"another crgan {what} {folder} now. Wait for it, stop it, or choose another folder "
+            "with out=FOLDER."
+        ) from None
+    except OSError as error:
+        raise cannot_create(folder, error) from None
 
 
 def cannot_create(folder: Path, error: OSError) -> UserError:

@@ -4,18 +4,11 @@ The end is one line of fixed length. Formats that are read from their start, or 
 by a search as zip does, need not know of it: torch.load and unzip read such a file unchanged.
 """
 
-import errno
 import hashlib
 import re
 from typing import BinaryIO
 
 END = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
-NOT_DAMAGE = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOENT, errno.EACCES,
-    errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-}  # fmt: skip
-"""Errors of reading that say nothing about the content of a file: the next time it may be whole."""
-
 LENGTH = len("\nsha256 \n") + 64
 
 
