@@ -63,6 +63,7 @@ class Published:
     fid: NonNegative | None
     source: str | None
     protocol: str | None = None  # its short name, as `Protocol.label` makes it
+    settings: str | None = None  # typed with the experiment, as in a shell
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from crgan_cli.errors import UserError, unknown_name
+from crgan_cli.system.paths import shell_joined
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -84,7 +85,12 @@ def parse_row(content: dict) -> PaperRow:
     if "published" in content:
         published = content["published"] or {"fid": "null", "source": None}
         source = hydra_quoted(published["source"]) if published["source"] else "null"
-        overrides += (f"published.fid={published['fid']}", f"published.source={source}")
+        settings = hydra_quoted(shell_joined(overrides)) if content["published"] else "null"
+        overrides += (
+            f"published.fid={published['fid']}",
+            f"published.source={source}",
+            f"published.settings={settings}",
+        )
         overrides += () if content["published"] else ("published.protocol=null",)
     minutes = content.get("cpu_minutes")
     return PaperRow(content["name"], content["label"], content["experiment"], overrides, minutes)

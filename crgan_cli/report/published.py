@@ -3,6 +3,7 @@
 It belongs to the settings of the experiment that brings it, and to its own protocol.
 """
 
+import shlex
 from collections.abc import Mapping
 from functools import cache
 
@@ -32,17 +33,19 @@ def find_published(config: Mapping[str, Value], choices: Mapping[str, str]) -> d
 
     The number of an experiment whose regularizer, networks, data set, T or task the user replaced
     is none of the run's. If other settings differ, `changed` names them. A number that was typed
-    belongs to the settings that were typed with it.
+    belongs to the experiment with the published.settings that were typed with it; without these, to
+    all that was typed.
     """
     if config.get("published.fid") is None:
         return {}
     experiment = choices.get("experiment")
-    own = compose_experiment(experiment) if experiment else {}
+    belongs = config.get("published.settings")
+    own = compose_experiment(experiment, str(belongs or "")) if experiment else {}
     number = {key: config.get(f"published.{key}") for key in ("fid", "source", "protocol")}
     number["protocol"] = number["protocol"] or own.get("published.protocol")
     if experiment and not own:
         return {**number, "changed": f"not known: experiment={experiment} is not here"}
-    if own.get("published.fid") != number["fid"]:
+    if not belongs and own.get("published.fid") != number["fid"]:
         return number
     keys = dict.fromkeys([*own, *config])
     expected, found = fill_config(own, keys), fill_config(config, keys)
@@ -60,10 +63,12 @@ def find_published(config: Mapping[str, Value], choices: Mapping[str, str]) -> d
 
 
 @cache
-def compose_experiment(name: str) -> dict[str, Value]:
-    """Return dotted key -> value of an experiment as it is now; empty if it is not here."""
+def compose_experiment(name: str, more: str) -> dict[str, Value]:
+    """Return dotted key -> value of an experiment as it is now, with more settings, typed as in a
+    shell; empty if it is not here."""
     try:
-        return {k: to_value(v) for k, v in flatten(compose([f"experiment={name}"])).items()}
+        composed = compose([f"experiment={name}", *shlex.split(more)])
+        return {key: to_value(value) for key, value in flatten(composed).items()}
     except UserError:
         return {}
 

@@ -48,6 +48,8 @@ TABLES = (
 OURS = ("cifar10_cpu", "cifar10_cpu_tenth", "translation")
 """Tables that no paper has."""
 
+EMPTY = ("fid", "source", "protocol", "settings")
+
 PAIR = """
 title: None and CR
 protocol: of nobody
@@ -101,11 +103,12 @@ def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
         own = to_plain(compose([f"experiment={job.row.experiment}"]))
         if name == "loss_by_regularizer":
             loss = to_plain(compose([f"loss={job.row.name.split('_', 1)[1]}"]))["loss"]
-            own |= {"loss": loss, "published": {"fid": None, "source": None, "protocol": None}}
+            own |= {"loss": loss, "published": dict.fromkeys(EMPTY)}
         elif name == "cr_augmentation_ablation":
             T = to_plain(compose([f"augment={job.row.name}"]))["augment"]
             own |= {"augment": T, "published": job.config["published"]}
             assert job.config["published"]["fid"] == ABLATION[job.row.name]
+            assert job.config["published"]["settings"] == f"augment={job.row.name}"
             assert "[unverified, low confidence]" in job.config["published"]["source"]
         else:
             assert job.config["published"]["fid"] == PUBLISHED[job.row.experiment]

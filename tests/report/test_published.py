@@ -76,6 +76,14 @@ def test_a_number_that_was_typed_belongs_to_what_was_typed() -> None:
     assert (number["fid"], number["protocol"], number.get("changed")) == (17.1, CIFAR, None)
 
 
+def test_a_number_of_a_table_belongs_to_its_row_and_to_no_more_that_was_typed():
+    own = ("augment=cutout", "published.fid=17.1", "published.settings='augment=cutout'")
+    assert found(*own).get("changed") is None
+    number = found(*own, "steps=100")
+    assert (number["fid"], number["changed"]) == (17.1, "steps")
+    assert not found(*own, "augment=flip_shift")
+
+
 def test_the_number_of_an_experiment_that_is_not_here_is_not_compared() -> None:
     number = found(experiment="mine")
     row = published_row(number, {"protocol": CIFAR})
