@@ -158,6 +158,8 @@ def scale_train(rest: list[str]) -> list[str]:
     translates = re.search("pix2pix|cyclegan|stargan", experiment)
     if experiment.endswith("facades"):
         scaled["metrics.num_samples"] = "4"  # all that the folders have
+    elif experiment == "stargan_celeba":
+        scaled["dataset"] = "demo_attributes"
     elif "dataset" not in chosen and experiment != "demo" and not translates:
         scaled |= {"dataset": "demo", "metrics": "demo"}
     if "class_fid" in chosen.get("metrics.measures", ""):

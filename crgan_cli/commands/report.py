@@ -18,7 +18,7 @@ from crgan_cli.report.write import (
 )
 
 if TYPE_CHECKING:
-    from crgan_cli.report.model import Report, RunFiles
+    from crgan_cli.report.model import ChosenStep, Report, RunFiles
 
 help = "Compare runs: a table over seeds, curves and samples, from files only."
 
@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   crgan report outputs/sweeps/20260101-120000-000000
   crgan report RUN_A RUN_B --step best --metric is --format md,csv --out here
   crgan report outputs --title 'Weights of CR'
+  crgan report outputs --step 15000                     all runs at this step, also unfinished ones
   crgan report outputs/sweeps/20260101-120000-000000 --paper paper
   crgan report --watch outputs/sweeps/20260101-120000-000000"""
 
@@ -85,10 +86,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"of --watch: how often to look ({WATCH_SECONDS})",
     )
-    add("--step", choices=("last", "best"), default="last", help="of each run (last)")
+    add("--step", type=parse_step, default="last", metavar="last|best|N", help="of each run (last)")
     add("--metric", metavar="NAME", help="metric to compare by (the protocol's primary metric)")
     add("--title", help="of the report")
     add("--force", action="store_true", help="compare numbers of different protocols too")
+
+
+def parse_step(word: str) -> "ChosenStep":
+    """Parse which evaluation of each run counts."""
+    if word == "last" or word == "best":
+        return word
+    if word.isdecimal() and int(word):
+        return int(word)
+    raise argparse.ArgumentTypeError(f"{word!r} is not last, best or a step such as 3000")
 
 
 def parse_names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
@@ -138,7 +148,7 @@ def make_report(
     folders: list[Path],
     runs: Sequence["RunFiles"],
     *,
-    step: str,
+    step: "ChosenStep",
     metric: str | None,
     title: str | None,
     force: bool,

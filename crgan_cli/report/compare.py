@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 
-from crgan_cli.report.model import Comparison, Row
+from crgan_cli.report.model import ChosenStep, Comparison, Row
 from crgan_cli.report.statistics import compare_rows
 from crgan_cli.runs.metric_names import higher_is_better
 from crgan_cli.runs.status import Status
 
 
-def ranking_key(row: Row, metric: str) -> tuple[int, float]:
-    """Return the sorting key: best first, then unfinished rows, then rows without the metric."""
+def ranking_key(row: Row, metric: str, step: ChosenStep) -> tuple[int, float]:
+    """Return the sorting key: best first, then unfinished rows, then rows without the metric.
+
+    At one step for all, rows whose runs go on count as well as others.
+    """
     if metric not in row.numbers:
         return 2, 0.0
     mean = row.numbers[metric].mean
-    unfinished = all(run.status != Status.FINISHED for run in row.shown)
+    going_on = all(run.status != Status.FINISHED for run in row.shown)
+    unfinished = going_on and not isinstance(step, int)
     return int(unfinished), -mean if higher_is_better(metric) else mean
 
 

@@ -65,7 +65,7 @@ def plot_rows(report: Report, layout: Layout = SCREEN) -> Drawing | None:
     rows = able[: layout.count_rows(names)]
     names = names[: len(rows)]
     size = (layout.width or 7.5, 1.5 + layout.row_height(names) * len(rows))
-    title = layout.choose_title(f"{metric}, {report.step} step")
+    title = layout.choose_title(f"{metric} {report.at_step}")
     figure, (axes,) = plots.make_panels(1, title, size=size)
     values = [value for y, row in enumerate(rows) for value in draw_row(axes, row, metric, y)]
     draw_floor(axes.axvline, report, values)
@@ -76,7 +76,7 @@ def plot_rows(report: Report, layout: Layout = SCREEN) -> Drawing | None:
     axes.set_xlabel(f"{metric} ({describe_direction(metric)})")
     add_legend(figure, [axes], columns=4)
     caption = (
-        f"{metric} at the {report.step} step: each seed (faint), the mean over seeds and, for "
+        f"{metric} {report.at_step}: each seed (faint), the mean over seeds and, for "
         "several seeds, one standard deviation to each side."
     )
     if any(row.comparable is not None for row in rows):
@@ -145,7 +145,7 @@ def plot_sweep(report: Report, layout: Layout = SCREEN) -> Drawing | None:
     add_legend(figure, [axes], columns=2)
     return Drawing(
         "sweep",
-        f"{metric} ({report.step} step) over {swept}: mean over seeds with one standard deviation "
+        f"{metric} {report.at_step} over {swept}: mean over seeds with one standard deviation "
         f"to each side, each seed faint.{describe_floor(report)}"
         + describe_left_out(len(shown), len(lines)),
         "; ".join(

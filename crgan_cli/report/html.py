@@ -133,7 +133,7 @@ def format_intro(report: Report) -> str:
     text += f", differing in {', '.join(report.varied)}" if report.varied else ""
     if report.headline:
         direction = describe_direction(report.headline)
-        text += f". Ranked by {report.headline} ({direction}), {report.step} step"
+        text += f". Ranked by {report.headline} ({direction}) {report.at_step}"
     return f"{text}."
 
 

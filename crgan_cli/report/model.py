@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.status import Status
@@ -11,6 +11,9 @@ Value = str | int | float | bool | None
 
 Line = Mapping[str, float]
 """One line of metrics.jsonl: the step and the numbers at it."""
+
+ChosenStep = Literal["last", "best"] | int
+"""Which evaluation of each run counts: its last or best one, or the one at this step."""
 
 
 class RunFiles(NamedTuple):
@@ -84,10 +87,15 @@ class Report(NamedTuple):
 
     title: str
     headline: str  # the metric that ranks the rows
-    step: str  # of the numbers: "last" or "best"
+    step: ChosenStep  # of the numbers
     rows: tuple[Row, ...]
     varied: tuple[str, ...]  # the keys in which rows differ
     swept: str  # the one numeric key in which rows differ; "" if none
     comparisons: tuple[Comparison, ...]
     protocols: tuple[Mapping[str, object], ...]  # more than one only with --force
     warnings: tuple[str, ...]
+
+    @property
+    def at_step(self) -> str:
+        """The step of the numbers, in words."""
+        return f"at step {self.step}" if isinstance(self.step, int) else f"at the {self.step} step"

@@ -147,10 +147,7 @@ def describe_seeds_of_rows(report: Report) -> str:
     if not rows:
         return "No run has been measured."
     seeds = {row.label: ", ".join(str(run.seed) for run in row.shown) for row in rows}
-    text = (
-        f"Numbers are {report.headline} ({describe_direction(report.headline)}) at the "
-        f"{report.step} step"
-    )
+    text = f"Numbers are {report.headline} ({describe_direction(report.headline)}) {report.at_step}"
     if report.step == "best":
         text += (
             ", which is each run's own, chosen by the same numbers that are reported: this "

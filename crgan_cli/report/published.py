@@ -11,9 +11,10 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, differing_keys, is_below
 from crgan_cli.errors import UserError
-from crgan_cli.report.model import Row, Value
+from crgan_cli.report.model import ChosenStep, Row, Value
 from crgan_cli.report.settings import fill_config, to_value
 from crgan_cli.report.statistics import describe_published
+from crgan_cli.runs.status import Status
 
 NEUTRAL = (
     "seed",
@@ -73,24 +74,36 @@ def compose_experiment(name: str, more: str) -> dict[str, Value]:
         return {}
 
 
-def format_published(row: Row, metric: str) -> str:
+def format_published(row: Row, metric: str, step: ChosenStep) -> str:
     """Return the published FID next to ours, compared only if it is of the same."""
     published = row.runs[0].published
     if not published:
         return ""
-    if (fid := comparable_published(row, metric)) is not None:
+    if (fid := comparable_published(row, metric, step)) is not None:
         return describe_published(row.numbers[metric], fid)
-    changed, why = published.get("changed"), ""
-    if row.numbers:
-        why = f" (settings differ: {changed})" if changed else " (protocol differs)"
+    why = f" ({find_difference(row, metric, step)})" if row.numbers else ""
     return f"{published['fid']:g}{why}"
 
 
-def comparable_published(row: Row, metric: str) -> float | None:
-    """Return the published FID if ours has its settings and its protocol."""
-    published = row.runs[0].published
-    fid, protocols = published.get("fid"), {run.protocol.get("protocol") for run in row.shown}
-    same = protocols == {published.get("protocol")} and not published.get("changed")
-    if metric == "fid" and same and metric in row.numbers and isinstance(fid, int | float):
+def comparable_published(row: Row, metric: str, step: ChosenStep) -> float | None:
+    """Return the published FID if ours has its settings, its protocol and its steps."""
+    fid = row.runs[0].published.get("fid")
+    if row.numbers and isinstance(fid, int | float) and not find_difference(row, metric, step):
         return float(fid)
     return None
+
+
+def find_difference(row: Row, metric: str, step: ChosenStep) -> str:
+    """Return why the published number of a row is none of its own number's kind; "" if it is."""
+    published = row.runs[0].published
+    if published.get("changed"):
+        return f"settings differ: {published['changed']}"
+    if {run.protocol.get("protocol") for run in row.shown} != {published.get("protocol")}:
+        return "protocol differs"
+    if metric != "fid" or metric not in row.numbers:
+        return "of FID"
+    steps = {run.steps for run in row.shown}
+    early = isinstance(step, int) and step not in steps
+    if early or any(run.status != Status.FINISHED for run in row.shown):
+        return f"after {' or '.join(map(str, sorted(steps)))} steps"
+    return ""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from crgan_cli.config.resolve import format_setting
 from crgan_cli.errors import UserError
 from crgan_cli.report.compare import add_note, compare_to_best, ranking_key
-from crgan_cli.report.model import Line, Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.model import ChosenStep, Line, Report, Row, RunFiles, Spread, Value
+from crgan_cli.report.notes import describe_row
 from crgan_cli.report.protocols import protocol_warning, unique_protocols
 from crgan_cli.report.published import comparable_published, format_published
 from crgan_cli.report.settings import (
@@ -29,21 +30,22 @@ NOT_METRICS = ("step", "images_seen")
 def build_report(
     runs: Sequence[RunFiles],
     *,
-    step: str = "last",
+    step: ChosenStep = "last",
     metric: str | None = None,
     force: bool = False,
     title: str = "crgan report",
 ) -> Report:
-    """Compare runs by `metric`, or by their protocol's primary metric, at the last or best step.
+    """Compare runs by `metric`, or by their protocol's primary metric, at the last, best or a step.
 
-    Raises UserError if no run has the metric, or, unless `force`, if the numbers were measured by
-    different protocols.
+    Raises UserError if no run has the metric, or none at this step, or, unless `force`, if the
+    numbers were measured by different protocols.
     """
     headline = metric or find_primary_metric(runs)
     if headline not in (known := list_metrics(runs)):
         raise UserError(
             f"--metric {headline}: no run has this metric. Choose one of: {', '.join(known)}."
         )
+    require_measured_at(step, runs, headline)
     warnings = [
         *protocol_warning(runs, force=force),
         *describe_failures(runs),
@@ -59,7 +61,7 @@ def build_report(
         label = " ".join(f"{names[key]}={format_setting(value)}" for key, value in settings.items())
         by = choose_metric(single, headline)
         rows.append(build_row(label or make_row_title(group[0]), settings, single, by, step))
-    rows.sort(key=lambda row: ranking_key(row, headline))
+    rows.sort(key=lambda row: ranking_key(row, headline, step))
     comparisons = compare_to_best(rows, headline)
     words = {each.other: each.words for each in comparisons}
     return Report(
@@ -97,6 +99,18 @@ def choose_metric(runs: Sequence[RunFiles], headline: str) -> str:
     if any(headline in line for run in runs for line in run.evals):
         return headline
     return next((run.headline for run in runs if run.headline), headline)
+
+
+def require_measured_at(step: ChosenStep, runs: Sequence[RunFiles], metric: str) -> None:
+    """Raise UserError if no run was measured at this step."""
+    steps = sorted({int(line["step"]) for run in runs for line in run.evals if metric in line})
+    if isinstance(step, int) and step not in steps:
+        below, above = [each for each in steps if each < step], [s for s in steps if s > step]
+        near = " and ".join(map(str, [*below[-1:], *above[:1]]))
+        raise UserError(
+            f"--step {step}: no run has {metric} at this step. The nearest evaluations are at "
+            f"{near}, from {steps[0]} to {steps[-1]} in all."
+        )
 
 
 def list_metrics(runs: Sequence[RunFiles]) -> list[str]:
@@ -181,17 +195,19 @@ def has_finite(line: Line, metric: str) -> bool:
 
 
 def build_row(
-    label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: str
+    label: str, settings: Settings, runs: Sequence[RunFiles], metric: str, step: ChosenStep
 ) -> Row:
     """Build a row with a note on its numbers.
 
     If some of its runs have finished, only they count: a run at half its steps would shift the
-    mean. A run whose last evaluation is not finite does not count either: an earlier one would
-    stand under a step that it is not of.
+    mean. At one step for all, every run counts that was measured at it. A run whose last evaluation
+    is not finite does not count either: an earlier one would stand under a step that it is not of.
     """
     lines = {run.path: choose_evaluation(run, metric, step) for run in runs}
     measured = [run for run in runs if lines[run.path]]
-    counted = [run for run in measured if run.status == Status.FINISHED] or measured
+    counted = measured
+    if not isinstance(step, int):
+        counted = [run for run in measured if run.status == Status.FINISHED] or measured
     chosen = [lines[run.path] for run in counted]
     row = Row(
         label=label,
@@ -199,35 +215,28 @@ def build_row(
         runs=tuple(runs),
         numbers=summarize_metrics(chosen, metric),
         cost_hours=sum(run.seconds for run in runs) / 3600,
-        note=", ".join(
-            filter(
-                None,
-                (
-                    describe_runs(runs, counted, metric),
-                    describe_growth(counted, chosen),
-                    describe_commits(counted),
-                ),
-            )
-        ),
+        note=describe_row(runs, counted, chosen, metric, step),
         counted=tuple(counted),
         steps=tuple(sorted({int(line["step"]) for line in chosen})),
     )
     return row._replace(
-        published=format_published(row, metric), comparable=comparable_published(row, metric)
+        published=format_published(row, metric, step),
+        comparable=comparable_published(row, metric, step),
     )
 
 
-def choose_evaluation(run: RunFiles, metric: str, step: str) -> Line:
-    """Return the evaluation at the last or best step.
+def choose_evaluation(run: RunFiles, metric: str, step: ChosenStep) -> Line:
+    """Return the evaluation at the last, best or this step.
 
-    It is empty if none has the metric, or if it is not finite at the last step.
+    It is empty if none has the metric, or if it is not finite at the last or this step.
     """
-    if step == "last":
-        last = [line for line in run.evals if metric in line][-1:]
-        return last[0] if last and has_finite(last[0], metric) else {}
+    lines = [line for line in run.evals if metric in line]
+    if step != "best":
+        at_step = [line for line in lines if step in ("last", line["step"])][-1:]
+        return at_step[0] if at_step and has_finite(at_step[0], metric) else {}
     sign = -1 if higher_is_better(metric) else 1
-    lines = [line for line in run.evals if has_finite(line, metric)]
-    return min(lines, key=lambda line: sign * line[metric], default={})
+    finite = [line for line in lines if has_finite(line, metric)]
+    return min(finite, key=lambda line: sign * line[metric], default={})
 
 
 def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
@@ -244,44 +253,3 @@ def summarize_metrics(lines: Sequence[Line], metric: str) -> dict[str, Spread]:
         if all(name in line for line in lines)
         and (values := [line[name] for line in lines if has_finite(line, name)])
     }
-
-
-def describe_growth(runs: Sequence[RunFiles], lines: Sequence[Line]) -> str:
-    """Return how far networks had grown, if any had not yet, at the evaluation of each run."""
-    states = dict.fromkeys(
-        run.stages.describe_growth(int(line["step"]))
-        for run, line in zip(runs, lines, strict=True)
-        if run.stages
-    )
-    states.pop("", None)
-    return f"grown to {', '.join(states)}" if states else ""
-
-
-def describe_commits(runs: Sequence[RunFiles]) -> str:
-    """Return the commits of crgan that made a row, if they differ."""
-    known = dict.fromkeys(run.commit for run in runs)
-    words = [f"{commit[:7]}{commit[40:]}" if commit else "unknown" for commit in known]
-    return f"of different commits: {', '.join(words)}" if len(known) > 1 else ""
-
-
-def describe_runs(runs: Sequence[RunFiles], counted: Sequence[RunFiles], metric: str) -> str:
-    """Return what a reader must know of a row's runs, if the numbers are those of `counted`."""
-    states = Counter(run.status for run in runs if run.status != Status.FINISHED)
-    parts = [f"{count} of {len(runs)} {state}" for state, count in states.items()]
-    if not counted:
-        parts.append("no numbers")
-    elif counted[0].status != Status.FINISHED:
-        parts.append("numbers so far")
-    elif states:
-        parts.append("left out")
-    unmeasured = [run for run in runs if run.status == Status.FINISHED and run not in counted]
-    broken = [run for run in unmeasured if any(metric in line for line in run.evals)]
-    if broken:
-        parts.append(f"{len(broken)} of {len(runs)} not finite, left out")
-    if counted and len(unmeasured) > len(broken):
-        parts.append(f"{len(unmeasured) - len(broken)} of {len(runs)} without numbers")
-    if retuned := sum(run.retuned for run in runs):
-        parts.append(f"{retuned} of {len(runs)} began with another optimizer")
-    if early := sum(run.stopped_early for run in runs):
-        parts.append(f"{early} of {len(runs)} stopped early")
-    return ", ".join(parts)

@@ -42,7 +42,11 @@ def build_columns(report: Report) -> list[Column]:
     columns = [
         Column("settings", False, [row.label for row in rows]),
         *metrics,
-        Column(f"{report.step} step", True, [format_steps(row.steps) for row in rows]),
+        Column(
+            "step" if isinstance(report.step, int) else f"{report.step} step",
+            True,
+            [format_steps(row.steps) for row in rows],
+        ),
         Column("time", True, [format_time(3600 * row.cost_hours) for row in rows]),
         Column("published", False, [row.published for row in rows]),
         Column("note", False, [row.note for row in rows]),

@@ -169,7 +169,9 @@ def test_two_protocols_are_refused_and_forced_with_a_warning(sweep: Path, crgan:
         (["--format", "pdf"], "'pdf' is not of md, csv, tex, html, png"),
         (["--format", ""], "'' is not of"),
         (["--figures", "eps"], "'eps' is not of pdf, svg, png"),
-        (["--step", "first"], "invalid choice: 'first'"),
+        (["--step", "first"], "'first' is not last, best or a step such as 3000"),
+        (["--step", "0"], "'0' is not last, best or a step"),
+        (["--step", "200"], "--step 200: no run has fid at this step. The nearest evaluations are"),
         (["--metric", "recall"], "--metric recall: no run has this metric. Choose one of: fid."),
         (["--out", "file"], "the folder file cannot be created"),
         (

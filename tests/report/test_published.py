@@ -11,6 +11,7 @@ from crgan_cli.config.resolve import flatten
 from crgan_cli.report.model import Row, Value
 from crgan_cli.report.published import find_published, format_published
 from crgan_cli.report.settings import to_value
+from crgan_cli.runs.status import Status
 
 EXPERIMENT = "icr_cifar10_sndcgan"
 CIFAR = "cifar10_10k_test_x3_unrounded"
@@ -88,7 +89,7 @@ def test_the_number_of_an_experiment_that_is_not_here_is_not_compared() -> None:
     number = found(experiment="mine")
     row = published_row(number, {"protocol": CIFAR})
     words = "15.87 (settings differ: not known: experiment=mine is not here)"
-    assert format_published(row, "fid") == words
+    assert format_published(row, "fid", "last") == words
 
 
 @pytest.mark.parametrize(
@@ -102,14 +103,26 @@ def test_the_number_of_an_experiment_that_is_not_here_is_not_compared() -> None:
 )
 def test_each_paper_is_compared_by_its_own_protocol(ours: str, words: str) -> None:
     row = published_row({"fid": 18.5, "source": "", "protocol": CELEBA}, {"protocol": ours})
-    assert format_published(row, "fid") == words
+    assert format_published(row, "fid", "last") == words
+
+
+def test_a_number_before_the_last_step_is_not_compared() -> None:
+    row = published_row({"fid": 18.5, "protocol": CIFAR}, {"protocol": CIFAR})
+    end = row.runs[0].steps
+    assert format_published(row, "fid", end) == format_published(row, "fid", "last")
+    assert format_published(row, "fid", 100) == f"18.5 (after {end} steps)"
+    going = row.runs[0]._replace(status=Status.RUNNING)
+    assert format_published(row._replace(runs=(going,)), "fid", "last") == (
+        f"18.5 (after {end} steps)"
+    )
+    assert format_published(row, "is", "last") == "18.5 (of FID)"
 
 
 def test_a_mean_over_two_protocols_is_not_compared() -> None:
     row = published_row({"fid": 18.5, "protocol": CIFAR}, {"protocol": CIFAR})
     other = row.runs[0]._replace(protocol={**PROTOCOL, "protocol": CELEBA})
     both = row._replace(runs=(*row.runs, other))
-    assert format_published(both, "fid") == "18.5 (protocol differs)"
+    assert format_published(both, "fid", "last") == "18.5 (protocol differs)"
 
 
 def published_row(number: Mapping[str, Value], protocol: Mapping[str, object]) -> Row:

@@ -12,6 +12,7 @@ from crgan_cli.report.collect import collect
 from crgan_cli.report.model import Report
 from crgan_cli.report.read import KILLED
 from crgan_cli.report.rows import build_report
+from crgan_cli.runs.status import Status
 
 Weight = Mapping[str, object]
 
@@ -97,6 +98,29 @@ def test_the_best_step_is_each_runs_own(tmp_path: Path) -> None:
     assert best.rows[0].numbers["fid"].values == (40.0, 44.0)
     assert best.rows[0].steps == (100, 300)
     assert best.rows[0].note == "at steps 100, 300"
+
+
+def test_at_one_step_all_runs_count_that_were_measured_at_it(tmp_path: Path) -> None:
+    going: dict = {"more": {"status": Status.INTERRUPTED}}
+    write_run(tmp_path / "a1", {100: 40.0, 300: 50.0}, seed=1, settings=weight(1))
+    write_run(tmp_path / "a2", {100: 44.0, 200: 60.0}, seed=2, settings=weight(1), **going)
+    write_run(tmp_path / "a3", {300: 20.0}, seed=3, settings=weight(1))
+    write_run(tmp_path / "b1", {100: 30.0}, seed=1, settings=weight(2), **going)
+    write_run(tmp_path / "b2", {100: NAN}, seed=2, settings=weight(2))
+    write_run(tmp_path / "c", {200: 1.0}, settings=weight(3), **going)
+    report = reported(tmp_path, step=100)
+    assert labels(report) == ["lambda_cr=2", "lambda_cr=1", "lambda_cr=3"]
+    assert [row.numbers["fid"].values for row in report.rows[:2]] == [(30.0,), (40.0, 44.0)]
+    assert [row.steps for row in report.rows] == [(100,), (100,), ()]
+    assert report.at_step == "at step 100"
+    assert [row.note for row in report.rows] == [
+        "1 of 2 not finite, left out",
+        "1 of 3 without numbers; n=1: no statement",
+        "1 of 1 interrupted, no numbers",
+    ]
+    said = "--step 250: no run has fid at this step. The nearest evaluations are at 200 and 300, "
+    with pytest.raises(UserError, match=f"{said}from 100 to 300 in all"):
+        reported(tmp_path, step=250)
 
 
 def test_another_metric_can_be_asked_for_and_may_be_better_when_higher(tmp_path: Path) -> None:
