@@ -98,7 +98,8 @@ def find_difference(row: Row, metric: str, step: ChosenStep) -> str:
     published = row.runs[0].published
     if published.get("changed"):
         return f"settings differ: {published['changed']}"
-    if {run.protocol.get("protocol") for run in row.shown} != {published.get("protocol")}:
+    protocols = {run.protocol.get("protocol") for run in row.shown}
+    if not published.get("protocol") or protocols != {published["protocol"]}:
         return "protocol differs"
     if metric != "fid" or metric not in row.numbers:
         return "of FID"

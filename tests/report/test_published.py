@@ -99,6 +99,7 @@ def test_the_number_of_an_experiment_that_is_not_here_is_not_compared() -> None:
         (CIFAR, "18.5 (protocol differs)"),
         ("celeba_hq_3k_test", "18.5 (protocol differs)"),
         (f"{CELEBA}_psi0.5", "18.5 (protocol differs)"),
+        (None, "18.5 (protocol differs)"),
     ],
 )
 def test_each_paper_is_compared_by_its_own_protocol(ours: str, words: str) -> None:
