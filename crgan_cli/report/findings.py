@@ -118,7 +118,7 @@ def read_leakage(run: RunFiles) -> Values:
 def read_consistency(run: RunFiles) -> Values:
     """Yield how far D's score moves: under the run's own T at its strength, and at the usual ones
     under a cutout, which shows whether D ignores a T that it never saw, and noise on z."""
-    curves = dict(run.artefacts["consistency"]["curves"])
+    curves = run.artefacts["consistency"]["curves"]
     # of [HEIGHT,WIDTH], which is text here, the shorter one
     sides = re.findall(r"\d+", str(run.config.get("dataset.resolution")))
     usual = usual_strengths(min(map(int, sides))) if sides else {}
