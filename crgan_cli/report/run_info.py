@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from crgan_cli.config.changes import list_changes
@@ -100,16 +101,25 @@ def list_saved(folder: RunDir) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for path in folder.list_checkpoints():
         known = any(each["state"] == GOOD for each in found)
-        state = UNREAD if known else read_state(path)
-        found.append({"step": checkpoint_step(path), "bytes": path.stat().st_size, "state": state})
+        try:
+            size = path.stat().st_size
+            state = UNREAD if known else read_state(path)
+        except FileNotFoundError:  # a run that trains deletes files meanwhile
+            continue
+        found.append({"step": checkpoint_step(path), "bytes": size, "state": state})
     return found
 
 
 def read_state(path: Path) -> str:
-    """Return whether a checkpoint is as it was written. Those of older versions do not tell."""
+    """Return whether a checkpoint is as it was written. Those of older versions do not tell.
+
+    Raises FileNotFoundError.
+    """
     try:
         with path.open("rb") as file:
             undamaged, _ = check_digest(file)
+    except FileNotFoundError:
+        raise
     except OSError:
         return DAMAGED
     return {True: GOOD, False: DAMAGED, None: UNREAD}[undamaged]
@@ -132,6 +142,9 @@ def describe_checkpoint(path: Path) -> Facts:
     """Return what is known of a checkpoint's file. Raises UserError if it cannot be read."""
     from crgan_cli.runs.checkpoint import load  # brings torch
 
+    size = 0
+    with suppress(FileNotFoundError):  # which `load` says better
+        size = path.stat().st_size  # first: a run that trains may delete what was read
     content = load(path)
     stored = read_stored(content["config"], str(path))
     config = flatten(stored)
@@ -154,7 +167,7 @@ def describe_checkpoint(path: Path) -> Facts:
         "class_names": list(content.get("class_names", ())),
         "numbers": {part: count for part, count in weights.items() if count},
         "provenance": dict(content["provenance"]),
-        "bytes": path.stat().st_size,
+        "bytes": size,
         "next": list_next_commands(path, config, resumes=False),
     }
 

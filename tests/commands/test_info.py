@@ -17,6 +17,8 @@ from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.errors import RunFailed
+from crgan_cli.report import run_info
+from crgan_cli.runs import checkpoint
 from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
@@ -101,6 +103,42 @@ def test_a_run_that_trains_is_not_to_be_resumed(crgan: Crgan, copied: Path) -> N
         shutil.rmtree(copied / "checkpoints")
         assert read(crgan, copied)["next"] == []
         assert "next:" not in crgan("info", copied)[1]
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "while it is read"])
+def test_a_checkpoint_that_training_deletes_meanwhile_is_left_out(
+    crgan: Crgan, copied: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The newest is read, seconds if it is large; the run saves others and deletes the old."""
+    read_state = run_info.read_state
+
+    def delete_too(path: Path) -> str:
+        if when == "while it is read":
+            state = read_state(path)
+            shutil.rmtree(path.parent)
+            return state
+        path.unlink()
+        return read_state(path)
+
+    monkeypatch.setattr(run_info, "read_state", delete_too)
+    found = read(crgan, copied)
+    left = [(each["step"], each["state"]) for each in found["checkpoints"]]
+    assert left == ([(4, "good")] if when == "while it is read" else [])
+
+
+def test_a_checkpoint_that_training_deletes_after_it_was_read_is_told(
+    crgan: Crgan, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, path = checkpoint.load, copied / "checkpoints" / "step_00000002.pt"
+    size = path.stat().st_size
+
+    def delete_too(path: Path) -> checkpoint.Content:
+        content = load(path)
+        path.unlink()
+        return content
+
+    monkeypatch.setattr(checkpoint, "load", delete_too)
+    assert read(crgan, path)["bytes"] == size
 
 
 def test_a_run_that_failed_tells_what_made_it(
