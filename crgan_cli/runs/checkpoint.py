@@ -41,6 +41,7 @@ from crgan_cli.errors import NotFinite, RunFailed, UserError
 from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
 from crgan_cli.system.digest import DigestWriter, check_digest
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.read_errors import may_be_whole
 
 log = logging.getLogger(__name__)
@@ -235,8 +236,10 @@ def restore(content: Content, parts: Mapping[str, Stateful], path: Path) -> None
         try:
             part.load_state_dict(content["states"][name])
         except (RuntimeError, ValueError, KeyError) as error:
+            said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
             raise UserError(
-                f"{path} does not fit this configuration: {name}: {first_line(error)}"
+                f"{path} does not fit this configuration: {name} ({type(part).__name__}): {said}. "
+                f"crgan info {shell_quoted(path)} shows what it was trained with."
             ) from None
 
 
