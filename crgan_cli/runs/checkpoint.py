@@ -38,7 +38,7 @@ from typing import (
 import torch
 
 from crgan_cli.errors import NotFinite, RunFailed, UserError
-from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
+from crgan_cli.runs.folder import find_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
 from crgan_cli.system.digest import DigestWriter, check_digest
 from crgan_cli.system.paths import shell_quoted
@@ -223,7 +223,7 @@ def delete_old(folder: Path, keep: int, step: int) -> None:
     Checkpoints after `step` are damaged: else the run would have resumed from them.
     """
     paths = list_checkpoints(folder)
-    up_to_step = [path for path in paths if checkpoint_step(path) <= step]
+    up_to_step = [path for path in paths if find_step(path) <= step]
     for path in {*paths, *folder.glob("*.partial")} - set(up_to_step[:keep]):
         path.unlink()
 
