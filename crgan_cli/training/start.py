@@ -235,9 +235,8 @@ def is_finished(
         return False
     if done < config.steps:
         log.info(
-            "Nothing to do: %s stopped early at step %d: %s. To go on: crgan train --from %s "
-            "early_stop.patience=null",
-            *(run.path, done, result["stopped_early"].get("reason"), shell_quoted(run.path)),
+            "Nothing to do: %s stopped early at step %d: %s. To go on: %s",
+            *(run.path, done, result["stopped_early"].get("reason"), run.format_past_stop()),
         )
         return True
     longer = run.format_longer(done)
