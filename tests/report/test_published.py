@@ -8,6 +8,8 @@ from support.reports import PROTOCOL, row_of, run_of
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
+from crgan_cli.config.settings import Published
+from crgan_cli.errors import UserError
 from crgan_cli.report.model import Row, Value
 from crgan_cli.report.published import find_published, format_published
 from crgan_cli.report.settings import to_value
@@ -54,6 +56,15 @@ def test_the_number_is_not_that_of_another_method_or_data_set(typed: str) -> Non
 )
 def test_other_settings_are_named(typed: list[str], changed: str) -> None:
     assert found(*typed)["changed"] == changed
+
+
+def test_a_text_that_is_no_command_line_belongs_to_nothing_that_is_known() -> None:
+    """In a run's folder; where it is typed it is refused."""
+    config = {**composed(), "published.settings": "it's"}
+    changed = find_published(config, {"experiment": EXPERIMENT})["changed"]
+    assert changed == f"not known: experiment={EXPERIMENT} with published.settings is not here"
+    with pytest.raises(UserError, match=r"published.settings must be .*, not .it's.\. No closing"):
+        Published(None, None, None, "it's")
 
 
 def test_where_and_how_a_run_is_trained_and_measured_is_no_other_setting() -> None:
