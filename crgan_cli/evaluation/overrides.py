@@ -1,6 +1,9 @@
 """The settings of an evaluation: those of a run, or the defaults, changed by what is typed."""
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
+
+from crgan_cli.errors import UserError, conflict
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,3 +39,24 @@ def metrics_config(overrides: list[str]) -> "DictConfig":
     from crgan_cli.config import stored
 
     return stored.compose_partial(overrides, CHANGEABLE_WITHOUT_RUN, "crgan eval without a run")
+
+
+def require_agreement(
+    config: "DictConfig",
+    overrides: Sequence[str],
+    key: str,
+    agreeing: Collection[str],
+    *,
+    other: tuple[str, str, str],
+) -> None:
+    """Raise UserError if `key` is typed, and its value in `config` is none of those `agreeing`.
+
+    `other`: what else says the same, why both cannot hold, and what to do.
+    """
+    from omegaconf import OmegaConf
+
+    from crgan_cli.config.messages import override_key
+
+    typed = [word for word in overrides if override_key(word) == key]
+    if typed and str(OmegaConf.select(config, key)) not in agreeing:
+        raise UserError(conflict(f"'{typed[-1]}'", *other))

@@ -18,7 +18,12 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.checkpoints import Scorer, require_exportable
 from crgan_cli.evaluation.model import Model
-from crgan_cli.evaluation.overrides import change_settings, config_with_overrides, metrics_config
+from crgan_cli.evaluation.overrides import (
+    change_settings,
+    config_with_overrides,
+    metrics_config,
+    require_agreement,
+)
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.printing import save_curve
 from crgan_cli.evaluation.records import Evaluation
@@ -79,11 +84,26 @@ def evaluate_model(model: Model, overrides: list[str], accept: Accept) -> Evalua
     """Score a model as it is in memory."""
     config = change_settings(model.settings, str(model.path), overrides)
     config.device = str(model.device)
-    if model.weights == "raw" and "weights" in config.metrics:  # auto would be the average
-        config.metrics.weights = "raw"
+    if "weights" in config.metrics:  # metrics=none has none
+        use_model_weights(config, overrides, model.weights)
     require_enough_real(config.metrics, build_dataset(config))
     with make_scorer(config, accept) as scorer:
         return scorer.score_generator(model.generator)
+
+
+def use_model_weights(config: DictConfig, overrides: list[str], weights: str) -> None:
+    """Let the protocol say which weights a model in memory has. Raise UserError if others are
+    typed."""
+    remedy = "Leave the first out, or load the model that you mean: crgan.load(RUN, weights=...)."
+    require_agreement(
+        config,
+        overrides,
+        "metrics.weights",
+        ("auto", weights),
+        other=(f"a model with {weights} weights", "it is scored as it is in memory", remedy),
+    )
+    if (config.metrics.weights, weights) != ("auto", "ema"):  # auto would be the average
+        config.metrics.weights = weights
 
 
 def is_of_images(path: Path) -> bool:

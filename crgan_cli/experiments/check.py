@@ -72,7 +72,7 @@ def check_jobs(
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
-    typed = {override_key(str(each.input_line)): each for each in parsed}
+    typed = {messages.override_key(str(each.input_line)): each for each in parsed}
     if "hydra.sweep.dir" in typed and (first.out is not None or not multirun):
         raise UserError("hydra.sweep.dir is the folder of a sweep: type out=FOLDER instead.")
     if not multirun:
@@ -102,11 +102,6 @@ def require_finite_sweep(parsed: "Sequence[Override]") -> None:
                 f"'{override.input_line}' has no end of values: type some, as {key}=1,2,3 or "
                 f"{key}=range(1,10,2), or let a sweeper choose: hydra/sweeper=optuna."
             )
-
-
-def override_key(override: str) -> str:
-    """Return the key of KEY=VALUE."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def override_columns(parsed: "Sequence[Override]") -> list[list[str]]:

@@ -21,7 +21,7 @@ from crgan_cli.config.stored import (
     is_below,
     make_paths_absolute,
 )
-from crgan_cli.experiments.check import override_key
+from crgan_cli.config.messages import override_key
 from crgan_cli.report.read import parse_yaml
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.status import Status

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from support.runs import SNGAN, TINY, Crgan, different, tiny, unmeasured
 
@@ -18,6 +20,7 @@ import crgan_cli as crgan_api
 from crgan_cli.commands import main
 from crgan_cli.commands.api import compare_runs
 from crgan_cli.errors import RunFailed, UserError, spell_for_python, spelled_for_python
+from crgan_cli.evaluation import sources
 from crgan_cli.report import rows
 
 
@@ -131,6 +134,39 @@ def test_evaluate_measures_the_numbers_of_the_command(
     of_raw = crgan_api.evaluate(raw)
     assert of_raw.values == of_file.values
     assert (of_raw.protocol["weights"], of_raw.protocol["generator_weights"]) == ("raw", "raw")
+
+
+def test_the_record_names_the_weights_that_a_model_has(
+    scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ema, raw = (crgan_api.load(scored, weights=each, device="cpu") for each in ("ema", "raw"))
+    protocols: list[str] = []
+
+    def note(config: DictConfig, accept: object) -> None:
+        protocols.append(config.metrics.weights)
+        raise RunFailed("noted")
+
+    monkeypatch.setattr(sources, "make_scorer", note)
+
+    def ask(model: crgan_api.Model, *typed: str) -> None:
+        with pytest.raises(RunFailed, match="noted"):
+            crgan_api.evaluate(model, overrides=typed)
+
+    for typed in ((), ("metrics.weights=auto",)):
+        ask(ema, *typed)
+        ask(raw, *typed)
+    ask(ema, "metrics.weights=ema")
+    ask(raw, "metrics.weights=raw")
+    for model, stored in ((ema, "raw"), (raw, "ema")):  # what the run was trained with
+        model.settings = model.settings.replace("  weights: auto\n", f"  weights: {stored}\n")
+        assert model.config.metrics.weights == stored
+        ask(model)
+    assert protocols == ["auto", "raw", "auto", "raw", "ema", "raw", "ema", "raw"]
+    for model, other in ((ema, "raw"), (raw, "ema")):
+        for typed in (f"metrics.weights={other}", f"metrics.weights='{other}'"):
+            said = f"'{typed}' and a model with {model.weights} weights cannot be combined"
+            with pytest.raises(UserError, match=re.escape(said)):
+                crgan_api.evaluate(model, overrides=[typed])
 
 
 def test_evaluate_measures_images_too(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
