@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from crgan_cli.errors import UserError, spelled_for_python
+from crgan_cli.errors import UserError, conflict, spelled_for_python
 from crgan_cli.system.arguments import require_choice, require_settings, require_words
 from crgan_cli.system.paths import expand_home
 
@@ -93,8 +93,7 @@ def score_model(
     from crgan_cli.system.memory import explained_shortage
 
     require_choice("weights", weights, ("ema", "raw", None))
-    words = [f"metrics={metrics}"] if metrics else []
-    words += require_settings(overrides)
+    words = name_protocol(metrics, require_settings(overrides))
     remedy = "Free what other programs use, or lower metrics.batch_size or metrics.num_samples."
     with spelled_for_python(), explained_shortage(remedy):
         if isinstance(what, Model):
@@ -115,6 +114,20 @@ def score_model(
         if folder:
             append_record(evaluation, RunDir(folder).evaluations)
         return evaluation
+
+
+def name_protocol(metrics: str | None, overrides: list[str]) -> list[str]:
+    """Put a protocol in front of the settings. Raise UserError if another one is among them."""
+    from crgan_cli.config.messages import override_key
+
+    if metrics is None:
+        return overrides
+    first = f"metrics={metrics}"
+    for word in overrides:
+        if override_key(word) == "metrics" and word != first:
+            named = f"'{word}' in overrides", f"the protocol {metrics!r}"
+            raise UserError(conflict(*named, "both say how to measure", "Leave one out."))
+    return [first, *overrides]
 
 
 def accept_all(record: object) -> None:

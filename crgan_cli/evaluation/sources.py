@@ -65,6 +65,8 @@ def evaluate_checkpoints(
     files = load.all_checkpoints(path) if which == "all" else [first.path]
     config = config_with_overrides(first, overrides)
     if weights and "weights" in config.metrics:  # metrics=none has none
+        other = (f"--weights {weights}", "both say which generator is scored", "Leave one out.")
+        require_agreement(config, overrides, "metrics.weights", (weights,), other=other)
         config.metrics.weights = weights
     require_enough_real(config.metrics, build_dataset(config))
     evaluations = []

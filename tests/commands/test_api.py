@@ -300,6 +300,12 @@ def test_what_cannot_be_done_is_said_in_the_words_of_python(
         "these settings ask for a sweep": lambda: crgan_api.train(["hydra.mode=MULTIRUN"]),
         "Did you mean 'seed'": lambda: crgan_api.train(["sed=1"]),
         "give them to crgan.load": lambda: crgan_api.evaluate(model, best=True),
+        "'metrics.weights=ema' and weights=\"raw\" cannot be combined": lambda: crgan_api.evaluate(
+            scored, weights="raw", overrides=["metrics.weights=ema"]
+        ),
+        "'metrics=pggan' in overrides and the protocol 'demo' cannot": lambda: crgan_api.evaluate(
+            scored, "demo", overrides=["metrics=pggan"]
+        ),
         "there is no file": lambda: crgan_api.evaluate("gone"),
         "folders must be a list": lambda: crgan_api.report(scored),
         'metric="nothing": no run has this metric': lambda: crgan_api.report(

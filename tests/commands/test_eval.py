@@ -509,6 +509,11 @@ def test_all_is_every_checkpoint_as_each_alone_and_a_curve(
         (["RUN", "--samples", "it", "--weights", "raw"], "--weights goes with a run"),
         (["--samples", "it", "--export", "that"], "--export goes with a run"),
         (["RUN", "RUN", "--samples", "it"], "2 paths are too many"),
+        (
+            ["RUN", "--weights", "raw", "metrics.weights=ema"],
+            "'metrics.weights=ema' and --weights raw cannot be combined",
+        ),
+        (["RUN", "--weights", "raw", "metrics.weights=auto"], "both say which generator"),
         (["RUN", "--force"], "--force only works with --against"),
         (["RUN", "--json", "gone/it.json"], "--json gone/it.json"),
         (["RUN", "--json", "."], "is a folder"),
