@@ -87,6 +87,7 @@ def score_model(
     """
     from crgan_cli.evaluation import sources
     from crgan_cli.evaluation.model import Model
+    from crgan_cli.evaluation.overrides import require_fitting
     from crgan_cli.evaluation.records import append_record
     from crgan_cli.report.latest import resolve_run
     from crgan_cli.runs.folder import RunDir
@@ -97,13 +98,14 @@ def score_model(
     remedy = "Free what other programs use, or lower metrics.batch_size or metrics.num_samples."
     with spelled_for_python(), explained_shortage(remedy):
         if isinstance(what, Model):
-            if weights or best:
-                raise UserError("weights and best choose what is loaded: give them to crgan.load.")
+            require_fitting("a model", real=real, weights=weights, best=best)
             return sources.evaluate_model(what, words, accept_all)
         path = resolve_run(str(what))
+        of_images = real is not None or sources.is_of_images(path)
+        require_fitting("images" if of_images else "a run", real=real, weights=weights, best=best)
         if real is not None:
             results = sources.evaluate_two_folders(path, expand_home(real), words, accept_all)
-        elif sources.is_of_images(path):
+        elif of_images:
             results = sources.evaluate_samples(path, None, words, accept_all)
         else:
             which = "best" if best else "newest"

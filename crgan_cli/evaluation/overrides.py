@@ -1,7 +1,7 @@
 """The settings of an evaluation: those of a run, or the defaults, changed by what is typed."""
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from crgan_cli.errors import UserError, conflict
 
@@ -19,6 +19,30 @@ checkpoint."""
 
 CHANGEABLE_WITHOUT_RUN = ("metrics", "measure", "extractor", "device", "data_root", "dataset")
 """What may be set if there is no run to take it from."""
+
+Scored = Literal["a model", "a run", "images"]
+"""What can be scored: a model in memory, checkpoints, or images that exist."""
+
+GOES_WITH: Mapping[str, Scored] = {
+    "all": "a run",
+    "best": "a run",
+    "weights": "a run",
+    "export": "a run",
+    "real": "images",
+}
+"""Options of `crgan eval` and `crgan.evaluate` -> the only thing to which each says something."""
+
+
+def require_fitting(scored: Scored, **options: object) -> None:
+    """Raise UserError for an option that was given (not None or False) and does not go with it."""
+    for name, value in options.items():
+        if value not in (None, False) and GOES_WITH[name] != scored:
+            given = f"--{name}" if value is True else f"--{name} {value}"
+            loads = (scored, GOES_WITH[name]) == ("a model", "a run")
+            remedy = "Give it to crgan.load." if loads else "Leave it out."
+            raise UserError(
+                f"{given} does not go with {scored}: it is for {GOES_WITH[name]}. {remedy}"
+            )
 
 
 def config_with_overrides(checkpoint: "LoadedCheckpoint", overrides: list[str]) -> "DictConfig":

@@ -85,27 +85,28 @@ def evaluate_checkpoints(
 def evaluate_model(model: Model, overrides: list[str], accept: Accept) -> Evaluation:
     """Score a model as it is in memory."""
     config = change_settings(model.settings, str(model.path), overrides)
-    config.device = str(model.device)
-    if "weights" in config.metrics:  # metrics=none has none
-        use_model_weights(config, overrides, model.weights)
+    use_model_settings(config, overrides, model)
     require_enough_real(config.metrics, build_dataset(config))
     with make_scorer(config, accept) as scorer:
         return scorer.score_generator(model.generator)
 
 
-def use_model_weights(config: DictConfig, overrides: list[str], weights: str) -> None:
-    """Let the protocol say which weights a model in memory has. Raise UserError if others are
-    typed."""
-    remedy = "Leave the first out, or load the model that you mean: crgan.load(RUN, weights=...)."
-    require_agreement(
-        config,
-        overrides,
-        "metrics.weights",
-        ("auto", weights),
-        other=(f"a model with {weights} weights", "it is scored as it is in memory", remedy),
-    )
-    if (config.metrics.weights, weights) != ("auto", "ema"):  # auto would be the average
-        config.metrics.weights = weights
+def use_model_settings(config: DictConfig, overrides: list[str], model: Model) -> None:
+    """Let the configuration say where a model is and which weights it has. Raise UserError if
+    others are typed."""
+    device, weights = model.device, model.weights
+    where = {"auto", str(device), f"{device.type}:{device.index or 0}"}
+    where |= set() if device.index else {device.type}
+    agreeing = {"device": (where, f"a model on {device}")}
+    if "weights" in config.metrics:  # metrics=none has none
+        agreeing["metrics.weights"] = ({"auto", weights}, f"a model with {weights} weights")
+    for key, (values, said) in agreeing.items():
+        remedy = f"Leave the first out, or give {key.rpartition('.')[2]}= to crgan.load."
+        other = (said, "it is scored as it is in memory", remedy)
+        require_agreement(config, overrides, key, values, other=other)
+    config.device = str(device)
+    if "weights" in config.metrics and (config.metrics.weights, weights) != ("auto", "ema"):
+        config.metrics.weights = weights  # auto would be the average
 
 
 def is_of_images(path: Path) -> bool:

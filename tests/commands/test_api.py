@@ -152,7 +152,7 @@ def test_the_record_names_the_weights_that_a_model_has(
         with pytest.raises(RunFailed, match="noted"):
             crgan_api.evaluate(model, overrides=typed)
 
-    for typed in ((), ("metrics.weights=auto",)):
+    for typed in ((), ("metrics.weights=auto", "device=cpu")):
         ask(ema, *typed)
         ask(raw, *typed)
     ask(ema, "metrics.weights=ema")
@@ -251,8 +251,10 @@ def test_a_message_names_arguments_where_it_names_options(message: str, said: st
 
 
 def test_what_cannot_be_done_is_said_in_the_words_of_python(
-    scored: Path, plain: Path, translator: Path
+    scored: Path, plain: Path, translator: Path, tmp_path: Path
 ) -> None:
+    Image.new("L", (32, 32)).save(tmp_path / "0.png")
+    images_folder = tmp_path
     model = crgan_api.load(scored, device="cpu")
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     cases = {
@@ -299,7 +301,25 @@ def test_what_cannot_be_done_is_said_in_the_words_of_python(
         "Call crgan.train once for each": lambda: crgan_api.train(["seed=1,2"]),
         "these settings ask for a sweep": lambda: crgan_api.train(["hydra.mode=MULTIRUN"]),
         "Did you mean 'seed'": lambda: crgan_api.train(["sed=1"]),
-        "give them to crgan.load": lambda: crgan_api.evaluate(model, best=True),
+        r"best=True does not go with a model: it is for a run\. Give it to crgan\.load": lambda: (
+            crgan_api.evaluate(model, best=True)
+        ),
+        'weights="raw" does not go with a model': lambda: crgan_api.evaluate(model, weights="raw"),
+        r'real="/nowhere" does not go with a model: it is for images\. Leave it out': lambda: (
+            crgan_api.evaluate(model, real="/nowhere")
+        ),
+        "best=True does not go with images": lambda: crgan_api.evaluate(
+            images_folder, real=images_folder, best=True
+        ),
+        r'weights="raw" does not go with images: it is for a run\. Leave': lambda: (
+            crgan_api.evaluate(images_folder, real=images_folder, weights="raw")
+        ),
+        'weights="ema" does not go with images': lambda: crgan_api.evaluate(
+            images_folder, weights="ema", overrides=["dataset=demo"]
+        ),
+        "'device=cuda:7' and a model on cpu cannot be combined": lambda: crgan_api.evaluate(
+            model, overrides=["device=cuda:7"]
+        ),
         "'metrics.weights=ema' and weights=\"raw\" cannot be combined": lambda: crgan_api.evaluate(
             scored, weights="raw", overrides=["metrics.weights=ema"]
         ),
