@@ -37,16 +37,16 @@ def start_training(
     messages go to stderr. Raises UserError for wrong settings and for a sweep, RunFailed for a run
     that failed.
     """
-    from crgan_cli.config import compose, messages
+    from crgan_cli.config import compose
     from crgan_cli.config.choices import Choices
     from crgan_cli.experiments import launch
-    from crgan_cli.experiments.check import check_jobs
+    from crgan_cli.experiments.check import check_jobs, read_typed
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.distributed.launch import is_torchrun
 
-    typed = messages.quote_overrides(require_settings(overrides))
-    choices = Choices(expand_home(config_dir) if config_dir else None)
     with spelled_for_python():
+        typed = read_typed(require_settings(overrides))
+        choices = Choices(None if config_dir is None else expand_home(config_dir))
         plan = check_jobs(typed, choices, multirun=False, whole=True)
     if plan is not None:
         raise UserError(

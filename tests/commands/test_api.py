@@ -21,6 +21,7 @@ from crgan_cli.commands import main
 from crgan_cli.commands.api import compare_runs
 from crgan_cli.errors import RunFailed, UserError, spell_for_python, spelled_for_python
 from crgan_cli.evaluation import sources
+from crgan_cli.experiments import launch
 from crgan_cli.report import rows
 
 
@@ -380,3 +381,10 @@ def test_latest_is_the_newest_run(
     before = file.read_text() if file.exists() else ""
     crgan_api.evaluate("latest")
     assert len(file.read_text()) > len(before)
+
+    def note(choices: object, overrides: list[str]) -> None:
+        raise RunFailed(" ".join(overrides))
+
+    monkeypatch.setattr(launch, "train_once", note)
+    with pytest.raises(RunFailed, match=f"^init_from={newest}$"):
+        crgan_api.train(["init_from=latest"])
