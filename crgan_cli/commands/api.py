@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from crgan_cli.errors import UserError, conflict, spelled_for_python
-from crgan_cli.system.arguments import require_choice, require_settings, require_words
+from crgan_cli.system.arguments import (
+    require_choice,
+    require_path,
+    require_settings,
+    require_text,
+    require_words,
+)
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
@@ -44,9 +50,11 @@ def start_training(
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.distributed.launch import is_torchrun
 
+    settings = require_settings(overrides)
     with spelled_for_python():
-        typed = read_typed(require_settings(overrides))
-        choices = Choices(None if config_dir is None else expand_home(config_dir))
+        typed = read_typed(settings)
+        more = None if config_dir is None else expand_home(require_path("config_dir", config_dir))
+        choices = Choices(more)
         plan = check_jobs(typed, choices, multirun=False, whole=True)
     if plan is not None:
         raise UserError(
@@ -100,11 +108,13 @@ def score_model(
         if isinstance(what, Model):
             require_fitting("a model", real=real, weights=weights, best=best)
             return sources.evaluate_model(what, words, accept_all)
-        path = resolve_run(str(what))
+        path = resolve_run(require_path("what", what))
         of_images = real is not None or sources.is_of_images(path)
         require_fitting("images" if of_images else "a run", real=real, weights=weights, best=best)
         if real is not None:
-            results = sources.evaluate_two_folders(path, expand_home(real), words, accept_all)
+            results = sources.evaluate_two_folders(
+                path, expand_home(require_path("real", real)), words, accept_all
+            )
         elif of_images:
             results = sources.evaluate_samples(path, None, words, accept_all)
         else:
@@ -124,7 +134,7 @@ def name_protocol(metrics: str | None, overrides: list[str]) -> list[str]:
 
     if metrics is None:
         return overrides
-    first = f"metrics={metrics}"
+    first = f"metrics={require_text('metrics', metrics)}"
     for word in overrides:
         if override_key(word) == "metrics" and word != first:
             named = f"'{word}' in overrides", f"the protocol {metrics!r}"
@@ -160,6 +170,11 @@ def compare_runs(
     from crgan_cli.report.write import FORMATS, make_report_folder, write_report
 
     require_choice("step", step, ("last", "best"))
+    for name, text in (("metric", metric), ("title", title)):
+        if text is not None:
+            require_text(name, text)
+    if out is not None:  # before the runs are read
+        require_path("out", out)
     with spelled_for_python():
         paths = [resolve_run(path) for path in require_words("folders", folders)]
         if not paths:

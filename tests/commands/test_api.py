@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_importing_the_package_imports_no_torch_and_lists_what_it_offers() -> No
             {"classes": ["shirt", 3], "truncation": 0.7, "seed": 5, "batch_size": 4},
         ),
         (["--interpolate", "3"], {"interpolate": 3}),
+        (["--interpolate", "4"], {"interpolate": 4}),
     ],
 )
 def test_sample_draws_the_pixels_of_the_command(
@@ -61,6 +63,7 @@ def test_sample_draws_the_pixels_of_the_command(
     assert crgan("sample", scored, "--n", 6, *typed, "--device", "cpu", "--out", "images")[0] == 0
     images = crgan_api.load(scored, device="cpu").sample(6, **options)
     assert images.dtype == torch.uint8
+    assert len(images) == (8 if options.get("interpolate") == 4 else 6)  # rows are whole
     assert torch.equal(images, pictures(tmp_path / "images"))
 
 
@@ -367,6 +370,29 @@ def test_words_that_are_none_of_the_choices_are_refused(scored: Path) -> None:
     for step in (foo, None):
         with pytest.raises(UserError, match=f"step must be 'last' or 'best', not {step!r}"):
             crgan_api.report([scored], step=step)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "said"),
+    [
+        (crgan_api.load, {"path": "gone", "device": None}, "device must be a text, not None"),
+        (crgan_api.load, {"path": None}, "path must be a path, not None"),
+        (crgan_api.train, {"config_dir": 5}, "config_dir must be a path, not 5"),
+        (crgan_api.train, {"config_dir": 0}, "config_dir must be a path, not 0"),
+        (crgan_api.train, {"config_dir": "gone"}, r"config_dir=.*gone.*: there is no such folder"),
+        (crgan_api.evaluate, {"what": 5}, "what must be a path, not 5"),
+        (crgan_api.evaluate, {"what": ".", "real": 5}, "real must be a path, not 5"),
+        (crgan_api.evaluate, {"what": ".", "metrics": 5}, "metrics must be a text, not 5"),
+        (crgan_api.report, {"folders": ["."], "out": 5}, "out must be a path, not 5"),
+        (crgan_api.report, {"folders": ["."], "metric": 5}, "metric must be a text, not 5"),
+        (crgan_api.report, {"folders": ["."], "title": 5}, "title must be a text, not 5"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    function: Callable[..., object], options: dict, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        function(**options)
 
 
 def test_latest_is_the_newest_run(
