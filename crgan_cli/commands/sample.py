@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         args.movie = is_movie(args)
         request = Request(**{name: getattr(args, name) for name in Request._fields})
         grid = args.out.suffix.lower() in PICTURES
-        drawing = draw_request(model, request, device, whole=grid)
+        drawing = draw_request(model, request, device, whole=grid or args.movie)
         writer = MovieWriter(args.out, args.fps) if args.movie else make_image_writer(args.out)
         with explain_write_failure(args.out):
             for images in drawing.batches:

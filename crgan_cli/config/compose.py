@@ -114,12 +114,16 @@ def drop_hydra_node(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
+RUN_PATHS = {"out": None, "data_root": "data", "init_from": None}
+"""Settings outside the groups that are paths, with values that name no machine."""
+
+
 def expand_paths(config: DictConfig) -> None:
     """Put the home folder in the place of `~`, in every setting that is a path.
 
     UserError: a user who is not there.
     """
-    for key in ("out", "data_root", "init_from", *path_keys(config)):
+    for key in (*RUN_PATHS, *path_keys(config)):
         value = OmegaConf.select(config, key)
         if isinstance(value, str) and value.startswith("~"):
             OmegaConf.update(config, key, str(expand_home(value)))

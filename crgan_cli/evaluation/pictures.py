@@ -57,7 +57,8 @@ class MovieWriter:
     """Writes one movie, whose frames are grids if there are several columns."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self.path = path
+        with report_unwritable(path, "--out"):  # now: before images are drawn
+            self.path = path
         self.fps = fps
         self.batches: list[Tensor] = []
 

@@ -88,7 +88,8 @@ def require_memory_for_images(
     image = 4 * architecture.channels * Sides.read(architecture.resolution).pixels
     keys = "--n or --interpolate" if request.interpolate else "--n"
     remedy = f"Lower {keys}" + (", or write --out FILE.zip." if whole else ".")
-    parts = {"latents": 4 * images * architecture.z_dim, "the grid": images * image * whole}
+    pictures = images * image * whole
+    parts = {"latents": 4 * images * architecture.z_dim, "images of one file": pictures}
     require_memory(f"--n {request.n}", parts, torch.device("cpu"), remedy)
     batch = min(images, request.batch_size) * image
     require_memory("a batch", {"images": batch}, device, "Lower --batch-size.")

@@ -7,6 +7,7 @@ from functools import partial
 from omegaconf import DictConfig
 
 from crgan_cli.config.build import build_group
+from crgan_cli.config.resolve import format_setting
 from crgan_cli.config.settings import Run
 from crgan_cli.config.stored import to_text
 from crgan_cli.data.batches import TrainingImages, make_batches
@@ -62,7 +63,12 @@ def build_loggers(config: DictConfig) -> dict[str, Logger]:
     """Return name -> logger. Raises UserError if a package of one is not installed."""
     built = build_group(config.logger)
     loggers = built if isinstance(built, dict) else {type(built).__name__: built}
-    for logger in loggers.values():
+    for name, logger in loggers.items():
+        if not isinstance(logger, Logger):
+            raise UserError(
+                f"logger {name} must be a crgan_cli.runs.loggers.base.Logger, not "
+                f"{format_setting(type(logger).__name__)}. docs/logging.md shows one."
+            )
         logger.require_package()
     return loggers
 

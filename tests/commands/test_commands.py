@@ -13,7 +13,7 @@ from support.runs import DEMO, Crgan, refused
 from crgan_cli.data.images import to_uint8
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.load import LoadedGenerator
-from crgan_cli.evaluation.sampler import Latents, interpolate
+from crgan_cli.evaluation.sampler import Latents, Sampler, interpolate
 from crgan_cli.evaluation.samples import Request, find_classes, make_latents
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.runs.checkpoint import file_name
@@ -316,6 +316,21 @@ def test_what_cannot_be_written_is_refused(
     refused(crgan("sample", plain, "--n", 2, "--out", out), said, "Give ")
     assert (tmp_path / "file").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.png", "folder.zip"}
+
+
+def test_a_movie_that_cannot_be_written_is_refused_before_it_is_drawn(
+    plain: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Sampler, "draw", None)
+    words = ["--n", 2, "--interpolate", 2, "--out", "file/x.gif"]
+    refused(crgan("sample", plain, *words), "--out file/x.gif cannot be written")
+
+
+@pytest.mark.parametrize("name", ["all.mp4", "all.gif", "all.png"])
+def test_the_images_of_one_file_are_in_memory_at_once(name: str, plain: Path, crgan: Crgan) -> None:
+    typed = ["--n", 60_000_000_000, "--interpolate", 10, "--out", name]
+    refused(crgan("sample", plain, *typed), "images of one file", "Lower --n or --interpolate")
 
 
 @pytest.mark.parametrize("name", ["grid.jpg", "grid.JPEG", "grid.webp", "grid.bmp", "grid.tif"])

@@ -220,6 +220,21 @@ def test_a_missing_package_is_refused_with_what_to_type(
     assert not (tmp_path / "run").exists()
 
 
+class NoLogger:
+    """Nothing that a run can write to."""
+
+
+def test_another_class_is_no_logger(
+    crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRGAN_PLUGINS", __name__)
+    (tmp_path / "conf/logger").mkdir(parents=True)
+    (tmp_path / "conf/logger/mine.yaml").write_text(f"_target_: {__name__}.NoLogger\n")
+    words = ("train", *SMALL, "--config-dir", tmp_path / "conf", f"out={tmp_path / 'run'}")
+    said = "logger NoLogger must be a crgan_cli.runs.loggers.base.Logger, not NoLogger."
+    refused(crgan(*words, "logger=mine"), said)
+
+
 def test_hparams_open_on_what_was_swept(crgan: Crgan, tmp_path: Path) -> None:
     axes = ["optimizer.lr_g=1e-4,2e-4", "regularizer=none,cr", "seed=3", f"out={tmp_path / 'all'}"]
     typed = [word for word in SMALL if not word.startswith("steps")]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
+from crgan_cli.config.compose import RUN_PATHS
 from crgan_cli.errors import UserError
 from crgan_cli.evaluation.export.plain import Compute, Input, Plan, make_plain, plan_export
 from crgan_cli.evaluation.load import LoadedGenerator, read_network_config
@@ -146,7 +147,8 @@ images = G({tensors}).numpy()"""
         from safetensors.torch import save_file
 
         config = model.config.copy()
-        config.out, config.data_root = None, "data"  # no path of this machine goes out
+        for key, default in RUN_PATHS.items():  # no path of this machine goes out
+            config[key] = default
         about = {
             "format": "pt",
             "config": OmegaConf.to_yaml(config),

@@ -87,6 +87,7 @@ def complete_folder(folder: Path) -> Iterator[Path]:
 
     Raise UserError if it cannot be made, RunFailed if what is written fails (full disk).
     """
+    folder = folder.absolute()  # `.` has a name, and a folder around it, only so
     require_new_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,10 @@ def complete_folder(folder: Path) -> Iterator[Path]:
             partial.chmod(0o755)  # some libraries write for their user alone
             for file in partial.iterdir():
                 file.chmod(0o644)
-            partial.replace(folder)
+            if folder.is_dir():  # an empty one, perhaps where the user is: it stays
+                for file in partial.iterdir():
+                    file.replace(folder / file.name)
+            else:
+                partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

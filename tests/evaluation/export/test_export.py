@@ -14,10 +14,11 @@ from torch import nn
 import crgan_cli
 from crgan_cli.commands import main
 from crgan_cli.commands.export import NEEDED
+from crgan_cli.config.compose import RUN_PATHS
 from crgan_cli.evaluation.export import plain as plain_form
 from crgan_cli.evaluation.export.card import describe_images
 from crgan_cli.evaluation.export.formats import FORMATS, TorchScriptFile, quiet_jit
-from crgan_cli.evaluation.export.plain import FromImages, FromLatents, make_plain
+from crgan_cli.evaluation.export.plain import FromImages, FromLatents, make_plain, plan_export
 from crgan_cli.evaluation.load import find_checkpoint, load_generator
 from crgan_cli.networks.fast.spectral import spectral_norm
 from crgan_cli.runs.folder import RunDir
@@ -232,6 +233,31 @@ def test_the_weights_that_are_asked_for_are_exported(scored: Path, crgan: Crgan)
     z, y = torch.randn(2, 128), torch.tensor([1, 2])
     assert torch.allclose(G(z, y), expected(z, y), atol=1e-5)
     assert f"| steps | {best.content['step']}," in Path("raw/README.md").read_text()
+
+
+def test_the_metadata_of_safetensors_name_no_path_of_a_run(scored: Path, tmp_path: Path) -> None:
+    model = load_generator(find_checkpoint(scored), torch.device("cpu"), None)
+    for key in RUN_PATHS:
+        model.config[key] = "/my/folder"
+    file = tmp_path / "G.safetensors"
+    FORMATS["safetensors"].write(plan_export(model, None), model, file)
+    assert b"init_from: null" in (content := file.read_bytes()).replace(b"\\n", b"\n")
+    assert b"/my/folder" not in content
+    assert os.fsencode(scored.parent) not in content
+
+
+def test_an_empty_folder_is_filled_also_the_one_where_the_user_is(
+    scored: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, _, err = crgan("export", scored, "--to", "safetensors", "--out", ".")
+    assert code == 0, err
+    assert {path.name for path in Path.cwd().iterdir()} == {
+        "generator.safetensors",
+        "README.md",
+        "samples.png",
+    }
 
 
 @pytest.mark.parametrize(
