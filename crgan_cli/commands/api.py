@@ -9,8 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from crgan_cli.errors import UserError, spelled_for_python
-from crgan_cli.system.arguments import require_choice, require_settings, require_words
+from crgan_cli.errors import UserError, conflict, spelled_for_python
+from crgan_cli.system.arguments import (
+    require_choice,
+    require_path,
+    require_settings,
+    require_text,
+    require_words,
+)
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
@@ -37,16 +43,18 @@ def start_training(
     messages go to stderr. Raises UserError for wrong settings and for a sweep, RunFailed for a run
     that failed.
     """
-    from crgan_cli.config import compose, messages
+    from crgan_cli.config import compose
     from crgan_cli.config.choices import Choices
     from crgan_cli.experiments import launch
-    from crgan_cli.experiments.check import check_jobs
+    from crgan_cli.experiments.check import check_jobs, read_typed
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.distributed.launch import is_torchrun
 
-    typed = messages.quote_overrides(require_settings(overrides))
-    choices = Choices(expand_home(config_dir) if config_dir else None)
+    settings = require_settings(overrides)
     with spelled_for_python():
+        typed = read_typed(settings)
+        more = None if config_dir is None else expand_home(require_path("config_dir", config_dir))
+        choices = Choices(more)
         plan = check_jobs(typed, choices, multirun=False, whole=True)
     if plan is not None:
         raise UserError(
@@ -87,24 +95,27 @@ def score_model(
     """
     from crgan_cli.evaluation import sources
     from crgan_cli.evaluation.model import Model
+    from crgan_cli.evaluation.overrides import require_fitting
     from crgan_cli.evaluation.records import append_record
     from crgan_cli.report.latest import resolve_run
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.memory import explained_shortage
 
     require_choice("weights", weights, ("ema", "raw", None))
-    words = [f"metrics={metrics}"] if metrics else []
-    words += require_settings(overrides)
+    words = name_protocol(metrics, require_settings(overrides))
     remedy = "Free what other programs use, or lower metrics.batch_size or metrics.num_samples."
     with spelled_for_python(), explained_shortage(remedy):
         if isinstance(what, Model):
-            if weights or best:
-                raise UserError("weights and best choose what is loaded: give them to crgan.load.")
+            require_fitting("a model", real=real, weights=weights, best=best)
             return sources.evaluate_model(what, words, accept_all)
-        path = resolve_run(str(what))
+        path = resolve_run(require_path("what", what))
+        of_images = real is not None or sources.is_of_images(path)
+        require_fitting("images" if of_images else "a run", real=real, weights=weights, best=best)
         if real is not None:
-            results = sources.evaluate_two_folders(path, expand_home(real), words, accept_all)
-        elif sources.is_of_images(path):
+            results = sources.evaluate_two_folders(
+                path, expand_home(require_path("real", real)), words, accept_all
+            )
+        elif of_images:
             results = sources.evaluate_samples(path, None, words, accept_all)
         else:
             which = "best" if best else "newest"
@@ -115,6 +126,20 @@ def score_model(
         if folder:
             append_record(evaluation, RunDir(folder).evaluations)
         return evaluation
+
+
+def name_protocol(metrics: str | None, overrides: list[str]) -> list[str]:
+    """Put a protocol in front of the settings. Raise UserError if another one is among them."""
+    from crgan_cli.config.messages import override_key
+
+    if metrics is None:
+        return overrides
+    first = f"metrics={require_text('metrics', metrics)}"
+    for word in overrides:
+        if override_key(word) == "metrics" and word != first:
+            named = f"'{word}' in overrides", f"the protocol {metrics!r}"
+            raise UserError(conflict(*named, "both say how to measure", "Leave one out."))
+    return [first, *overrides]
 
 
 def accept_all(record: object) -> None:
@@ -145,6 +170,11 @@ def compare_runs(
     from crgan_cli.report.write import FORMATS, make_report_folder, write_report
 
     require_choice("step", step, ("last", "best"))
+    for name, text in (("metric", metric), ("title", title)):
+        if text is not None:
+            require_text(name, text)
+    if out is not None:  # before the runs are read
+        require_path("out", out)
     with spelled_for_python():
         paths = [resolve_run(path) for path in require_words("folders", folders)]
         if not paths:

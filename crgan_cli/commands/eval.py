@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crgan_cli.commands.sample import parse_path, parse_run
-from crgan_cli.evaluation.overrides import CHANGEABLE
+from crgan_cli.evaluation.overrides import CHANGEABLE, require_fitting
 from crgan_cli.report.latest import resolve_run
 from crgan_cli.system.streams import require_printed
 
@@ -115,10 +115,13 @@ def check_arguments(args: argparse.Namespace, paths: list[Path]) -> None:
             f"{len(paths)} paths are too many: {' '.join(map(str, paths))}. Give one run or "
             "checkpoint, or two folders of images."
         )
-    of_images = args.samples or len(paths) == 2
-    for option in ("all", "best", "weights", "export"):
-        if of_images and getattr(args, option):
-            raise UserError(f"--{option} goes with a run, and images are given. Leave it out.")
+    require_fitting(
+        "images" if args.samples or len(paths) == 2 else "a run",
+        all=args.all,
+        best=args.best,
+        weights=args.weights,
+        export=args.export,
+    )
     for first, second in (("all", "best"), ("all", "export"), ("all", "against")):
         if getattr(args, first) and getattr(args, second):
             raise UserError(f"--{first} and --{second} do not go together. Leave one out.")

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from crgan_cli.commands.sample import parse_path, parse_run
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
-from crgan_cli.report.latest import LATEST, resolve_run
 from crgan_cli.system.distributed.launch import is_torchrun
 from crgan_cli.system.streams import require_printed
 
@@ -22,9 +21,6 @@ RESUMABLE_KEYS = (
     *("checkpoint", "samples", "log", "logger", "metrics.every", "optimizer"),
 )
 """What may change with --from."""
-
-RUN_KEYS = ("init_from",)
-"""Settings that name a run."""
 
 TORCHRUN_SWEEP = (
     "torchrun starts several processes for one run, and -m asks for several runs. Type "
@@ -69,7 +65,6 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     require_compatible_flags(args)
-    args.overrides = [name_latest(word) for word in args.overrides]
     if args.start is not None:
         return resume_run(args)
     if args.hydra_help:
@@ -79,14 +74,6 @@ def run_in_process(args: argparse.Namespace) -> int:
         require_printed()
         return 0
     return print_or_train(args, choices)
-
-
-def name_latest(override: str) -> str:
-    """Put the newest run, as it is now, in the place of `latest` in a setting that names a run."""
-    key, _, value = override.partition("=")
-    if key not in RUN_KEYS or value.partition("/")[0] != LATEST:
-        return override
-    return f"{key}={resolve_run(value)}"
 
 
 def describe_help(choices: Choices, topics: Sequence[str]) -> str:
@@ -117,11 +104,11 @@ def require_compatible_flags(args: argparse.Namespace) -> None:
 
 def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     """Check the settings; then print what was asked for, or train."""
-    from crgan_cli.config import compose, messages
+    from crgan_cli.config import compose
     from crgan_cli.experiments import launch
-    from crgan_cli.experiments.check import check_jobs
+    from crgan_cli.experiments.check import check_jobs, read_typed
 
-    typed = messages.quote_overrides(args.overrides)
+    typed = read_typed(args.overrides)
     prints = bool(args.cfg or args.info)
     plan = check_jobs(typed, choices, multirun=args.multirun, whole=not prints)
     overrides = [*compose.search_path_overrides(choices), *typed]

@@ -55,6 +55,11 @@ def require_one_value(override: Override, choices: Choices) -> None:
         )
 
 
+def override_key(override: str) -> str:
+    """Return the key of KEY=VALUE."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def quote_overrides(overrides: Sequence[str]) -> list[str]:
     """Put text in quotes if Hydra needs them. Of a key typed twice, the last one counts."""
     parser = OverridesParser.create()

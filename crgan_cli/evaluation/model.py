@@ -24,8 +24,10 @@ from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.system.arguments import (
     require_choice,
     require_numbers,
+    require_path,
     require_positive,
     require_seed,
+    require_text,
     require_words,
 )
 from crgan_cli.system.device import resolve_device
@@ -93,8 +95,8 @@ class Model:
         Returns (n, C, H, W) uint8 on the CPU. `classes`: numbers or names, in turn for the rows of
         a grid that is round(sqrt(n)) images wide; None for all. `truncation`: |z| <= T of a normal
         prior, T z of a uniform one. `interpolate`: rows of so many images, each from one latent to
-        another. Raises UserError for what this model cannot draw, RunFailed for images that are
-        not finite.
+        another. Every row is whole, so `sample(10, interpolate=4)` returns 12 images. Raises
+        UserError for what this model cannot draw, RunFailed for images that are not finite.
         """
         words = None if classes is None else require_words("classes", classes)
         if words == []:
@@ -169,8 +171,8 @@ def load_model(
     """
     require_choice("weights", weights, ("ema", "raw", None))
     with spelled_for_python():
-        where = resolve_device(device)
-        checkpoint = find_checkpoint(resolve_run(str(path)), best=best)
+        where = resolve_device(require_text("device", device))
+        checkpoint = find_checkpoint(resolve_run(require_path("path", path)), best=best)
         generator = load_generator(checkpoint, where, weights)
         return assemble_model(generator, checkpoint, where)
 

@@ -18,7 +18,12 @@ from crgan_cli.errors import UserError
 from crgan_cli.evaluation import load
 from crgan_cli.evaluation.checkpoints import Scorer, require_exportable
 from crgan_cli.evaluation.model import Model
-from crgan_cli.evaluation.overrides import change_settings, config_with_overrides, metrics_config
+from crgan_cli.evaluation.overrides import (
+    change_settings,
+    config_with_overrides,
+    metrics_config,
+    require_agreement,
+)
 from crgan_cli.evaluation.pictures import Export
 from crgan_cli.evaluation.printing import save_curve
 from crgan_cli.evaluation.records import Evaluation
@@ -60,6 +65,8 @@ def evaluate_checkpoints(
     files = load.all_checkpoints(path) if which == "all" else [first.path]
     config = config_with_overrides(first, overrides)
     if weights and "weights" in config.metrics:  # metrics=none has none
+        other = (f"--weights {weights}", "both say which generator is scored", "Leave one out.")
+        require_agreement(config, overrides, "metrics.weights", (weights,), other=other)
         config.metrics.weights = weights
     require_enough_real(config.metrics, build_dataset(config))
     evaluations = []
@@ -78,12 +85,28 @@ def evaluate_checkpoints(
 def evaluate_model(model: Model, overrides: list[str], accept: Accept) -> Evaluation:
     """Score a model as it is in memory."""
     config = change_settings(model.settings, str(model.path), overrides)
-    config.device = str(model.device)
-    if model.weights == "raw" and "weights" in config.metrics:  # auto would be the average
-        config.metrics.weights = "raw"
+    use_model_settings(config, overrides, model)
     require_enough_real(config.metrics, build_dataset(config))
     with make_scorer(config, accept) as scorer:
         return scorer.score_generator(model.generator)
+
+
+def use_model_settings(config: DictConfig, overrides: list[str], model: Model) -> None:
+    """Let the configuration say where a model is and which weights it has. Raise UserError if
+    others are typed."""
+    device, weights = model.device, model.weights
+    where = {"auto", str(device), f"{device.type}:{device.index or 0}"}
+    where |= set() if device.index else {device.type}
+    agreeing = {"device": (where, f"a model on {device}")}
+    if "weights" in config.metrics:  # metrics=none has none
+        agreeing["metrics.weights"] = ({"auto", weights}, f"a model with {weights} weights")
+    for key, (values, said) in agreeing.items():
+        remedy = f"Leave the first out, or give {key.rpartition('.')[2]}= to crgan.load."
+        other = (said, "it is scored as it is in memory", remedy)
+        require_agreement(config, overrides, key, values, other=other)
+    config.device = str(device)
+    if "weights" in config.metrics and (config.metrics.weights, weights) != ("auto", "ema"):
+        config.metrics.weights = weights  # auto would be the average
 
 
 def is_of_images(path: Path) -> bool:

@@ -10,6 +10,7 @@ from crgan_cli.config import resolve
 from crgan_cli.config.choices import Choices
 from crgan_cli.errors import UserError
 from crgan_cli.experiments.parallel import count_workers, may_share_gpu
+from crgan_cli.report.latest import LATEST, resolve_run
 from crgan_cli.system.paths import expand_home
 
 if TYPE_CHECKING:
@@ -29,6 +30,29 @@ class SweepPlan(NamedTuple):
     parallel: bool  # jobs in processes of their own
     workers: int = 0  # processes of the joblib launcher; 0 for other launchers
     shared: bool = False  # jobs share a GPU through MPS, if there is a GPU
+
+
+RUN_KEYS = ("init_from",)
+"""Settings that name a run."""
+
+
+def read_typed(overrides: Sequence[str]) -> list[str]:
+    """Return what was typed behind `crgan train` as Hydra reads it.
+
+    `latest` becomes the newest run as it is now: before the jobs of a sweep, of which one would be
+    the newest.
+    """
+    from crgan_cli.config import messages
+
+    return messages.quote_overrides([name_latest(word) for word in overrides])
+
+
+def name_latest(override: str) -> str:
+    """Put the newest run in the place of `latest` in a setting that names a run."""
+    key, _, value = override.partition("=")
+    if key not in RUN_KEYS or value.partition("/")[0] != LATEST:
+        return override
+    return f"{key}={resolve_run(value)}"
 
 
 def check_jobs(
@@ -72,7 +96,7 @@ def check_jobs(
                 raise UserError(
                     f"{error} (in the job {' '.join(job)})" if multirun else error
                 ) from error
-    typed = {override_key(str(each.input_line)): each for each in parsed}
+    typed = {messages.override_key(str(each.input_line)): each for each in parsed}
     if "hydra.sweep.dir" in typed and (first.out is not None or not multirun):
         raise UserError("hydra.sweep.dir is the folder of a sweep: type out=FOLDER instead.")
     if not multirun:
@@ -102,11 +126,6 @@ def require_finite_sweep(parsed: "Sequence[Override]") -> None:
                 f"'{override.input_line}' has no end of values: type some, as {key}=1,2,3 or "
                 f"{key}=range(1,10,2), or let a sweeper choose: hydra/sweeper=optuna."
             )
-
-
-def override_key(override: str) -> str:
-    """Return the key of KEY=VALUE."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def override_columns(parsed: "Sequence[Override]") -> list[list[str]]:

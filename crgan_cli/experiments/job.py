@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crgan_cli.config.messages import override_key
 from crgan_cli.errors import Interrupted, RunFailed, UserError
-from crgan_cli.experiments.check import override_key
 from crgan_cli.experiments.job_folder import choose_folder, hash_settings, job_name
 from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from crgan_cli.config.messages import override_key
 from crgan_cli.config.resolve import Settings, flatten
 from crgan_cli.config.stored import (
     MAY_CHANGE_ON_RESUME,
@@ -21,7 +22,6 @@ from crgan_cli.config.stored import (
     is_below,
     make_paths_absolute,
 )
-from crgan_cli.experiments.check import override_key
 from crgan_cli.report.read import parse_yaml
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.status import Status

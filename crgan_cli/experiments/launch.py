@@ -19,10 +19,10 @@ from hydra.plugins.sweeper import Sweeper
 
 from crgan_cli.config import compose
 from crgan_cli.config.choices import Choices
-from crgan_cli.config.messages import hydra_quoted, type_again
+from crgan_cli.config.messages import hydra_quoted, override_key, type_again
 from crgan_cli.config.resolve import explained_interpolations
 from crgan_cli.errors import Interrupted, UserError
-from crgan_cli.experiments.check import MAX_CHECKED, SweepPlan, override_key
+from crgan_cli.experiments.check import MAX_CHECKED, SweepPlan
 from crgan_cli.experiments.job import SingleRun, run_job_on_every_rank, run_single
 from crgan_cli.experiments.parallel import parallel_jobs
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState, exit_code

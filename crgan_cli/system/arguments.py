@@ -34,6 +34,20 @@ def require_choice(name: str, value: object, choices: Sequence[str | None]) -> N
         raise UserError(wrong_value(name, listed, repr(value)))
 
 
+def require_text(name: str, value: object) -> str:
+    """Return a text. Raise UserError for what is none."""
+    if not isinstance(value, str):
+        raise UserError(wrong_value(name, "a text", repr(value)))
+    return value
+
+
+def require_path(name: str, value: object) -> str:
+    """Return a path as it was given, with its `~`. Raise UserError for what is none."""
+    if not isinstance(value, str | Path):
+        raise UserError(wrong_value(name, "a path", repr(value)))
+    return str(value)
+
+
 def require_words(name: str, words: object) -> list[str]:
     """Return a list of words. Raise UserError for a single one, which is a sequence of letters."""
     if isinstance(words, str | Path):

@@ -2,15 +2,18 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from support.runs import SNGAN, TINY, Crgan, different, tiny, unmeasured
 
@@ -18,6 +21,8 @@ import crgan_cli as crgan_api
 from crgan_cli.commands import main
 from crgan_cli.commands.api import compare_runs
 from crgan_cli.errors import RunFailed, UserError, spell_for_python, spelled_for_python
+from crgan_cli.evaluation import sources
+from crgan_cli.experiments import launch
 from crgan_cli.report import rows
 
 
@@ -49,6 +54,7 @@ def test_importing_the_package_imports_no_torch_and_lists_what_it_offers() -> No
             {"classes": ["shirt", 3], "truncation": 0.7, "seed": 5, "batch_size": 4},
         ),
         (["--interpolate", "3"], {"interpolate": 3}),
+        (["--interpolate", "4"], {"interpolate": 4}),
     ],
 )
 def test_sample_draws_the_pixels_of_the_command(
@@ -57,6 +63,7 @@ def test_sample_draws_the_pixels_of_the_command(
     assert crgan("sample", scored, "--n", 6, *typed, "--device", "cpu", "--out", "images")[0] == 0
     images = crgan_api.load(scored, device="cpu").sample(6, **options)
     assert images.dtype == torch.uint8
+    assert len(images) == (8 if options.get("interpolate") == 4 else 6)  # rows are whole
     assert torch.equal(images, pictures(tmp_path / "images"))
 
 
@@ -131,6 +138,39 @@ def test_evaluate_measures_the_numbers_of_the_command(
     of_raw = crgan_api.evaluate(raw)
     assert of_raw.values == of_file.values
     assert (of_raw.protocol["weights"], of_raw.protocol["generator_weights"]) == ("raw", "raw")
+
+
+def test_the_record_names_the_weights_that_a_model_has(
+    scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ema, raw = (crgan_api.load(scored, weights=each, device="cpu") for each in ("ema", "raw"))
+    protocols: list[str] = []
+
+    def note(config: DictConfig, accept: object) -> None:
+        protocols.append(config.metrics.weights)
+        raise RunFailed("noted")
+
+    monkeypatch.setattr(sources, "make_scorer", note)
+
+    def ask(model: crgan_api.Model, *typed: str) -> None:
+        with pytest.raises(RunFailed, match="noted"):
+            crgan_api.evaluate(model, overrides=typed)
+
+    for typed in ((), ("metrics.weights=auto", "device=cpu")):
+        ask(ema, *typed)
+        ask(raw, *typed)
+    ask(ema, "metrics.weights=ema")
+    ask(raw, "metrics.weights=raw")
+    for model, stored in ((ema, "raw"), (raw, "ema")):  # what the run was trained with
+        model.settings = model.settings.replace("  weights: auto\n", f"  weights: {stored}\n")
+        assert model.config.metrics.weights == stored
+        ask(model)
+    assert protocols == ["auto", "raw", "auto", "raw", "ema", "raw", "ema", "raw"]
+    for model, other in ((ema, "raw"), (raw, "ema")):
+        for typed in (f"metrics.weights={other}", f"metrics.weights='{other}'"):
+            said = f"'{typed}' and a model with {model.weights} weights cannot be combined"
+            with pytest.raises(UserError, match=re.escape(said)):
+                crgan_api.evaluate(model, overrides=[typed])
 
 
 def test_evaluate_measures_images_too(scored: Path, crgan: Crgan, tmp_path: Path) -> None:
@@ -215,8 +255,10 @@ def test_a_message_names_arguments_where_it_names_options(message: str, said: st
 
 
 def test_what_cannot_be_done_is_said_in_the_words_of_python(
-    scored: Path, plain: Path, translator: Path
+    scored: Path, plain: Path, translator: Path, tmp_path: Path
 ) -> None:
+    Image.new("L", (32, 32)).save(tmp_path / "0.png")
+    images_folder = tmp_path
     model = crgan_api.load(scored, device="cpu")
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     cases = {
@@ -263,7 +305,31 @@ def test_what_cannot_be_done_is_said_in_the_words_of_python(
         "Call crgan.train once for each": lambda: crgan_api.train(["seed=1,2"]),
         "these settings ask for a sweep": lambda: crgan_api.train(["hydra.mode=MULTIRUN"]),
         "Did you mean 'seed'": lambda: crgan_api.train(["sed=1"]),
-        "give them to crgan.load": lambda: crgan_api.evaluate(model, best=True),
+        r"best=True does not go with a model: it is for a run\. Give it to crgan\.load": lambda: (
+            crgan_api.evaluate(model, best=True)
+        ),
+        'weights="raw" does not go with a model': lambda: crgan_api.evaluate(model, weights="raw"),
+        r'real="/nowhere" does not go with a model: it is for images\. Leave it out': lambda: (
+            crgan_api.evaluate(model, real="/nowhere")
+        ),
+        "best=True does not go with images": lambda: crgan_api.evaluate(
+            images_folder, real=images_folder, best=True
+        ),
+        r'weights="raw" does not go with images: it is for a run\. Leave': lambda: (
+            crgan_api.evaluate(images_folder, real=images_folder, weights="raw")
+        ),
+        'weights="ema" does not go with images': lambda: crgan_api.evaluate(
+            images_folder, weights="ema", overrides=["dataset=demo"]
+        ),
+        "'device=cuda:7' and a model on cpu cannot be combined": lambda: crgan_api.evaluate(
+            model, overrides=["device=cuda:7"]
+        ),
+        "'metrics.weights=ema' and weights=\"raw\" cannot be combined": lambda: crgan_api.evaluate(
+            scored, weights="raw", overrides=["metrics.weights=ema"]
+        ),
+        "'metrics=pggan' in overrides and the protocol 'demo' cannot": lambda: crgan_api.evaluate(
+            scored, "demo", overrides=["metrics=pggan"]
+        ),
         "there is no file": lambda: crgan_api.evaluate("gone"),
         "folders must be a list": lambda: crgan_api.report(scored),
         'metric="nothing": no run has this metric': lambda: crgan_api.report(
@@ -306,6 +372,29 @@ def test_words_that_are_none_of_the_choices_are_refused(scored: Path) -> None:
             crgan_api.report([scored], step=step)
 
 
+@pytest.mark.parametrize(
+    ("function", "options", "said"),
+    [
+        (crgan_api.load, {"path": "gone", "device": None}, "device must be a text, not None"),
+        (crgan_api.load, {"path": None}, "path must be a path, not None"),
+        (crgan_api.train, {"config_dir": 5}, "config_dir must be a path, not 5"),
+        (crgan_api.train, {"config_dir": 0}, "config_dir must be a path, not 0"),
+        (crgan_api.train, {"config_dir": "gone"}, r"config_dir=.*gone.*: there is no such folder"),
+        (crgan_api.evaluate, {"what": 5}, "what must be a path, not 5"),
+        (crgan_api.evaluate, {"what": ".", "real": 5}, "real must be a path, not 5"),
+        (crgan_api.evaluate, {"what": ".", "metrics": 5}, "metrics must be a text, not 5"),
+        (crgan_api.report, {"folders": ["."], "out": 5}, "out must be a path, not 5"),
+        (crgan_api.report, {"folders": ["."], "metric": 5}, "metric must be a text, not 5"),
+        (crgan_api.report, {"folders": ["."], "title": 5}, "title must be a text, not 5"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    function: Callable[..., object], options: dict, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        function(**options)
+
+
 def test_latest_is_the_newest_run(
     scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,3 +407,10 @@ def test_latest_is_the_newest_run(
     before = file.read_text() if file.exists() else ""
     crgan_api.evaluate("latest")
     assert len(file.read_text()) > len(before)
+
+    def note(choices: object, overrides: list[str]) -> None:
+        raise RunFailed(" ".join(overrides))
+
+    monkeypatch.setattr(launch, "train_once", note)
+    with pytest.raises(RunFailed, match=f"^init_from={newest}$"):
+        crgan_api.train(["init_from=latest"])
