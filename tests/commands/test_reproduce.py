@@ -1,5 +1,6 @@
 """`crgan reproduce`: the tables compose, are costed, and are run, resumed and reported."""
 
+import csv
 import itertools
 import json
 import math
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,16 +17,16 @@ from filelock import FileLock
 from support.published import PUBLISHED
 from support.runs import HEADLINE, Crgan, command, environment, refused, tiny
 
+from crgan_cli.commands import main
 from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import to_text
-from crgan_cli.experiments import paper_tables, plan
+from crgan_cli.experiments import paper_tables, plan, run_table
 from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
 from crgan_cli.experiments.preview import compose_for_cost, cpu_minutes, minutes_left
-from crgan_cli.experiments.run_table import job_state
 from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
@@ -115,12 +117,13 @@ def test_a_row_is_its_experiment_with_its_published_number(name: str) -> None:
         assert job.config == own
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [*TABLES, *OURS])
 def test_at_the_demo_scale_every_row_is_small_and_needs_no_download(name: str) -> None:
     for job in jobs_of(name, "demo"):
-        assert job.config["dataset"]["_target_"].endswith("Demo")
+        assert job.config["dataset"]["_target_"].rpartition(".")[2].startswith("Demo")
         assert job.config["extractor"]["_target_"].endswith("EfficientNetLite0")
-        assert job.config["architecture"]["width"] <= 0.125
+        # the demos of translation are narrow by a setting of another name
+        assert name == "translation" or job.config["architecture"]["width"] <= 0.125
         assert job.config["steps"] <= 1000
         assert job.config["steps"] % job.config["metrics"]["every"] == 0
         assert job.config["engine"]["threads"] == 1
@@ -338,12 +341,23 @@ def test_a_row_alone_is_trained_and_costed_by_its_own_minutes(pair: None, crgan:
     assert "left: 1 h 0 min on one CPU thread [measured, or derived from that" in out
 
 
-def test_a_report_of_some_rows_has_the_others_that_have_begun(pair: None, crgan: Crgan) -> None:
-    words = ("reproduce", "pair", "--scale", "tiny", "--out", "out", "--rows")
-    assert crgan(*words, "none")[0] == 0
-    code, out, err = crgan(*words, "cr")
+def test_a_report_has_all_rows_and_seeds_that_have_begun(
+    pair: None, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_here(self: run_table.ProcessRunner, argv: Sequence[str]) -> int:
+        return main.run_command(list(argv))
+
+    monkeypatch.setattr(run_table.ProcessRunner, "run", run_here)
+    words = ("reproduce", "pair", "--scale", "tiny", "--out", "out")
+    assert crgan(*words, "--rows", "none")[0] == 0
+    code, out, err = crgan(*words, "--seeds", "2")
     assert code == 0, err
-    assert re.search("^W/O .*^CR +[0-9]|^CR .*^W/O +[0-9]", out, re.MULTILINE | re.DOTALL)
+    assert "[2 of 2] CR, seed 2" in err
+    with (tmp_path / "out/report/rows.csv").open(encoding="utf-8") as file:
+        runs = {line["row"]: line["n"] for line in csv.DictReader(file)}
+    assert runs == {"W/O": "2", "CR": "1"}
+    other = crgan(*words, "--rows", "cr", "--seeds", "3", "batch_size=5", "--dry-run")
+    refused(other, "none_s1 holds a run with other settings", "batch_size: 4 -> 5")
 
 
 def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -387,15 +401,15 @@ def job(tmp_path: Path) -> TableJob:
 
 def test_a_run_is_told_by_its_folder(job: TableJob, tmp_path: Path) -> None:
     run = RunDir(job.folder)
-    assert job_state(job) == "finished"
-    assert job_state(job._replace(folder=tmp_path / "gone")) == "new"
+    assert run_table.job_state(job) == "finished"
+    assert run_table.job_state(job._replace(folder=tmp_path / "gone")) == "new"
     run.result.write_text(json.dumps({"status": "failed"}))
-    assert job_state(job) == "resume"
+    assert run_table.job_state(job) == "resume"
     longer = {**job.config, "steps": 10 * job.config["steps"]}
     run.result.write_text(json.dumps({"status": "finished", "step": job.config["steps"]}))
-    assert job_state(job._replace(config=longer)) == "resume"
+    assert run_table.job_state(job._replace(config=longer)) == "resume"
     with FileLock(job.folder / ".lock"):
-        assert job_state(job) == "running elsewhere"
+        assert run_table.job_state(job) == "running elsewhere"
 
 
 def test_a_run_of_other_settings_is_refused(job: TableJob, crgan: Crgan, tmp_path: Path) -> None:
