@@ -84,13 +84,19 @@ def require_own_folder(out: Path, table: PaperTable) -> None:
         return
     if not out.is_dir():
         raise UserError(f"--out {out} is a file: give a folder, which is made if it is not there.")
-    ours = re.compile(rf"({'|'.join(re.escape(row.name) for row in table.rows)})_s\d+")
     there = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    if there and not any(ours.fullmatch(name) for name in there):
+    if there and not find_seeds(out, table):
         raise UserError(
             f"the folder {out} holds other things ({', '.join(there[:3])}) and no run of the table "
             f"{table.name}. Choose another with --out FOLDER, or leave it out."
         )
+
+
+def find_seeds(out: Path, table: PaperTable) -> set[int]:
+    """Return the seeds of the table's runs in the folder; none if there is no such folder."""
+    ours = re.compile(rf"(?:{'|'.join(re.escape(row.name) for row in table.rows)})_s(\d+)")
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    return {int(found[1]) for name in names if (found := ours.fullmatch(name))}
 
 
 def require_not_reserved(typed: Sequence[str]) -> None:
