@@ -22,6 +22,7 @@ from crgan_cli.config.compose import compose
 from crgan_cli.config.messages import hydra_quoted
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.config.stored import to_text
+from crgan_cli.errors import UserError
 from crgan_cli.experiments import paper_tables, plan, run_table
 from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
@@ -180,6 +181,31 @@ def test_what_is_typed_last_counts() -> None:
     assert plan.job_overrides(row, scale, ["batch_size=4"]) == (
         *("experiment=cr_cifar10_resnet", "steps=3", "seed=3", "batch_size=4"),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "rows"),
+    [
+        ("small_models", "regularizer=gp", "none_sndcgan and gp_sndcgan"),
+        ("loss_by_regularizer", "loss=hinge", "none_non_saturating and "),
+        ("cr_augmentation_ablation", "augment=cutout", "gaussian_noise and flip_shift"),
+        ("cifar10_cpu_tenth", "augment_both=diffaugment", "none and diffaugment"),
+        ("biggan", "architecture=biggan_lite", "sngan and none_biggan"),
+        ("translation", "dataset=demo", "none_pix2pix and none_cyclegan"),
+    ],
+)
+def test_no_row_is_trained_with_the_method_of_another(name: str, word: str, rows: str) -> None:
+    table = load_table(name)
+    with pytest.raises(UserError, match=rf"^'{word}': .* {rows}.*crgan train experiment=.* {word}"):
+        plan_jobs(table, load_scale("demo"), (1,), ["steps=2", word], Path("nowhere"))
+
+
+def test_what_the_rows_share_can_be_typed() -> None:
+    words = ("steps=2", "batch_size=4", "optimizer.n_dis=1", "architecture.width=0.02")
+    jobs = jobs_of("biggan", "full", *words, "dataset=demo", "metrics=demo", "loss=wasserstein")
+    assert {job.config["dataset"]["_target_"] for job in jobs} == {"crgan_cli.data.Demo"}
+    assert {job.config["loss"]["_target_"] for job in jobs} == {"crgan_cli.gan.Wasserstein"}
+    assert {job.config["batch_size"] for job in jobs} == {4}
 
 
 @pytest.mark.parametrize(
