@@ -27,7 +27,7 @@ from crgan_cli.experiments import paper_tables, plan, run_table
 from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
-from crgan_cli.experiments.preview import compose_for_cost, cpu_minutes, minutes_left
+from crgan_cli.experiments.preview import compose_for_cost, minutes_left
 from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
@@ -376,7 +376,7 @@ def test_a_report_has_all_rows_and_seeds_that_have_begun(
     monkeypatch.setattr(run_table.ProcessRunner, "run", run_here)
     words = ("reproduce", "pair", "--scale", "tiny", "--out", "out")
     assert crgan(*words, "--rows", "none")[0] == 0
-    code, out, err = crgan(*words, "--seeds", "2")
+    code, _, err = crgan(*words, "--seeds", "2")
     assert code == 0, err
     assert "[2 of 2] CR, seed 2" in err
     with (tmp_path / "out/report/rows.csv").open(encoding="utf-8") as file:
@@ -452,8 +452,26 @@ def test_steps_that_are_saved_count_as_done(job: TableJob) -> None:
     for step in (50, 100):
         (checkpoints / f"step_{step:08d}.pt").touch()
     assert count_steps_done(job.folder) == 100
-    half = minutes_left(job, cpu_minutes(job.row, load_scale("demo")), "resume")
+    half = minutes_left(job, load_scale("demo"), "resume")
     assert half == pytest.approx((load_scale("demo").cpu_minutes or math.nan) / 2)
+
+
+def test_minutes_on_a_cpu_follow_what_is_typed(tmp_path: Path) -> None:
+    def minutes(name: str, scale: str, *typed: str) -> float | None:
+        table = load_table(name)
+        own = plan.choose_scale(table, load_scale(scale))
+        table = table._replace(rows=table.rows[:1])
+        (job,) = plan_jobs(table, own, (1,), typed, tmp_path / "out")
+        return minutes_left(job, own, "new")
+
+    assert minutes("cifar10_cpu", "full") == 45
+    assert minutes("cifar10_cpu", "full", "steps=300") == pytest.approx(0.45)
+    assert minutes("cifar10_cpu", "full", "steps=300", "batch_size=96") == pytest.approx(1.35)
+    wide = minutes("cifar10_cpu", "full", "architecture.width=1")  # 4 * 4, but at the ends 4
+    assert wide is not None
+    assert 10 * 45 < wide < 16 * 45
+    assert minutes("translation", "demo", "steps=100", "device=cpu") == pytest.approx(0.5)
+    assert minutes("translation", "demo", "batch_size=4") is None  # FLOP of images not counted
 
 
 @pytest.mark.parametrize(
