@@ -34,6 +34,12 @@ def format_title(table: PaperTable, scale: Scale) -> str:
     return " – ".join(filter(None, (table.title, scale.title)))
 
 
+def format_head(table: PaperTable, scale: Scale) -> list[str]:
+    """Return what stands above a table's rows. Its note is of the published size."""
+    note = [f"note: {table.note}"] if table.note and not scale.title else []
+    return [f"published: {table.protocol}", *note, ""]
+
+
 def list_tables(tables: Sequence[PaperTable], scale: Scale) -> str:
     """Return every table with its rows and what a run of each costs, as text."""
     blocks = [list_table(table, scale) for table in tables]
@@ -53,7 +59,7 @@ def list_table(table: PaperTable, scale: Scale) -> str:
     ]
     lines = ("  ".join(line).rstrip() for line in align_cells(columns))
     title = f"{table.name}: {format_title(table, scale)}"
-    return "\n".join([title, f"published: {table.protocol}", "", *(f"  {x}" for x in lines)])
+    return "\n".join([title, *format_head(table, scale), *(f"  {x}" for x in lines)])
 
 
 def compose_for_cost(row: PaperRow, scale: Scale) -> Settings:
@@ -99,8 +105,7 @@ def preview_jobs(
     return "\n".join(
         [
             format_title(table, scale),
-            f"published: {table.protocol}",
-            "",
+            *format_head(table, scale),
             *("  ".join(line).rstrip() for line in align_cells(columns)),
             "",
             *format_totals(scale, jobs, states, minutes),

@@ -27,7 +27,7 @@ from crgan_cli.experiments import paper_tables, plan, run_table
 from crgan_cli.experiments.job import count_steps_done
 from crgan_cli.experiments.paper_tables import PaperRow, Scale, load_scale, load_table
 from crgan_cli.experiments.plan import TableJob, plan_jobs
-from crgan_cli.experiments.preview import compose_for_cost, minutes_left
+from crgan_cli.experiments.preview import compose_for_cost, format_head, minutes_left
 from crgan_cli.gan.stages import Stages
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.training import costs
@@ -345,6 +345,17 @@ def test_the_list_has_every_row_with_its_number_and_its_cost(pair: None, crgan: 
     ]
     assert "performance model, not measured" in lines[-1]
     assert crgan("reproduce", "pair", "--list", "--scale", "tiny")[1].count("30 s CPU") == 3
+
+
+def test_a_table_that_fits_no_gpu_says_what_to_type() -> None:
+    table = load_table("imagenet")
+    published, note, _ = format_head(table, load_scale("full"))
+    assert published == f"published: {table.protocol}"
+    assert "accumulate=32" in note
+    assert "torchrun --nproc-per-node 8 -m crgan_cli" in note
+    assert len(format_head(table, load_scale("demo"))) == 2, "tiny networks fit"
+    (job, *_) = jobs_of("imagenet", "full", "accumulate=32")[1:]
+    assert job.config["batch_size"] / job.config["accumulate"] == 64
 
 
 def test_what_is_left_out_of_the_list_changes_no_cost() -> None:
