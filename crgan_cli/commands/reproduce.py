@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   crgan reproduce small_models --seeds 1 device=cuda:0
   crgan reproduce small_models --scale demo            minutes on a CPU: shows that every row works
 
-Settings typed as KEY=VALUE hold for every row."""
+Settings typed as KEY=VALUE hold for every row. A choice in which the rows differ is refused."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
