@@ -68,7 +68,8 @@ TRANSLATIONS = (
 METHODS = (
     ("sndcgan", "icr", "augment_both=diffaugment"),
     ("dcgan", "r1", "augment_both=ada"),
-    ("sndcgan", "[cr,lecam]", "accumulate=2"),
+    ("sndcgan", "[cr,lecam]"),
+    ("sndcgan", "[cr,r1]", "accumulate=2"),
 )
 EXACT = ("engine.precision=fp32", "engine.fold=never", "engine.deterministic=true")
 

@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   crgan reproduce small_models --seeds 1 device=cuda:0
   crgan reproduce small_models --scale demo            minutes on a CPU: shows that every row works
 
-Settings typed as KEY=VALUE hold for every row."""
+Settings typed as KEY=VALUE hold for every row. A choice in which the rows differ is refused."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,9 +94,13 @@ def run(args: argparse.Namespace) -> int:
     size = f"_{scale.name}" if scale.title else ""
     rows = choose_row_names(table, args.rows)
     out = args.out or Path("outputs", "reproduce", f"{table.name}{size}")
-    planned = plan.plan_jobs(table, scale, args.seeds or scale.seeds, args.overrides, out)
-    jobs = [job for job in planned if job.row.name in rows]
-    states = [run_table.job_state(job) for job in jobs]  # before the first one starts
+    seeds = args.seeds or scale.seeds
+    # with the seeds of earlier calls, which the report shows too
+    every = dict.fromkeys((*seeds, *sorted(plan.find_seeds(out, table))))
+    planned = plan.plan_jobs(table, scale, tuple(every), args.overrides, out)
+    found = [(job, run_table.job_state(job)) for job in planned]  # before the first one starts
+    due = [(job, state) for job, state in found if job.row.name in rows and job.seed in seeds]
+    jobs, states = [job for job, _ in due], [state for _, state in due]
     if args.dry_run:
         print(preview.preview_jobs(table, scale, jobs, states))
         require_printed()

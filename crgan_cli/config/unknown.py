@@ -1,17 +1,20 @@
 """What to answer to a choice or a key that does not exist: the place where it does."""
 
+import re
 from collections.abc import Sequence
 
 from crgan_cli.config.choices import Choices
+from crgan_cli.config.topic_help import read_choice
 from crgan_cli.errors import closest_name, unknown_name
 
 
 def unknown_choice(group: str, name: str, choices: Choices) -> str:
     """The message for a misspelt choice."""
     name = "null" if name == "None" else name
-    return unknown_name(
-        "choice", name, choices.groups.get(group, []), where=group, prefix=f"{group}="
-    )
+    known = choices.groups.get(group, [])
+    same = [each for each in known if name in peer_names(read_choice(choices, group, each).about)]
+    hint = did_you_mean([f"{group}={each}" for each in same])
+    return unknown_name("choice", name, known, where=group, prefix=f"{group}=", hint=hint)
 
 
 def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
@@ -21,7 +24,8 @@ def unknown_key(key: str, choices: Choices, keys: Sequence[str]) -> str:
         known = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.")]
         known = [name for name in known if name.partition(".")[0] != "_target_"]
         owners = " and ".join(f"{group}={name}" for name in choices.with_key(group, last))
-        hint = f"It is a key of {owners}." if owners else ""
+        hint = did_you_mean(find_peer_keys(group, last, choices, known))
+        hint = hint or (f"It is a key of {owners}." if owners else "")
         begun = [f"{group}.{name}" for name in known if name.startswith(f"{last}_")]
         if not hint and (begun or not closest_name(last, known)):
             hint = did_you_mean(begun) or guess_place(last, choices, keys)
@@ -49,6 +53,24 @@ def guess_place(key: str, choices: Choices, keys: Sequence[str]) -> str:
         return did_you_mean(places)
     near = closest_name(key, lasts.values())
     return did_you_mean([name for name, last in lasts.items() if last == near])
+
+
+def find_peer_keys(group: str, key: str, choices: Choices, known: Sequence[str]) -> list[str]:
+    """Find the keys, of those `known` in a group, that other programs call `key`."""
+    files = (read_choice(choices, group, name) for name in choices.groups[group])
+    found = [
+        f"{group}.{setting.key}"
+        for file in files
+        for setting in file.settings
+        if setting.key in known and key in peer_names(setting.comment)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def peer_names(comment: str) -> set[str]:
+    """Return what other programs call a setting: "(elsewhere: NAME, NAME)" in its comment."""
+    listed = ", ".join(re.findall(r"\(elsewhere: ([^)]*)\)", comment))
+    return {name.partition("=")[0] for name in listed.split(", ") if name}
 
 
 def did_you_mean(names: Sequence[str]) -> str:

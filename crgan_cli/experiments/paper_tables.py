@@ -31,6 +31,7 @@ class PaperTable(NamedTuple):
     rows: tuple[PaperRow, ...]
     scales: Mapping[str, tuple[str, ...]]  # scale -> overrides in place of the scale's own
     mixed: bool  # whether its rows have different protocols, so that not all can be compared
+    note: str = ""  # what to know before its runs are started at the full scale
 
 
 class Scale(NamedTuple):
@@ -61,8 +62,8 @@ def load_table(name: str) -> PaperTable:
     content = read_yaml(TABLES / f"{name}.yaml")
     rows = tuple(parse_row(each) for each in content["rows"])
     scales = {scale: tuple(each) for scale, each in content.get("scales", {}).items()}
-    mixed = bool(content.get("mixed", False))
-    return PaperTable(name, content["title"], content["protocol"], rows, scales, mixed)
+    mixed, note = bool(content.get("mixed", False)), content.get("note", "")
+    return PaperTable(name, content["title"], content["protocol"], rows, scales, mixed, note)
 
 
 def choose_row_names(table: PaperTable, names: Sequence[str]) -> set[str]:

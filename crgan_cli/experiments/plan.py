@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crgan_cli.config import compose, resolve
+from crgan_cli.config.choices import Choices
 from crgan_cli.config.messages import hydra_quoted, quote_overrides
 from crgan_cli.config.resolve import Settings
 from crgan_cli.errors import UserError
@@ -57,6 +58,7 @@ def plan_jobs(
     require_not_reserved(typed)
     typed = quote_overrides(typed)
     scale = choose_scale(table, scale)
+    require_methods_kept(table, scale, typed)
     settings = {row.name: compose_row(row, job_overrides(row, scale, typed)) for row in table.rows}
     return [
         TableJob(
@@ -84,13 +86,19 @@ def require_own_folder(out: Path, table: PaperTable) -> None:
         return
     if not out.is_dir():
         raise UserError(f"--out {out} is a file: give a folder, which is made if it is not there.")
-    ours = re.compile(rf"({'|'.join(re.escape(row.name) for row in table.rows)})_s\d+")
     there = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    if there and not any(ours.fullmatch(name) for name in there):
+    if there and not find_seeds(out, table):
         raise UserError(
             f"the folder {out} holds other things ({', '.join(there[:3])}) and no run of the table "
             f"{table.name}. Choose another with --out FOLDER, or leave it out."
         )
+
+
+def find_seeds(out: Path, table: PaperTable) -> set[int]:
+    """Return the seeds of the table's runs in the folder; none if there is no such folder."""
+    ours = re.compile(rf"(?:{'|'.join(re.escape(row.name) for row in table.rows)})_s(\d+)")
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    return {int(found[1]) for name in names if (found := ours.fullmatch(name))}
 
 
 def require_not_reserved(typed: Sequence[str]) -> None:
@@ -100,6 +108,28 @@ def require_not_reserved(typed: Sequence[str]) -> None:
         if key in RESERVED or key.startswith("hydra."):
             reason = RESERVED.get(key, "the runs of a table are not started by Hydra")
             raise UserError(f"'{word}': a table sets this for each of its runs: {reason}.")
+
+
+def require_methods_kept(table: PaperTable, scale: Scale, typed: Sequence[str]) -> None:
+    """Raise UserError for a choice in which the rows differ: one would bear another's name."""
+    words = {word.partition("=")[0].lstrip("+").partition("._target_")[0]: word for word in typed}
+    groups = words.keys() & Choices().groups.keys()
+    if not groups:
+        return
+    first, *others = table.rows
+    ours = compose_row(first, job_overrides(first, scale, ()))
+    for row in others:
+        theirs = compose_row(row, job_overrides(row, scale, ()))
+        for group in sorted(groups):
+            if ours[group].get("_target_") != theirs[group].get("_target_"):
+                word = words[group]
+                alone = ["crgan", "train", f"experiment={row.experiment}", word]
+                raise UserError(
+                    f"'{word}': the rows of the table {table.name} differ in {group}, such as "
+                    f"{first.name} and {row.name}, and would all be trained with this one under "
+                    "their own names. Leave it out, or train a run outside of the table: "
+                    f"{shell_joined(alone)}"
+                )
 
 
 def job_overrides(row: PaperRow, scale: Scale, typed: Sequence[str]) -> tuple[str, ...]:

@@ -11,19 +11,33 @@ from crgan_cli.experiments.plan import TableJob, choose_scale, job_overrides
 from crgan_cli.experiments.run_table import FINISHED, NEW
 from crgan_cli.report.tables import Column, align_cells
 from crgan_cli.system.numbers import format_bytes, format_duration, format_time
-from crgan_cli.training.costs import disk_bytes, gpu_minutes
+from crgan_cli.training.costs import disk_bytes, estimate_flops, gpu_minutes
 
 FREE = ("loss=", "augment=", "published.")
 """Overrides that change no cost in these tables: neither the networks nor how often they are
 called (loss=relativistic would)."""
 
-ON_CPU = "one CPU thread [measured, or derived from that: see the YAML file]"
+COUNTED = (
+    *("task", "dataset", "architecture", "loss", "regularizer", "augment", "augment_both"),
+    *("optimizer", "batch_size"),
+)
+"""The settings that the FLOP of a step follow from."""
+
+ON_CPU = (
+    "one CPU thread [measured, or derived from that: see the YAML file; what is typed: by FLOP]"
+)
 ON_GPU = "one H200 [derived: performance model, not measured]"
 
 
 def format_title(table: PaperTable, scale: Scale) -> str:
     """Return the title. At the demo scale it warns against comparing."""
     return " – ".join(filter(None, (table.title, scale.title)))
+
+
+def format_head(table: PaperTable, scale: Scale) -> list[str]:
+    """Return what stands above a table's rows. Its note is of the published size."""
+    note = [f"note: {table.note}"] if table.note and not scale.title else []
+    return [f"published: {table.protocol}", *note, ""]
 
 
 def list_tables(tables: Sequence[PaperTable], scale: Scale) -> str:
@@ -45,7 +59,7 @@ def list_table(table: PaperTable, scale: Scale) -> str:
     ]
     lines = ("  ".join(line).rstrip() for line in align_cells(columns))
     title = f"{table.name}: {format_title(table, scale)}"
-    return "\n".join([title, f"published: {table.protocol}", "", *(f"  {x}" for x in lines)])
+    return "\n".join([title, *format_head(table, scale), *(f"  {x}" for x in lines)])
 
 
 def compose_for_cost(row: PaperRow, scale: Scale) -> Settings:
@@ -78,10 +92,8 @@ def preview_jobs(
     table: PaperTable, scale: Scale, jobs: Sequence[TableJob], states: Sequence[str]
 ) -> str:
     """Return the runs, what is left of each, and what that costs, as text."""
-    minutes = [
-        minutes_left(job, cpu_minutes(job.row, scale), state)
-        for job, state in zip(jobs, states, strict=True)
-    ]
+    chosen = choose_scale(table, scale)
+    minutes = [minutes_left(job, chosen, state) for job, state in zip(jobs, states, strict=True)]
     columns = [
         Column("run", False, [job.folder.name for job in jobs]),
         Column("row", False, [job.row.label for job in jobs]),
@@ -93,8 +105,7 @@ def preview_jobs(
     return "\n".join(
         [
             format_title(table, scale),
-            f"published: {table.protocol}",
-            "",
+            *format_head(table, scale),
             *("  ".join(line).rstrip() for line in align_cells(columns)),
             "",
             *format_totals(scale, jobs, states, minutes),
@@ -107,16 +118,30 @@ def cpu_minutes(row: PaperRow, scale: Scale) -> float | None:
     return row.cpu_minutes if scale.cpu_minutes is None else scale.cpu_minutes
 
 
-def minutes_left(job: TableJob, on_cpu: float | None, state: str) -> float | None:
+def minutes_left(job: TableJob, scale: Scale, state: str) -> float | None:
     """Return the minutes that a run still needs; None if unknown.
 
-    on_cpu: minutes of the whole run on a CPU, as `cpu_minutes`.
+    scale: the table's own, as `choose_scale` returns it. Its minutes on a CPU, or the row's, are
+    those of the row without what was typed.
     """
     steps = int(job.config["steps"])
     done = 0 if state == NEW else steps if state == FINISHED else count_steps_done(job.folder)
-    if on_cpu is not None:
-        return on_cpu * (steps - done) / steps
-    return gpu_minutes(job.config, steps, done)
+    on_cpu = cpu_minutes(job.row, scale)
+    if on_cpu is None:
+        return gpu_minutes(job.config, steps, done)
+    untouched = job.overrides == job_overrides(job.row, scale, ())
+    own = job.config if untouched else compose_for_cost(job.row, scale)
+    share = work_left(job.config, done, own)
+    return None if share is None else on_cpu * share
+
+
+def work_left(config: Settings, done: int, whole: Settings) -> float | None:
+    """Return the FLOP from step `done` on as a share of those of a `whole` run; None if unknown."""
+    steps, all_steps = int(config["steps"]), int(whole["steps"])
+    if steps <= done or all(config[key] == whole[key] for key in COUNTED):
+        return max(0, steps - done) / all_steps
+    left, total = estimate_flops(config, steps, done), estimate_flops(whole, all_steps)
+    return None if left is None or not total else left / total
 
 
 def format_totals(

@@ -59,6 +59,17 @@ def relative_costs(config: Settings, device: str) -> list[tuple[int, float]]:
     ]
 
 
+def estimate_flops(config: Settings, steps: int, done: int = 0) -> float | None:
+    """Return FLOP of the turns from step `done` to `steps`; None as `estimate_step_flops`."""
+    total = 0.0
+    for stage, first, end in Stages.from_settings(config).between(done, steps):
+        flop = estimate_step_flops(config, stage)
+        if flop is None:
+            return None
+        total += (end - first) * flop
+    return total
+
+
 def estimate_step_flops(config: Settings, stage: Stage) -> float | None:
     """Return FLOP of all turns of a step of a stage, as the networks are written; None for tasks
     without latents, and for networks that cannot be counted without being built."""

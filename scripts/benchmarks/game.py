@@ -27,6 +27,7 @@ from crgan_cli.gan.tasks.progressive import Progressive
 from crgan_cli.gan.tasks.stargan import StarGAN
 from crgan_cli.gan.types import Batch, Views
 from crgan_cli.training.ema import EMA
+from crgan_cli.training.engine.accumulate import require_parts
 from crgan_cli.training.engine.eager import Eager
 from crgan_cli.training.trainer import Trainer
 
@@ -163,9 +164,11 @@ class Ours:
         first: int = 0,
     ) -> None:
         engine: Eager = build_group(config.engine)
-        self.engine = engine.for_device(device)
+        self.engine = engine.for_device(device, config.accumulate)
         self.task = build_game(config, g_twice=g_twice)
         self.engine.prepare(self.task, device)
+        stages = Stages.from_settings(config)
+        require_parts(self.task, config.accumulate, [stage.batch_size for stage in stages], 1)
         ema = config.ema
         self.trainer = Trainer(
             self.task,
@@ -181,7 +184,7 @@ class Ours:
                 crop=stage.resolution,
                 layout=self.engine.layout,
             ),
-            Stages.from_settings(config),
+            stages,
             ema=EMA(self.task.player("g"), ema.decay, ema.start) if ema.decay is not None else None,
             seed=config.seed,
             steps=config.steps,

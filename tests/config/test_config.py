@@ -111,6 +111,12 @@ def test_a_sum_of_regularizers_is_typed_as_a_list() -> None:
         ("optimizer.lr=1e-4", "Did you mean 'optimizer.lr_g' or 'optimizer.lr_d'? Keys: lr_g,"),
         ("loss.lr_g=1e-4", "Unknown key 'lr_g' in loss. Did you mean 'optimizer.lr_g'?"),
         ("decay=0.9", "Did you mean 'ema.decay' or 'optimizer.decay'?"),
+        # what other programs call it
+        ("regularizer=wgan_gp", "Did you mean 'regularizer=gp'? Choices: ac,"),
+        ("regularizer=[cr,wgan_gp]", "Did you mean 'regularizer=gp'?"),
+        ("loss=wgan", "Did you mean 'loss=wasserstein'?"),
+        ("regularizer.cr_lambda=3", "Did you mean 'regularizer.lambda_cr'?"),
+        ("optimizer.n_critic=5", "'n_critic' in optimizer. Did you mean 'optimizer.n_dis'?"),
         ("lamda_cr=3", "Did you mean 'regularizer.lambda_cr'?"),
         ("lambda_gp=3", "regularizer=max_gp: type regularizer=gp regularizer.lambda_gp=VALUE"),
         ("defaults=3", "Unknown setting 'defaults'. 'crgan train --help'"),
@@ -167,6 +173,15 @@ def test_bad_input_is_answered_with_the_remedy(override: str, said: str) -> None
     message = refused(override)
     assert said in message
     assert "append to your config" not in message  # Hydra's advice, which trains the default
+
+
+@pytest.mark.parametrize("choice", ["r1", "r2"])
+def test_gamma_is_the_weight_of_the_penalty_that_was_chosen(choice: str) -> None:
+    """And not the keys of JSR and of top-k that have this name."""
+    with pytest.raises(UserError, match=rf"Did you mean 'regularizer.lambda_{choice}'\? Keys: "):
+        compose([f"regularizer={choice}", "regularizer.gamma=10"])
+    with pytest.raises(UserError, match="It is a key of regularizer=jsr and regularizer=top_k"):
+        compose(["regularizer=cr", "regularizer.gamma=10"])
 
 
 def test_a_key_given_twice_counts_as_typed_last() -> None:

@@ -14,6 +14,7 @@ import torch
 from support.tapes import Taped
 
 from crgan_cli.commands import main
+from crgan_cli.errors import UserError
 from crgan_cli.gan.types import BatchInputs, TurnLog
 from crgan_cli.training.engine.eager import Eager, Turn
 from crgan_cli.training.engine.graphs import Captured
@@ -102,6 +103,13 @@ def test_gradients_are_compared_with_the_cpus(
     monkeypatch.setattr(check, "player_gradients", lambda ours, who: gradients.pop(0))
     with pytest.raises(AssertionError, match=r"3.0e-02 of the longest gradient: sndcgan d.w"):
         check.gradients()
+
+
+def test_a_game_in_parts_is_one_that_users_can_start(check: ModuleType) -> None:
+    parts = [check.build(*game).engine.accumulate for game in check.METHODS]
+    assert parts == [1, 1, 1, 2]
+    with pytest.raises(UserError, match="accumulate=2: regularizer=lecam"):
+        check.build("sndcgan", "[cr,lecam]", "accumulate=2")
 
 
 def test_runs_that_do_not_repeat_are_named(
