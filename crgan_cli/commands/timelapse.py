@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from crgan_cli.evaluation.movies import CAPTION, caption, require_movie, save_movie
-    from crgan_cli.runs.folder import RunDir
+    from crgan_cli.runs.folder import RunDir, find_step
     from crgan_cli.system.atomic import explain_write_failure
 
     require_movie(args.out)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.run} is not the folder of a run: it holds no config.yaml. Give the folder that "
             "crgan train printed."
         )
-    paths = sorted(run.samples.glob("step_*.png"))
+    paths = run.list_samples()[::-1]
     if len(paths) < 2:
         raise UserError(
             f"{args.run} has {len(paths)} of the 2 sample grids (samples/step_*.png) that a movie "
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     # grids of one run differ where another number of samples was typed on the way
     size = max(each.width for each in pictures), max(each.height for each in pictures) + CAPTION
     frames = [
-        caption(picture, f"step {int(path.stem.removeprefix('step_')):,}", size)
+        caption(picture, f"step {find_step(path):,}", size)
         for path, picture in zip(paths, pictures, strict=True)
     ]
     with explain_write_failure(args.out):

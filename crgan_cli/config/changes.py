@@ -18,7 +18,8 @@ def list_changes(stored: Settings, chosen: Mapping[str, str]) -> dict[str, objec
     """Return dotted key -> value, of the settings that differ from the defaults.
 
     `stored` is a run's whole configuration, `chosen` its group -> choice. Of a choice that is not
-    crgan's the defaults are those of its classes' constructors. A setting that follows another one,
+    crgan's the defaults are those of its classes' constructors; of a group without a choice, see
+    `list_unchosen`, nothing is told. A setting that follows another one,
     as architecture.resolution does, is told only if it does not follow.
     """
     choices, run = Choices(), flatten(stored)
@@ -30,7 +31,7 @@ def list_changes(stored: Settings, chosen: Mapping[str, str]) -> dict[str, objec
     plain = {key for key, value in written.items() if "${" not in str(value)}
     for key in {*plain, "data_root"} & run.keys():
         OmegaConf.update(defaults, key, run[key])
-    followed = flatten(defaults)
+    followed, unchosen = flatten(defaults), list_unchosen(stored, chosen)
 
     def default(key: str) -> object:
         group = key.partition(".")[0]
@@ -41,8 +42,17 @@ def list_changes(stored: Settings, chosen: Mapping[str, str]) -> dict[str, objec
     return {
         key: value
         for key, value in run.items()
-        if key not in PLACES and "_target_" not in key and value != default(key)
+        if key not in PLACES
+        and "_target_" not in key
+        and key.partition(".")[0] not in unchosen
+        and value != default(key)
     }
+
+
+def list_unchosen(stored: Settings, chosen: Mapping[str, str]) -> list[str]:
+    """Return the groups with settings of which it is not known which choice they come from."""
+    used = {key.partition(".")[0] for key in flatten(stored) if "._target_" not in key}
+    return sorted(used & Choices().groups.keys() - chosen.keys())
 
 
 def is_known(choices: Choices, group: str, name: str) -> bool:

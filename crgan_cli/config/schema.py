@@ -21,7 +21,12 @@ READ_BY_OTHERS: dict[str, dict[str, object]] = {
     # Keys that are not read by the group's own classes.
     "architecture": {"prior": Literal["uniform", "normal"]},
     # metrics=none accepts them too, so that an experiment that sets them can be run without metrics
-    "metrics": {"every": PositiveInt, "num_samples": Optional[PositiveInt]},  # noqa: UP045 - a value
+    "metrics": {
+        "every": PositiveInt,
+        "num_samples": Optional[PositiveInt],  # noqa: UP045 - a value
+        "batch_norm": Literal["running", "standing", "batch"],
+        "measures": list[str],
+    },
 }
 
 FILLED_BY_CODE: dict[str, tuple[str, ...]] = {

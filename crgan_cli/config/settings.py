@@ -1,11 +1,13 @@
 """The settings outside the groups, as attributes. conf/train.yaml describes each of them."""
 
+import shlex
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal
 
 from crgan_cli.config.bounds import Decay, NonNegative, NonNegativeInt, PositiveInt, Seed
 from crgan_cli.config.build import build_from
 from crgan_cli.config.resolve import Settings
+from crgan_cli.errors import UserError, wrong_value
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class Published:
     source: str | None
     protocol: str | None = None  # its short name, as `Protocol.label` makes it
     settings: str | None = None  # typed with the experiment, as in a shell
+
+    def __post_init__(self) -> None:
+        try:
+            shlex.split(self.settings or "")
+        except ValueError as error:
+            expected = "settings as they are typed in a shell"
+            said = wrong_value("published.settings", expected, repr(self.settings), f"{error}.")
+            raise UserError(f"{said} Close the quote, or leave it out.") from None
 
 
 @dataclass(frozen=True)

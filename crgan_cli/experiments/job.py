@@ -16,7 +16,7 @@ from crgan_cli.experiments.parallel import count_visible_gpus
 from crgan_cli.experiments.sweep_state import SweepJob, SweepState
 from crgan_cli.experiments.sweep_table import format_finished
 from crgan_cli.gan.stages import Stages
-from crgan_cli.runs.folder import RunDir, checkpoint_step, decide_on_main
+from crgan_cli.runs.folder import RunDir, decide_on_main, find_step
 from crgan_cli.runs.status import Status
 from crgan_cli.system.console import format_unexpected, print_error
 from crgan_cli.system.distributed.launch import is_distributed, is_main
@@ -167,7 +167,7 @@ def fail_job(state: SweepState, job: SweepJob, error: Exception) -> None:
 
 def count_steps_done(folder: Path) -> int:
     """Return the step of a run's newest checkpoint, from which it would resume; 0 if none."""
-    return next(map(checkpoint_step, RunDir(folder).list_checkpoints()), 0)
+    return next(map(find_step, RunDir(folder).list_checkpoints()), 0)
 
 
 def count_new_images(stages: Stages, step: int, result: dict, seconds: float) -> tuple[int, float]:

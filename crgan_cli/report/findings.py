@@ -8,8 +8,19 @@ from typing import NamedTuple
 from crgan_cli.report.model import Report, RunFiles
 from crgan_cli.system.paths import shell_quoted
 
-USUAL_LATENT_SIGMA = 0.1
-"""Noise on z at which D's consistency in the latent is reported."""
+OWN_STRENGTHS = {
+    "cutout": "augment.size",
+    "shift": "augment.shift",
+    "noise": "augment.std",
+    "rotation": "augment.degrees",
+}
+"""Kind of T -> the setting that is its strength."""
+
+
+def usual_strengths(side: int) -> dict[str, float]:
+    """Return at which strengths D's consistency is told, on images of `side` pixels: kinds of T,
+    and noise on z."""
+    return {"cutout": side / 2, "shift": side / 8, "noise": 0.1, "rotation": 10.0, "latent": 0.1}
 
 
 class Interval(NamedTuple):
@@ -105,13 +116,21 @@ def read_leakage(run: RunFiles) -> Values:
 
 
 def read_consistency(run: RunFiles) -> Values:
-    """Yield how far D's score moves, at the usual strengths."""
+    """Yield how far D's score moves: under the run's own T at its strength, and at the usual ones
+    under a cutout, which shows whether D ignores a T that it never saw, and noise on z."""
     curves = run.artefacts["consistency"]["curves"]
-    usual = {"latent": USUAL_LATENT_SIGMA}
     # of [HEIGHT,WIDTH], which is text here, the shorter one
-    if sides := re.findall(r"\d+", str(run.config.get("dataset.resolution"))):
-        usual["cutout"] = min(map(int, sides)) / 2
-    for family in sorted(usual.keys() & curves.keys()):
+    sides = re.findall(r"\d+", str(run.config.get("dataset.resolution")))
+    usual = usual_strengths(min(map(int, sides))) if sides else {}
+    own = {
+        family: float(strength)
+        for family, key in OWN_STRENGTHS.items()
+        if isinstance(strength := run.config.get(key), int | float)
+    }
+    shown = dict.fromkeys((*own, "cutout", "latent"))
+    usual |= own
+    measured = usual.keys() & curves.keys()
+    for family in [each for each in shown if each in measured]:
         for source, curve in sorted(curves[family].items()):
             if source == "train" or curve.get("relative") is None:  # D gives all images one score
                 continue

@@ -50,6 +50,8 @@ def list_entries(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield group, choices[group]
     changed = (f"{key}={format_setting(value)}" for key, value in found["settings"].items())
     yield "changed", " ".join(changed) or "nothing: the defaults of these choices"
+    if unchosen := found["unchosen"]:
+        yield "not known", f"the choices of {', '.join(unchosen)}, and what was changed in them"
     yield "seed", str(found["seed"])
     yield "classes", ", ".join(found.get("class_names", ()))
     yield from list_scores(found)
@@ -68,7 +70,8 @@ def format_status(found: Mapping[str, Any]) -> str:
         progress += f", {format_rate(found['images_per_second'])} images/s"
     if "status" not in found:
         return f"checkpoint after {progress}"
-    return ". ".join(filter(None, [f"{found['status']}: {progress}", found["error"]]))
+    early = found["stopped_early"] and f"Stopped early: {found['stopped_early']}"
+    return ". ".join(filter(None, [f"{found['status']}: {progress}", early, found["error"]]))
 
 
 def list_scores(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,6 @@ from functools import cache
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import MAY_CHANGE_ON_RESUME, differing_keys, is_below
-from crgan_cli.errors import UserError
 from crgan_cli.report.model import ChosenStep, Row, Value
 from crgan_cli.report.settings import fill_config, to_value
 from crgan_cli.report.statistics import describe_published
@@ -45,7 +44,8 @@ def find_published(config: Mapping[str, Value], choices: Mapping[str, str]) -> d
     number = {key: config.get(f"published.{key}") for key in ("fid", "source", "protocol")}
     number["protocol"] = number["protocol"] or own.get("published.protocol")
     if experiment and not own:
-        return {**number, "changed": f"not known: experiment={experiment} is not here"}
+        more = " with published.settings" if belongs else ""
+        return {**number, "changed": f"not known: experiment={experiment}{more} is not here"}
     if not belongs and own.get("published.fid") != number["fid"]:
         return number
     keys = dict.fromkeys([*own, *config])
@@ -70,7 +70,7 @@ def compose_experiment(name: str, more: str) -> dict[str, Value]:
     try:
         composed = compose([f"experiment={name}", *shlex.split(more)])
         return {key: to_value(value) for key, value in flatten(composed).items()}
-    except UserError:
+    except ValueError:  # a UserError, or shlex's of a quote that is not closed
         return {}
 
 
@@ -98,7 +98,8 @@ def find_difference(row: Row, metric: str, step: ChosenStep) -> str:
     published = row.runs[0].published
     if published.get("changed"):
         return f"settings differ: {published['changed']}"
-    if {run.protocol.get("protocol") for run in row.shown} != {published.get("protocol")}:
+    protocols = {run.protocol.get("protocol") for run in row.shown}
+    if not published.get("protocol") or protocols != {published["protocol"]}:
         return "protocol differs"
     if metric != "fid" or metric not in row.numbers:
         return "of FID"

@@ -74,7 +74,7 @@ def read_run(path: Path, metric: str | None = None) -> RunFiles:
         device=str(read_part(result, "provenance").get("device", "")),
         images_per_second=speed,
         peak_memory_bytes=int(read_number(result, "peak_memory_bytes")),
-        samples=max(run.samples.glob("step_*.png"), default=None),
+        samples=next(iter(run.list_samples()), None),
         artefacts=read_artefacts(path / "artefacts"),
         not_finite=find_nonfinite(run, result),
         stages=stages,

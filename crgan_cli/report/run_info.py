@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from crgan_cli.config.changes import list_changes
+from crgan_cli.config.changes import list_changes, list_unchosen
 from crgan_cli.config.choices import infer_choices
 from crgan_cli.config.resolve import flatten
 from crgan_cli.config.stored import read_stored
@@ -13,9 +14,10 @@ from crgan_cli.errors import UserError
 from crgan_cli.report.collect import find_runs
 from crgan_cli.report.model import Line, RunFiles
 from crgan_cli.report.read import keep_finite, read_part, read_run
-from crgan_cli.runs.folder import RunDir, checkpoint_step
+from crgan_cli.runs.folder import RunDir, find_step
 from crgan_cli.runs.metric_names import higher_is_better
 from crgan_cli.runs.next_commands import list_next_commands
+from crgan_cli.runs.outcome import has_ended
 from crgan_cli.runs.settings import load_text
 from crgan_cli.runs.started import read_start
 from crgan_cli.runs.status import Status
@@ -32,12 +34,21 @@ def describe_run(path: Path) -> Facts:
     stored = read_stored(*load_text(folder))
     checkpoints = list_saved(folder)
     resumable = [each["step"] for each in checkpoints if each["state"] != DAMAGED]
+    result = folder.read_result()
     going = run.status == Status.RUNNING  # it holds its folder: to resume it would be refused
-    resumes = not going and (run.step < run.steps or run.status != Status.FINISHED)
+    ended = has_ended(result, stored)
+    resumes = not going and not ended
+    stopped = read_part(result, "stopped_early") if ended else {}
+    following = list_next_commands(path, run.config, resumes=resumes)
+    if not resumable:
+        following = following[:1] if resumes else []
+    elif stopped:
+        following.append(folder.format_past_stop())
     return {
         "path": str(path),
         "status": run.status,
         "error": run.error,
+        "stopped_early": str(stopped.get("reason", "")),
         "typed": read_typed(folder),
         "started": f"{read_start(path):%Y-%m-%d %H:%M:%S}",
         **describe_settings(stored, run.choices),
@@ -50,21 +61,21 @@ def describe_run(path: Path) -> Facts:
         "checkpoints": checkpoints,
         "best_checkpoint": str(folder.best) if folder.best.exists() else None,
         "resumes_from": next(iter(resumable), None),
-        "provenance": dict(read_part(folder.read_result(), "provenance")),
+        "provenance": dict(read_part(result, "provenance")),
         "bytes": count_bytes(path),
-        "next": list_next_commands(path, run.config, resumes=resumes)
-        if resumable
-        else ([] if going else list_next_commands(path, run.config, resumes=True)[:1]),
+        "next": following,
     }
 
 
 def describe_settings(stored: Mapping[str, object], choices: Mapping[str, str]) -> Facts:
-    """Return the choices, the settings that differ from their defaults, and the seed."""
+    """Return the choices, the groups without one that is known, the settings that differ from their
+    defaults, and the seed."""
     named = {group: name for group, name in choices.items() if name != "None"}
     told = list_changes(stored, named)
     seed = told.pop("seed", stored["seed"])
     told.pop("steps", None)
-    return {"choices": named, "settings": told, "seed": seed}
+    unchosen = list_unchosen(stored, named)
+    return {"choices": named, "unchosen": unchosen, "settings": told, "seed": seed}
 
 
 def describe_scores(run: RunFiles) -> Facts:
@@ -100,16 +111,25 @@ def list_saved(folder: RunDir) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for path in folder.list_checkpoints():
         known = any(each["state"] == GOOD for each in found)
-        state = UNREAD if known else read_state(path)
-        found.append({"step": checkpoint_step(path), "bytes": path.stat().st_size, "state": state})
+        try:
+            size = path.stat().st_size
+            state = UNREAD if known else read_state(path)
+        except FileNotFoundError:  # a run that trains deletes files meanwhile
+            continue
+        found.append({"step": find_step(path), "bytes": size, "state": state})
     return found
 
 
 def read_state(path: Path) -> str:
-    """Return whether a checkpoint is as it was written. Those of older versions do not tell."""
+    """Return whether a checkpoint is as it was written. Those of older versions do not tell.
+
+    Raises FileNotFoundError.
+    """
     try:
         with path.open("rb") as file:
             undamaged, _ = check_digest(file)
+    except FileNotFoundError:
+        raise
     except OSError:
         return DAMAGED
     return {True: GOOD, False: DAMAGED, None: UNREAD}[undamaged]
@@ -132,6 +152,9 @@ def describe_checkpoint(path: Path) -> Facts:
     """Return what is known of a checkpoint's file. Raises UserError if it cannot be read."""
     from crgan_cli.runs.checkpoint import load  # brings torch
 
+    size = 0
+    with suppress(FileNotFoundError):  # which `load` says better
+        size = path.stat().st_size  # first: a run that trains may delete what was read
     content = load(path)
     stored = read_stored(content["config"], str(path))
     config = flatten(stored)
@@ -154,7 +177,7 @@ def describe_checkpoint(path: Path) -> Facts:
         "class_names": list(content.get("class_names", ())),
         "numbers": {part: count for part, count in weights.items() if count},
         "provenance": dict(content["provenance"]),
-        "bytes": path.stat().st_size,
+        "bytes": size,
         "next": list_next_commands(path, config, resumes=False),
     }
 

@@ -38,9 +38,10 @@ from typing import (
 import torch
 
 from crgan_cli.errors import NotFinite, RunFailed, UserError
-from crgan_cli.runs.folder import checkpoint_step, list_checkpoints
+from crgan_cli.runs.folder import find_step, list_checkpoints
 from crgan_cli.system.atomic import atomic_path
 from crgan_cli.system.digest import DigestWriter, check_digest
+from crgan_cli.system.paths import shell_quoted
 from crgan_cli.system.read_errors import may_be_whole
 
 log = logging.getLogger(__name__)
@@ -222,7 +223,7 @@ def delete_old(folder: Path, keep: int, step: int) -> None:
     Checkpoints after `step` are damaged: else the run would have resumed from them.
     """
     paths = list_checkpoints(folder)
-    up_to_step = [path for path in paths if checkpoint_step(path) <= step]
+    up_to_step = [path for path in paths if find_step(path) <= step]
     for path in {*paths, *folder.glob("*.partial")} - set(up_to_step[:keep]):
         path.unlink()
 
@@ -235,8 +236,10 @@ def restore(content: Content, parts: Mapping[str, Stateful], path: Path) -> None
         try:
             part.load_state_dict(content["states"][name])
         except (RuntimeError, ValueError, KeyError) as error:
+            said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
             raise UserError(
-                f"{path} does not fit this configuration: {name}: {first_line(error)}"
+                f"{path} does not fit this configuration: {name} ({type(part).__name__}): {said}. "
+                f"crgan info {shell_quoted(path)} shows what it was trained with."
             ) from None
 
 

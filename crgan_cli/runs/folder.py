@@ -155,9 +155,13 @@ class RunDir:
         """Return the numbered checkpoints, newest first."""
         return list_checkpoints(self.checkpoints)
 
+    def list_samples(self) -> list[Path]:
+        """Return the sample grids, newest first."""
+        return list_numbered(self.samples, ".png")
+
     def require_steps(self, steps: int) -> None:
         """Raise UserError if the run has a checkpoint after `steps`. Opens none."""
-        done = next(map(checkpoint_step, self.list_checkpoints()), 0)
+        done = next(map(find_step, self.list_checkpoints()), 0)
         if done > steps:
             raise UserError(
                 f"the run in {self.path} has {done} steps already, and steps={steps}. To train "
@@ -167,6 +171,10 @@ class RunDir:
     def format_longer(self, done: int) -> str:
         """Return the command that trains the run twice as long."""
         return f"crgan train --from {shell_quoted(self.path)} steps={2 * done}"
+
+    def format_past_stop(self) -> str:
+        """Return the command that goes on with the run where it stopped early."""
+        return f"crgan train --from {shell_quoted(self.path)} early_stop.patience=null"
 
 
 def require_utf8(folder: Path) -> None:
@@ -220,12 +228,18 @@ def find_link(path: Path) -> Path | None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the numbered checkpoints in a folder, newest first."""
-    paths = (path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+\.pt", path.name))
-    return sorted(paths, key=checkpoint_step, reverse=True)
+    return list_numbered(folder, ".pt")
 
 
-def checkpoint_step(path: Path) -> int:
-    """Return the step in the name of a numbered checkpoint."""
+def list_numbered(folder: Path, suffix: str) -> list[Path]:
+    """Return the files step_NUMBER of a suffix in a folder, newest first. Others are the user's."""
+    paths = folder.glob(f"step_*{suffix}")
+    numbered = [path for path in paths if re.fullmatch(r"step_[0-9]+", path.stem)]
+    return sorted(numbered, key=find_step, reverse=True)
+
+
+def find_step(path: Path) -> int:
+    """Return the step in the name of a numbered checkpoint or sample grid."""
     return int(path.stem.removeprefix("step_"))
 
 

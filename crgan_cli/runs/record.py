@@ -99,18 +99,18 @@ class Recorder:
     there are no loggers.
     """
 
-    def __init__(
-        self, run: RunDir, loggers: Mapping[str, Logger], *, step: int, hooks_done: bool
-    ) -> None:
-        """Drop all that was written after the checkpoint's `step`.
+    def __init__(self, run: RunDir, loggers: Mapping[str, Logger]) -> None:
+        self.run = run
+        self.loggers = dict(loggers) if is_main() else {}
+
+    def open(self, *, step: int, hooks_done: bool) -> None:
+        """Begin to write. Drop all that was written after the checkpoint's `step`.
 
         `hooks_done` is the checkpoint's too: whether samples and metrics of `step` are done.
         """
-        self.run = run
-        self.loggers = dict(loggers) if is_main() else {}
         if is_main():
-            drop_lines_after(run, step, hooks_done=hooks_done)
-        self.each(lambda logger: logger.open(run, step=step))
+            drop_lines_after(self.run, step, hooks_done=hooks_done)
+        self.each(lambda logger: logger.open(self.run, step=step))
 
     def each(self, act: Callable[[Logger], None]) -> None:
         """Let every logger act. One that cannot is left out from now on."""

@@ -84,14 +84,14 @@ def check(config: DictConfig) -> Checked:
     require_possible_end(config, optimization)
     require_enough_memory(config, stages, device, optimization.moments)
     engine = build_group(config.engine).for_device(device, settings.accumulate)
-    warm = WarmStart.from_settings(settings)
+    warm = None if is_saved(config) else WarmStart.from_settings(settings)
     if warm:  # with values: spectral norm has none to work with otherwise, and changes names
         task = build_task(config, build_networks(config))
         warm.take_networks(task)
-        freeze_layers(task, settings.freeze_d, warm)
     else:
         with without_values():
             task = build_task(config, build_networks(without_spectral_norm(config)))
+    freeze_layers(task, settings.freeze_d, warm)
     sizes = [stage.batch_size for stage in stages]
     require_parts(task, settings.accumulate, sizes, world().world_size)
     dataset = build_dataset(config)
@@ -100,6 +100,12 @@ def check(config: DictConfig) -> Checked:
     if evaluator := load.build_evaluator(config, unread=True):
         require_metrics(config, evaluator, task, dataset)
     return Checked(config, device, engine, optimization, stages, task.describe_turns())
+
+
+def is_saved(config: DictConfig) -> bool:
+    """Whether the run has a checkpoint to resume from: it no longer needs `init_from`."""
+    run = RunDir(Path(config.out)) if config.out is not None else None
+    return run is not None and run.is_run() and bool(run.list_checkpoints() or run.best.exists())
 
 
 def without_spectral_norm(config: DictConfig) -> DictConfig:

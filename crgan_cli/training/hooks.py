@@ -229,12 +229,11 @@ class CheckpointManager:
             checkpoint.link_or_copy(path, self.run.best)
 
     def load(self, trainer: ResumableTrainer, found: checkpoint.LoadedCheckpoint) -> None:
-        """Restore the trainer from a checkpoint."""
+        """Restore the trainer from a checkpoint. Writes nothing; `complete` does."""
         checkpoint.restore(found.content, self.stateful_parts(trainer), found.path)
         trainer.step = found.content["step"]
         trainer.hooks_done = found.content["settled"]
         trainer.seconds_before = found.content["seconds"]
-        on_main(lambda: self.complete(found.path, trainer.step))
 
     def complete(self, path: Path, step: int) -> None:
         """Do what a kill left undone of `write`. Newer files are damaged: they stay until then."""

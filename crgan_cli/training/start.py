@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -33,6 +33,7 @@ from crgan_cli.system.paths import shell_joined, shell_quoted
 from crgan_cli.system.progress import TrainingProgress
 from crgan_cli.training.build import TrainingRun
 from crgan_cli.training.costs import relative_costs
+from crgan_cli.training.hooks import CheckpointManager, Hook
 from crgan_cli.training.stop import StopSignal
 from crgan_cli.training.summary import log_plan, write_summary
 
@@ -102,13 +103,17 @@ def start_or_resume(
     found, result = broadcast_from_main(lambda: find_progress(run, config, may_change))
     if result is not None:
         return primary_metric(result)
-    if resumed:
-        on_main(lambda: record_changes(run, config, found.content["step"] if found else 0))
 
-    # Build, write the configuration, train.
+    # Build and load. Until then the folder is as it was, but for its log: a run that cannot go on
+    # with these settings goes on with its own.
     command = shell_joined(["crgan", "train", *overrides])
     with explained_shortage(MORE_MEMORY):
         training = TrainingRun(config, run, found, command)
+        session = prepare_session(training, found)
+
+    # Write the configuration, train.
+    if resumed:
+        on_main(lambda: record_changes(run, config, training.trainer.step))
     if is_main():
         if not resumed:
             write_text(run.overrides, command + "\n")
@@ -117,7 +122,7 @@ def start_or_resume(
     if training.crowd:
         training.crowd.command = f"crgan train --from {shell_quoted(run.path)}"
     with recording_failure(run), name_lost_peer(), explained_shortage(MORE_MEMORY):
-        return train(training, found)
+        return train(training, session, found)
 
 
 def load_config(run: RunDir) -> Settings:
@@ -230,9 +235,8 @@ def is_finished(
         return False
     if done < config.steps:
         log.info(
-            "Nothing to do: %s stopped early at step %d: %s. To go on: crgan train --from %s "
-            "early_stop.patience=null",
-            *(run.path, done, result["stopped_early"].get("reason"), shell_quoted(run.path)),
+            "Nothing to do: %s stopped early at step %d: %s. To go on: %s",
+            *(run.path, done, result["stopped_early"].get("reason"), run.format_past_stop()),
         )
         return True
     longer = run.format_longer(done)
@@ -240,27 +244,47 @@ def is_finished(
     return True
 
 
-def train(training: TrainingRun, found: LoadedCheckpoint | None) -> float | None:
+class Session(NamedTuple):
+    """What a session of a run needs besides its parts."""
+
+    recorder: Recorder
+    progress: TrainingProgress
+    hooks: list[Hook]
+    checkpoints: CheckpointManager
+
+
+def prepare_session(training: TrainingRun, found: LoadedCheckpoint | None) -> Session:
+    """Build what logs and saves, and load the checkpoint. Nothing is written.
+
+    Raises UserError for a checkpoint that does not fit.
+    """
+    recorder = Recorder(training.run, training.loggers)
+    progress = TrainingProgress(
+        training.trainer.steps,
+        step=found.content["step"] if found else 0,
+        crowd=training.crowd,
+        costs=relative_costs(training.config, training.device.type),
+    )
+    hooks, checkpoints = training.build_hooks(recorder, progress)
+    if found:
+        checkpoints.load(training.trainer, found)
+        found.content["states"].clear()  # its tensors are as large as the run's own
+    return Session(recorder, progress, hooks, checkpoints)
+
+
+def train(training: TrainingRun, session: Session, found: LoadedCheckpoint | None) -> float | None:
     """Train to the end, write the result and return the primary metric."""
-    run, trainer = training.run, training.trainer
-    step, hooks_done = (found.content["step"], found.content["settled"]) if found else (0, True)
+    trainer = training.trainer
+    recorder, watch, hooks, checkpoints = session
+    evaluate = checkpoints.evaluate
     stop = StopSignal()
     with stop.handling_signals():  # first: from the first file on, a signal ends in a saved run
-        recorder = Recorder(run, training.loggers, step=step, hooks_done=hooks_done)
-        watch = TrainingProgress(
-            trainer.steps,
-            step=step,
-            crowd=training.crowd,
-            costs=relative_costs(training.config, training.device.type),
-        )
+        recorder.open(step=trainer.step, hooks_done=trainer.hooks_done)
         try:
             with watch as progress:
-                hooks, checkpoints = training.build_hooks(recorder, progress)
                 if found:
-                    checkpoints.load(trainer, found)
-                    found.content["states"].clear()  # its tensors are as large as the run's own
+                    on_main(lambda: checkpoints.complete(found.path, trainer.step))
                 trainer.begin()
-                evaluate = checkpoints.evaluate
                 log_plan(training, evaluate, found, recorder)
                 trainer.fit(recorder, hooks, checkpoints, progress, stop)
                 recorder.each(lambda logger: logger.finish())

@@ -1,6 +1,7 @@
 """`crgan info` says what a run is, where it stands, and what to type next."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,15 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 from support.run_folders import write_run
 from support.runs import HEADLINE, PIPES, Crgan, different, environment, refused, tiny, unmeasured
 
-from crgan_cli.config.changes import list_changes
+from crgan_cli.config.changes import list_changes, list_unchosen
 from crgan_cli.config.choices import Choices
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import to_plain
 from crgan_cli.errors import RunFailed
+from crgan_cli.report import run_info
+from crgan_cli.runs import checkpoint
 from crgan_cli.training.start import train_run
 from crgan_cli.training.trainer import Trainer
 
@@ -77,6 +81,39 @@ def test_a_checkpoint_is_told_too(crgan: Crgan, scored: Path) -> None:
     )
 
 
+def test_of_a_checkpoint_without_its_run_no_default_is_told_as_changed(
+    crgan: Crgan, scored: Path, tmp_path: Path
+) -> None:
+    """Several files have the classes of its optimizer and its metrics."""
+    shutil.copy(scored / "checkpoints" / "step_00000002.pt", tmp_path / "alone.pt")
+    alone = read(crgan, tmp_path / "alone.pt")
+    unchosen = alone["unchosen"]
+    assert {"metrics", "optimizer"} <= {*unchosen}
+    assert not alone["choices"].keys() & {*unchosen}
+    assert not [key for key in alone["settings"] if key.partition(".")[0] in unchosen]
+    assert alone["settings"]["architecture.width"] == 0.02
+    assert list_unchosen(to_plain(compose([])), Choices().defaults()) == []
+    said = f"  not known     the choices of {', '.join(unchosen)}, and what"
+    assert said in crgan("info", tmp_path / "alone.pt")[1]
+
+
+def test_a_run_that_stopped_early_says_why_and_how_it_goes_on(crgan: Crgan, copied: Path) -> None:
+    """`tests/training/test_early_stop.py` goes on with that setting."""
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    early = {"patience": 1, "min_delta": 0.0}
+    (copied / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 9, "early_stop": early}))
+    result = json.loads((copied / "result.json").read_text())
+    stopped = early | {"reason": "fid has not fallen"}
+    (copied / "result.json").write_text(json.dumps(result | {"stopped_early": stopped}))
+    found = read(crgan, copied)
+    assert found["stopped_early"] == "fid has not fallen"
+    *_, last = found["next"]
+    assert last == f"crgan train --from '{copied}' early_stop.patience=null"
+    assert sum("crgan train" in command for command in found["next"]) == 1
+    text = crgan("info", copied)[1]
+    assert re.search(r"finished: 4 of 9 steps in .*\. Stopped early: fid has not fallen\n", text)
+
+
 def test_a_killed_run_goes_on_from_its_newest_good_checkpoint(crgan: Crgan, copied: Path) -> None:
     result = json.loads((copied / "result.json").read_text())
     kept = {key: result[key] for key in ("choices", "protocol", "provenance")}
@@ -101,6 +138,42 @@ def test_a_run_that_trains_is_not_to_be_resumed(crgan: Crgan, copied: Path) -> N
         shutil.rmtree(copied / "checkpoints")
         assert read(crgan, copied)["next"] == []
         assert "next:" not in crgan("info", copied)[1]
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "while it is read"])
+def test_a_checkpoint_that_training_deletes_meanwhile_is_left_out(
+    crgan: Crgan, copied: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The newest is read, seconds if it is large; the run saves others and deletes the old."""
+    read_state = run_info.read_state
+
+    def delete_too(path: Path) -> str:
+        if when == "while it is read":
+            state = read_state(path)
+            shutil.rmtree(path.parent)
+            return state
+        path.unlink()
+        return read_state(path)
+
+    monkeypatch.setattr(run_info, "read_state", delete_too)
+    found = read(crgan, copied)
+    left = [(each["step"], each["state"]) for each in found["checkpoints"]]
+    assert left == ([(4, "good")] if when == "while it is read" else [])
+
+
+def test_a_checkpoint_that_training_deletes_after_it_was_read_is_told(
+    crgan: Crgan, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, path = checkpoint.load, copied / "checkpoints" / "step_00000002.pt"
+    size = path.stat().st_size
+
+    def delete_too(path: Path) -> checkpoint.Content:
+        content = load(path)
+        path.unlink()
+        return content
+
+    monkeypatch.setattr(checkpoint, "load", delete_too)
+    assert read(crgan, path)["bytes"] == size
 
 
 def test_a_run_that_failed_tells_what_made_it(

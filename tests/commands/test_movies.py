@@ -91,6 +91,8 @@ def test_a_timelapse_shows_the_grids_with_their_steps(crgan: Crgan, tmp_path: Pa
     for step, (height, width) in sides.items():
         shade = np.full((height, width, 3), 50 + step % 7 * 20, np.uint8)
         Image.fromarray(shade).save(samples / f"step_{step:08d}.png")
+    for name in ("step_best", "step_1000 (copy)"):  # the user's own
+        (samples / f"{name}.png").write_bytes(b"")
     code, out, _ = crgan("timelapse", "run", "--out", "a.gif")
     assert (code, out) == (0, "2 grids of run: a.gif\n")
     first, last = frames(tmp_path / "a.gif")

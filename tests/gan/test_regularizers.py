@@ -301,6 +301,10 @@ def test_jsr_is_annealed_by_the_d_step_down_to_its_share() -> None:
         found = term(turn, anneal=0.01, anneal_steps=10)
         assert found == pytest.approx(factor * term(turn), rel=1e-6)
     assert not JSRegularizer(gamma=0.2, anneal=0.01, anneal_steps=10).state_dict()
+    with pytest.raises(
+        UserError, match=r"anneal_steps=9 changes nothing .*Type regularizer\.anneal=0"
+    ):
+        JSRegularizer(gamma=0.2, anneal_steps=9)
     with pytest.raises(UserError, match=r"anneal=0\.5 needs .*regularizer\.anneal_steps=NUMBER"):
         JSRegularizer(gamma=0.2, anneal=0.5)
 

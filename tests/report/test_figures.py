@@ -138,6 +138,20 @@ def test_the_consistency_of_the_usual_strength_is_told() -> None:
     assert found[0].rows == ((Interval(0.2, 0.0, 0.5),),)  # a square is not below 0
 
 
+def test_the_consistency_under_the_runs_own_T_comes_first_at_its_strength() -> None:
+    at = {"relative": [0.1, 0.2, 0.3], "relative_se": [0.0] * 3}
+    kinds = {"cutout": [8, 16, 24], "shift": [2, 4, 8], "noise": [0.05, 0.1, 0.2]}
+    curves = {kind: {"held_out": {"strength": each, **at}} for kind, each in kinds.items()}
+    config = {"dataset.resolution": 32, "augment.shift": 8}
+    runs = [run_of(HERE, 1, artefacts={"consistency": {"curves": curves}}, config=config)]
+    found, _ = read_quantities(report_of([row_of("cr", runs, {"regularizer": "cr"})]))
+    assert [each.quantity.name for each in found] == [
+        "shift 8, held-out images",
+        "cutout 16, held-out images",
+    ]
+    assert [each.rows[0][0].value for each in found] == [0.3, 0.2]
+
+
 def test_the_usual_cutout_of_a_rectangle_is_half_its_shorter_side() -> None:
     values = {"strength": [12.0, 16.0, 24.0], "relative": [0.1] * 3, "relative_se": [0.1] * 3}
     record = {"consistency": {"curves": {"cutout": {"fake": values}}}}

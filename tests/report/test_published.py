@@ -8,6 +8,8 @@ from support.reports import PROTOCOL, row_of, run_of
 
 from crgan_cli.config.compose import compose
 from crgan_cli.config.resolve import flatten
+from crgan_cli.config.settings import Published
+from crgan_cli.errors import UserError
 from crgan_cli.report.model import Row, Value
 from crgan_cli.report.published import find_published, format_published
 from crgan_cli.report.settings import to_value
@@ -56,6 +58,15 @@ def test_other_settings_are_named(typed: list[str], changed: str) -> None:
     assert found(*typed)["changed"] == changed
 
 
+def test_a_text_that_is_no_command_line_belongs_to_nothing_that_is_known() -> None:
+    """In a run's folder; where it is typed it is refused."""
+    config = {**composed(), "published.settings": "it's"}
+    changed = find_published(config, {"experiment": EXPERIMENT})["changed"]
+    assert changed == f"not known: experiment={EXPERIMENT} with published.settings is not here"
+    with pytest.raises(UserError, match=r"published.settings must be .*, not .it's.\. No closing"):
+        Published(None, None, None, "it's")
+
+
 def test_where_and_how_a_run_is_trained_and_measured_is_no_other_setting() -> None:
     typed = ("seed=7", "device=cpu", "engine=eager", "log.every=3", "metrics=demo", "out=x")
     assert found(*typed) == found()
@@ -99,6 +110,7 @@ def test_the_number_of_an_experiment_that_is_not_here_is_not_compared() -> None:
         (CIFAR, "18.5 (protocol differs)"),
         ("celeba_hq_3k_test", "18.5 (protocol differs)"),
         (f"{CELEBA}_psi0.5", "18.5 (protocol differs)"),
+        (None, "18.5 (protocol differs)"),
     ],
 )
 def test_each_paper_is_compared_by_its_own_protocol(ours: str, words: str) -> None:

@@ -162,13 +162,18 @@ def test_after_a_kill_every_step_is_there_once(killed: str, runs: Runs, tmp_path
         assert lines(out, kind) == lines(runs.straight, kind)
 
 
+def begin_record(folder: Path) -> Recorder:
+    """The log of a new run, beside TensorBoard's."""
+    recorder = Recorder(RunDir(folder), {"tensorboard": TensorBoard()})
+    recorder.open(step=0, hooks_done=True)
+    return recorder
+
+
 def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
     """A resumed run does not write again what lies before its checkpoint."""
     assert scalars(runs.killed_late) == written(runs.killed_late)
     (tmp_path / "run").mkdir()
-    recorder = Recorder(
-        RunDir(tmp_path / "run"), {"tensorboard": TensorBoard()}, step=0, hooks_done=True
-    )
+    recorder = begin_record(tmp_path / "run")
     recorder.write("train", 1, {f"loss/{i}": float(i) for i in range(200)})
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
     recorder.each(lambda logger: logger.close())
@@ -181,7 +186,7 @@ def test_nothing_waits_in_memory(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: Path) -> None:
-    recorder = Recorder(RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True)
+    recorder = begin_record(tmp_path)
     with pytest.raises(RunFailed, match=r"kid became (nan|inf|-inf) at step 7"):
         recorder.write(kind, 7, {"fid": 1.0, "kid": value})
     recorder.each(lambda logger: logger.close())
@@ -192,7 +197,7 @@ def test_what_is_not_finite_is_never_written(value: float, kind: str, tmp_path: 
 def test_only_the_main_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in launch.TORCHRUN:
         monkeypatch.setenv(name, "2")
-    recorder = Recorder(RunDir(tmp_path), {"tensorboard": TensorBoard()}, step=0, hooks_done=True)
+    recorder = begin_record(tmp_path)
     with pytest.raises(RunFailed, match="fid became nan at step 7"):  # as on the main one
         recorder.write("eval", 7, {"fid": float("nan")})
     recorder.write("eval", 7, {"fid": 1.0})

@@ -8,10 +8,13 @@ import torch
 from support.runs import Crgan, different, lines, refused, tiny, train, unmeasured
 
 from crgan_cli.errors import UserError
+from crgan_cli.report.notes import describe_runs
 from crgan_cli.report.read import read_run
-from crgan_cli.report.rows import describe_runs
 
 FIRST = tuple(unmeasured(tiny("steps=2", "log.every=2", "checkpoint.every=2")))
+
+KEPT = ("config.yaml", "overrides.txt", "result.json", "metrics.jsonl", "metrics.csv")
+"""What a refusal leaves as it is."""
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_the_optimizer_changes_with_a_warning_and_the_record_keeps_both(
     assert lines(begun, "train")[-1]["learning_rate/g"] == pytest.approx(1e-3)
 
     run = read_run(begun)
-    assert describe_runs([run], [run], "") == "1 of 1 began with another optimizer"
+    assert describe_runs([run], [run], "", "last") == "1 of 1 began with another optimizer"
 
     # typed once; another session has them, and the record of all
     assert crgan("train", "--from", begun, "steps=6", "optimizer.beta1=0.9")[0] == 0
@@ -111,6 +114,25 @@ def test_what_would_be_another_run_is_refused(
     before = (begun / "config.yaml").read_text()
     refused(crgan("train", "--from", begun, "steps=4", word), said)
     assert (begun / "config.yaml").read_text() == before
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_run_as_it_was(
+    crgan: Crgan, tmp_path: Path
+) -> None:
+    """Adam needs the number of its steps, which gradient descent has not saved."""
+    run, sgd = tmp_path / "run", [*FIRST, "optimizer=goodfellow", "logger=csv"]
+    assert crgan("train", *sgd, f"out={run}")[0] == 0
+    with (run / "metrics.jsonl").open("a") as file:  # of a step that a kill left unsaved
+        file.write('{"kind": "train", "step": 3, "images_seen": 12}\n')
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.name in KEPT}
+    assert len(before) == len(KEPT)
+    force = ("optimizer=adam", "steps=4", "resume=force", "logger=csv", f"out={run}")
+    said = "does not fit this configuration: optimizer_d (AdamInMemoryOrder): it has no 'step'"
+    refused(crgan("train", *FIRST, *force), said, "crgan info ")
+    assert {path: path.read_bytes() for path in before} == before
+    assert "changed from step" not in log_of(run)
+    assert crgan("train", "--from", run, "steps=4")[0] == 0
+    assert [line["step"] for line in lines(run, "train")] == [2, 4]
 
 
 def test_more_steps_of_a_rate_that_falls_are_refused_unless_it_falls_only_from_now_on(

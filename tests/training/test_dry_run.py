@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import Crgan, refused, tiny, train
+from support.runs import Crgan, refused, tiny, train, unmeasured
 from torch import nn
 
 from crgan_cli.config.compose import compose
@@ -126,6 +126,24 @@ def test_what_another_run_left_is_looked_at(crgan: Crgan, tmp_path: Path) -> Non
     taken = [*tiny("init_from=run", "freeze_d=1"), "--dry-run"]
     assert crgan("train", *taken)[0] == 0
     refused(crgan("train", *taken, "freeze_d=99"), "freeze_d=99 leaves nothing to learn")
+
+
+def test_a_run_that_would_be_resumed_needs_no_other_run_any_more(
+    crgan: Crgan, tmp_path: Path
+) -> None:
+    one = unmeasured(tiny("steps=1"))
+    assert crgan("train", *one, "out=source")[0] == 0
+    words = (*one, "out=run", "init_from=source", "freeze_d=1")
+    assert crgan("train", *words)[0] == 0
+    (tmp_path / "source").rename(tmp_path / "moved")
+    code, out, _ = crgan("train", *words, "--dry-run")
+    assert code == 0
+    assert "run, which holds this run: it would be resumed" in out
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        path.unlink()  # killed before it saved anything: it begins anew
+    (tmp_path / "run/result.json").unlink()
+    for last in ((), ("--dry-run",)):
+        refused(crgan("train", *words, *last), "init_from=", "source")
 
 
 @pytest.mark.parametrize("regularizer", ["cr_gp", "lecam", "path_length", "orthogonal", "clip"])

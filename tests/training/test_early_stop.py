@@ -8,8 +8,8 @@ from support.kills import Killed, nth_call, raising
 from support.runs import Crgan, different, lines, refused, tiny, train, unmeasured
 
 from crgan_cli.errors import Interrupted
+from crgan_cli.report.notes import describe_runs
 from crgan_cli.report.read import read_run
-from crgan_cli.report.rows import describe_runs
 from crgan_cli.runs.folder import RunDir
 from crgan_cli.runs.outcome import has_ended
 from crgan_cli.training.early_stop import EarlyStop
@@ -89,7 +89,7 @@ def test_a_run_ends_early_and_says_why(whole: Path) -> None:
 def test_it_is_whole_for_reports_and_tables(whole: Path) -> None:
     run = read_run(whole)
     assert (run.status, run.step, run.steps, run.stopped_early) == ("finished", 6, 12, True)
-    assert describe_runs([run], [run], run.headline) == "1 of 1 stopped early"
+    assert describe_runs([run], [run], run.headline, "last") == "1 of 1 stopped early"
     asked = {"steps": 12, "early_stop": {"patience": 2, "min_delta": 1000.0}}
     assert has_ended(result(whole), asked)
     assert not has_ended(result(whole), {**asked, "early_stop": {"patience": 3, "min_delta": 0.0}})

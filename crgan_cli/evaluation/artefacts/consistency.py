@@ -37,8 +37,10 @@ from crgan_cli.gan.augment import Augment, Cutout, FlipShift, GaussianNoise
 from crgan_cli.gan.scoring import as_verdict, mixes_samples
 from crgan_cli.gan.tasks.generation import Prior
 from crgan_cli.gan.types import Batch
+from crgan_cli.gan.warp import Rotation
 
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+DEGREES = (2.0, 5.0, 10.0, 20.0, 45.0)
 
 Draw = Callable[[int, int], Batch]  # (start, count) -> images start .. start + count
 View = Callable[[int, Batch], Batch]  # (start, those images) -> the same images, changed
@@ -52,14 +54,16 @@ def strengths_for(side: int) -> dict[str, tuple[float, ...]]:
         family: tuple(sorted({float(max(1, round(part * side / 16))) for part in parts}))
         for family, parts in sixteenths.items()
     }
-    return pixels | {"noise": NOISES}
+    return pixels | {"noise": NOISES, "rotation": DEGREES}
 
 
 def build_transform(family: str, strength: float, side: int) -> Augment:
     """T_s. Strength 0 changes no image. Raise UserError for an unknown or impossible T."""
-    if family not in ("cutout", "shift", "noise"):
-        raise UserError(f"There is no transform '{family}' to vary. Choose cutout, shift or noise.")
-    most = {"cutout": side, "shift": side - 1, "noise": float("inf")}[family]
+    most = {"cutout": side, "shift": side - 1, "noise": float("inf"), "rotation": 180}.get(family)
+    if most is None:
+        raise UserError(
+            f"There is no transform '{family}' to vary. Choose cutout, shift, noise or rotation."
+        )
     if not 0 <= strength <= most or strength == float("inf"):
         allowed = "of at least 0" if family == "noise" else f"from 0 to {most}"
         raise UserError(
@@ -68,6 +72,8 @@ def build_transform(family: str, strength: float, side: int) -> Augment:
         )
     if family == "noise":
         return GaussianNoise(strength)
+    if family == "rotation":
+        return Rotation(strength)
     if strength != int(strength):
         raise UserError(f"A strength of {strength} for {family} is not a whole number of pixels.")
     if family == "cutout":

@@ -24,6 +24,7 @@ STRENGTH_LABELS = {
     "cutout": "side of the hidden square (pixels)",
     "shift": "largest shift (pixels)",
     "noise": "standard deviation of the noise (pixels in [-1, 1])",
+    "rotation": "largest angle (degrees)",
     "latent": "standard deviation of the noise on z",
 }
 DISTANCE_LABELS = {"pixels": "RMS of pixels in [-1, 1]", "features": "Euclidean, in features"}

@@ -29,6 +29,7 @@ from crgan_cli.evaluation.artefacts.inputs import (
 from crgan_cli.evaluation.artefacts.leakage import Leakage, estimate_leakage, transforms_for
 from crgan_cli.evaluation.artefacts.memorisation import measure_memorisation
 from crgan_cli.gan.augment import Chain
+from crgan_cli.report.findings import usual_strengths
 from crgan_cli.runs.checkpoint import LoadedCheckpoint
 from crgan_cli.system.atomic import explain_write_failure, write_json
 from crgan_cli.system.numbers import format_mean, format_number, name_nonfinite
@@ -141,7 +142,7 @@ def report_consistency(subject: Subject, options: MeasureOptions) -> Measurement
     result = measure_consistency(subject.model, options)
     unit = result.unit or 1.0
     side = min(subject.model.train.x.shape[2:])
-    usual = {"cutout": side / 2, "shift": side / 8, "noise": 0.1, "latent": 0.1}
+    usual = usual_strengths(side)
     lines = []
     for family, sources in result.curves.items():
         at = next(iter(sources.values())).at

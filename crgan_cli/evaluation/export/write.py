@@ -75,7 +75,7 @@ def draw_picture(model: LoadedGenerator, path: Path) -> Path | None:
         save_picture(make_grid(torch.cat(list(drawing.batches)), drawing.columns), path)
         return path
     run = find_run(model.path)
-    newest = max(run.samples.glob("step_*.png"), default=None) if run else None
+    newest = next(iter(run.list_samples()), None) if run else None
     if newest:
         shutil.copyfile(newest, path)
     return path if newest else None

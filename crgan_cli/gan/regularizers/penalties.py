@@ -213,6 +213,11 @@ class JSRegularizer(GradientRegularizer):
                 f"regularizer.anneal={anneal} needs the number of D steps in which gamma falls to "
                 "that share. Type regularizer.anneal_steps=NUMBER, such as steps x optimizer.n_dis."
             )
+        if anneal == 1.0 and anneal_steps is not None:
+            raise UserError(
+                f"regularizer.anneal_steps={anneal_steps} changes nothing with anneal=1. "
+                "Type regularizer.anneal=0.01 (the authors' advice) beside it, or leave it out."
+            )
         self.initial = gamma
         self.anneal = anneal
         self.anneal_steps = anneal_steps or 1

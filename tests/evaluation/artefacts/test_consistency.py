@@ -213,7 +213,7 @@ def test_the_result_is_json_and_a_picture(tmp_path: Path) -> None:
         ({"strengths": {"shift": (8,)}}, "from 0 to 7"),
         ({"strengths": {"cutout": (1.5,)}}, "whole number"),
         ({"strengths": {"noise": (-1,)}}, "at least 0"),
-        ({"strengths": {"blur": (1,)}}, "cutout, shift or noise"),
+        ({"strengths": {"blur": (1,)}}, "cutout, shift, noise or rotation"),
         ({"strengths": {"noise": ()}}, "at least one"),
     ],
 )
