@@ -46,13 +46,13 @@ def start_training(
     from crgan_cli.config import compose
     from crgan_cli.config.choices import Choices
     from crgan_cli.experiments import launch
-    from crgan_cli.experiments.check import check_jobs, read_typed
+    from crgan_cli.experiments.check import check_jobs, prepare_overrides
     from crgan_cli.runs.folder import RunDir
     from crgan_cli.system.distributed.launch import is_torchrun
 
     settings = require_settings(overrides)
     with spelled_for_python():
-        typed = read_typed(settings)
+        typed = prepare_overrides(settings)
         more = None if config_dir is None else expand_home(require_path("config_dir", config_dir))
         choices = Choices(more)
         plan = check_jobs(typed, choices, multirun=False, whole=True)

@@ -106,9 +106,9 @@ def print_or_train(args: argparse.Namespace, choices: Choices) -> int:
     """Check the settings; then print what was asked for, or train."""
     from crgan_cli.config import compose
     from crgan_cli.experiments import launch
-    from crgan_cli.experiments.check import check_jobs, read_typed
+    from crgan_cli.experiments.check import check_jobs, prepare_overrides
 
-    typed = read_typed(args.overrides)
+    typed = prepare_overrides(args.overrides)
     prints = bool(args.cfg or args.info)
     plan = check_jobs(typed, choices, multirun=args.multirun, whole=not prints)
     overrides = [*compose.search_path_overrides(choices), *typed]

@@ -36,7 +36,7 @@ RUN_KEYS = ("init_from",)
 """Settings that name a run."""
 
 
-def read_typed(overrides: Sequence[str]) -> list[str]:
+def prepare_overrides(overrides: Sequence[str]) -> list[str]:
     """Return what was typed behind `crgan train` as Hydra reads it.
 
     `latest` becomes the newest run as it is now: before the jobs of a sweep, of which one would be

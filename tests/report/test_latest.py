@@ -12,7 +12,7 @@ from crgan_cli.commands import eval
 from crgan_cli.commands.main import COMMANDS, Parser, load_command
 from crgan_cli.commands.sample import parse_run
 from crgan_cli.errors import UserError
-from crgan_cli.experiments.check import read_typed
+from crgan_cli.experiments.check import prepare_overrides
 from crgan_cli.report.latest import find_latest, resolve_run
 
 FIRST, SECOND = "20260101-120000-000000-ab12-demo", "20260301-120000-000000-ab12-demo"
@@ -90,9 +90,9 @@ def test_eval_knows_it_among_its_words_too(here: Path) -> None:
 def test_a_setting_that_names_a_run_knows_it(here: Path) -> None:
     """It is named before the jobs of a sweep begin, of which one would be the newest."""
     write_run(here / "outputs" / "demo" / FIRST, {})
-    assert read_typed(["init_from=latest"]) == [f"init_from=outputs/demo/{FIRST}"]
+    assert prepare_overrides(["init_from=latest"]) == [f"init_from=outputs/demo/{FIRST}"]
     for word in ("init_from=latest.pt", "out=latest", "init_from=RUN//x", "seed=1,2"):
-        assert read_typed([word]) == [word]
+        assert prepare_overrides([word]) == [word]
 
 
 def test_without_a_run_it_is_said_where_one_was_looked_for(here: Path, crgan: Crgan) -> None:
