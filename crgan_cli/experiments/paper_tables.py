@@ -84,15 +84,14 @@ def parse_row(content: dict) -> PaperRow:
 
     overrides = tuple(content.get("overrides", ()))
     if "published" in content:
-        published = content["published"] or {"fid": "null", "source": None}
-        source = hydra_quoted(published["source"]) if published["source"] else "null"
-        settings = hydra_quoted(shell_joined(overrides)) if content["published"] else "null"
-        overrides += (
-            f"published.fid={published['fid']}",
-            f"published.source={source}",
-            f"published.settings={settings}",
-        )
-        overrides += () if content["published"] else ("published.protocol=null",)
+        values = dict.fromkeys(("fid", "source", "settings", "protocol"), "null")
+        if published := content["published"]:
+            values = {
+                "fid": published["fid"],
+                "source": hydra_quoted(published["source"]),
+                "settings": hydra_quoted(shell_joined(overrides)),
+            }
+        overrides += tuple(f"published.{key}={value}" for key, value in values.items())
     minutes = content.get("cpu_minutes")
     return PaperRow(content["name"], content["label"], content["experiment"], overrides, minutes)
 
