@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 import torch
 from benchmarks.check import farthest, learnt
+from benchmarks.checkout import environment
 from benchmarks.game import Ours, compose_config, random_images
 from benchmarks.timing import machine, measure_seconds
 from torch import Tensor
@@ -385,20 +386,15 @@ def last_line(text: str) -> str:
 def ask(question: str) -> bool:
     """Ask in a process of its own, and print the verdict."""
     limit = next(PATIENCE * each for asked, each in LIMITS.items() if asked.__name__ == question)
-    root = Path(__file__).parents[1]
-    places = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(places),
+    variables = {
+        **environment(),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "OMP_NUM_THREADS": str(max(1, CORES // AT_ONCE)),
     }
     command = [sys.executable, __file__, "--here", question]
     began = time.monotonic()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env=environment
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=variables)
         passed, said = done.returncode == 0, last_line(done.stdout)
         if not passed:
             said = f"exit code {done.returncode}: {last_line(done.stderr) or said}"

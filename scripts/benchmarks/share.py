@@ -27,6 +27,7 @@ from crgan_cli.system.atomic import write_json
 from crgan_cli.system.device import resolve_device
 from crgan_cli.system.threads import split_threads
 
+from .checkout import environment
 from .timing import heading, machine
 
 ENDLESS = 10**9
@@ -36,8 +37,6 @@ LINES = 20
 """Lines of metrics.jsonl in the steps that count: time is known as exactly as they are apart."""
 
 LOOK_SECONDS = 0.01
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 class Point(NamedTuple):
@@ -58,7 +57,7 @@ class Racer:
         with open(self.said, "w", encoding="utf-8") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "crgan_cli", "train", *typed, f"out={folder}"],
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                env=environment(),
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
