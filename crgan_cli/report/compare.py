@@ -7,6 +7,9 @@ from crgan_cli.report.statistics import compare_rows
 from crgan_cli.runs.metric_names import higher_is_better
 from crgan_cli.runs.status import Status
 
+BEST_OF_SEVERAL = "the best of several seeds"
+"""What rows are compared with where a row of one seed comes first."""
+
 
 def ranking_key(row: Row, metric: str, step: ChosenStep) -> tuple[int, float]:
     """Return the sorting key: best first, then unfinished rows, then rows without the metric.
@@ -22,9 +25,17 @@ def ranking_key(row: Row, metric: str, step: ChosenStep) -> tuple[int, float]:
 
 
 def compare_to_best(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
-    """Compare every other row that has the metric with the first one."""
+    """Compare every other row that has the metric with the best one of several seeds.
+
+    One seed allows no test. Where fewer than two rows have several, it is the first row.
+    """
     able = [row for row in rows if metric in row.numbers]
-    return tuple(compare_rows(able[0], row, metric) for row in able[1:])
+    several = [row for row in able if len(row.numbers[metric].values) > 1]
+    if not able:
+        return ()
+    best = several[0] if len(several) > 1 else able[0]
+    name = "the best" if best is able[0] else BEST_OF_SEVERAL
+    return tuple(compare_rows(best, row, metric, name) for row in able if row is not best)
 
 
 def add_note(row: Row, comparison: str) -> Row:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crgan_cli.config.resolve import format_setting
+from crgan_cli.report.compare import BEST_OF_SEVERAL
 from crgan_cli.report.drawing import Drawing, describe_direction, save_drawings
 from crgan_cli.report.figures import make_drawings
 from crgan_cli.report.findings import read_quantities
@@ -185,16 +186,17 @@ def describe_part(row: Row) -> str:
 
 
 def describe_test(report: Report) -> str:
-    """Return the test of each row against the best, with its p-value."""
+    """Return the test of each row against the best of several seeds, with its p-value."""
     each_p = {each.other: each.p_value for each in report.comparisons}
     tested = {other: p for other, p in each_p.items() if p is not None}
     untested = [other for other in each_p if other not in tested]
     if not tested:
         return "No difference was tested: a test needs two rows of at least two seeds that differ."
     p_values = "; ".join(f"{other}: {format_p(p)}" for other, p in tested.items())
+    best = report.comparisons[0].best
+    name = "the best" if best == report.rows[0].label else BEST_OF_SEVERAL
     text = (
-        "Each row was compared with the best, "
-        f"{report.comparisons[0].best}, by Welch's t-test (two-sided, over seeds, p-values not "
-        f"corrected for the number of tests, {len(tested)}): {p_values}."
+        f"Each row was compared with {name}, {best}, by Welch's t-test (two-sided, over seeds, "
+        f"p-values not corrected for the number of tests, {len(tested)}): {p_values}."
     )
     return text + (f" Not tested, having no spread: {'; '.join(untested)}." if untested else "")

@@ -56,16 +56,16 @@ def prediction_test(values: Sequence[float], other: float) -> float | None:
     return float(2 * t.sf(abs((other - fmean(values)) / width), n - 1))
 
 
-def compare_rows(best: Row, other: Row, metric: str) -> Comparison:
-    """Compare the best row with another row that has the metric too."""
+def compare_rows(best: Row, other: Row, metric: str, name: str = "the best") -> Comparison:
+    """Compare the best row, by this name, with another row that has the metric too."""
     values = [row.numbers[metric].values for row in (best, other)]
     p = welch_test(*values)
     if p is None:
         words = f"{explain_untested(*values)}: no statement"
     elif p > NOISE:
-        words = f"within the noise of the best ({format_p(p)})"
+        words = f"within the noise of {name} ({format_p(p)})"
     else:
-        words = f"worse than the best ({format_p(p)})"
+        words = f"worse than {name} ({format_p(p)})"
     return Comparison(best.label, other.label, p, words)
 
 

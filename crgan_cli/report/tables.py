@@ -84,8 +84,8 @@ def list_remarks(report: Report) -> list[str]:
     if any(row.numbers for row in report.rows):
         remarks.append(
             "mean ± sample standard deviation over n seeds; noise is a difference that chance "
-            "alone gives with p > 0.05 (Welch's t-test, two-sided, of each row against the best, "
-            "not corrected for the number of tests)."
+            "alone gives with p > 0.05 (Welch's t-test, two-sided, of each row against the best "
+            "of several seeds, not corrected for the number of tests)."
         )
     if report.step == "best":
         remarks.append(

@@ -166,6 +166,15 @@ def test_the_sentences_say_protocol_seeds_and_test(tmp_path: Path) -> None:
     ]
 
 
+def test_the_best_of_several_seeds_is_named_where_it_is_not_the_first(tmp_path: Path) -> None:
+    report = compared(tmp_path)
+    first, second, third = report.rows
+    said = describe_experiment(report._replace(rows=(third, first, second)))[-1]
+    assert said.startswith(
+        "Each row was compared with the best of several seeds, lambda=10, by Welch's t-test"
+    )
+
+
 def test_what_weakens_the_numbers_is_said(tmp_path: Path) -> None:
     going = [run_of(tmp_path / "a", 4, status=Status.RUNNING)]
     report = report_of([row_of("a", going, {})], step="best", protocols=())

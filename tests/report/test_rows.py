@@ -87,6 +87,25 @@ def test_comparisons_with_the_best_are_welchs_and_are_noted(tmp_path: Path) -> N
     assert report.comparisons[2].p_value is None
 
 
+def test_a_row_of_one_seed_that_comes_first_leaves_the_others_their_test(tmp_path: Path) -> None:
+    sweep(tmp_path, {2: [30], 10: [40, 42, 44], 5: [42, 44, 46], 1: [60, 62, 64]})
+    report = reported(tmp_path)
+    assert labels(report)[0] == "lambda_cr=2"
+    assert {each.best for each in report.comparisons} == {"lambda_cr=10"}
+    assert [(each.other, each.words) for each in report.comparisons] == [
+        ("lambda_cr=2", "n=1: no statement"),
+        ("lambda_cr=5", "within the noise of the best of several seeds (p = 0.29)"),
+        ("lambda_cr=1", "worse than the best of several seeds (p < 0.001)"),
+    ]
+    assert [row.note for row in report.rows[:2]] == ["n=1: no statement", ""]
+
+
+def test_where_nothing_can_be_tested_rows_are_beside_the_first(tmp_path: Path) -> None:
+    sweep(tmp_path, {2: [30], 10: [40, 42]})
+    only = reported(tmp_path).comparisons
+    assert [(each.best, each.words) for each in only] == [("lambda_cr=2", "n=1: no statement")]
+
+
 # --- which step, which number ---
 
 
