@@ -94,11 +94,14 @@ def run_jobs(jobs: Sequence[TableJob], report: Callable[[str], None]) -> list[Fa
     with runner.handling_signals():
         for number, job in enumerate(jobs, start=1):
             state = job_state(job)  # now: another crgan may have trained it meanwhile
-            report(f"[{number} of {len(jobs)}] {job.row.label}, seed {job.seed}: {state}")
+            name = f"[{number} of {len(jobs)}] {job.row.label}, seed {job.seed}"
+            report(f"{name}: {state}")
             code = runner.run(job.argv) if state in (NEW, RESUME) else 0
             if runner.signum is not None:
                 raise Interrupted(runner.signum)
-            if code:
+            if code and job_state(job) in (RUNNING, FINISHED):  # it was begun at the same time
+                report(f"{name}: {RUNNING}, where it began first")
+            elif code:
                 failures.append(Failure(job, code))
                 report(f"{describe_failure(failures[-1])}; the other runs continue")
     return failures

@@ -397,6 +397,27 @@ def test_a_report_has_all_rows_and_seeds_that_have_begun(
     refused(other, "none_s1 holds a run with other settings", "batch_size: 4 -> 5")
 
 
+def test_a_run_that_another_begins_at_the_same_time_is_no_failure(
+    pair: None, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beside_another(self: run_table.ProcessRunner, argv: Sequence[str]) -> int:
+        """The first run's folder is taken after it was found to be new."""
+        if "experiment=none_cifar10_sndcgan" in argv:
+            (tmp_path / "out" / "none_s1").mkdir(parents=True)
+            held.acquire()
+        return main.run_command(list(argv))
+
+    held = FileLock(tmp_path / "out" / "none_s1" / ".lock")
+    monkeypatch.setattr(run_table.ProcessRunner, "run", beside_another)
+    code, _, err = crgan("reproduce", "pair", "--scale", "tiny", "--out", "out")
+    held.release()
+    assert code == 0, err
+    assert "another crgan is training in out/none_s1 now" in err
+    assert "[1 of 2] W/O, seed 1: running elsewhere, where it began first" in err
+    assert "[2 of 2] CR, seed 1: new" in err
+    assert "failed" not in err
+
+
 def test_ctrl_c_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
     """The real command, in a process of its own."""
     sizes = tiny("steps=100000", "metrics.every=50000", "samples.every=50000", "log.every=1")
