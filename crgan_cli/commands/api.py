@@ -4,8 +4,9 @@
 work of the commands by the code of the commands, and print nothing of their own.
 """
 
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -65,7 +66,7 @@ def start_training(
         from crgan_cli.system.distributed.setup import distributed_run
     else:
         distributed_run = nullcontext
-    with distributed_run():
+    with distributed_run(), redirect_stdout(sys.stderr):  # the summary
         folder = launch.train_once(choices, [*compose.search_path_overrides(choices), *typed])
     assert folder is not None, "a run that has not failed has a folder"
     return TrainedRun(folder, RunDir(folder).read_result())

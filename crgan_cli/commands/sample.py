@@ -116,7 +116,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw and write."""
     from crgan_cli.evaluation import load
-    from crgan_cli.evaluation.pictures import PICTURES, MovieWriter, make_image_writer
+    from crgan_cli.evaluation.pictures import (
+        PICTURES,
+        MovieWriter,
+        discarded_on_failure,
+        make_image_writer,
+    )
     from crgan_cli.evaluation.samples import Request, draw_request
     from crgan_cli.system.atomic import explain_write_failure
     from crgan_cli.system.console import log_to_stderr
@@ -133,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
         grid = args.out.suffix.lower() in PICTURES
         drawing = draw_request(model, request, device, whole=grid or args.movie)
         writer = MovieWriter(args.out, args.fps) if args.movie else make_image_writer(args.out)
-        with explain_write_failure(args.out):
+        with explain_write_failure(args.out), discarded_on_failure(writer):
             for images in drawing.batches:
                 writer.add(images)
             writer.finish(drawing.columns)

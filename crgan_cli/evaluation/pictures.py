@@ -207,12 +207,8 @@ class Export:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return self.files.discard()
-        try:
-            with explain_write_failure(self.path):
-                self.files.finish()
-        except BaseException:
-            self.files.discard()
-            raise
+        with discarded_on_failure(self.files), explain_write_failure(self.path):
+            self.files.finish()
 
 
 def make_image_writer(path: Path) -> "GridWriter | PngWriter":
@@ -227,6 +223,17 @@ def make_image_writer(path: Path) -> "GridWriter | PngWriter":
         raise UserError(f"--out {path} is a folder with the name of a file. Give another --out.")
     with report_unwritable(path, "--out"):
         return GridWriter(path) if suffix in PICTURES else make_png_writer(path, "--out")
+
+
+@contextmanager
+def discarded_on_failure(writer: GridWriter | MovieWriter | PngWriter) -> Iterator[None]:
+    """Remove what was written if the body fails, so that the same command can be typed again."""
+    try:
+        yield
+    except BaseException:
+        if isinstance(writer, PngWriter):  # the others write one file, at the end
+            writer.discard()
+        raise
 
 
 @contextmanager

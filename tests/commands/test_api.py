@@ -99,10 +99,15 @@ def test_a_model_has_the_networks_and_settings_of_its_checkpoint(scored: Path) -
     assert model.class_names[6] == "shirt"
 
 
-def test_a_task_with_several_discriminators_gives_all(tmp_path: Path) -> None:
+def test_a_task_with_several_discriminators_gives_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     typed = [w for w in TINY if not w.startswith(("metrics", "extractor", "steps", "samples.ev"))]
     short = ["steps=1", "samples.every=1", "metrics=none", f"out={tmp_path / 'run'}"]
     run = crgan_api.train(["experiment=demo_cyclegan", *typed, *short])
+    said = capsys.readouterr()
+    assert said.out == "", "what it says goes to stderr"
+    assert "finished 1 steps" in said.err
     model = crgan_api.load(run.folder, device="cpu")
     state = torch.load(model.path, weights_only=True)["states"]["task"]
     assert sorted(dict(model.D.named_children())) == ["a", "b"]

@@ -341,17 +341,19 @@ def test_a_grid_is_the_kind_of_picture_that_its_name_says(
     assert pixels(tmp_path / name).shape == (36, 36, 3)
 
 
-def test_a_disk_that_is_full_is_a_failed_run_and_leaves_no_zip(
-    plain: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("out", ["all.zip", "all"])
+def test_a_disk_that_is_full_is_a_failed_run_and_leaves_nothing(
+    out: str, plain: Path, crgan: Crgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    code, _, err = crgan("sample", plain, "--n", 2, "--out", "all.zip")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = crgan("sample", plain, "--n", 2, "--out", out)
     assert code == 1
-    assert "crgan sample: failed: writing to all.zip failed: No space left on device" in err
-    assert not (tmp_path / "all.zip").exists()
+    assert f"crgan sample: failed: writing to {out} failed: No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
