@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))  # where it finds its own modules
 
 from benchmarks import share
+from benchmarks.checkout import ROOT, environment
 from benchmarks.share import Point, Race, images_between, numbers, race, table, ways
 
 from crgan_cli.errors import UserError
@@ -50,6 +52,13 @@ def test_numbers_of_processes_are_whole_and_above_zero(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="not a whole number of at least 1"):
         numbers(text)
     assert numbers("1,2,4") == [1, 2, 4]
+
+
+def test_what_a_benchmark_starts_keeps_the_callers_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert environment()["PYTHONPATH"] == str(ROOT)
+    monkeypatch.setenv("PYTHONPATH", "/site:.")
+    assert environment()["PYTHONPATH"] == f"{ROOT}{os.pathsep}/site:."
 
 
 def test_a_run_that_ends_early_is_told_of() -> None:
