@@ -99,7 +99,7 @@ def run_jobs(jobs: Sequence[TableJob], report: Callable[[str], None]) -> list[Fa
             code = runner.run(job.argv) if state in (NEW, RESUME) else 0
             if runner.signum is not None:
                 raise Interrupted(runner.signum)
-            if code and job_state(job) in (RUNNING, FINISHED):  # it was begun at the same time
+            if code and job_state(job) == RUNNING:  # both began it, and the other has its lock
                 report(f"{name}: {RUNNING}, where it began first")
             elif code:
                 failures.append(Failure(job, code))

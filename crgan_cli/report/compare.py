@@ -7,9 +7,6 @@ from crgan_cli.report.statistics import compare_rows
 from crgan_cli.runs.metric_names import higher_is_better
 from crgan_cli.runs.status import Status
 
-BEST_OF_SEVERAL = "the best of several seeds"
-"""What rows are compared with where a row of one seed comes first."""
-
 
 def ranking_key(row: Row, metric: str, step: ChosenStep) -> tuple[int, float]:
     """Return the sorting key: best first, then unfinished rows, then rows without the metric.
@@ -34,8 +31,13 @@ def compare_to_best(rows: Sequence[Row], metric: str) -> tuple[Comparison, ...]:
     if not able:
         return ()
     best = several[0] if len(several) > 1 else able[0]
-    name = "the best" if best is able[0] else BEST_OF_SEVERAL
+    name = name_best(best.label, able)
     return tuple(compare_rows(best, row, metric, name) for row in able if row is not best)
+
+
+def name_best(label: str, rows: Sequence[Row]) -> str:
+    """Return what the row is called that others are compared with; a row of one seed may lead."""
+    return "the best" if label == rows[0].label else "the best of several seeds"
 
 
 def add_note(row: Row, comparison: str) -> Row:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crgan_cli.config.resolve import format_setting
-from crgan_cli.report.compare import BEST_OF_SEVERAL
+from crgan_cli.report.compare import name_best
 from crgan_cli.report.drawing import Drawing, describe_direction, save_drawings
 from crgan_cli.report.figures import make_drawings
 from crgan_cli.report.findings import read_quantities
@@ -194,7 +194,7 @@ def describe_test(report: Report) -> str:
         return "No difference was tested: a test needs two rows of at least two seeds that differ."
     p_values = "; ".join(f"{other}: {format_p(p)}" for other, p in tested.items())
     best = report.comparisons[0].best
-    name = "the best" if best == report.rows[0].label else BEST_OF_SEVERAL
+    name = name_best(best, report.rows)
     text = (
         f"Each row was compared with {name}, {best}, by Welch's t-test (two-sided, over seeds, "
         f"p-values not corrected for the number of tests, {len(tested)}): {p_values}."
